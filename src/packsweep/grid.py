@@ -1,0 +1,221 @@
+"""A sweep becomes cells.
+
+A cell holds every value that changes what is measured, and nothing else; its id is a readable slug
+and a hash of those values. Pure functions: nothing here starts, reads or writes anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+from packsweep import prompts
+from packsweep.errors import ReviewsError
+from packsweep.reviews import Review, content_sha256
+from packsweep.spec import (
+    CacheState,
+    DuplicationOrder,
+    EngineKind,
+    Instruction,
+    Strategy,
+    Sweep,
+    Table,
+    Template,
+)
+
+Setting = str | int | float | bool | None
+Settings = tuple[tuple[str, Setting], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One point of the grid.
+
+    Attributes:
+        engine_settings: vLLM's names and the values passed for them, sorted by name.
+        simulated_settings: what the simulated engine pretends to be; empty for vLLM.
+        model_fingerprint: identifies the weights and the tokenizer behind ``model``.
+        reviews_sha256: hash of the texts and labels of the cell's n reviews.
+        prompts_sha256: hash of the prompts' texts.
+    """
+
+    strategy: Strategy
+    n: int
+    pack_size: int | None
+    duplication: int
+    duplication_order: DuplicationOrder
+    instruction: Instruction
+    template: Template
+    output_tokens_per_review: int
+    cache_state: CacheState
+    ignore_eos: bool
+    repeats: int
+    warmup_passes: int
+    model: str
+    model_revision: str | None
+    tokenizer: str | None
+    load_format: str
+    model_fingerprint: str
+    reviews_sha256: str
+    prompts_sha256: str
+    engine: EngineKind
+    engine_settings: Settings
+    simulated_settings: Settings
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """vLLM's settings as a mapping."""
+        return dict(self.engine_settings)
+
+    @property
+    def num_reviews(self) -> int:
+        """Reviews labelled in one pass, every copy counted."""
+        return self.n * self.duplication
+
+    @property
+    def cell_id(self) -> str:
+        """Readable slug and 12 hex digits of the hash of all values."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return f"{self.slug}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+    @property
+    def slug(self) -> str:
+        """The grid's own values, short: ``chunked4-n16-dup1-cold``."""
+        strategy = f"{self.strategy}{self.pack_size or ''}"
+        before = "-before" if self.instruction == "before" else ""
+        return f"{strategy}{before}-n{self.n}-dup{self.duplication}-{self.cache_state}"
+
+    def build_prompts(self, reviews: Sequence[Review]) -> tuple[prompts.Prompt, ...]:
+        """Return the cell's distinct prompts over its first n ``reviews``."""
+        return prompts.build(
+            reviews[: self.n],
+            strategy=self.strategy,
+            pack_size=self.pack_size,
+            instruction=self.instruction,
+            template=self.template,
+        )
+
+
+def from_dict(values: dict[str, Any]) -> Cell:
+    """Return the cell that ``dataclasses.asdict`` and JSON took apart."""
+    pairs = {
+        name: tuple((key, value) for key, value in values[name])
+        for name in ("engine_settings", "simulated_settings")
+    }
+    return Cell(**{**values, **pairs})
+
+
+def expand(
+    sweep: Sweep,
+    reviews: Sequence[Review],
+    *,
+    model_fingerprint: str,
+    max_model_len: int,
+) -> tuple[Cell, ...]:
+    """Return the cells of ``sweep`` in its order, each once.
+
+    Args:
+        sweep: a checked sweep file.
+        reviews: at least as many as the largest n.
+        model_fingerprint: identifies the weights and the tokenizer.
+        max_model_len: the model's own limit, taken where the sweep names none.
+
+    Raises:
+        ReviewsError: fewer reviews than the largest n.
+    """
+    largest = max(sweep.grid.n)
+    if largest > len(reviews):
+        message = f"grid.n: {largest} is more than the {len(reviews)} reviews there are"
+        raise ReviewsError(message)
+    hashes = _content_hashes(reviews)
+    cells = (
+        _cell(sweep, point, hashes, model_fingerprint, max_model_len) for point in _points(sweep)
+    )
+    return tuple(dict.fromkeys(cells))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Point:
+    """One combination of axis values, before the model and the reviews are known."""
+
+    settings: dict[str, Any]
+    simulated: dict[str, Any]
+    cache_state: CacheState
+    grid: dict[str, Any]
+
+
+def _points(sweep: Sweep) -> Iterator[_Point]:
+    """Yield every combination; the grid's own axes change fastest."""
+    simulated = _rows(sweep.simulated) if sweep.engine.kind == "simulated" else [{}]
+    for settings, fault, cache_state, grid in itertools.product(
+        _rows(sweep.engine, leave_out=("kind",)),
+        simulated,
+        sweep.measure.cache_state,
+        _grid_rows(sweep),
+    ):
+        yield _Point(settings=settings, simulated=fault, cache_state=cache_state, grid=grid)
+
+
+def _grid_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """Yield the grid's rows; ``pack_size`` is an axis of the strategy chunked alone."""
+    for strategy in sweep.grid.strategy:
+        sizes = sweep.grid.pack_size if strategy == "chunked" else (None,)
+        for row in _rows(sweep.grid, leave_out=("strategy", "pack_size")):
+            for size in sizes:
+                yield {"strategy": strategy, "pack_size": size, **row}
+
+
+def _rows(table: Table, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Return the product of a table's axes as a list of name -> one value."""
+    names = [name for name in type(table).model_fields if name not in leave_out]
+    values = [getattr(table, name) for name in names]
+    axes = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [dict(zip(names, row, strict=True)) for row in itertools.product(*axes)]
+
+
+_Hashes = Callable[..., tuple[str, str]]
+
+
+def _content_hashes(reviews: Sequence[Review]) -> _Hashes:
+    """Return a function of the grid's values that gives (reviews_sha256, prompts_sha256)."""
+
+    @cache
+    def hashes(n: int, **wording: Any) -> tuple[str, str]:  # noqa: ANN401  (prompts.build's own)
+        built = prompts.build(reviews[:n], **wording)
+        return content_sha256(reviews[:n]), prompts.content_sha256(built)
+
+    return hashes
+
+
+def _cell(
+    sweep: Sweep, point: _Point, hashes: _Hashes, model_fingerprint: str, max_model_len: int
+) -> Cell:
+    wording = {key: point.grid[key] for key in ("strategy", "pack_size", "instruction", "template")}
+    reviews_sha256, prompts_sha256 = hashes(point.grid["n"], **wording)
+    settings = {
+        **point.settings,
+        "max_model_len": point.settings["max_model_len"] or max_model_len,
+        "enable_prefix_caching": point.cache_state != "off",
+    }
+    return Cell(
+        **point.grid,
+        cache_state=point.cache_state,
+        ignore_eos=sweep.measure.ignore_eos,
+        repeats=sweep.measure.repeats,
+        warmup_passes=sweep.measure.warmup_passes,
+        model=sweep.model.name,
+        model_revision=sweep.model.revision,
+        tokenizer=sweep.model.tokenizer,
+        load_format=sweep.model.load_format,
+        model_fingerprint=model_fingerprint,
+        reviews_sha256=reviews_sha256,
+        prompts_sha256=prompts_sha256,
+        engine=sweep.engine.kind,
+        engine_settings=tuple(sorted(settings.items())),
+        simulated_settings=tuple(sorted(point.simulated.items())),
+    )

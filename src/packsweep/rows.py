@@ -1,0 +1,38 @@
+"""Rows of the results: the columns that an attempt, its cell and its outcome fill.
+
+Shared by the worker, which has measured, and by those that record why nothing was measured.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from packsweep.grid import Cell
+from packsweep.task import Task
+
+
+def cell_values(cell: Cell) -> dict[str, Any]:
+    """Return the columns of ``schema.CELL``."""
+    return {
+        **asdict(cell),
+        "engine_settings": json.dumps(dict(cell.engine_settings)),
+        "simulated_settings": json.dumps(dict(cell.simulated_settings)),
+    }
+
+
+def identity(
+    task: Task, outcome: str, reason: str | None, started_at: datetime | None = None
+) -> dict[str, Any]:
+    """Return the columns of ``schema.IDENTITY`` and of the cell."""
+    return {
+        "cell_id": task.cell.cell_id,
+        "attempt_id": task.attempt_id,
+        "attempt": task.attempt,
+        "outcome": outcome,
+        "reason": reason,
+        "started_at": started_at or datetime.now(UTC),
+        **cell_values(task.cell),
+    }

@@ -1,0 +1,315 @@
+"""Every column of every table that packsweep writes, defined once.
+
+The Arrow schemas, the merge and ``docs/METRICS.md`` come from the lists below. This module knows
+names, types, units and meanings; how a value is obtained stands in ``packsweep.metrics``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# 1: the first.
+SCHEMA_VERSION = 1
+VERSION_KEY = b"packsweep.schema_version"
+
+Kind = Literal["string", "int", "float", "bool", "time", "strings"]
+SIMULATED = "simulated"
+OUTCOMES = ("ok", "infeasible", "oom", "timeout", "crashed", "invalid", "gpu_busy")
+# Outcomes that another attempt on the same machine would only repeat.
+DETERMINISTIC = frozenset({"infeasible", "oom", "invalid"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column.
+
+    Attributes:
+        unit: of the value; empty where it has none.
+        formula: how it follows from other columns, or empty where it is observed.
+        source: who defines it, where that is not packsweep.
+        larger_is_better: None where neither is.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    unit: str = ""
+    formula: str = ""
+    source: str = ""
+    larger_is_better: bool | None = None
+
+
+def _string(name: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
+    return Column(name=name, kind="string", meaning=meaning, **more)
+
+
+def _int(name: str, unit: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
+    return Column(name=name, kind="int", unit=unit, meaning=meaning, **more)
+
+
+def _float(name: str, unit: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
+    return Column(name=name, kind="float", unit=unit, meaning=meaning, **more)
+
+
+_BENCH = "vllm bench throughput"
+
+IDENTITY = (
+    _string("cell_id", "readable slug and hash of every value of the cell"),
+    _string("attempt_id", "uuid of the attempt"),
+    _int("attempt", "", "how many times the cell had been started before, in this folder"),
+    _string("outcome", "ok, infeasible, oom, timeout, crashed, invalid or gpu_busy"),
+    _string("reason", "why the outcome is not ok; null where it is"),
+    Column(name="started_at", kind="time", unit="UTC", meaning="start of the attempt"),
+)
+
+CELL = (
+    _string("strategy", "packed, separate or chunked"),
+    _int("n", "reviews", "distinct reviews labelled in one pass"),
+    _int("pack_size", "reviews", "reviews in a prompt of the strategy chunked"),
+    _int("duplication", "", "times each request is submitted within one pass"),
+    _string("duplication_order", "grouped (AAABBB) or interleaved (ABABAB)"),
+    _string("instruction", "the sentence that asks stands after or before the reviews"),
+    _string("template", "wording of the instruction"),
+    _int("output_tokens_per_review", "tokens", "output tokens allowed for each review"),
+    _string("cache_state", "cold, primed or off: state of the prefix cache before a pass"),
+    Column(name="ignore_eos", kind="bool", meaning="output lengths are forced"),
+    _int("repeats", "", "timed passes asked for"),
+    _int("warmup_passes", "", "passes before the first timed one, over other texts"),
+    _string("model", "hub id, folder or embedded name, as in the sweep file"),
+    _string("model_revision", "revision asked for, as in the sweep file"),
+    _string("tokenizer", "tokenizer asked for, where it is not the model's own"),
+    _string("load_format", "how weights were loaded; dummy means random weights"),
+    _string("model_fingerprint", "identifies weights and tokenizer"),
+    _string("reviews_sha256", "hash of the texts and labels of the cell's n reviews"),
+    _string("prompts_sha256", "hash of the cell's prompts"),
+    _string("engine", "vllm or simulated"),
+    _string("engine_settings", "JSON: settings passed to the engine, by vLLM's names"),
+    _string("simulated_settings", "JSON: what the simulated engine pretends to be"),
+)
+
+ENVIRONMENT = (
+    _string("engine_resolved", "JSON: settings in force, by vLLM's names"),
+    _int("block_size", "tokens", "resolved size of a KV-cache block", source="vLLM"),
+    _int("num_gpu_blocks", "blocks", "resolved size of the KV cache", source="vLLM"),
+    _string("device", "name of the device that the engine ran on"),
+    _string("device_uuid", "UUID of the GPU; null on a CPU", source="NVML"),
+    _int("device_memory_bytes", "B", "memory of the GPU; null on a CPU", source="NVML"),
+    _string("driver_version", "NVIDIA driver; null on a CPU", source="NVML"),
+    _string("versions", "JSON: package versions that the engine ran with"),
+    _string("vllm_version", "version of vLLM; null for the simulated engine"),
+    _string("torch_version", "version of torch; null for the simulated engine"),
+    _string("packsweep_version", "version of packsweep"),
+    _string("python_version", "version of Python"),
+    _string("hostname", "host that the attempt ran on"),
+    _string("platform", "operating system and processor architecture"),
+    _int("num_cpus", "", "processors that the attempt could use"),
+)
+
+PHASES = (
+    _float("import_s", "s", "importing the engine's packages, once per attempt"),
+    _float("engine_start_s", "s", "from the engine's constructor to its return, once per attempt"),
+    _float("warmup_s", "s", "all warm-up passes, once per attempt"),
+    _float("stop_s", "s", "stopping the engine until its memory is back, once per attempt"),
+)
+
+PASS = (
+    _int("repeat", "", "which timed pass of the attempt, from 0; null where there was none"),
+    _float(
+        "duration_s",
+        "s",
+        "wall clock from the first submission to the last output, text in and text out",
+        source=_BENCH,
+        larger_is_better=False,
+    ),
+    _int("num_requests", "requests", "requests of the pass"),
+    _int("num_reviews", "reviews", "reviews labelled, every copy counted"),
+    _int("prompt_tokens", "tokens", "prompt tokens of all requests, cached ones included"),
+    _int("output_tokens", "tokens", "output tokens of all requests"),
+    _int("cached_tokens", "tokens", "prompt tokens that the prefix cache served", source="vLLM"),
+    _int(
+        "expected_cached_tokens",
+        "tokens",
+        "what block arithmetic expects; null where blocks do not fit the cache",
+        formula="sum over requests of the leading whole blocks seen before, at most (L-1)/block",
+    ),
+    _float("requests_per_s", "requests/s", "", formula="num_requests / duration_s", source=_BENCH),
+    _float(
+        "total_tokens_per_s",
+        "tokens/s",
+        "counts cached prompt tokens as well",
+        formula="(prompt_tokens + output_tokens) / duration_s",
+        source=_BENCH,
+        larger_is_better=True,
+    ),
+    _float(
+        "output_tokens_per_s",
+        "tokens/s",
+        "",
+        formula="output_tokens / duration_s",
+        source=_BENCH,
+        larger_is_better=True,
+    ),
+    _float(
+        "reviews_per_s",
+        "reviews/s",
+        "the unit in which strategies can be compared",
+        formula="num_reviews / duration_s",
+        larger_is_better=True,
+    ),
+    _float(
+        "correct_reviews_per_s",
+        "reviews/s",
+        "null where answers are not scored",
+        formula="labels_right / duration_s",
+        larger_is_better=True,
+    ),
+    _float(
+        "computed_prompt_tokens_per_s",
+        "tokens/s",
+        "prompt tokens that were really computed",
+        formula="(prompt_tokens - cached_tokens) / duration_s",
+        larger_is_better=True,
+    ),
+    _float(
+        "cached_share",
+        "",
+        "share of prompt tokens that the prefix cache served",
+        formula="cached_tokens / prompt_tokens",
+    ),
+    _float(
+        "tokenize_s",
+        "s",
+        "tokenizing the pass's texts, measured once per attempt outside the timed window",
+    ),
+    _float("engine_span_s", "s", "first scheduling to last token, on the engine's clock"),
+    _float("queue_p50_s", "s", "median over requests: queued to scheduled", source="vLLM"),
+    _float("prefill_p50_s", "s", "median over requests: scheduled to first token", source="vLLM"),
+    _float("decode_p50_s", "s", "median over requests: first to last token", source="vLLM"),
+    _int("num_preemptions", "", "preempted requests; null where the version does not tell"),
+    _int("labels_found", "reviews", "reviews with a label; null where answers are not scored"),
+    _int("labels_right", "reviews", "reviews with the right label; null where not scored"),
+    _int("labels_surplus", "", "label words beyond one per review; null where not scored"),
+    _float("coverage", "", "", formula="labels_found / num_reviews", larger_is_better=True),
+    _float(
+        "accuracy",
+        "",
+        "a review without a label counts as wrong",
+        formula="labels_right / num_reviews",
+        larger_is_better=True,
+    ),
+)
+
+PASSES = (*IDENTITY, *CELL, *PASS, *PHASES, *ENVIRONMENT)
+
+REQUESTS = (
+    _string("cell_id", "the cell"),
+    _string("attempt_id", "the attempt"),
+    _int("repeat", "", "the timed pass"),
+    _int("request", "", "order of submission within the pass, from 0"),
+    _int("prompt", "", "which distinct prompt of the cell, from 0"),
+    _int("copy", "", "which submission of that prompt, from 0"),
+    _int("first_review", "", "index of the prompt's first review among the n"),
+    _int("num_reviews", "reviews", "reviews in the prompt"),
+    _int("prompt_tokens", "tokens", "length of the prompt"),
+    _int("output_tokens", "tokens", "tokens generated"),
+    _int("cached_tokens", "tokens", "prompt tokens that the prefix cache served"),
+    _int("expected_cached_tokens", "tokens", "what block arithmetic expects"),
+    _float("queue_s", "s", "queued to scheduled, engine clock"),
+    _float("prefill_s", "s", "scheduled to first token, engine clock"),
+    _float("decode_s", "s", "first to last token, engine clock"),
+    _float("scheduled_s", "s", "since the pass's first scheduling, engine clock"),
+    _float("last_token_s", "s", "since the pass's first scheduling, engine clock"),
+    _string("finish_reason", "length or stop", source="vLLM"),
+    _string("text", "generated text up to the first end-of-sequence token"),
+    Column(name="expected_labels", kind="strings", meaning="the reviews' own labels, in order"),
+    Column(name="found_labels", kind="strings", meaning="labels read from the text; null if none"),
+)
+
+# Columns of a pass that the summary condenses over the repeats of a cell.
+MEASURED = (
+    "duration_s",
+    "requests_per_s",
+    "total_tokens_per_s",
+    "output_tokens_per_s",
+    "reviews_per_s",
+    "correct_reviews_per_s",
+    "computed_prompt_tokens_per_s",
+)
+# Columns of a pass that are the same in every repeat, or that the summary takes the median of.
+CONSTANT = (
+    "num_requests",
+    "num_reviews",
+    "prompt_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "expected_cached_tokens",
+    "cached_share",
+    "tokenize_s",
+    "engine_span_s",
+    "prefill_p50_s",
+    "decode_p50_s",
+    "labels_found",
+    "labels_right",
+    "labels_surplus",
+    "coverage",
+    "accuracy",
+)
+
+
+def _by_name(columns: Iterable[Column], names: Iterable[str]) -> tuple[Column, ...]:
+    known = {column.name: column for column in columns}
+    return tuple(known[name] for name in names)
+
+
+def _spread(column: Column) -> tuple[Column, ...]:
+    what = column.meaning or column.formula
+    return tuple(
+        Column(
+            name=f"{column.name}_{suffix}",
+            kind="float",
+            unit=column.unit,
+            meaning=f"{text} over the repeats: {what}",
+            source=column.source,
+            larger_is_better=column.larger_is_better,
+        )
+        for suffix, text in (
+            ("median", "median"),
+            ("mean", "mean"),
+            ("ci_low", "lower end of the 95 % t interval of the mean"),
+            ("ci_high", "upper end of the 95 % t interval of the mean"),
+        )
+    )
+
+
+SUMMARY = (
+    *IDENTITY,
+    *CELL,
+    _int("num_repeats", "", "timed passes that count"),
+    *(spread for column in _by_name(PASS, MEASURED) for spread in _spread(column)),
+    *_by_name(PASS, CONSTANT),
+    *PHASES,
+    *ENVIRONMENT,
+)
+
+
+def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
+    """Return the Arrow schema of a table, its version in the metadata."""
+    import pyarrow as pa
+
+    kinds = {
+        "string": pa.string(),
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "bool": pa.bool_(),
+        "time": pa.timestamp("us", tz="UTC"),
+        "strings": pa.list_(pa.string()),
+    }
+    return pa.schema(
+        [(column.name, kinds[column.kind]) for column in columns],
+        metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
+    )

@@ -1,0 +1,249 @@
+"""The shape of a model, and what follows from it: parameters, bytes, FLOPs.
+
+Pure functions of a ``config.json``; no weights are read. A multiply and an add count as two FLOPs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from packsweep.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Family:
+    """What a model type fixes without saying so in its ``config.json``.
+
+    Attributes:
+        qkv_bias: query, key and value projections have a bias; None: as ``attention_bias`` says.
+        output_bias: the attention's output projection has one; None: as ``attention_bias`` says.
+        mlp_bias: the MLP's matrices have biases; None: as ``mlp_bias`` says.
+        qk_norm: queries and keys are normalized over the head dimension.
+        tied: ``tie_word_embeddings`` where the config does not say.
+    """
+
+    qkv_bias: bool | None = None
+    output_bias: bool | None = None
+    mlp_bias: bool | None = None
+    qk_norm: bool = False
+    tied: bool = False
+
+
+_PLAIN = _Family(qkv_bias=False, output_bias=False, mlp_bias=False)
+
+# Dense decoders with two norms a layer, one norm at the end and a gated MLP.
+# Source: modeling_*.py and configuration_*.py of these model types in transformers.
+_FAMILIES: dict[str, _Family] = {
+    "granite": _Family(),
+    "llama": _Family(),
+    "ministral3": _PLAIN,
+    "mistral": _PLAIN,
+    "phi3": _PLAIN,
+    "qwen2": _Family(qkv_bias=True, output_bias=False, mlp_bias=False),
+    "qwen3": _Family(mlp_bias=False, qk_norm=True),
+    "smollm3": _Family(tied=True),
+}
+
+# Keys that show a design whose FLOPs or cache differ from the formulas below.
+_FOREIGN_KEYS: dict[str, str] = {
+    "num_experts": "a mixture of experts",
+    "num_local_experts": "a mixture of experts",
+    "n_routed_experts": "a mixture of experts",
+    "kv_lora_rank": "multi-head latent attention",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """A dense decoder with grouped-query attention and a gated MLP.
+
+    Every layer is taken to attend to the whole context: for a model with a sliding window the
+    attention and cache figures are upper bounds beyond that window. The vision part of a multimodal
+    model is not counted.
+
+    Attributes:
+        head_dim: width of one attention head; ``num_heads * head_dim`` need not be ``hidden_size``.
+        tie_word_embeddings: the output projection is the embedding table, stored once.
+        torch_dtype: dtype the weights are stored in, by the config's own word.
+        model_type: the config's ``model_type``, of the text part.
+    """
+
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    max_position_embeddings: int
+    tie_word_embeddings: bool
+    torch_dtype: str
+    model_type: str
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> ModelShape:
+        """Read the content of a Hugging Face ``config.json``.
+
+        Raises:
+            ModelError: the model is of another design, or a figure is missing.
+        """
+        text = _text_part(config)
+        family = _family(text)
+        num_heads = _integer(text, "num_attention_heads")
+        hidden_size = _integer(text, "hidden_size")
+        return cls(
+            num_layers=_integer(text, "num_hidden_layers"),
+            hidden_size=hidden_size,
+            intermediate_size=_integer(text, "intermediate_size"),
+            num_heads=num_heads,
+            num_kv_heads=_integer(text, "num_key_value_heads", default=num_heads),
+            head_dim=_integer(text, "head_dim", default=hidden_size // num_heads),
+            vocab_size=_integer(text, "vocab_size"),
+            max_position_embeddings=_integer(text, "max_position_embeddings"),
+            tie_word_embeddings=_flag(text, "tie_word_embeddings", default=family.tied),
+            torch_dtype=_dtype(text),
+            model_type=str(text["model_type"]),
+            qkv_bias=_bias(text, "attention_bias", family.qkv_bias),
+            output_bias=_bias(text, "attention_bias", family.output_bias),
+            mlp_bias=_bias(text, "mlp_bias", family.mlp_bias),
+            qk_norm=family.qk_norm,
+        )
+
+    @property
+    def _q_size(self) -> int:
+        return self.num_heads * self.head_dim
+
+    @property
+    def _kv_size(self) -> int:
+        return self.num_kv_heads * self.head_dim
+
+    @property
+    def _linear_parameters_per_layer(self) -> int:
+        """Matrix entries of q, k, v, o and of gate, up, down."""
+        attention = self.hidden_size * (2 * self._q_size + 2 * self._kv_size)
+        return attention + 3 * self.hidden_size * self.intermediate_size
+
+    @property
+    def _vector_parameters_per_layer(self) -> int:
+        """Entries of the norms and of the biases."""
+        norms = 2 * self.hidden_size + (2 * self.head_dim if self.qk_norm else 0)
+        qkv_bias = self._q_size + 2 * self._kv_size if self.qkv_bias else 0
+        output_bias = self.hidden_size if self.output_bias else 0
+        mlp_bias = 2 * self.intermediate_size + self.hidden_size if self.mlp_bias else 0
+        return norms + qkv_bias + output_bias + mlp_bias
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters, a tied embedding table counted once."""
+        per_layer = self._linear_parameters_per_layer + self._vector_parameters_per_layer
+        tables = 1 if self.tie_word_embeddings else 2
+        return (
+            self.num_layers * per_layer
+            + self.hidden_size
+            + tables * self.vocab_size * self.hidden_size
+        )
+
+    def weight_bytes(self, bytes_per_parameter: float) -> int:
+        """Return the bytes of all weights, 2 bytes a parameter in bf16."""
+        return round(self.num_parameters * bytes_per_parameter)
+
+    @property
+    def matmul_flops_per_token(self) -> int:
+        """FLOPs of one token in the linear projections of all layers.
+
+        ``2 * num_layers * (hidden * (2 * q + 2 * kv) + 3 * hidden * intermediate)`` with
+        ``q = num_heads * head_dim`` and ``kv = num_kv_heads * head_dim``: two for each parameter of
+        a projection. Attention scores (``attention_flops``), the output projection
+        (``lm_head_flops``), norms and biases are not in it.
+
+        Source: J. Kaplan et al., "Scaling Laws for Neural Language Models", 2020, table 1, with
+        grouped keys and values and a third MLP matrix.
+        """
+        return 2 * self.num_layers * self._linear_parameters_per_layer
+
+    @property
+    def lm_head_flops(self) -> int:
+        """FLOPs of the output projection, spent once for each sampled token."""
+        return 2 * self.hidden_size * self.vocab_size
+
+    def attention_flops(self, num_new_tokens: int, context_tokens: int) -> int:
+        """Return the FLOPs of the attention scores and of weighing the values.
+
+        The last ``num_new_tokens`` of ``context_tokens`` are computed, the ones before them come
+        from the cache. A token attends to itself and to all before it, so with ``m`` new tokens
+        after ``c`` cached ones there are ``m * c + m * (m + 1) / 2`` pairs, each
+        ``4 * num_heads * head_dim`` FLOPs a layer (scores and values, two each). The causal half
+        alone is counted, as in the kernels that skip the masked half.
+
+        Source: T. Dao, "FlashAttention-2", 2023, section 4.1, there for the whole square.
+
+        Raises:
+            ValueError: more new tokens than context.
+        """
+        if not 0 <= num_new_tokens <= context_tokens:
+            raise ValueError(f"{num_new_tokens} new tokens do not fit in {context_tokens}")
+        num_cached_tokens = context_tokens - num_new_tokens
+        pairs = num_new_tokens * num_cached_tokens + num_new_tokens * (num_new_tokens + 1) // 2
+        return 4 * self.num_layers * self._q_size * pairs
+
+    def kv_cache_bytes_per_token(self, bytes_per_element: float) -> int:
+        """Return the bytes of one token's keys and values in all layers, 2 an element in bf16."""
+        return round(2 * self.num_layers * self._kv_size * bytes_per_element)
+
+
+def _text_part(config: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the language model's part; what it does not say, the outer config says."""
+    text = config.get("text_config")
+    if not isinstance(text, Mapping):
+        return config
+    shared = ("tie_word_embeddings", "torch_dtype", "dtype")
+    return {key: config[key] for key in shared if key in config} | dict(text)
+
+
+def _family(text: Mapping[str, object]) -> _Family:
+    """Return what the model type fixes, or refuse the model."""
+    model_type = text.get("model_type")
+    for key, design in _FOREIGN_KEYS.items():
+        if text.get(key):
+            _refuse(f"model_type {model_type!r} is {design} ({key})")
+    if model_type not in _FAMILIES:
+        _refuse(f"model_type {model_type!r} is not known")
+    return _FAMILIES[str(model_type)]
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise ModelError(f"cannot describe this model: {reason}; known are {', '.join(_FAMILIES)}")
+
+
+def _integer(text: Mapping[str, object], key: str, *, default: int | None = None) -> int:
+    """Return a positive figure; null counts as missing."""
+    value = text.get(key)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ModelError(f"config.json: {key} must be a positive whole number, not {value!r}")
+    return value
+
+
+def _flag(text: Mapping[str, object], key: str, *, default: bool) -> bool:
+    value = text.get(key)
+    return default if value is None else bool(value)
+
+
+def _bias(text: Mapping[str, object], key: str, fixed: bool | None) -> bool:  # noqa: FBT001  # three states, not a switch
+    """Return what the family fixes, or else what the config says."""
+    return _flag(text, key, default=False) if fixed is None else fixed
+
+
+def _dtype(text: Mapping[str, object]) -> str:
+    """Return the stored dtype; a config without one means float32.
+
+    Source: PretrainedConfig of transformers; ``dtype`` is the newer spelling.
+    """
+    return str(text.get("dtype") or text.get("torch_dtype") or "float32")

@@ -1,0 +1,266 @@
+"""Results on disk: where everything lies, and how a result becomes the one that counts.
+
+    <root>/packsweep.json                              says that the folder is ours
+    <root>/sweep.toml                                  the sweep file of the last run
+    <root>/cells/<cell_id>/<attempt_id>.parquet        one row per repeat
+    <root>/cells/<cell_id>/requests-<attempt_id>.parquet   one row per request
+    <root>/cells/<cell_id>/COMMIT                      names the attempt that counts
+    <root>/logs/<cell_id>/<attempt_id>.log             what the worker and its engine printed
+    <root>/summary.parquet, summary.csv                one row per cell
+
+Nothing is written in its final place: a whole file under a unique name, then one rename. ``COMMIT``
+is made by a link that fails if it is there, so of two attempts the first wins. Failed attempts are
+files without a ``COMMIT``. A file that does not read back with the current schema does not count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packsweep import schema
+from packsweep.errors import ResultsError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MARKER = "packsweep.json"
+COMMIT = "COMMIT"
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The results of one sweep under ``root``."""
+
+    root: Path
+
+    @property
+    def cells(self) -> Path:
+        """Folder of all cells."""
+        return self.root / "cells"
+
+    @property
+    def summary(self) -> Path:
+        """Path of the summary table, without its ending."""
+        return self.root / "summary"
+
+    def cell(self, cell_id: str) -> Path:
+        """Folder of one cell."""
+        return self.cells / cell_id
+
+    def attempt(self, cell_id: str, attempt_id: str) -> Path:
+        """File with the passes of one attempt."""
+        return self.cell(cell_id) / f"{attempt_id}.parquet"
+
+    def requests(self, cell_id: str, attempt_id: str) -> Path:
+        """File with the requests of one attempt."""
+        return self.cell(cell_id) / f"requests-{attempt_id}.parquet"
+
+    def log(self, cell_id: str, attempt_id: str) -> Path:
+        """File with what the worker printed."""
+        return self.root / "logs" / cell_id / f"{attempt_id}.log"
+
+    def prepare(self) -> None:
+        """Make the folder ours.
+
+        Raises:
+            ResultsError: it cannot be written, is a file, or holds something else.
+        """
+        with _as_results_error(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not (self.root / MARKER).exists():
+                self._refuse_foreign()
+                replace_file(self.root / MARKER, json.dumps({"format": 1}).encode())
+            self.cells.mkdir(exist_ok=True)
+            probe = self.root / f".{uuid.uuid4().hex}.tmp"
+            probe.write_bytes(b"")
+            probe.unlink()
+
+    def check(self) -> None:
+        """Refuse to read a folder that holds no results.
+
+        Raises:
+            ResultsError: it is not there or is not ours.
+        """
+        if not self.root.exists():
+            raise ResultsError(f"{self.root}: no such results folder; packsweep run makes it")
+        if not (self.root / MARKER).is_file():
+            raise ResultsError(f"{self.root}: holds no packsweep results (no {MARKER} in it)")
+
+    def _refuse_foreign(self) -> None:
+        found = next((p.name for p in self.root.iterdir() if not p.name.startswith(".")), None)
+        if found is not None:
+            raise ResultsError(
+                f"{self.root}: holds something else ({found}); name another --results folder"
+            )
+
+    def write(self, cell_id: str, attempt_id: str, passes: Sequence[Row], requests: Sequence[Row]
+              ) -> None:
+        """Write an attempt's tables, each whole or not at all; nothing counts before ``commit``."""
+        if requests:
+            _write_table(self.requests(cell_id, attempt_id), requests, schema.REQUESTS)
+        _write_table(self.attempt(cell_id, attempt_id), passes, schema.PASSES)
+
+    def commit(self, cell_id: str, attempt_id: str) -> bool:
+        """Make ``attempt_id`` the one that counts; False if another was first."""
+        path = self.cell(cell_id) / COMMIT
+        if path.exists() and not self.is_done(cell_id):
+            replace_file(path, attempt_id.encode())  # it names nothing readable
+            return True
+        scratch = _scratch(path)
+        _write_synced(scratch, attempt_id.encode())
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            return False
+        finally:
+            scratch.unlink()
+        return True
+
+    def committed(self, cell_id: str) -> str | None:
+        """Return the attempt that counts, or None."""
+        try:
+            return (self.cell(cell_id) / COMMIT).read_text(encoding="ascii").strip() or None
+        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+            return None
+
+    def is_done(self, cell_id: str) -> bool:
+        """Tell whether the cell's committed file reads back with the current schema."""
+        attempt_id = self.committed(cell_id)
+        return attempt_id is not None and _reads_back(self.attempt(cell_id, attempt_id))
+
+    def cell_ids(self) -> list[str]:
+        """Return the cells that have a folder, in order of name."""
+        if not self.cells.is_dir():
+            return []
+        return sorted(entry.name for entry in os.scandir(self.cells) if entry.is_dir())
+
+    def attempts(self, cell_id: str) -> list[str]:
+        """Return the attempts that left a file, committed or not, oldest first."""
+        with contextlib.suppress(FileNotFoundError):
+            files = [
+                path
+                for path in self.cell(cell_id).glob("*.parquet")
+                if not path.name.startswith(("requests-", "."))
+            ]
+            return [path.stem for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)]
+        return []
+
+    def counting(self, cell_id: str) -> str | None:
+        """Return the committed attempt, else the last readable failed one, else None."""
+        if self.is_done(cell_id):
+            return self.committed(cell_id)
+        readable = (
+            attempt_id
+            for attempt_id in reversed(self.attempts(cell_id))
+            if _reads_back(self.attempt(cell_id, attempt_id))
+        )
+        return next(readable, None)
+
+    def read_passes(self) -> pa.Table:
+        """Return the passes of every cell: committed attempts, and failed ones where none is."""
+        return self._read(self.attempt, schema.PASSES)
+
+    def read_requests(self) -> pa.Table:
+        """Return the requests of every attempt that ``read_passes`` returns."""
+        return self._read(self.requests, schema.REQUESTS)
+
+    def _read(
+        self, path_of: Callable[[str, str], Path], columns: Sequence[schema.Column]
+    ) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        wanted = schema.arrow_schema(columns)
+        tables = [wanted.empty_table()]
+        for cell_id in self.cell_ids():
+            attempt_id = self.counting(cell_id)
+            if attempt_id and path_of(cell_id, attempt_id).exists():
+                tables.append(pq.ParquetFile(path_of(cell_id, attempt_id)).read())
+        return pa.concat_tables(tables)
+
+    def write_summary(self, rows: Sequence[Row]) -> None:
+        """Write the summary as Parquet and as CSV."""
+        import pyarrow.csv
+
+        table = _table(rows, schema.SUMMARY)
+        _write_arrow(self.summary.with_suffix(".parquet"), table)
+        scratch = _scratch(self.summary.with_suffix(".csv"))
+        pyarrow.csv.write_csv(table, scratch)
+        scratch.replace(self.summary.with_suffix(".csv"))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``content`` under a unique name and move it to ``path`` in one step."""
+    scratch = _scratch(path)
+    _write_synced(scratch, content)
+    scratch.replace(path)
+
+
+def _scratch(path: Path) -> Path:
+    return path.with_name(f".{uuid.uuid4().hex}.tmp")
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _table(rows: Iterable[Row], columns: Sequence[schema.Column]) -> pa.Table:
+    """Return rows as a table; a key that is no column is a mistake of ours."""
+    import pyarrow as pa
+
+    names = {column.name for column in columns}
+    listed = list(rows)
+    unknown = {key for row in listed for key in row} - names
+    assert not unknown, f"no such columns: {sorted(unknown)}"
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in names} for row in listed],
+        schema=schema.arrow_schema(columns),
+    )
+
+
+def _write_table(path: Path, rows: Sequence[Row], columns: Sequence[schema.Column]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_arrow(path, _table(rows, columns))
+
+
+def _write_arrow(path: Path, table: pa.Table) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    replace_file(path, sink.getvalue().to_pybytes())
+
+
+def _reads_back(path: Path) -> bool:
+    """Tell whether a file of passes is whole, has rows and has the current schema."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        footer = pq.read_metadata(path)
+    except (OSError, pa.ArrowInvalid):
+        return False
+    version = (footer.metadata or {}).get(schema.VERSION_KEY)
+    return footer.num_rows > 0 and version == str(schema.SCHEMA_VERSION).encode()
+
+
+@contextlib.contextmanager
+def _as_results_error(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError):
+        raise ResultsError(f"{root}: is a file or lies in one; name a --results folder") from None
+    except OSError as error:
+        raise ResultsError(f"{root}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,151 @@
+"""Start a worker, watch its phases, end it, and say how it went.
+
+The same on this machine and inside a Ray task. A worker that is killed, crashes or hangs cannot
+speak for itself: its failed row is written here. Watching costs a look at two small files four
+times a second, so it does not disturb what is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from packsweep import environment, lifeline, rows
+from packsweep.task import Status, Task, status_from_json
+
+POLL_S = 0.25
+_EXIT_GRACE_S = 30.0
+_STOP_TIMEOUT_S = 120.0
+
+
+class Supervisor:
+    """One worker process and everything that it starts."""
+
+    def __init__(self, task: Task, environ: dict[str, str] | None = None) -> None:
+        """Start the worker for ``task``."""
+        self.task = task
+        self._folder = Path(tempfile.mkdtemp(prefix="packsweep-"))
+        self._began = self._phase_began = time.monotonic()
+        self._phase = "spawn"
+        self._family: dict[int, psutil.Process] = {}
+        self._log = task.store.log(task.cell.cell_id, task.attempt_id)
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        (self._folder / "task.json").write_text(task.to_json(), encoding="utf-8")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                lifeline.command(
+                    sys.executable, "-m", "packsweep.worker", str(self._folder)
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment.engine_environ() if environ is None else environ,
+            )
+
+    def poll(self) -> Status | None:
+        """Return how the attempt ended, or None while it runs; ends it at a deadline."""
+        self._watch()
+        if self._process.poll() is not None:
+            return self._finished()
+        spent = time.monotonic() - self._phase_began
+        if (self._folder / "status.json").exists() and spent > _EXIT_GRACE_S:
+            return self._finished()  # the result is in; what lingers is killed
+        limit = self._limit_s()
+        if spent > limit:
+            self._kill()
+            return self._failed("timeout", f"{self._phase} took longer than {limit:.0f} s")
+        return None
+
+    def wait(self) -> Status:
+        """Wait for the end of the attempt."""
+        while (status := self.poll()) is None:
+            time.sleep(POLL_S)
+        return status
+
+    def stop(self) -> None:
+        """End the worker and its engine now, without a row: the attempt did not happen."""
+        self._kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _watch(self) -> None:
+        """Note a change of phase, and every descendant, so that none is missed at the end."""
+        with contextlib.suppress(FileNotFoundError):
+            phase = (self._folder / "phase").read_text(encoding="utf-8")
+            if phase != self._phase:
+                self._phase, self._phase_began = phase, time.monotonic()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._process.pid).children(recursive=True):
+                self._family[child.pid] = child
+
+    def _limit_s(self) -> float:
+        limits = self.task.limits
+        if self._phase == "start":
+            return limits.engine_start_timeout_s
+        if self._phase == "check":
+            return limits.gpu_free_timeout_s + _STOP_TIMEOUT_S
+        if self._phase in {"spawn", "stop", "commit"}:
+            return _STOP_TIMEOUT_S
+        return limits.pass_timeout_s
+
+    def _finished(self) -> Status:
+        self._kill()
+        path = self._folder / "status.json"
+        if path.exists():
+            status = status_from_json(path.read_text(encoding="utf-8"))
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return status
+        return self._failed("crashed", self._why())
+
+    def _why(self) -> str:
+        code = self._process.returncode
+        said = _last_error(self._log)
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"the worker was ended by {name} in phase {self._phase}"
+        return f"the worker exited with {code} in phase {self._phase}: {said}"
+
+    def _failed(self, outcome: str, reason: str) -> Status:
+        """Write the row that the worker could not write."""
+        task = self.task
+        if not task.store.is_done(task.cell.cell_id):
+            row = {**rows.identity(task, outcome, reason), **environment.describe(None)}
+            task.store.write(task.cell.cell_id, task.attempt_id, [row], [])
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return Status(
+            cell_id=task.cell.cell_id,
+            attempt_id=task.attempt_id,
+            attempt=task.attempt,
+            outcome=outcome,
+            reason=reason,
+            wall_s=time.monotonic() - self._began,
+            log=str(self._log),
+        )
+
+    def _kill(self) -> None:
+        """Kill the worker and every descendant seen, and wait until they are gone."""
+        self._watch()
+        family = [child for child in self._family.values() if child.is_running()]
+        if self._process.poll() is None:
+            self._process.kill()
+        for child in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        self._process.wait()
+        psutil.wait_procs(family, timeout=10)
+
+
+def _last_error(log: Path) -> str:
+    """Return the last line of a log that names an error, else its last line."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\w(Error|Exception)\b", line)]
+    return (errors or lines or ["it printed nothing"])[-1][:400]

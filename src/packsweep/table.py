@@ -1,0 +1,189 @@
+"""Numbers into text: the tables and lines that the terminal shows.
+
+The only place that formats. Undefined is a dash, never 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from packsweep import schema
+from packsweep.plan import Plan, PlannedCell
+from packsweep.task import Status
+
+Row = Mapping[str, Any]
+DASH = "-"
+_OUTCOME_STYLE = {"ok": "green", "infeasible": "yellow"}
+_HEADINGS = (
+    "n",
+    "dup",
+    "requests\n/s",
+    "total\ntokens/s",
+    "output\ntokens/s",
+    "reviews/s\n(95% CI)",
+    "cache\nhit",
+    "found",
+    "right",
+)
+_NAMED_SETTINGS = ("instruction", "template", "cache_state", "duplication_order")
+
+
+def number(value: float | None) -> str:
+    """Return a number with two decimals, as vLLM prints throughput; a dash if undefined."""
+    return DASH if value is None else f"{value:.2f}"
+
+
+def count(value: float | None) -> str:
+    """Return a whole number with thousands separated; a dash if undefined."""
+    return DASH if value is None else f"{round(value):,}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share in per cent; a dash if undefined."""
+    return DASH if value is None else f"{100 * value:.0f}%"
+
+
+def half_width(row: Row, name: str) -> str:
+    """Return half the 95 % interval as a share of the mean; nothing below two repeats."""
+    low, high, mean = (row[f"{name}_{suffix}"] for suffix in ("ci_low", "ci_high", "mean"))
+    if low is None or not mean:
+        return ""
+    return f"±{100 * (high - low) / 2 / mean:.1f}%"
+
+
+def strategy(name: str, pack_size: int | None) -> str:
+    """Return ``packed``, ``separate`` or ``chunked4``, as cell ids spell it."""
+    return name if pack_size is None else f"{name}{pack_size}"
+
+
+def summary(rows: Sequence[Row]) -> Table:
+    """Return the table of a sweep: one line per cell, what varies in columns of its own."""
+    table = _table()
+    varying = {name: [str(row[name]) for row in rows] for name in _NAMED_SETTINGS}
+    varying |= _settings(rows)
+    varying = {name: values for name, values in varying.items() if len(set(values)) > 1}
+    table.add_column("strategy", no_wrap=True)
+    for heading in varying:
+        table.add_column(heading.replace("_", " "), overflow="fold")
+    for heading in _HEADINGS:
+        table.add_column(heading, justify="right", overflow="fold")
+    table.add_column("outcome", no_wrap=True)
+    for index, row in enumerate(rows):
+        extra = [values[index] for values in varying.values()]
+        table.add_row(strategy(row["strategy"], row["pack_size"]), *extra, *_measured(row))
+    return table
+
+
+def _settings(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the engine settings of all cells: name -> one value per row."""
+    parsed = [
+        json.loads(row["engine_settings"]) | json.loads(row["simulated_settings"]) for row in rows
+    ]
+    names = sorted({name for values in parsed for name in values} - {"enable_prefix_caching"})
+    return {name: [str(values.get(name)) for values in parsed] for name in names}
+
+
+def _measured(row: Row) -> list[str | Text]:
+    outcome = row["outcome"]
+    return [
+        str(row["n"]),
+        str(row["duplication"]),
+        number(row["requests_per_s_median"]),
+        number(row["total_tokens_per_s_median"]),
+        number(row["output_tokens_per_s_median"]),
+        number(row["reviews_per_s_median"]) + half_width(row, "reviews_per_s"),
+        percent(row["cached_share"]),
+        percent(row["coverage"]),
+        percent(row["accuracy"]),
+        Text(outcome, style=_OUTCOME_STYLE.get(outcome, "red")),
+    ]
+
+
+def vllm_form(row: Row) -> list[str]:
+    """Return a cell as ``vllm bench throughput`` prints it."""
+    return [
+        f"Throughput: {number(row['requests_per_s_median'])} requests/s, "
+        f"{number(row['total_tokens_per_s_median'])} total tokens/s, "
+        f"{number(row['output_tokens_per_s_median'])} output tokens/s",
+        f"Total num prompt tokens:  {row['prompt_tokens']}",
+        f"Total num output tokens:  {row['output_tokens']}",
+    ]
+
+
+def conditions(rows: Sequence[Row]) -> list[str]:
+    """Return what the numbers were measured on and with, and what the columns mean."""
+    lines = []
+    if any(row["engine"] == schema.SIMULATED for row in rows):
+        lines.append("SIMULATED: computed from a roofline, not measured")
+    lines += [
+        f"{label}: {', '.join(values)}"
+        for name, label in (("device", "device"), ("vllm_version", "vLLM"), ("model", "model"))
+        if (values := sorted({row[name] for row in rows} - {None}))
+    ]
+    if any(row["load_format"] == "dummy" for row in rows):
+        lines.append("random weights: speed only, answers are not scored")
+    repeats = sorted({row["num_repeats"] for row in rows} - {0})
+    told = "/".join(str(value) for value in repeats) or "no"
+    lines.append(
+        f"medians over {told} repeats in one process, ± half the 95% t interval of their mean"
+    )
+    lines.append("cache hit: share of prompt tokens; found, right: share of reviews, - if not scored")
+    return lines
+
+
+def reasons(rows: Sequence[Row]) -> list[str]:
+    """Return one line for each cell that has no numbers."""
+    failed = (row for row in rows if row["outcome"] != "ok")
+    return [f"{row['cell_id']}: {row['outcome']}: {row['reason']}" for row in failed]
+
+
+def plan(planned: Plan, done: Sequence[bool]) -> Table:
+    """Return the table of a plan: one line per cell."""
+    table = _table()
+    table.add_column("strategy", no_wrap=True)
+    for heading in ("n", "dup", "requests", "prompt\ntokens", "longest\nprompt", "output\ntokens"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("cache", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for cell, is_done in zip(planned.cells, done, strict=True):
+        table.add_row(*_planned(cell, is_done=is_done))
+    return table
+
+
+def _planned(planned: PlannedCell, *, is_done: bool) -> list[str | Text]:
+    cell = planned.cell
+    state = Text("done", style="green") if is_done else Text("missing")
+    if planned.infeasible:
+        state = Text("infeasible", style="yellow")
+    return [
+        strategy(cell.strategy, cell.pack_size),
+        str(cell.n),
+        str(cell.duplication),
+        count(planned.num_requests),
+        count(planned.prompt_tokens),
+        count(planned.longest_prompt_tokens),
+        count(planned.output_tokens),
+        cell.cache_state,
+        state,
+    ]
+
+
+def status_line(status: Status, *, position: str, again: bool) -> str:
+    """Return the one line that a log shows for an attempt that ended."""
+    told = f"{position} {status.cell_id}: {status.outcome}"
+    if status.outcome == "ok":
+        told += f", {number(status.reviews_per_s)} reviews/s, {percent(status.cached_share)} cached"
+    elif status.reason:
+        told += f": {status.reason}"
+    told += f" [{status.wall_s:.0f} s]"
+    return f"{told}; will try again" if again else told
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")

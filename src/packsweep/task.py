@@ -1,0 +1,102 @@
+"""What a worker is given and what it gives back.
+
+Both are JSON files, so a worker is a process like any other: locally, in a Ray task, or started by
+hand to look into a failure (``python -m packsweep.worker TASK``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from packsweep import grid
+from packsweep.grid import Cell
+from packsweep.reviews import Review
+from packsweep.spec import LimitsTable
+from packsweep.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One attempt at one cell.
+
+    Attributes:
+        results: absolute path of the results folder.
+        attempt: how many attempts there were before.
+        reviews: the cell's n reviews.
+    """
+
+    cell: Cell
+    attempt_id: str
+    attempt: int
+    results: str
+    reviews: Sequence[Review]
+    limits: LimitsTable
+
+    @property
+    def store(self) -> Store:
+        """The results that the attempt belongs to."""
+        return Store(Path(self.results))
+
+    def to_json(self) -> str:
+        """Return the task as JSON."""
+        return json.dumps({**_plain(self), "limits": self.limits.model_dump()})
+
+
+def task_from_json(text: str) -> Task:
+    """Return the task that ``to_json`` wrote."""
+    values = json.loads(text)
+    return Task(
+        cell=grid.from_dict(values["cell"]),
+        attempt_id=values["attempt_id"],
+        attempt=values["attempt"],
+        results=values["results"],
+        reviews=tuple(Review(**review) for review in values["reviews"]),
+        limits=LimitsTable(**values["limits"]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How an attempt ended, small enough to be sent around.
+
+    Attributes:
+        outcome: one of ``schema.OUTCOMES``.
+        reason: one line; None where the outcome is ok.
+        reviews_per_s: median over the repeats; None unless ok.
+        cached_share: of the last repeat; None unless ok.
+        wall_s: from the worker's start to its end, the engine's start and stop included.
+        log: file with what the worker printed.
+    """
+
+    cell_id: str
+    attempt_id: str
+    attempt: int
+    outcome: str
+    reason: str | None = None
+    reviews_per_s: float | None = None
+    cached_share: float | None = None
+    wall_s: float = 0.0
+    log: str | None = None
+
+    def to_json(self) -> str:
+        """Return the status as JSON."""
+        return json.dumps(asdict(self))
+
+
+def status_from_json(text: str) -> Status:
+    """Return the status that ``to_json`` wrote."""
+    return Status(**json.loads(text))
+
+
+def _plain(task: Task) -> dict[str, Any]:
+    return {
+        "cell": asdict(task.cell),
+        "attempt_id": task.attempt_id,
+        "attempt": task.attempt,
+        "results": task.results,
+        "reviews": [{"text": review.text, "label": review.label} for review in task.reviews],
+    }

@@ -1,0 +1,373 @@
+"""The whole life of one attempt at one cell, in a process of its own.
+
+Check that the GPU is free, start the engine, warm up, run the passes, check what came back, stop
+the engine, write one Parquet file, commit it. The timed window is the engine's (``engines.vllm``);
+nothing else happens inside it. This is the one place where any exception becomes an outcome.
+
+``python -m packsweep.worker FOLDER`` reads ``FOLDER/task.json``, keeps the name of the phase it is
+in in ``FOLDER/phase`` and leaves ``FOLDER/status.json``. A supervisor watches (``attempt.py``).
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from packsweep import engines, environment, hardware, lifeline, metrics, models, rows, scoring
+from packsweep.engines import Engine, EngineInfo, PassResult, Request
+from packsweep.errors import EngineError, PacksweepError
+from packsweep.grid import Cell
+from packsweep.metrics import Answered
+from packsweep.prefix_cache import Submitted, expected_cached_tokens
+from packsweep.prompts import Prompt, submission_order, warmup_text
+from packsweep.reviews import Review
+from packsweep.store import replace_file
+from packsweep.task import Status, Task, task_from_json
+
+_MEMORY_TIMEOUT_S = 60.0
+
+
+@dataclass(slots=True)
+class Measured:
+    """What an attempt has found out so far; complete when it ends well."""
+
+    gpu: hardware.Gpu | None = None
+    info: EngineInfo | None = None
+    warmup_s: float | None = None
+    stop_s: float | None = None
+    passes: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A cell's prompts and the order in which a pass submits them."""
+
+    cell: Cell
+    prompts: tuple[Prompt, ...]
+    order: tuple[int, ...]
+    reviews: Sequence[Review]
+
+    @classmethod
+    def of(cls, cell: Cell, reviews: Sequence[Review]) -> Workload:
+        """Build the prompts of ``cell`` over its ``reviews``."""
+        prompts = cell.build_prompts(reviews)
+        order = submission_order(len(prompts), cell.duplication, cell.duplication_order)
+        return cls(cell, prompts, order, reviews)
+
+    @property
+    def requests(self) -> list[Request]:
+        """The requests of a pass, in order of submission."""
+        return [self._request(self.prompts[index], None) for index in self.order]
+
+    @property
+    def warmup(self) -> list[Request]:
+        """Each distinct prompt once, as another text of the same shape."""
+        return [self._request(prompt, warmup_text(prompt)) for prompt in self.prompts]
+
+    def labels(self, prompt: Prompt) -> tuple[str, ...]:
+        """Return the labels of the reviews in ``prompt``."""
+        inside = self.reviews[prompt.first : prompt.first + prompt.num_reviews]
+        return tuple(review.label for review in inside)
+
+    def _request(self, prompt: Prompt, text: str | None) -> Request:
+        return Request(
+            text=prompt.text if text is None else text,
+            max_tokens=prompt.num_reviews * self.cell.output_tokens_per_review,
+            ignore_eos=self.cell.ignore_eos,
+            num_reviews=prompt.num_reviews,
+        )
+
+
+class Attempt:
+    """One attempt, phase by phase."""
+
+    def __init__(self, task: Task, folder: Path) -> None:
+        """Take ``task``; phases are announced in ``folder``."""
+        self._task = task
+        self._folder = folder
+        self._workload = Workload.of(task.cell, task.reviews)
+        self._started_at = datetime.now(UTC)
+        self.measured = Measured()
+
+    def run(self) -> Status:
+        """Measure and commit; whatever goes wrong is a row and a status, never an exception."""
+        began = time.perf_counter()
+        try:
+            self._measure()
+            outcome, reason = "ok", None
+        except EngineError as error:
+            traceback.print_exc()
+            outcome, reason = self._root_cause(error)
+        except PacksweepError as error:
+            traceback.print_exc()
+            outcome, reason = "crashed", str(error)
+        except Exception as error:  # noqa: BLE001  (any failure of a cell is a row of the sweep)
+            traceback.print_exc()
+            outcome, reason = "crashed", f"{type(error).__name__}: {error}"
+        self._announce("commit")
+        return self._record(outcome, reason, time.perf_counter() - began)
+
+    def _measure(self) -> None:
+        self._announce("check")
+        gpu_before = self._check_gpu()
+        self._announce("start")
+        model = models.resolve(
+            self._task.cell.model,
+            revision=self._task.cell.model_revision,
+            tokenizer=self._task.cell.tokenizer,
+            load_format=self._task.cell.load_format,
+        )
+        engine = engines.start(self._task.cell, model)
+        self.measured.info = engine.info
+        try:
+            self._run_passes(engine)
+        finally:
+            self._stop(engine, gpu_before)
+
+    def _check_gpu(self) -> hardware.GpuUse | None:
+        """Return who uses the GPU before the start, which must be nobody."""
+        if self._task.cell.engine == "simulated":
+            return None
+        gpu = hardware.visible_gpu()
+        self.measured.gpu = gpu
+        if gpu is None:
+            return None
+        busy = hardware.wait_until_free(gpu, self._task.limits.gpu_free_timeout_s)
+        if busy is not None:
+            pids = ", ".join(f"{pid} ({used >> 20} MiB)" for pid, used in busy.processes.items())
+            raise EngineError(f"{gpu.name} is used by process {pids}", outcome="gpu_busy")
+        return hardware.use(gpu)
+
+    def _run_passes(self, engine: Engine) -> None:
+        self._announce("warmup")
+        began = time.perf_counter()
+        for _ in range(self._task.cell.warmup_passes):
+            engine.run(self._workload.warmup)
+        self.measured.warmup_s = time.perf_counter() - began
+        requests = self._workload.requests
+        for repeat in range(self._task.cell.repeats):
+            self._announce(f"pass {repeat}")
+            earlier = self._set_cache_state(engine, requests)
+            self._keep(repeat, engine.run(requests), earlier, engine.info)
+        self._announce("tokenize")
+        tokenize_s = engine.tokenize([request.text for request in requests])
+        for values in self.measured.passes:
+            values["tokenize_s"] = tokenize_s
+
+    def _set_cache_state(self, engine: Engine, requests: Sequence[Request]) -> list[PassResult]:
+        """Put the cache into the cell's state; return the passes that are in it."""
+        if self._task.cell.cache_state == "off":
+            return []
+        engine.reset_prefix_cache()
+        return [engine.run(requests)] if self._task.cell.cache_state == "primed" else []
+
+    def _keep(
+        self, repeat: int, result: PassResult, earlier: Sequence[PassResult], info: EngineInfo
+    ) -> None:
+        """Check a pass and keep its values."""
+        expected = self._expected_cached(result, earlier, info)
+        answered = self._answered(result, expected)
+        values = metrics.pass_values(repeat, result, answered, tokenize_s=None)
+        self.measured.passes.append(values)
+        self.measured.requests.extend(
+            metrics.request_values(repeat, index, item) for index, item in enumerate(answered)
+        )
+        problem = disagreement(self._task.cell, answered)
+        if problem:
+            raise EngineError(f"repeat {repeat}: {problem}", outcome="invalid")
+
+    def _expected_cached(
+        self, result: PassResult, earlier: Sequence[PassResult], info: EngineInfo
+    ) -> Sequence[int | None]:
+        if self._task.cell.cache_state == "off":
+            return [0] * len(result.requests)
+        if info.block_size is None:
+            return [None] * len(result.requests)
+        passes = [
+            [Submitted(request.prompt_token_ids, request.output_tokens) for request in each.requests]
+            for each in (*earlier, result)
+        ]
+        expected = expected_cached_tokens(
+            passes, block_size=info.block_size, num_blocks=info.num_blocks
+        )
+        return [None] * len(result.requests) if expected is None else expected
+
+    def _answered(
+        self, result: PassResult, expected: Sequence[int | None]
+    ) -> list[Answered]:
+        scored = self._task.cell.load_format != "dummy"
+        copies: dict[int, int] = {}
+        found = []
+        for index, came, cached in zip(
+            self._workload.order, result.requests, expected, strict=True
+        ):
+            prompt = self._workload.prompts[index]
+            labels = self._workload.labels(prompt)
+            copy = copies[index] = copies.get(index, -1) + 1
+            found.append(
+                Answered(
+                    prompt=prompt,
+                    prompt_index=index,
+                    copy=copy,
+                    result=came,
+                    expected_cached=cached,
+                    expected_labels=labels,
+                    score=scoring.score(came.text, labels, cut=came.answer_cut) if scored else None,
+                )
+            )
+        return found
+
+    def _stop(self, engine: Engine, gpu_before: hardware.GpuUse | None) -> None:
+        self._announce("stop")
+        began = time.perf_counter()
+        engine.close()
+        gpu = self.measured.gpu
+        if gpu is not None and gpu_before is not None:
+            returned = hardware.wait_until_returned(gpu, gpu_before, _MEMORY_TIMEOUT_S)
+            if not returned:
+                print(f"{gpu.name}: memory is not back after {_MEMORY_TIMEOUT_S:.0f} s")
+        self.measured.stop_s = time.perf_counter() - began
+
+    def _root_cause(self, error: EngineError) -> tuple[str, str]:
+        """Return outcome and reason; the engine core's own words are in the log alone."""
+        text = one_line(str(error))
+        if error.outcome != "crashed":
+            return error.outcome, text
+        log = self._task.store.log(self._task.cell.cell_id, self._task.attempt_id)
+        cause = engine_core_cause(log)
+        if cause is None:
+            return error.outcome, text
+        return ("oom" if engines.is_oom(cause) else "crashed"), cause
+
+    def _record(self, outcome: str, reason: str | None, wall_s: float) -> Status:
+        """Write the attempt's files, commit them if it ended well, and say how it went."""
+        task, cell_id = self._task, self._task.cell.cell_id
+        passes = self._rows(outcome, reason)
+        task.store.write(cell_id, task.attempt_id, passes, self._request_rows())
+        if outcome == "ok":
+            task.store.commit(cell_id, task.attempt_id)
+        speeds = [row["reviews_per_s"] for row in self.measured.passes]
+        return Status(
+            cell_id=cell_id,
+            attempt_id=task.attempt_id,
+            attempt=task.attempt,
+            outcome=outcome,
+            reason=reason,
+            reviews_per_s=statistics.median(speeds) if outcome == "ok" else None,
+            cached_share=self.measured.passes[-1]["cached_share"] if outcome == "ok" else None,
+            wall_s=wall_s,
+            log=str(task.store.log(cell_id, task.attempt_id)),
+        )
+
+    def _rows(self, outcome: str, reason: str | None) -> list[dict[str, Any]]:
+        shared = {
+            **rows.identity(self._task, outcome, reason, self._started_at),
+            **environment.describe(self.measured.gpu),
+            **_engine_values(self.measured),
+        }
+        return [{**shared, **values} for values in self.measured.passes or [{}]]
+
+    def _request_rows(self) -> list[dict[str, Any]]:
+        ids = {"cell_id": self._task.cell.cell_id, "attempt_id": self._task.attempt_id}
+        return [{**ids, **values} for values in self.measured.requests]
+
+    def _announce(self, phase: str) -> None:
+        print(f"packsweep: {phase}", flush=True)
+        replace_file(self._folder / "phase", phase.encode())
+
+
+def _engine_values(measured: Measured) -> dict[str, Any]:
+    """Return the columns that the started engine fills; empty if it did not start."""
+    info = measured.info
+    if info is None:
+        return {}
+    import json
+
+    return {
+        "import_s": info.import_s,
+        "engine_start_s": info.start_s,
+        "warmup_s": measured.warmup_s,
+        "stop_s": measured.stop_s,
+        "engine_resolved": json.dumps(info.resolved),
+        "block_size": info.block_size,
+        "num_gpu_blocks": info.num_blocks,
+        "versions": json.dumps(info.versions),
+        "vllm_version": info.versions.get("vllm"),
+        "torch_version": info.versions.get("torch"),
+        **({} if measured.gpu else {"device": info.device}),
+    }
+
+
+def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:
+    """Return what is wrong with a pass, with the figures, or None.
+
+    Every request must have finished without an error and, where lengths are forced, with the
+    forced number of tokens; cached tokens must be the expected ones, request by request.
+    """
+    for index, item in enumerate(answered):
+        result = item.result
+        forced = item.prompt.num_reviews * cell.output_tokens_per_review
+        if result.error is not None:
+            return f"request {index} failed: {one_line(result.error)}"
+        if result.finish_reason not in {"length", "stop"}:
+            return f"request {index} did not finish (finish_reason {result.finish_reason})"
+        if cell.ignore_eos and result.output_tokens != forced:
+            return f"request {index} has {result.output_tokens} output tokens, not {forced}"
+        if item.expected_cached is not None and result.cached_tokens != item.expected_cached:
+            return _cache_disagreement(index, answered)
+    return None
+
+
+def _cache_disagreement(index: int, answered: Sequence[Answered]) -> str:
+    observed = sum(item.result.cached_tokens or 0 for item in answered)
+    expected = sum(item.expected_cached or 0 for item in answered)
+    first = answered[index]
+    return (
+        f"cached tokens {observed} observed, {expected} expected in all; first at request {index}:"
+        f" {first.result.cached_tokens} observed, {first.expected_cached} expected"
+    )
+
+
+_ERROR_LINE = re.compile(r"(?:^|\s)((?:[A-Za-z_]+\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
+_ENVELOPE = "Engine core initialization failed"
+
+
+def engine_core_cause(log: Path) -> str | None:
+    """Return the error line that the engine core printed before this process gave up, or None."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        match = _ERROR_LINE.search(line) if "EngineCore" in line else None
+        if match and _ENVELOPE not in line:
+            return one_line(f"{match.group(1)}: {match.group(2)}")
+    return None
+
+
+def one_line(text: str, limit: int = 400) -> str:
+    """Return ``text`` as one line of at most ``limit`` characters."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= limit else joined[: limit - 1] + "…"
+
+
+def main() -> None:
+    """Run the task in the folder that the command line names."""
+    folder = Path(sys.argv[1])
+    lifeline.guard_children(folder)
+    task = task_from_json((folder / "task.json").read_text(encoding="utf-8"))
+    status = Attempt(task, folder).run()
+    replace_file(folder / "status.json", status.to_json().encode())
+
+
+if __name__ == "__main__":
+    main()
