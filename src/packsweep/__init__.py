@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from packsweep.version import __version__
+
 if TYPE_CHECKING:
     from os import PathLike
 
     import pandas as pd
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 

@@ -133,7 +133,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a summary as plain values; undefined is None."""
     kinds = {column.name: column.kind for column in schema.SUMMARY}
     return [
-        {name: _typed(_plain(value), kinds[name]) for name, value in row.items()}
+        {str(name): _typed(_plain(value), kinds[str(name)]) for name, value in row.items()}
         for row in frame.to_dict(orient="records")
     ]
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from packsweep import __version__
 from packsweep.errors import UserError
+from packsweep.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,17 +40,25 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-SweepArg = Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")]
+SweepArg = Annotated[
+    Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")
+]
 ResultsArg = Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder of a sweep.")]
 SetOpt = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the sweep file, "
-                 "e.g. engine.max_num_seqs=512. May be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a value of the sweep file, e.g. engine.max_num_seqs=512. May be repeated.",
+    ),
 ]
 ResultsOpt = Annotated[
     Path | None,
-    typer.Option("--results", metavar="FOLDER", help="Results folder; results/<name of the sweep "
-                 "file> by default."),
+    typer.Option(
+        "--results",
+        metavar="FOLDER",
+        help="Results folder; results/<name of the sweep file> by default.",
+    ),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 MixedOpt = Annotated[
@@ -79,7 +87,9 @@ def plan_command(
     _, planned, store = _prepare(sweep, set_, results)
     done = [store.is_done(cell.cell.cell_id) for cell in planned.cells]
     if json:
-        _print_json([_plan_record(cell, is_done) for cell, is_done in zip(planned.cells, done, strict=True)])
+        _print_json(
+            [_plan_record(cell, is_done) for cell, is_done in zip(planned.cells, done, strict=True)]
+        )
         return
     console = _console()
     _print_table(console, table.plan(planned, done))
@@ -88,9 +98,12 @@ def plan_command(
             _say(console, f"{cell.cell.cell_id}: infeasible: {cell.infeasible}")
     missing = [cell for cell, is_done in zip(planned.cells, done, strict=True) if not is_done]
     tokens = sum(cell.prompt_tokens for cell in missing if not cell.infeasible)
-    _say(console, f"{len(planned.cells)} cells, {len(missing)} missing; {tokens:,} prompt tokens "
-                  f"in one pass of each missing cell; model {planned.model.name}; "
-                  f"results in {store.root}")
+    _say(
+        console,
+        f"{len(planned.cells)} cells, {len(missing)} missing; {tokens:,} prompt tokens "
+        f"in one pass of each missing cell; model {planned.model.name}; "
+        f"results in {store.root}",
+    )
 
 
 @app.command("run")
@@ -103,8 +116,12 @@ def run_command(
     ] = False,
     ray: Annotated[
         str | None,
-        typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster; 'auto' finds the one "
-                     "on this machine. Inside a Ray job that is the default."),
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Run on a Ray cluster; 'auto' finds the one "
+            "on this machine. Inside a Ray job that is the default.",
+        ),
     ] = None,
     allow_mixed: MixedOpt = False,
 ) -> None:
@@ -182,7 +199,7 @@ def _check_engine(sweep: Sweep, *, in_ray: bool) -> None:
         )
 
 
-def _executor(local: bool, address: str | None) -> Callable[[], Executor]:  # noqa: FBT001
+def _executor(local: bool, address: str | None) -> Callable[[], Executor]:
     """Return what starts the executor: on Ray if told so or inside a Ray job."""
     if address is None and not local and "RAY_JOB_ID" in os.environ:
         address = "auto"
@@ -195,12 +212,12 @@ def _executor(local: bool, address: str | None) -> Callable[[], Executor]:  # no
     return lambda: RayExecutor(address)
 
 
-def _run(  # noqa: PLR0913  (the parts of one run)
+def _run(
     sweep: Sweep,
     planned: Plan,
     store: Store,
     make_executor: Callable[[], Executor],
-    allow_mixed: bool,  # noqa: FBT001
+    allow_mixed: bool,
     path: Path,
 ) -> int:
     from packsweep import analysis
@@ -268,7 +285,7 @@ def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _plan_record(planned: Any, is_done: bool) -> dict[str, Any]:  # noqa: ANN401, FBT001
+def _plan_record(planned: Any, is_done: bool) -> dict[str, Any]:  # noqa: ANN401
     cell = planned.cell
     return {
         "cell_id": cell.cell_id,

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from packsweep import __version__, hardware
+from packsweep import hardware
 from packsweep.paths import cache_root
+from packsweep.version import __version__
 
 _FIXED = {
     # Usage reporting is off.

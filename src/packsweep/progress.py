@@ -65,7 +65,7 @@ class BarReporter(LineReporter):
         self._bar.update(self._task, total=num_cells, completed=num_done)
         self._bar.start()
 
-    def started(self, cell_id: str, attempt: int) -> None:
+    def started(self, cell_id: str, attempt: int) -> None:  # noqa: ARG002  (as the reporter)
         """Name the cell."""
         self._bar.update(self._task, description=cell_id.rpartition("-")[0])
 

@@ -8,6 +8,7 @@ row of ``TEMPLATES`` (and a word in ``spec.Template``).
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,8 +37,7 @@ _ORIGINAL = (
     "Answer only postive or negative:\n"
 )  # "postive" is the experiment's own spelling and is kept to the letter.
 _CORRECTED = (
-    "determine whether it is a positive or a negative comment. "
-    "Answer only positive or negative:\n"
+    "determine whether it is a positive or a negative comment. Answer only positive or negative:\n"
 )
 
 # Source: the experiment this project reproduces (tests 1 and 2) for ``original``, placed after.
@@ -62,6 +62,9 @@ REVIEWS_PER_PROMPT: dict[Strategy, Callable[[int, int | None], int]] = {
     "separate": lambda _n, _: 1,
     "chunked": lambda n, pack_size: min(n, pack_size or n),
 }
+
+
+_LINE_BREAK = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +93,8 @@ def build(
     """Return the distinct prompts of a cell, in the order of the reviews.
 
     A prompt is its reviews, a line each, and the instruction on a line of its own after or before
-    them. The wording for many reviews goes with every strategy but ``separate``.
+    them. The wording for many reviews goes with every strategy but ``separate``. A line break
+    inside a review becomes a space, since the wording counts lines.
     """
     size = REVIEWS_PER_PROMPT[strategy](len(reviews), pack_size)
     ask = TEMPLATES[template].instruction(many=strategy != "separate", place=instruction)
@@ -105,7 +109,7 @@ def build(
 
 
 def _join(texts: Sequence[str], ask: str, place: Instruction) -> str:
-    lines = "".join(f"{text}\n" for text in texts)
+    lines = "".join(f"{_LINE_BREAK.sub(' ', text)}\n" for text in texts)
     return lines + ask if place == "after" else ask + lines
 
 

@@ -98,9 +98,8 @@ def duration_s(
 ) -> float:
     """Return how long a pass takes on ``device`` at the stated shares of its peaks.
 
-    Args:
-        mfu: share of the peak FLOP/s reached in prefill.
-        mbu: share of the peak bandwidth reached in decode.
+    ``mfu`` is the share of the peak FLOP/s reached in prefill, ``mbu`` the share of the peak
+    bandwidth reached in decode.
     """
     prefill_s = prefill_flops(shape, requests) / (device.bf16_flops_per_s * mfu)
     decode_s = decode_bytes(shape, requests) / (device.memory_bytes_per_s * mbu)

@@ -244,9 +244,7 @@ def _unknown(location: list[str]) -> str:
     tables = {name: field.annotation for name, field in Sweep.model_fields.items()}
     if len(location) == 1:
         return f"unknown table{_did_you_mean(location[0], tables)}"
-    known = {
-        f"{table}.{key}": key for table, cls in tables.items() if cls for key in _keys_of(cls)
-    }
+    known = {f"{table}.{key}": key for table, cls in tables.items() if cls for key in _keys_of(cls)}
     here = [key for name, key in known.items() if name.startswith(location[0] + ".")]
     near = _nearest(location[1], here)
     if near:
@@ -279,7 +277,7 @@ def _contradiction(sweep: Sweep) -> str | None:
     if grid.pack_size and "chunked" not in grid.strategy:
         return "grid.pack_size: has no effect without the strategy chunked; remove it or add it"
     cached = {state != "off" for state in measure.cache_state}
-    asked = set(engine.enable_prefix_caching) - {None}
+    asked = {asked for asked in engine.enable_prefix_caching if asked is not None}
     if asked and asked != cached:
         states = ", ".join(measure.cache_state)
         return (

@@ -101,8 +101,9 @@ class Store:
                 f"{self.root}: holds something else ({found}); name another --results folder"
             )
 
-    def write(self, cell_id: str, attempt_id: str, passes: Sequence[Row], requests: Sequence[Row]
-              ) -> None:
+    def write(
+        self, cell_id: str, attempt_id: str, passes: Sequence[Row], requests: Sequence[Row]
+    ) -> None:
         """Write an attempt's tables, each whole or not at all; nothing counts before ``commit``."""
         if requests:
             _write_table(self.requests(cell_id, attempt_id), requests, schema.REQUESTS)

@@ -41,10 +41,8 @@ class Supervisor:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         (self._folder / "task.json").write_text(task.to_json(), encoding="utf-8")
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                lifeline.command(
-                    sys.executable, "-m", "packsweep.worker", str(self._folder)
-                ),
+            self._process = subprocess.Popen(  # noqa: S603  (our own worker)
+                lifeline.command(sys.executable, "-m", "packsweep.worker", str(self._folder)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

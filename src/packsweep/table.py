@@ -107,10 +107,12 @@ def _measured(row: Row) -> list[str | Text]:
 
 def vllm_form(row: Row) -> list[str]:
     """Return a cell as ``vllm bench throughput`` prints it."""
+    speeds = (
+        f"{number(row[f'{name}_per_s_median'])} {name.replace('_', ' ')}/s"
+        for name in ("requests", "total_tokens", "output_tokens")
+    )
     return [
-        f"Throughput: {number(row['requests_per_s_median'])} requests/s, "
-        f"{number(row['total_tokens_per_s_median'])} total tokens/s, "
-        f"{number(row['output_tokens_per_s_median'])} output tokens/s",
+        f"Throughput: {', '.join(speeds)}",
         f"Total num prompt tokens:  {row['prompt_tokens']}",
         f"Total num output tokens:  {row['output_tokens']}",
     ]
@@ -133,7 +135,9 @@ def conditions(rows: Sequence[Row]) -> list[str]:
     lines.append(
         f"medians over {told} repeats in one process, ± half the 95% t interval of their mean"
     )
-    lines.append("cache hit: share of prompt tokens; found, right: share of reviews, - if not scored")
+    lines.append(
+        "cache hit: share of prompt tokens; found, right: share of reviews, - if not scored"
+    )
     return lines
 
 

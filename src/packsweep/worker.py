@@ -193,7 +193,10 @@ class Attempt:
         if info.block_size is None:
             return [None] * len(result.requests)
         passes = [
-            [Submitted(request.prompt_token_ids, request.output_tokens) for request in each.requests]
+            [
+                Submitted(request.prompt_token_ids, request.output_tokens)
+                for request in each.requests
+            ]
             for each in (*earlier, result)
         ]
         expected = expected_cached_tokens(
@@ -201,9 +204,7 @@ class Attempt:
         )
         return [None] * len(result.requests) if expected is None else expected
 
-    def _answered(
-        self, result: PassResult, expected: Sequence[int | None]
-    ) -> list[Answered]:
+    def _answered(self, result: PassResult, expected: Sequence[int | None]) -> list[Answered]:
         scored = self._task.cell.load_format != "dummy"
         copies: dict[int, int] = {}
         found = []
@@ -234,7 +235,7 @@ class Attempt:
         if gpu is not None and gpu_before is not None:
             returned = hardware.wait_until_returned(gpu, gpu_before, _MEMORY_TIMEOUT_S)
             if not returned:
-                print(f"{gpu.name}: memory is not back after {_MEMORY_TIMEOUT_S:.0f} s")
+                _say(f"{gpu.name}: memory is not back after {_MEMORY_TIMEOUT_S:.0f} s")
         self.measured.stop_s = time.perf_counter() - began
 
     def _root_cause(self, error: EngineError) -> tuple[str, str]:
@@ -281,8 +282,13 @@ class Attempt:
         return [{**ids, **values} for values in self.measured.requests]
 
     def _announce(self, phase: str) -> None:
-        print(f"packsweep: {phase}", flush=True)
+        _say(phase)
         replace_file(self._folder / "phase", phase.encode())
+
+
+def _say(text: str) -> None:
+    """Write a line into the log, between those of the engine."""
+    print(f"packsweep: {text}", flush=True)  # noqa: T201  (stdout is the attempt's log)
 
 
 def _engine_values(measured: Measured) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_archive_that_is_torn_is_refused(root: Path, keep: int) -> None:
     """Half of an archive is not half of a set."""
     path = _packed(root)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ReviewsError, match="is not a whole tar.gz archive"):
+    with pytest.raises(ReviewsError, match=r"is not a whole tar\.gz archive"):
         load(str(path), limit=1)
 
 

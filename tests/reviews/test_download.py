@@ -44,7 +44,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
-    def do_GET(self) -> None:  # noqa: N802  (the name that http.server calls)
+    def do_GET(self) -> None:
         site, wanted = self.server.site, self.headers["Range"]
         site.ranges.append(wanted)
         start = int(wanted[len("bytes=") : -1]) if wanted and site.resumes else 0

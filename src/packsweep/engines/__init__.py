@@ -26,6 +26,7 @@ _OOM_SIGNS = (
     "is larger than the maximum number of tokens that can be stored in KV cache",
 )
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One request of a pass: text in, at most ``max_tokens`` tokens out, at temperature 0."""

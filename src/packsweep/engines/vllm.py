@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packsweep.engines import EngineInfo, PassResult, Request, RequestResult, is_oom
+from packsweep.environment import processor
 from packsweep.errors import EngineError
 
 if TYPE_CHECKING:
@@ -205,10 +206,8 @@ def _versions(vllm_version: str) -> dict[str, str]:
     return found
 
 
-def _device_name(platform: Any) -> str | None:  # noqa: ANN401
-    with contextlib.suppress(Exception):
-        return str(platform.get_device_name())
-    return None
+def _device_name(platform: Any) -> str:  # noqa: ANN401
+    return processor() if platform.is_cpu() else str(platform.get_device_name())
 
 
 @contextlib.contextmanager

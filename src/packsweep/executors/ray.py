@@ -93,7 +93,7 @@ class RayExecutor:
 def _remote(ray: Any) -> Any:  # noqa: ANN401
     """Return the remote function; ``max_calls=1`` gives every attempt a new worker process."""
 
-    @ray.remote(num_gpus=1, max_calls=1, max_retries=0)
+    @ray.remote(num_gpus=1, max_calls=1, max_retries=0)  # type: ignore[untyped-decorator]
     def run(task_json: str) -> str:
         from packsweep.supervisor import Supervisor
 
