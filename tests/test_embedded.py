@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from packsweep import embedded
+from packsweep.embedded import llama3
 from packsweep.errors import ModelError
 from packsweep.paths import cache_root
 from packsweep.shapes import ModelShape
@@ -162,7 +163,7 @@ def test_import_stays_light() -> None:
         "heavy = {'torch', 'transformers', 'huggingface_hub', 'numpy', 'gguf', 'tokenizers'}; "
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )
-    source = str(Path(embedded.__file__).parents[1])
+    source = str(Path(embedded.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": source}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
@@ -189,7 +190,7 @@ def test_provide_incomplete_folder(
 def test_provide_killed_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A maker killed while it writes the weights leaves nothing to use; the next one works."""
     monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(embedded.__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(embedded.__file__).parents[2]))
     folder = embedded.find("smollm2-135m").folder
     maker = subprocess.Popen([sys.executable, "-m", "packsweep.embedded", "smollm2-135m"])
     deadline = time.monotonic() + 60
@@ -208,7 +209,7 @@ def test_provide_killed_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_make_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two makers at once both succeed and leave one folder."""
     monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(embedded.__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(embedded.__file__).parents[2]))
     command = [sys.executable, "-m", "packsweep.embedded", "llama-3.1-8b"]
     makers = [subprocess.Popen(command) for _ in range(2)]
     assert [maker.wait() for maker in makers] == [0, 0]
@@ -276,9 +277,9 @@ def test_llama_tokenizer_as_tiktoken(cache: Path, monkeypatch: pytest.MonkeyPatc
     tiktoken = pytest.importorskip("tiktoken")
     tokenizers = pytest.importorskip("tokenizers")
     entry = embedded.find("llama-3.1-8b")
-    ranks = embedded._read_ranks(embedded._source(entry))
+    ranks = llama3._read_ranks(embedded._source(entry))
     reference = tiktoken.Encoding(
-        "llama3", pat_str=embedded._LLAMA_SPLIT, mergeable_ranks=ranks, special_tokens={}
+        "llama3", pat_str=llama3._SPLIT, mergeable_ranks=ranks, special_tokens={}
     )
     folder = _provide("embedded:llama-3.1-8b", cache, monkeypatch)
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))

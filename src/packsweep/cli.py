@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 _PIPE_WIDTH = 160
+_RAY_COPY = "working_dir_files"  # Source: Ray 2.57 to 2.60, _private/runtime_env/packaging.py
 
 app = typer.Typer(
     name="packsweep",
@@ -184,8 +185,16 @@ def _prepare(
     from packsweep.store import Store
 
     sweep = spec.load(path, overrides or ())
-    store = Store(results or Path("results") / path.stem)
+    store = Store(_results_root() / (results or Path("results") / path.stem))
     return sweep, plan.make(sweep), store
+
+
+def _results_root() -> Path:
+    """Return where a relative results folder starts: here, or at home inside a Ray job.
+
+    A Ray job runs in a copy of its working directory that Ray deletes afterwards.
+    """
+    return Path.home() / "packsweep" if _RAY_COPY in Path.cwd().parts else Path()
 
 
 def _check_engine(sweep: Sweep, *, in_ray: bool) -> None:

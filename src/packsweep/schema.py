@@ -1,6 +1,7 @@
 """Every column of every table that packsweep writes, defined once.
 
-The Arrow schemas, the merge and ``docs/METRICS.md`` come from the lists below. This module knows
+The Arrow schemas, the merge and ``docs/METRICS.md`` (``python -m packsweep.schema``) come from the
+lists below. This module knows
 names, types, units and meanings; how a value is obtained stands in ``packsweep.metrics``.
 """
 
@@ -313,3 +314,38 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
         [(column.name, kinds[column.kind]) for column in columns],
         metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
     )
+
+
+def to_markdown() -> str:
+    """Return ``docs/METRICS.md``: every table with its columns."""
+    tables = (
+        ("Passes", "`cells/<cell_id>/<attempt_id>.parquet`: a row per timed pass.", PASSES),
+        ("Requests", "`cells/<cell_id>/requests-<attempt_id>.parquet`: a row each.", REQUESTS),
+        ("Summary", "`summary.parquet`, `summary.csv`: a row per cell.", SUMMARY),
+    )
+    head = (
+        "# Columns\n\n"
+        f"Made from `src/packsweep/schema.py`, schema version {SCHEMA_VERSION}. "
+        "Undefined is null, never 0."
+    )
+    return "\n\n".join([head, *(_section(*table) for table in tables)]) + "\n"
+
+
+def _section(title: str, what: str, columns: Iterable[Column]) -> str:
+    rows = [
+        f"| `{column.name}` | {column.kind} | {column.unit} | {_told(column)} | {column.source} |"
+        for column in columns
+    ]
+    head = ["| column | type | unit | meaning | source |", "|---|---|---|---|---|"]
+    return "\n".join([f"## {title}", "", what, "", *head, *rows])
+
+
+def _told(column: Column) -> str:
+    formula = f"`{column.formula}`" if column.formula else ""
+    return "; ".join(part for part in (column.meaning, formula) if part)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(to_markdown())

@@ -43,6 +43,7 @@ class SimulatedEngine:
         self._tokenizer = tokens.load(model)
         self._caching = cell.cache_state != "off"
         self._cache = PrefixCache(_BLOCK_SIZE)
+        self._ids: dict[str, list[int]] = {}
         # Seeded by the cell and the process: replicates differ, as real processes do.
         self._random = random.Random(f"{self._values['seed']} {cell.cell_id} {os.getpid()}")
         self._coin = random.Random(f"{self._values['seed']} {cell.prompts_sha256}")
@@ -62,7 +63,7 @@ class SimulatedEngine:
         """Compute the pass; sleep ``real_seconds`` so that a kill can hit it."""
         time.sleep(self._values["real_seconds"])
         self._plant_run_fault()
-        ids = self._tokenizer.encode([request.text for request in requests])
+        ids = self._encode([request.text for request in requests])
         work = [self._work(prompt, request) for prompt, request in zip(ids, requests, strict=True)]
         spread = self._random.gauss(1.0, self._values["spread"])
         duration_s = self._values["slowdown"] * max(spread, 0.1) * self._roofline_s(work)
@@ -84,6 +85,12 @@ class SimulatedEngine:
 
     def close(self) -> None:
         """Nothing runs."""
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenize each text once, however often it is submitted."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._ids]
+        self._ids.update(zip(new, self._tokenizer.encode(new), strict=True))
+        return [self._ids[text] for text in texts]
 
     def _work(self, prompt: list[int], request: Request) -> roofline.Work:
         cached = self._cache.submit(prompt) if self._caching else 0

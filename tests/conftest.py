@@ -1,0 +1,90 @@
+"""Fixtures that many tests share: a model of one token a byte, sweep files, the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+CONFIG = {
+    "model_type": "llama",
+    "num_hidden_layers": 1,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "vocab_size": 256,
+    "max_position_embeddings": 32768,
+}
+
+
+@pytest.fixture(scope="session")
+def byte_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder without weights whose tokenizer makes one token of each byte."""
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import BPE
+
+    folder = tmp_path_factory.mktemp("models") / "bytes"
+    folder.mkdir()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sweep_text(byte_model: Path) -> str:
+    """A simulated sweep of four cells, two repeats each."""
+    return f"""
+[model]
+name = "{byte_model}"
+load_format = "dummy"
+
+[grid]
+strategy = ["packed", "separate"]
+n = [2]
+duplication = [1, 2]
+
+[engine]
+kind = "simulated"
+
+[measure]
+repeats = 2
+
+[limits]
+max_attempts = 2
+"""
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path, sweep_text: str) -> Path:
+    """The simulated sweep as ``tiny.toml`` in a folder of its own."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(sweep_text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """Run ``packsweep ARG...`` as a user does and return what it said."""
+
+    def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "packsweep", *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, "TERM": "xterm-256color"},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    return run

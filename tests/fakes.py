@@ -1,0 +1,147 @@
+"""Small values and stand-ins for the tests: reviews, sweeps, cells, rows, an executor, a reporter.
+
+The stand-ins implement the protocols of ``packsweep.executors`` and ``packsweep.driver``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from packsweep import grid, rows, spec
+from packsweep.grid import Cell
+from packsweep.reviews import LABELS, Review
+from packsweep.store import Store
+from packsweep.task import Status, Task
+
+REVIEWS = tuple(Review(text=f"text{index}", label=LABELS[index % 2]) for index in range(12))
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def sweep(**tables: dict[str, Any]) -> spec.Sweep:
+    """Return a simulated sweep of one cell, with the values of ``tables`` over it."""
+    values: dict[str, dict[str, Any]] = {
+        "model": {"name": "some/model", "load_format": "dummy"},
+        "grid": {"strategy": "packed", "n": 2},
+        "engine": {"kind": "simulated"},
+    }
+    for table, changes in tables.items():
+        values[table] = {**values.get(table, {}), **changes}
+    return spec.parse(values, where="test")
+
+
+def cells(**tables: dict[str, Any]) -> tuple[Cell, ...]:
+    """Return the cells of ``sweep`` over ``REVIEWS``."""
+    return grid.expand(sweep(**tables), REVIEWS, model_fingerprint="weights", max_model_len=100)
+
+
+def cell(**changes: Any) -> Cell:
+    """Return one simulated cell with some of its values changed."""
+    return replace(cells()[0], **changes)
+
+
+def task(
+    of: Cell, results: object, *, attempt_id: str = "a0", limits: spec.LimitsTable | None = None
+) -> Task:
+    """Return the first attempt at a cell."""
+    return Task(
+        cell=of,
+        attempt_id=attempt_id,
+        attempt=0,
+        results=str(results),
+        reviews=REVIEWS[: of.n],
+        limits=limits or spec.LimitsTable(),
+    )
+
+
+def pass_row(
+    of: Cell,
+    attempt_id: str = "a0",
+    *,
+    outcome: str = "ok",
+    reason: str | None = None,
+    **values: Any,
+) -> dict[str, Any]:
+    """Return a row of passes; ``values`` are its measured columns."""
+    shared = rows.identity(task(of, "x", attempt_id=attempt_id), outcome, reason, NOON)
+    return {**shared, "repeat": 0 if outcome == "ok" else None, "device": "simulated", **values}
+
+
+def written(store: Store, of: Cell, attempt_id: str = "a0", **values: Any) -> None:
+    """Write and commit an attempt of one repeat."""
+    store.write(of.cell_id, attempt_id, [pass_row(of, attempt_id, **values)], [])
+    assert store.commit(of.cell_id, attempt_id)
+
+
+class FakeExecutor:
+    """Ends every attempt at once, as it is told; writes and commits what ends well."""
+
+    def __init__(self, ends: Callable[[Task], tuple[str, str | None]], *, num_slots: int = 1):
+        """Take a function from a task to its outcome and reason."""
+        self.num_slots = num_slots
+        self.started: list[Task] = []
+        self.num_stops = 0
+        self.most_running = 0
+        self._ends = ends
+        self._running: list[Task] = []
+
+    def start(self, task: Task) -> None:
+        self.started.append(task)
+        self._running.append(task)
+        self.most_running = max(self.most_running, len(self._running))
+
+    def wait(self, timeout_s: float) -> Sequence[Status]:
+        assert timeout_s > 0
+        ended, self._running = self._running, []
+        return [self._end(each) for each in ended]
+
+    def stop(self) -> None:
+        self.num_stops += 1
+
+    @property
+    def slugs(self) -> list[str]:
+        """The slugs of the cells that were started, in order."""
+        return [each.cell.slug for each in self.started]
+
+    def _end(self, ended: Task) -> Status:
+        outcome, reason = self._ends(ended)
+        cell_id, attempt_id = ended.cell.cell_id, ended.attempt_id
+        row = pass_row(ended.cell, attempt_id, outcome=outcome, reason=reason)
+        ended.store.write(cell_id, attempt_id, [row], [])
+        if outcome == "ok":
+            ended.store.commit(cell_id, attempt_id)
+        return Status(
+            cell_id=cell_id,
+            attempt_id=attempt_id,
+            attempt=ended.attempt,
+            outcome=outcome,
+            reason=reason,
+        )
+
+
+class FakeReporter:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        """Start with nothing told."""
+        self.counts: tuple[int, int] | None = None
+        self.attempts: list[int] = []
+        self.again: list[bool] = []
+        self.statuses: list[Status] = []
+        self.reasons: list[str] = []
+
+    def began(self, *, num_cells: int, num_done: int) -> None:
+        self.counts = (num_cells, num_done)
+
+    def started(self, cell_id: str, attempt: int) -> None:
+        assert cell_id
+        self.attempts.append(attempt)
+
+    def ended(self, status: Status, *, again: bool) -> None:
+        self.statuses.append(status)
+        self.again.append(again)
+
+    def stopped(self, reason: str) -> None:
+        self.reasons.append(reason)

@@ -1,0 +1,241 @@
+"""The real engine on the real model, as a user runs it: locally, killed, and through Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+import packsweep
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
+pytest.importorskip("vllm")
+
+ROOT = Path(__file__).resolve().parents[1]
+SWEEP = """
+[model]
+name = "embedded:smollm2-135m"
+[grid]
+strategy = ["packed", "separate", "chunked"]
+n = 4
+pack_size = 2
+duplication = 2
+[engine]
+max_model_len = 4096
+max_num_seqs = 64
+max_num_batched_tokens = 4096
+kv_cache_memory_bytes = 268435456
+enforce_eager = true
+[measure]
+repeats = 2
+"""
+PROCESS_GONE_S = 10.0
+
+
+def write_sweep(folder: Path, **replaced: str) -> Path:
+    text = SWEEP
+    for old, new in replaced.items():
+        text = text.replace(f"{old} = ", f"{old} = {new} # ")
+    path = folder / "small.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def run(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "packsweep", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def wait_for(condition: object, timeout_s: float) -> bool:
+    assert callable(condition)
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.2)
+    return bool(condition())
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("local")
+    done = run("run", str(write_sweep(folder)), "--results", str(folder / "results"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "results"
+
+
+def test_local_run_of_every_strategy_ends_ok(local: Path) -> None:
+    """Each strategy leaves one committed row per repeat, measured by vLLM."""
+    passes = packsweep.load(local)
+    assert passes.groupby("strategy")["outcome"].agg(list).to_dict() == {
+        "packed": ["ok", "ok"],
+        "separate": ["ok", "ok"],
+        "chunked": ["ok", "ok"],
+    }
+    assert set(passes["engine"]) == {"vllm"}
+    assert passes["vllm_version"].notna().all()
+
+
+def test_observed_cached_tokens_equal_expected_ones(local: Path) -> None:
+    """Cached tokens agree with block arithmetic, request by request, and are not all 0."""
+    requests = packsweep.load(local, "requests")
+    assert (requests["cached_tokens"] == requests["expected_cached_tokens"]).all()
+    assert requests.groupby("copy")["cached_tokens"].sum().gt(0).to_dict() == {0: False, 1: True}
+
+
+def test_figures_follow_from_each_other(local: Path) -> None:
+    """Throughput is counts over the wall clock, with vLLM's token counts."""
+    passes = packsweep.load(local)
+    requests = packsweep.load(local, "requests")
+    sums = requests.groupby(["cell_id", "repeat"])[["prompt_tokens", "output_tokens"]].sum()
+    merged = passes.set_index(["cell_id", "repeat"]).join(sums, rsuffix="_requests")
+    assert (merged["prompt_tokens"] == merged["prompt_tokens_requests"]).all()
+    assert (merged["output_tokens"] == 8).all()  # 4 reviews, twice, a token each
+    speed = merged["num_reviews"] / merged["duration_s"]
+    pd.testing.assert_series_equal(speed, merged["reviews_per_s"], check_names=False)
+
+
+def test_engine_tokenizes_as_the_plan_counts(local: Path, tmp_path: Path) -> None:
+    """The plan's prompt tokens are those that vLLM reports."""
+    import json
+
+    planned = run("plan", str(write_sweep(tmp_path)), "--json")
+    counted = {cell["cell_id"]: cell["prompt_tokens"] for cell in json.loads(planned.stdout)}
+    measured = packsweep.load(local, "summary").set_index("cell_id")["prompt_tokens"]
+    assert measured.to_dict() == counted
+
+
+def test_second_run_measures_nothing(local: Path) -> None:
+    """Running again starts no engine and prints the same table."""
+    began = time.monotonic()
+    again = run("run", str(local.parent / "small.toml"), "--results", str(local))
+    assert again.returncode == 0, again.stderr
+    assert "3 done before, 0 to do" in again.stdout
+    assert time.monotonic() - began < 20
+
+
+def test_settings_in_force_are_recorded(local: Path) -> None:
+    """What vLLM resolved stands beside what was asked."""
+    import json
+
+    resolved = json.loads(packsweep.load(local)["engine_resolved"].iloc[0])
+    assert resolved["max_num_batched_tokens"] == 4096
+    assert resolved["enable_prefix_caching"] is True
+    assert resolved["block_size"] > 0
+    assert resolved["dtype"] == "bfloat16"
+
+
+def test_primed_and_off_have_the_cached_tokens_they_promise(tmp_path: Path) -> None:
+    """Primed serves all whole blocks of a prompt, off serves none."""
+    sweep = write_sweep(
+        tmp_path,
+        strategy='["separate"]',
+        duplication="1",
+        repeats='1\ncache_state = ["primed", "off"]',
+    )
+    text = sweep.read_text().replace("pack_size", "# pack_size")
+    sweep.write_text(text)
+    done = run("run", str(sweep), "--results", str(tmp_path / "results"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    passes = packsweep.load(tmp_path / "results").set_index("cache_state")
+    assert passes["cached_tokens"]["off"] == 0
+    requests = packsweep.load(tmp_path / "results", "requests")
+    block = int(passes["block_size"]["primed"])
+    primed = requests[requests["cell_id"] == passes["cell_id"]["primed"]]
+    whole = (primed["prompt_tokens"] - 1) // block * block
+    assert (primed["cached_tokens"] == whole).all()
+
+
+@pytest.mark.parametrize("victim", ["driver", "worker"])
+def test_killed_process_leaves_no_engine_behind(tmp_path: Path, victim: str) -> None:
+    """SIGKILL of the driver or the worker ends every process of the engine within seconds."""
+    sweep = write_sweep(tmp_path, repeats="50")
+    command = [sys.executable, "-m", "packsweep", "run", str(sweep), "--results"]
+    driver = subprocess.Popen([*command, str(tmp_path / "results")], stdout=subprocess.DEVNULL)
+    try:
+        logs = tmp_path / "results" / "logs"
+        assert wait_for(
+            lambda: any("pass 0" in log.read_text() for log in logs.rglob("*.log")), 180
+        )
+        family = psutil.Process(driver.pid).children(recursive=True)
+        worker = next(child for child in family if "packsweep.worker" in child.cmdline())
+        engine = worker.children(recursive=True)
+        assert any("VLLM" in process.name() for process in engine)
+        (driver if victim == "driver" else worker).kill()
+        gone, alive = psutil.wait_procs(engine, timeout=PROCESS_GONE_S)
+        assert gone
+        assert not alive
+        if victim == "worker":
+            driver.send_signal(signal.SIGINT)
+        driver.wait(timeout=60)
+    finally:
+        driver.kill()
+        driver.wait()
+
+
+@pytest.fixture
+def ray_job(tmp_path: Path) -> Iterator[list[str]]:
+    """Start a Ray head on this machine and yield the command that submits a job to it."""
+    port = 8277
+    environ = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    environ["PATH"] = f"{Path(sys.executable).parent}:{environ['PATH']}"
+    start = ["ray", "start", "--head", "--block", "--port=0", f"--dashboard-port={port}"]
+    with (tmp_path / "ray.log").open("wb") as log:
+        head = subprocess.Popen(start, env=environ, stdout=log, stderr=log)
+    submit = ["env", "RAY_AUTH_MODE=disabled", f"PATH={environ['PATH']}", "ray", "job", "submit"]
+    try:
+        assert wait_for(lambda: answers(port), 120), (tmp_path / "ray.log").read_text()
+        yield [*submit, "--address", f"http://127.0.0.1:{port}"]
+    finally:
+        family = psutil.Process(head.pid).children(recursive=True)
+        head.terminate()
+        _, alive = psutil.wait_procs([*family, psutil.Process(head.pid)], timeout=20)
+        for process in alive:
+            process.kill()
+
+
+def answers(port: int) -> bool:
+    """Tell whether the dashboard at ``port`` takes jobs."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/jobs/", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def test_ray_job_gives_the_results_of_a_local_run(
+    ray_job: list[str], local: Path, tmp_path: Path
+) -> None:
+    """``ray job submit`` of sweeps/grid.py measures the same cells with the same counts."""
+    job = tmp_path / "job"
+    for name in ("src", "sweeps"):
+        (job / name).parent.mkdir(exist_ok=True)
+        subprocess.run(["cp", "-r", str(ROOT / name), str(job / name)], check=True)
+    write_sweep(job)
+    entry = ["python", "sweeps/grid.py", "--sweep", "small.toml"]
+    results = ["--results", str(tmp_path / "results")]
+    command = [*ray_job, "--working-dir", str(job), "--", *entry, *results]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[3/3]" in done.stdout
+    columns = [
+        "cell_id",
+        "outcome",
+        "num_requests",
+        "prompt_tokens",
+        "output_tokens",
+        "cached_tokens",
+        "labels_found",
+    ]
+    here = packsweep.load(local, "summary")[columns]
+    there = packsweep.load(tmp_path / "results", "summary")[columns]
+    pd.testing.assert_frame_equal(here, there)
