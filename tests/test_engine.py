@@ -97,8 +97,9 @@ def test_figures_follow_from_each_other(local: Path) -> None:
     passes = packsweep.load(local)
     requests = packsweep.load(local, "requests")
     sums = requests.groupby(["cell_id", "repeat"])[["prompt_tokens", "output_tokens"]].sum()
-    merged = passes.set_index(["cell_id", "repeat"]).join(sums, rsuffix="_requests")
+    merged = passes.set_index(["cell_id", "repeat"]).join(sums.add_suffix("_requests"))
     assert (merged["prompt_tokens"] == merged["prompt_tokens_requests"]).all()
+    assert (merged["output_tokens"] == merged["output_tokens_requests"]).all()
     assert (merged["output_tokens"] == 8).all()  # 4 reviews, twice, a token each
     speed = merged["num_reviews"] / merged["duration_s"]
     pd.testing.assert_series_equal(speed, merged["reviews_per_s"], check_names=False)

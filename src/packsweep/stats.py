@@ -5,6 +5,7 @@ Pure functions. One value has no spread: where an interval is undefined the answ
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
@@ -59,3 +60,125 @@ def half_width(values: Sequence[float]) -> float | None:
 
     t = special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)
     return float(t) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """How much larger one quantity is than another.
+
+    Attributes:
+        value: ratio of the geometric means; None without values on both sides.
+        ci_low: lower end of the 95 % interval of the ratio; None where spread is unknown.
+        ci_high: upper end of it.
+        between_processes: the interval counts the spread between engine processes, not only that
+            of the repeats inside one.
+    """
+
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    between_processes: bool
+
+    @property
+    def differs(self) -> bool:
+        """The interval excludes 1; False where there is no interval."""
+        return self.ci_low is not None and (self.ci_low > 1 or (self.ci_high or 1) < 1)
+
+
+Processes = Sequence[Sequence[float]]
+
+
+def nested(processes: Processes) -> tuple[Estimate, bool]:
+    """Return the estimate of a quantity repeated inside processes, and whether it counts them.
+
+    Repeats inside a process are alike in what differs between processes, so with two processes or
+    more each counts as one draw: the mean of its repeats. With one, the repeats are the draws and
+    the interval says nothing of another process.
+    """
+    pooled = [value for repeats in processes for value in repeats]
+    across = len(processes) > 1
+    found = estimate([statistics.fmean(repeats) for repeats in processes] if across else pooled)
+    median = statistics.median(pooled) if pooled else None
+    return dataclasses.replace(found, count=len(pooled), median=median), across
+
+
+def ratio(numerator: Processes, denominator: Processes) -> Ratio:
+    """Return numerator / denominator with Welch's 95 % t interval, taken on logarithms.
+
+    Each side is a list of processes, each a list of positive repeats. With two processes or more on
+    both sides a process is one draw, otherwise a repeat is.
+
+    Source: Welch (1947), The generalization of "Student's" problem; the logarithm makes the ratio a
+    difference and the interval of b / a the inverse of that of a / b.
+    """
+    across = min(len(numerator), len(denominator)) > 1
+    above, below = (_draws(side, across=across) for side in (numerator, denominator))
+    if not above or not below:
+        return Ratio(value=None, ci_low=None, ci_high=None, between_processes=False)
+    center = statistics.fmean(above) - statistics.fmean(below)
+    half = _welch_half_width(above, below)
+    return Ratio(
+        value=math.exp(center),
+        ci_low=None if half is None else math.exp(center - half),
+        ci_high=None if half is None else math.exp(center + half),
+        between_processes=across,
+    )
+
+
+def blocked_ratio(blocks: Sequence[tuple[Processes, Processes]]) -> Ratio:
+    """Return the ratio where both sides were measured on several GPUs, a block each.
+
+    A GPU's own speed cancels inside its block. With two blocks or more the blocks' ratios are the
+    draws; with one it is ``ratio``. A block without values on both sides does not count.
+    """
+    whole = [block for block in blocks if any(block[0]) and any(block[1])]
+    if len(whole) < 2:  # noqa: PLR2004  (one block, or none, has no spread between blocks)
+        return ratio(*whole[0]) if whole else ratio([], [])
+    logs = [math.log(found) for block in whole if (found := ratio(*block).value)]
+    center, half = statistics.fmean(logs), half_width(logs)
+    assert half is not None, "two blocks have a spread"
+    return Ratio(
+        value=math.exp(center),
+        ci_low=math.exp(center - half),
+        ci_high=math.exp(center + half),
+        between_processes=True,
+    )
+
+
+def repeats_for(values: Sequence[float], share: float) -> int | None:
+    """Return how many draws would make the 95 % interval ``share`` of the mean wide on each side.
+
+    The spread of ``values`` is taken as known; the t quantile goes with the answer, so it is found
+    by trying. None below two values. At least 2.
+    """
+    if len(values) < 2:  # noqa: PLR2004
+        return None
+    from scipy import special
+
+    mean, spread = statistics.fmean(values), statistics.stdev(values)
+    wanted, count = abs(mean) * share, 2
+    while special.stdtrit(count - 1, (1 + CONFIDENCE) / 2) * spread > wanted * math.sqrt(count):
+        count = max(count + 1, int(count * 1.02))
+    return count
+
+
+def _draws(processes: Processes, *, across: bool) -> list[float]:
+    logs = [[math.log(value) for value in repeats] for repeats in processes if repeats]
+    if across:
+        return [statistics.fmean(repeats) for repeats in logs]
+    return [value for repeats in logs for value in repeats]
+
+
+def _welch_half_width(above: Sequence[float], below: Sequence[float]) -> float | None:
+    """Return half the interval of a difference of means; None where one side has no spread."""
+    if min(len(above), len(below)) < 2:  # noqa: PLR2004
+        return None
+    from scipy import special
+
+    parts = [statistics.variance(side) / len(side) for side in (above, below)]
+    if not sum(parts):
+        return 0.0
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(side) - 1) for part, side in zip(parts, (above, below), strict=True)
+    )
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(sum(parts))
