@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from tests.fakes import Cli
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+# A busy machine is no failure of a property.
+settings.register_profile("packsweep", deadline=None, max_examples=50)
+settings.load_profile("packsweep")
 
 CONFIG = {
     "model_type": "llama",

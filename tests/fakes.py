@@ -5,6 +5,7 @@ The stand-ins implement the protocols of ``packsweep.executors`` and ``packsweep
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from packsweep.grid import Cell
 from packsweep.reviews import LABELS, Review
 from packsweep.store import Store
 from packsweep.task import Status, Task
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 REVIEWS = tuple(Review(text=f"text{index}", label=LABELS[index % 2]) for index in range(12))
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -37,7 +40,7 @@ def cells(**tables: dict[str, Any]) -> tuple[Cell, ...]:
     return grid.expand(sweep(**tables), REVIEWS, model_fingerprint="weights", max_model_len=100)
 
 
-def cell(**changes: Any) -> Cell:
+def cell(**changes: Any) -> Cell:  # noqa: ANN401
     """Return one simulated cell with some of its values changed."""
     return replace(cells()[0], **changes)
 
@@ -62,14 +65,14 @@ def pass_row(
     *,
     outcome: str = "ok",
     reason: str | None = None,
-    **values: Any,
+    **values: Any,  # noqa: ANN401
 ) -> dict[str, Any]:
     """Return a row of passes; ``values`` are its measured columns."""
     shared = rows.identity(task(of, "x", attempt_id=attempt_id), outcome, reason, NOON)
     return {**shared, "repeat": 0 if outcome == "ok" else None, "device": "simulated", **values}
 
 
-def written(store: Store, of: Cell, attempt_id: str = "a0", **values: Any) -> None:
+def written(store: Store, of: Cell, attempt_id: str = "a0", **values: Any) -> None:  # noqa: ANN401
     """Write and commit an attempt of one repeat."""
     store.write(of.cell_id, attempt_id, [pass_row(of, attempt_id, **values)], [])
     assert store.commit(of.cell_id, attempt_id)
@@ -78,7 +81,9 @@ def written(store: Store, of: Cell, attempt_id: str = "a0", **values: Any) -> No
 class FakeExecutor:
     """Ends every attempt at once, as it is told; writes and commits what ends well."""
 
-    def __init__(self, ends: Callable[[Task], tuple[str, str | None]], *, num_slots: int = 1):
+    def __init__(
+        self, ends: Callable[[Task], tuple[str, str | None]], *, num_slots: int = 1
+    ) -> None:
         """Take a function from a task to its outcome and reason."""
         self.num_slots = num_slots
         self.started: list[Task] = []

@@ -202,6 +202,7 @@ def ray_job(tmp_path: Path) -> Iterator[list[str]]:
         _, alive = psutil.wait_procs([*family, psutil.Process(head.pid)], timeout=20)
         for process in alive:
             process.kill()
+        head.wait(timeout=20)
 
 
 def answers(port: int) -> bool:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes import REVIEWS, cell, cells, sweep
 
 from packsweep import grid
 from packsweep.errors import ReviewsError
 from packsweep.grid import Cell
-from tests.fakes import REVIEWS, cell, cells, sweep
 
 AXES = st.fixed_dictionaries(
     {
@@ -40,9 +40,7 @@ def _length(axes: dict[str, list[Any]]) -> int:
 @given(AXES, SEQS)
 def test_expand_length(axes: dict[str, list[Any]], seqs: list[int]) -> None:
     """There are as many cells as the product of the axes, each with a name of its own."""
-    found = cells(
-        grid={**axes, "strategy": ["packed", "separate"]}, engine={"max_num_seqs": seqs}
-    )
+    found = cells(grid={**axes, "strategy": ["packed", "separate"]}, engine={"max_num_seqs": seqs})
     assert len(found) == len({each.cell_id for each in found}) == 2 * _length(axes) * len(seqs)
 
 

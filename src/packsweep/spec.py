@@ -33,6 +33,7 @@ def _as_tuple(value: object) -> object:
 
 
 Axis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+OptionalAxis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple)]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -65,7 +66,7 @@ class GridTable(Table):
     n: Axis[Positive]
     duplication: Axis[Positive] = (1,)
     duplication_order: Axis[DuplicationOrder] = ("grouped",)
-    pack_size: Axis[Positive] = ()
+    pack_size: OptionalAxis[Positive] = ()
     instruction: Axis[Instruction] = ("after",)
     template: Axis[Template] = ("original",)
     output_tokens_per_review: Axis[Positive] = (1,)
@@ -275,7 +276,7 @@ def _contradiction(sweep: Sweep) -> str | None:
     if "chunked" in grid.strategy and not grid.pack_size:
         return "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
     if grid.pack_size and "chunked" not in grid.strategy:
-        return "grid.pack_size: has no effect without the strategy chunked; remove it or add it"
+        return "grid.pack_size: has no effect without the strategy chunked; add that, or set it to []"
     cached = {state != "off" for state in measure.cache_state}
     asked = {asked for asked in engine.enable_prefix_caching if asked is not None}
     if asked and asked != cached:

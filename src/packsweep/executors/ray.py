@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from packsweep.task import Status, Task, status_from_json, task_from_json
 # Before 2.57 Ray leaves a killed worker's children alive.
 _OLDEST = (2, 57)
 _CANCEL_TIMEOUT_S = 20.0
+_CONNECT_TIMEOUT_S = 5.0
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -33,6 +35,7 @@ class RayExecutor:
             UserError: no cluster answers there, or Ray is too old.
         """
         _check_version()
+        _check_address(address)
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         import ray
 
@@ -121,6 +124,18 @@ def _env_vars() -> dict[str, str]:
     """Return what a worker needs to find this very code, when the job brought it along."""
     names = ("PACKSWEEP_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "VLLM_CACHE_ROOT")
     return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _check_address(address: str) -> None:
+    """Ask a host:port for an answer first: Ray itself waits ten minutes for one."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return  # "auto" and the like: Ray looks them up
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        message = f"--ray {address}: no Ray cluster answers there ({error})"
+        raise UserError(message) from None
 
 
 def _check_version() -> None:
