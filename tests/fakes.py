@@ -40,7 +40,7 @@ def cells(**tables: dict[str, Any]) -> tuple[Cell, ...]:
     return grid.expand(sweep(**tables), REVIEWS, model_fingerprint="weights", max_model_len=100)
 
 
-def cell(**changes: Any) -> Cell:  # noqa: ANN401
+def cell(**changes: Any) -> Cell:
     """Return one simulated cell with some of its values changed."""
     return replace(cells()[0], **changes)
 
@@ -65,14 +65,14 @@ def pass_row(
     *,
     outcome: str = "ok",
     reason: str | None = None,
-    **values: Any,  # noqa: ANN401
+    **values: Any,
 ) -> dict[str, Any]:
     """Return a row of passes; ``values`` are its measured columns."""
     shared = rows.identity(task(of, "x", attempt_id=attempt_id), outcome, reason, NOON)
     return {**shared, "repeat": 0 if outcome == "ok" else None, "device": "simulated", **values}
 
 
-def written(store: Store, of: Cell, attempt_id: str = "a0", **values: Any) -> None:  # noqa: ANN401
+def written(store: Store, of: Cell, attempt_id: str = "a0", **values: Any) -> None:
     """Write and commit an attempt of one repeat."""
     store.write(of.cell_id, attempt_id, [pass_row(of, attempt_id, **values)], [])
     assert store.commit(of.cell_id, attempt_id)

@@ -28,14 +28,14 @@ def store(tmp_path: Path) -> Store:
     return found
 
 
-def _commit(store: Store, of: Cell, *values: dict[str, Any], **shared: Any) -> None:  # noqa: ANN401
+def _commit(store: Store, of: Cell, *values: dict[str, Any], **shared: Any) -> None:
     """Commit an attempt with a repeat for each of ``values``."""
     rows = [pass_row(of, **{**shared, "repeat": i, **each}) for i, each in enumerate(values)]
     store.write(of.cell_id, "a0", rows, [])
     store.commit(of.cell_id, "a0")
 
 
-def _fail(store: Store, of: Cell, **values: Any) -> None:  # noqa: ANN401
+def _fail(store: Store, of: Cell, **values: Any) -> None:
     row = pass_row(of, outcome="crashed", reason="it broke", **values)
     store.write(of.cell_id, "a0", [row], [])
 

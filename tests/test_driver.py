@@ -55,7 +55,7 @@ def _plan(infeasible: dict[int, str] | None = None, num_cells: int = 4) -> Plan:
     return Plan(model=MODEL, reviews=REVIEWS, cells=planned)
 
 
-def _ends(**by_n: Any) -> Ends:  # noqa: ANN401
+def _ends(**by_n: Any) -> Ends:
     """Return what ends the cell n as ``n<N>=`` says: an outcome, or a list of one an attempt."""
 
     def ends(task: Task) -> tuple[str, str | None]:

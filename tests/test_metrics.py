@@ -21,7 +21,7 @@ def _answered(
     cached: int | None = 4,
     expected: int | None = 4,
     answer: str | None = "positive negative",
-    **timings: Any,  # noqa: ANN401
+    **timings: Any,
 ) -> Answered:
     labels = ("positive", "positive")
     return Answered(

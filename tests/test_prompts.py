@@ -25,7 +25,7 @@ ONE = (
 )
 
 
-def _build(num_reviews: int, strategy: spec.Strategy, **wording: Any) -> tuple[Prompt, ...]:  # noqa: ANN401
+def _build(num_reviews: int, strategy: spec.Strategy, **wording: Any) -> tuple[Prompt, ...]:
     values = {"pack_size": None, "instruction": "after", "template": "original", **wording}
     return prompts.build(REVIEWS[:num_reviews], strategy=strategy, **values)
 

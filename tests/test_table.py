@@ -33,7 +33,7 @@ MEASURED = {
 }
 
 
-def _row(outcome: str = "ok", reason: str | None = None, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
+def _row(outcome: str = "ok", reason: str | None = None, **changes: Any) -> dict[str, Any]:
     """Return a row of the summary."""
     row: dict[str, Any] = dict.fromkeys(column.name for column in schema.SUMMARY)
     shared = pass_row(cell(), outcome=outcome, reason=reason)
@@ -49,7 +49,7 @@ def _lines(renderable: RenderableType) -> list[str]:
     return [line for line in file.getvalue().splitlines() if line.strip()]
 
 
-def _settings(**changes: Any) -> str:  # noqa: ANN401
+def _settings(**changes: Any) -> str:
     return json.dumps({**cell().settings, **changes})
 
 
@@ -67,7 +67,7 @@ def _settings(**changes: Any) -> str:  # noqa: ANN401
         (table.percent, None, "-"),
     ],
 )
-def test_value(function: Any, value: float | None, text: str) -> None:  # noqa: ANN401
+def test_value(function: Any, value: float | None, text: str) -> None:
     """A value is rounded, and undefined is a dash and never 0."""
     assert function(value) == text
 

@@ -180,7 +180,7 @@ def test_status_round_trip(store: Store, byte_model: Path, tmp_path: Path) -> No
     assert status_from_json(status.to_json()) == status
 
 
-def _answered(**changes: Any) -> Answered:  # noqa: ANN401
+def _answered(**changes: Any) -> Answered:
     values = {
         "prompt_token_ids": range(40),
         "output_tokens": 2,

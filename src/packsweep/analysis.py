@@ -35,8 +35,17 @@ def load_table(results: str | PathLike[str], table: str) -> pd.DataFrame:
     if table == "requests":
         return to_pandas(store.read_requests())
     if table == "summary":
-        return summarise(to_pandas(store.read_passes()))
+        return _load_summary(to_pandas(store.read_passes()))
     raise ResultsError(f"{table!r} is no table; there are passes, requests and summary")
+
+
+def _load_summary(passes: pd.DataFrame) -> pd.DataFrame:
+    """Return the summary with the nullable types of its schema."""
+    import pyarrow as pa
+
+    check_alike(passes, allow_mixed=True)
+    columns = schema.arrow_schema(schema.SUMMARY)
+    return to_pandas(pa.Table.from_pylist(records(summarise(passes)), schema=columns))
 
 
 def to_pandas(table: Any) -> pd.DataFrame:  # noqa: ANN401  (an Arrow table)

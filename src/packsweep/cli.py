@@ -35,7 +35,6 @@ _RAY_COPY = "working_dir_files"  # Source: Ray 2.57 to 2.60, _private/runtime_en
 app = typer.Typer(
     name="packsweep",
     help="Measure how to ask an LLM to label many short texts: join them, or send them one by one?",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -132,10 +131,13 @@ def run_command(
     """
     if local and ray:
         raise UserError("--local and --ray exclude each other")
+    address = ray or ("auto" if "RAY_JOB_ID" in os.environ and not local else None)
     read, planned, store = _prepare(sweep, set_, results)
+    _check_engine(read, store, in_ray=address is not None)
+    make_executor = _executor(address)
     store.prepare()
-    _check_engine(read, in_ray=bool(ray) and not local)
-    raise typer.Exit(_run(read, planned, store, _executor(local, ray), allow_mixed, sweep))
+    _keep_sweep(store, sweep, set_ or ())
+    raise typer.Exit(_run(read, planned, store, make_executor, allow_mixed))
 
 
 @app.command("show")
@@ -197,10 +199,16 @@ def _results_root() -> Path:
     return Path.home() / "packsweep" if _RAY_COPY in Path.cwd().parts else Path()
 
 
-def _check_engine(sweep: Sweep, *, in_ray: bool) -> None:
-    """Refuse to start a sweep whose engine is not installed here."""
+def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
+    """Refuse an engine that is not installed here, or other than that of the results."""
     from importlib.util import find_spec
 
+    found = store.engine()
+    if found not in {None, sweep.engine.kind}:
+        raise UserError(
+            f"{store.root}: simulated and real results are never merged, and it holds those of "
+            f"engine {found}; name another --results folder"
+        )
     if sweep.engine.kind == "vllm" and not in_ray and find_spec("vllm") is None:
         raise UserError(
             'vLLM is not installed in this Python; "make setup" installs it, or '
@@ -208,10 +216,8 @@ def _check_engine(sweep: Sweep, *, in_ray: bool) -> None:
         )
 
 
-def _executor(local: bool, address: str | None) -> Callable[[], Executor]:
-    """Return what starts the executor: on Ray if told so or inside a Ray job."""
-    if address is None and not local and "RAY_JOB_ID" in os.environ:
-        address = "auto"
+def _executor(address: str | None) -> Callable[[], Executor]:
+    """Return what starts the executor, on the cluster at ``address`` or on this machine."""
     if address is None:
         from packsweep.executors.local import LocalExecutor
 
@@ -221,21 +227,26 @@ def _executor(local: bool, address: str | None) -> Callable[[], Executor]:
     return lambda: RayExecutor(address)
 
 
+def _keep_sweep(store: Store, path: Path, overrides: Sequence[str]) -> None:
+    """Keep what was run beside its results: the sweep file, and what overrode it."""
+    from packsweep.store import replace_file
+
+    more = "".join(f"# --set {override}\n" for override in overrides)
+    replace_file(store.root / "sweep.toml", path.read_bytes() + more.encode())
+
+
 def _run(
     sweep: Sweep,
     planned: Plan,
     store: Store,
     make_executor: Callable[[], Executor],
     allow_mixed: bool,
-    path: Path,
 ) -> int:
     from packsweep import analysis
     from packsweep.driver import Driver
     from packsweep.progress import reporter
-    from packsweep.store import replace_file
 
     console = _console()
-    replace_file(store.root / "sweep.toml", path.read_bytes())
     executor = make_executor()
     _interrupt_on_sigterm()
     progress = reporter(console)
@@ -328,16 +339,25 @@ def _console() -> Console:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=None if arguments is None else list(arguments))
+        status = app(args=given or ["--help"], standalone_mode=False)
     except UserError as error:
         print(f"packsweep: {error}", file=sys.stderr)
         sys.exit(WRONG_USE)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+    except Exception as error:
+        # A wrong option; which package the class lives in depends on Typer's version.
+        if not hasattr(error, "format_message"):
+            raise
+        told = " ".join(str(error.format_message()).split()) or "a command is missing"
+        print(f"packsweep: {told} (packsweep --help)", file=sys.stderr)
+        sys.exit(WRONG_USE)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 if __name__ == "__main__":

@@ -78,18 +78,21 @@ class Driver:
         self._waiting: deque[PlannedCell] = deque()
         self._running: dict[str, PlannedCell] = {}
         self._outcome = Outcome()
+        self._measured_before = False
 
     def run(self) -> Outcome:
         """Measure every cell that is not done; leave nothing running, however this ends."""
-        missing = [c for c in self._plan.cells if not self._store.is_done(c.cell.cell_id)]
-        self._outcome.kept = len(self._plan.cells) - len(missing)
-        self._reporter.began(num_cells=len(self._plan.cells), num_done=self._outcome.kept)
-        for planned in missing:
-            if planned.infeasible:
-                self._record_infeasible(planned)
-            else:
-                self._waiting.append(planned)
+        done = {c.cell for c in self._plan.cells if self._store.is_done(c.cell.cell_id)}
+        missing = [c for c in self._plan.cells if c.cell not in done]
+        self._outcome.kept = len(done)
+        self._measured_before = any(c.cell in done and not c.infeasible for c in self._plan.cells)
         try:
+            self._reporter.began(num_cells=len(self._plan.cells), num_done=self._outcome.kept)
+            for planned in missing:
+                if planned.infeasible:
+                    self._record_infeasible(planned)
+                else:
+                    self._waiting.append(planned)
             while self._waiting or self._running:
                 self._fill()
                 self._take(self._executor.wait(_WAIT_S))
@@ -126,7 +129,7 @@ class Driver:
         """Stop when the first cells all failed the same way: the next would as well."""
         ended = self._outcome.ended.values()
         failed = [each for each in ended if each.outcome != "infeasible"]
-        if self._outcome.kept or any(each.outcome == "ok" for each in failed):
+        if self._measured_before or any(each.outcome == "ok" for each in failed):
             return
         same = {f"{each.outcome}: {_signature(each.reason)}" for each in failed}
         if len(failed) < self._limits.stop_after_failures or len(same) > 1:

@@ -12,6 +12,7 @@ import platform
 import socket
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from packsweep import hardware
@@ -33,6 +34,7 @@ _FIXED = {
     "NCCL_SOCKET_IFNAME": "lo",
     "PYTHONUNBUFFERED": "1",
 }
+_SOURCE = Path(__file__).resolve().parents[1]
 # Set by Ray for its workers; vLLM must choose its threads as it does without Ray.
 _REMOVED = ("OMP_NUM_THREADS", "VLLM_PORT")
 
@@ -48,6 +50,8 @@ def engine_environ(base: Mapping[str, str] | None = None) -> dict[str, str]:
         found.pop(name, None)
     found.setdefault("VLLM_CACHE_ROOT", str(cache_root() / "vllm" / _cache_key()))
     found.setdefault("VLLM_LOGGING_LEVEL", "INFO")
+    if "site-packages" not in _SOURCE.parts:  # a checkout: workers find the code that runs here
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_SOURCE), found.get("PYTHONPATH")]))
     return {**found, **_FIXED}
 
 

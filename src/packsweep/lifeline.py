@@ -37,6 +37,8 @@ def guard_children(folder: Path) -> None:
     line = " ".join(f"'{part}'" for part in command(sys.executable))
     wrapper.write_text(f'#!/bin/sh\nexec {line} "$@"\n', encoding="utf-8")
     wrapper.chmod(0o700)
+    if not os.access(wrapper, os.X_OK):
+        return  # mounted noexec: the supervisor kills what it has seen
     multiprocessing.spawn.set_executable(str(wrapper))
 
 

@@ -10,8 +10,23 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from packsweep import environment
+from packsweep.errors import ResultsError
 from packsweep.grid import Cell
 from packsweep.task import Task
+
+
+def write_failed(task: Task, outcome: str, reason: str) -> str:
+    """Write the row of an attempt that ended without one; return the reason.
+
+    Where the row cannot be written either, the reason says so.
+    """
+    row = {**identity(task, outcome, reason), **environment.describe(None)}
+    try:
+        task.store.write(task.cell.cell_id, task.attempt_id, [row], [])
+    except ResultsError as error:
+        return f"{reason}; its row could not be written: {error}"
+    return reason
 
 
 def cell_values(cell: Cell) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 # "postive" is how the original prompt spells it, and a model may repeat it.
 _WORDS = {"positive": "positive", "postive": "positive", "negative": "negative"}
-_LABEL = re.compile(r"(?<![a-z])(positive|postive|negative)(?![a-z])", re.IGNORECASE)
+_LABEL = re.compile(r"(?<![a-z])(positive|postive|negative)(?![a-z])", re.IGNORECASE | re.ASCII)
 # An answer cut by its token limit may end inside the label word; three letters are enough to tell.
-_CUT = re.compile(r"(?<![a-z])([a-z]{3,7})$", re.IGNORECASE)
+_CUT = re.compile(r"(?<![a-z])([a-z]{3,7})$", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

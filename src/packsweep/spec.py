@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from packsweep.errors import SpecError
+from packsweep.roofline import DEVICES
 
 Strategy = Literal["packed", "separate", "chunked"]
 Instruction = Literal["after", "before"]
@@ -276,14 +277,22 @@ def _contradiction(sweep: Sweep) -> str | None:
     if "chunked" in grid.strategy and not grid.pack_size:
         return "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
     if grid.pack_size and "chunked" not in grid.strategy:
-        return "grid.pack_size: has no effect without the strategy chunked; add that, or set it to []"
+        return (
+            "grid.pack_size: has no effect without the strategy chunked; add that, or set it to []"
+        )
     cached = {state != "off" for state in measure.cache_state}
     asked = {asked for asked in engine.enable_prefix_caching if asked is not None}
     if asked and asked != cached:
         states = ", ".join(measure.cache_state)
+        said = ", ".join(str(value).lower() for value in sorted(asked))
         return (
-            f"engine.enable_prefix_caching: {sorted(asked)} contradicts measure.cache_state "
+            f"engine.enable_prefix_caching: {said} contradicts measure.cache_state "
             f"{states}; leave it out: cold and primed switch caching on, off switches it off"
+        )
+    if sweep.simulated.device not in DEVICES:
+        return (
+            f"simulated.device: {sweep.simulated.device!r} is not allowed: "
+            f"known are {', '.join(sorted(DEVICES))}"
         )
     if engine.kind != "simulated" and sweep.simulated != SimulatedTable():
         return 'simulated: has no effect without engine.kind = "simulated"'

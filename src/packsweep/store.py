@@ -9,13 +9,15 @@
     <root>/summary.parquet, summary.csv                one row per cell
 
 Nothing is written in its final place: a whole file under a unique name, then one rename. ``COMMIT``
-is made by a link that fails if it is there, so of two attempts the first wins. Failed attempts are
-files without a ``COMMIT``. A file that does not read back with the current schema does not count.
+is made by a link that fails if it is there, so of two attempts the first wins; it holds the
+attempt's id, the schema version and the file's hash. Failed attempts are files without a
+``COMMIT``. A cell whose file is not the committed one, or has another schema, is not done.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import uuid
@@ -77,11 +79,8 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             if not (self.root / MARKER).exists():
                 self._refuse_foreign()
-                replace_file(self.root / MARKER, json.dumps({"format": 1}).encode())
             self.cells.mkdir(exist_ok=True)
-            probe = self.root / f".{uuid.uuid4().hex}.tmp"
-            probe.write_bytes(b"")
-            probe.unlink()
+            replace_file(self.root / MARKER, json.dumps({"format": 1}).encode())
 
     def check(self) -> None:
         """Refuse to read a folder that holds no results.
@@ -104,38 +103,64 @@ class Store:
     def write(
         self, cell_id: str, attempt_id: str, passes: Sequence[Row], requests: Sequence[Row]
     ) -> None:
-        """Write an attempt's tables, each whole or not at all; nothing counts before ``commit``."""
-        if requests:
-            _write_table(self.requests(cell_id, attempt_id), requests, schema.REQUESTS)
-        _write_table(self.attempt(cell_id, attempt_id), passes, schema.PASSES)
+        """Write an attempt's tables, each whole or not at all; nothing counts before ``commit``.
+
+        Raises:
+            ResultsError: the disk is full, or the folder cannot be written any more.
+        """
+        with _as_results_error(self.cell(cell_id)):
+            if requests:
+                _write_table(self.requests(cell_id, attempt_id), requests, schema.REQUESTS)
+            _write_table(self.attempt(cell_id, attempt_id), passes, schema.PASSES)
 
     def commit(self, cell_id: str, attempt_id: str) -> bool:
-        """Make ``attempt_id`` the one that counts; False if another was first."""
+        """Make ``attempt_id`` the one that counts; False if another was first.
+
+        Raises:
+            ResultsError: the folder cannot be written.
+        """
         path = self.cell(cell_id) / COMMIT
-        if path.exists() and not self.is_done(cell_id):
-            replace_file(path, attempt_id.encode())  # it names nothing readable
-            return True
-        scratch = _scratch(path)
-        _write_synced(scratch, attempt_id.encode())
-        try:
-            os.link(scratch, path)
-        except FileExistsError:
-            return False
-        finally:
-            scratch.unlink()
+        with _as_results_error(self.cell(cell_id)):
+            content = _commit_text(self.attempt(cell_id, attempt_id), attempt_id)
+            if path.exists() and not self.is_done(cell_id):
+                replace_file(path, content)  # it names nothing that can be read
+                return True
+            with _scratch(path) as scratch:
+                _write_synced(scratch, content)
+                try:
+                    os.link(scratch, path)
+                except FileExistsError:
+                    return False
         return True
 
     def committed(self, cell_id: str) -> str | None:
         """Return the attempt that counts, or None."""
-        try:
-            return (self.cell(cell_id) / COMMIT).read_text(encoding="ascii").strip() or None
-        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
-            return None
+        lines = self._commit_lines(cell_id)
+        return lines[0] if lines else None
 
     def is_done(self, cell_id: str) -> bool:
-        """Tell whether the cell's committed file reads back with the current schema."""
-        attempt_id = self.committed(cell_id)
-        return attempt_id is not None and _reads_back(self.attempt(cell_id, attempt_id))
+        """Tell whether the cell's file is the committed one and has the current schema."""
+        try:
+            attempt_id, version, digest = self._commit_lines(cell_id)
+            content = self.attempt(cell_id, attempt_id).read_bytes()
+        except (OSError, ValueError):
+            return False
+        current = version == str(schema.SCHEMA_VERSION)
+        return current and hashlib.sha256(content).hexdigest() == digest
+
+    def _commit_lines(self, cell_id: str) -> list[str]:
+        try:
+            return (self.cell(cell_id) / COMMIT).read_text(encoding="ascii").split()
+        except (OSError, UnicodeDecodeError):
+            return []
+
+    def engine(self) -> str | None:
+        """Return the engine that the committed cells ran on, or None where there is none."""
+        for cell_id in self.cell_ids():
+            if self.is_done(cell_id):
+                rows = self._rows(self.attempt(cell_id, str(self.committed(cell_id))), ["engine"])
+                return None if rows is None else str(rows.column("engine")[0])
+        return None
 
     def cell_ids(self) -> list[str]:
         """Return the cells that have a folder, in order of name."""
@@ -155,15 +180,17 @@ class Store:
         return []
 
     def counting(self, cell_id: str) -> str | None:
-        """Return the committed attempt, else the last readable failed one, else None."""
+        """Return the committed attempt, else the last readable failed one, else None.
+
+        An attempt that ended well but was killed before its commit is not measured.
+        """
         if self.is_done(cell_id):
             return self.committed(cell_id)
-        readable = (
-            attempt_id
-            for attempt_id in reversed(self.attempts(cell_id))
-            if _reads_back(self.attempt(cell_id, attempt_id))
-        )
-        return next(readable, None)
+        for attempt_id in reversed(self.attempts(cell_id)):
+            rows = self._rows(self.attempt(cell_id, attempt_id), ["outcome"])
+            if rows is not None and "ok" not in rows.column("outcome").to_pylist():
+                return attempt_id
+        return None
 
     def read_passes(self) -> pa.Table:
         """Return the passes of every cell: committed attempts, and failed ones where none is."""
@@ -177,36 +204,62 @@ class Store:
         self, path_of: Callable[[str, str], Path], columns: Sequence[schema.Column]
     ) -> pa.Table:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        wanted = schema.arrow_schema(columns)
-        tables = [wanted.empty_table()]
+        tables = [schema.arrow_schema(columns).empty_table()]
         for cell_id in self.cell_ids():
             attempt_id = self.counting(cell_id)
-            if attempt_id and path_of(cell_id, attempt_id).exists():
-                tables.append(pq.ParquetFile(path_of(cell_id, attempt_id)).read())
+            rows = self._rows(path_of(cell_id, attempt_id)) if attempt_id else None
+            if rows is not None:
+                tables.append(rows)
         return pa.concat_tables(tables)
 
+    def _rows(self, path: Path, columns: list[str] | None = None) -> pa.Table | None:
+        """Return a table of ours; None where it is torn, empty, or of another schema."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(path) as file:
+                metadata = file.metadata
+                version = (metadata.metadata or {}).get(schema.VERSION_KEY)
+                if not metadata.num_rows or version != str(schema.SCHEMA_VERSION).encode():
+                    return None
+                return file.read(columns)
+        except (OSError, pa.ArrowException):
+            return None
+
     def write_summary(self, rows: Sequence[Row]) -> None:
-        """Write the summary as Parquet and as CSV."""
+        """Write the summary as Parquet and as CSV.
+
+        Raises:
+            ResultsError: the folder cannot be written.
+        """
         import pyarrow.csv
 
         table = _table(rows, schema.SUMMARY)
-        _write_arrow(self.summary.with_suffix(".parquet"), table)
-        scratch = _scratch(self.summary.with_suffix(".csv"))
-        pyarrow.csv.write_csv(table, scratch)
-        scratch.replace(self.summary.with_suffix(".csv"))
+        path = self.summary.with_suffix(".csv")
+        with _as_results_error(self.root):
+            _write_arrow(self.summary.with_suffix(".parquet"), table)
+            with _scratch(path) as scratch:
+                pyarrow.csv.write_csv(table, scratch)
+                scratch.replace(path)
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write ``content`` under a unique name and move it to ``path`` in one step."""
-    scratch = _scratch(path)
-    _write_synced(scratch, content)
-    scratch.replace(path)
+    with _scratch(path) as scratch:
+        _write_synced(scratch, content)
+        scratch.replace(path)
 
 
-def _scratch(path: Path) -> Path:
-    return path.with_name(f".{uuid.uuid4().hex}.tmp")
+@contextlib.contextmanager
+def _scratch(path: Path) -> Iterator[Path]:
+    """Give a unique name beside ``path``; whatever is still there in the end is removed."""
+    scratch = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        yield scratch
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -214,6 +267,28 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _commit_text(path: Path, attempt_id: str) -> bytes:
+    """Return what ``COMMIT`` says of an attempt's file.
+
+    Raises:
+        ValueError: the file is no table of passes.
+    """
+    content = path.read_bytes()
+    version = _schema_version(content)
+    return f"{attempt_id}\n{version}\n{hashlib.sha256(content).hexdigest()}\n".encode()
+
+
+def _schema_version(content: bytes) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(content))
+        return str((metadata.metadata or {})[schema.VERSION_KEY].decode())
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise ValueError("no table of passes") from error
 
 
 def _table(rows: Iterable[Row], columns: Sequence[schema.Column]) -> pa.Table:
@@ -242,19 +317,6 @@ def _write_arrow(path: Path, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     replace_file(path, sink.getvalue().to_pybytes())
-
-
-def _reads_back(path: Path) -> bool:
-    """Tell whether a file of passes is whole, has rows and has the current schema."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        footer = pq.read_metadata(path)
-    except (OSError, pa.ArrowInvalid):
-        return False
-    version = (footer.metadata or {}).get(schema.VERSION_KEY)
-    return footer.num_rows > 0 and version == str(schema.SCHEMA_VERSION).encode()
 
 
 @contextlib.contextmanager

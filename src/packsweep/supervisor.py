@@ -60,7 +60,7 @@ class Supervisor:
         limit = self._limit_s()
         if spent > limit:
             self._kill()
-            return self._failed("timeout", f"{self._phase} took longer than {limit:.0f} s")
+            return self._failed("timeout", f"{self._phase} took longer than {limit:g} s")
         return None
 
     def wait(self) -> Status:
@@ -103,6 +103,11 @@ class Supervisor:
             return status
         return self._failed("crashed", self._why())
 
+    def _committed(self) -> bool:
+        """Tell whether the worker committed its result before it ended."""
+        store, cell_id = self.task.store, self.task.cell.cell_id
+        return store.committed(cell_id) == self.task.attempt_id and store.is_done(cell_id)
+
     def _why(self) -> str:
         code = self._process.returncode
         said = _last_error(self._log)
@@ -112,18 +117,17 @@ class Supervisor:
         return f"the worker exited with {code} in phase {self._phase}: {said}"
 
     def _failed(self, outcome: str, reason: str) -> Status:
-        """Write the row that the worker could not write."""
+        """Write the row that the worker could not write; a committed result stays what it is."""
         task = self.task
-        if not task.store.is_done(task.cell.cell_id):
-            row = {**rows.identity(task, outcome, reason), **environment.describe(None)}
-            task.store.write(task.cell.cell_id, task.attempt_id, [row], [])
+        committed = self._committed()
+        told = None if committed else rows.write_failed(task, outcome, reason)
         shutil.rmtree(self._folder, ignore_errors=True)
         return Status(
             cell_id=task.cell.cell_id,
             attempt_id=task.attempt_id,
             attempt=task.attempt,
-            outcome=outcome,
-            reason=reason,
+            outcome="ok" if committed else outcome,
+            reason=told,
             wall_s=time.monotonic() - self._began,
             log=str(self._log),
         )

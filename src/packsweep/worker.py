@@ -5,7 +5,7 @@ the engine, write one Parquet file, commit it. The timed window is the engine's 
 nothing else happens inside it. This is the one place where any exception becomes an outcome.
 
 ``python -m packsweep.worker FOLDER`` reads ``FOLDER/task.json``, keeps the name of the phase it is
-in in ``FOLDER/phase`` and leaves ``FOLDER/status.json``. A supervisor watches (``attempt.py``).
+in in ``FOLDER/phase`` and leaves ``FOLDER/status.json``. A supervisor watches (``supervisor.py``).
 """
 
 from __future__ import annotations
@@ -109,10 +109,10 @@ class Attempt:
             outcome, reason = self._root_cause(error)
         except PacksweepError as error:
             traceback.print_exc()
-            outcome, reason = "crashed", str(error)
+            outcome, reason = "crashed", one_line(str(error))
         except Exception as error:  # noqa: BLE001  (any failure of a cell is a row of the sweep)
             traceback.print_exc()
-            outcome, reason = "crashed", f"{type(error).__name__}: {error}"
+            outcome, reason = "crashed", one_line(f"{type(error).__name__}: {error}")
         self._announce("commit")
         return self._record(outcome, reason, time.perf_counter() - began)
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from packsweep import rows
 from packsweep.errors import UserError
 from packsweep.task import Status, Task, status_from_json, task_from_json
 
@@ -84,12 +86,13 @@ class RayExecutor:
         try:
             return status_from_json(self._ray.get(ref))
         except self._ray.exceptions.RayError as error:
+            reason = f"Ray lost the task: {' '.join(str(error).split())[:300]}"
             return Status(
                 cell_id=task.cell.cell_id,
                 attempt_id=task.attempt_id,
                 attempt=task.attempt,
                 outcome="crashed",
-                reason=f"Ray lost the task: {' '.join(str(error).split())[:300]}",
+                reason=rows.write_failed(task, "crashed", reason),
             )
 
 
@@ -127,15 +130,32 @@ def _env_vars() -> dict[str, str]:
 
 
 def _check_address(address: str) -> None:
-    """Ask a host:port for an answer first: Ray itself waits ten minutes for one."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon:
-        return  # "auto" and the like: Ray looks them up
+    """Ask for an answer first: Ray itself waits ten minutes for one.
+
+    What ``auto`` means is looked up as Ray does: RAY_ADDRESS, else the file that ``ray start``
+    leaves behind, which outlives a cluster that was killed.
+    """
+    found = _looked_up() if address == "auto" else address
+    if found is None:
+        message = "--ray auto: no Ray cluster runs on this machine; ray start --head starts one"
+        raise UserError(message)
+    host, _, port = found.rpartition("://")[2].rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
     except (OSError, ValueError) as error:
-        message = f"--ray {address}: no Ray cluster answers there ({error})"
+        message = f"--ray {address}: no Ray cluster answers at {found} ({error})"
         raise UserError(message) from None
+
+
+def _looked_up() -> str | None:
+    """Return where ``auto`` leads. Source: Ray 2.57 to 2.60, ``_private/utils.py``."""
+    if "RAY_ADDRESS" in os.environ:
+        return os.environ["RAY_ADDRESS"]
+    folder = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray"
+    try:
+        return (folder / "ray_current_cluster").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
 
 
 def _check_version() -> None:
