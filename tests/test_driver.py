@@ -52,7 +52,7 @@ def _plan(infeasible: dict[int, str] | None = None, num_cells: int = 4) -> Plan:
         )
         for each in CELLS[:num_cells]
     )
-    return Plan(model=MODEL, reviews=REVIEWS, cells=planned)
+    return Plan(model=MODEL, reviews=REVIEWS, cells=planned, schedule=planned)
 
 
 def _ends(**by_n: Any) -> Ends:

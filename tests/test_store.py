@@ -400,5 +400,5 @@ def test_write_summary(store: Store) -> None:
     row = pq.read_table(f"{store.summary}.parquet").to_pylist()[0]
     assert (row["n"], row["pack_size"]) == (4, None)
     header, line = Path(f"{store.summary}.csv").read_text(encoding="utf-8").splitlines()
-    assert header.startswith('"cell_id","attempt_id"')
+    assert header.startswith('"cell_id","group_id","attempt_id"')
     assert line.startswith('"c",')

@@ -63,10 +63,12 @@ def test_run_tokens(store: Store, byte_model: Path, tmp_path: Path) -> None:
 def test_run_every_column_known(store: Store, byte_model: Path, tmp_path: Path) -> None:
     """What a good attempt always knows is not null."""
     _, rows = _run(store, _cell(byte_model), tmp_path / "w")
+    unset = {"reason", "pack_size", "model_revision", "tokenizer"}
+    unset |= {"max_repeats", "stop_at_half_width"}
     always = {
         column.name
         for column in (*schema.IDENTITY, *schema.CELL, *schema.PHASES)
-        if column.name not in {"reason", "pack_size", "model_revision", "tokenizer"}
+        if column.name not in unset
     }
     assert {name for name in always if rows[0][name] is None} == set()
     assert rows[0]["device"] == "simulated H200"

@@ -6,6 +6,8 @@ one version of vLLM and torch; simulated rows never with real ones.
 
 from __future__ import annotations
 
+import statistics
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +92,7 @@ def summarise(passes: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cell, with ``schema.SUMMARY``'s columns, in the order of the grid."""
     import pandas as pd
 
-    rows = [_summary_row(group) for _, group in passes.groupby("cell_id", sort=False)]
+    rows = [_summary_row(group) for _, group in passes.groupby("group_id", sort=False)]
     names = [column.name for column in schema.SUMMARY]
     frame = pd.DataFrame(rows, columns=names)
     return frame.sort_values(
@@ -99,30 +101,57 @@ def summarise(passes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _summary_row(group: pd.DataFrame) -> dict[str, Any]:
-    """Condense the repeats of one cell; an invalid or failed one keeps no measured value."""
-    first = group.iloc[0]
+    """Condense the repeats and replicates of one cell; what failed keeps no measured value.
+
+    A cell with replicates that failed beside some that did not is ok, and its reason tells.
+    """
+    ok = group[group["outcome"] == "ok"]
+    first = (group if ok.empty else ok).iloc[0]
     shared = (*schema.IDENTITY, *schema.CELL, *schema.PHASES, *schema.ENVIRONMENT)
     row: dict[str, Any] = {column.name: _plain(first[column.name]) for column in shared}
-    ok = first["outcome"] == "ok"
-    row["num_repeats"] = len(group) if ok else 0
-    if not ok:
+    row["cell_id"] = row["group_id"]
+    row["num_repeats"], row["num_processes"] = len(ok), ok["attempt_id"].nunique()
+    if ok.empty:
         return row
+    row["reason"] = _failed_replicates(group)
     for name in schema.MEASURED:
-        row.update(_estimates(name, group[name].dropna().tolist()))
+        row.update(_estimates(name, _processes(ok, name)))
+    row["repeats_for_1_percent"] = _repeats_for(_processes(ok, "reviews_per_s"))
     for name in schema.CONSTANT:
-        values = group[name].dropna()
+        values = ok[name].dropna()
         row[name] = None if values.empty else _plain(values.median())
     return row
 
 
-def _estimates(name: str, values: list[float]) -> dict[str, float | None]:
-    found = stats.estimate(values)
+def _failed_replicates(group: pd.DataFrame) -> str | None:
+    failed = group[group["outcome"] != "ok"].drop_duplicates("cell_id")
+    if failed.empty:
+        return None
+    last = failed.iloc[-1]
+    told = f"{last['outcome']}: {last['reason']}"
+    return f"{len(failed)} of {group['cell_id'].nunique()} replicates failed, last {told}"
+
+
+def _processes(ok: pd.DataFrame, name: str) -> list[list[float]]:
+    """Return the repeats of each engine process, leaving out what is undefined."""
+    found = [part[name].dropna().tolist() for _, part in ok.groupby("attempt_id", sort=False)]
+    return [values for values in found if values]
+
+
+def _estimates(name: str, processes: list[list[float]]) -> dict[str, float | None]:
+    found, _ = stats.nested(processes)
     return {
         f"{name}_median": found.median,
         f"{name}_mean": found.mean,
         f"{name}_ci_low": found.ci_low,
         f"{name}_ci_high": found.ci_high,
     }
+
+
+def _repeats_for(processes: list[list[float]]) -> int | None:
+    means = [statistics.fmean(values) for values in processes]
+    pooled = [value for values in processes for value in values]
+    return stats.repeats_for(means if len(means) > 1 else pooled, 0.01)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
@@ -136,6 +165,57 @@ def _grid_order(column: pd.Series[Any]) -> pd.Series[Any]:
     if column.name == "strategy":
         return column.map(_STRATEGIES.index)
     return column
+
+
+# What a cell is compared with: column -> the value of the other cell, all else being equal.
+_BASELINES = {"strategy": "separate", "cache_state": "cold"}
+_FREE = {"strategy": ("pack_size", "prompts_sha256"), "cache_state": ("engine_settings",)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A cell beside the one that differs from it in one axis alone.
+
+    Attributes:
+        cell: group_id of the cell.
+        baseline: group_id of the other.
+        axis: what differs, ``strategy`` or ``cache_state``.
+        ratio: reviews per second of the cell over that of the baseline.
+    """
+
+    cell: str
+    baseline: str
+    axis: str
+    ratio: stats.Ratio
+
+
+def compare(passes: pd.DataFrame) -> list[Comparison]:
+    """Compare every cell with ``separate``, and with ``cold``, where that was measured as well.
+
+    Both sides are blocked by GPU: a GPU that measured only one of them does not count.
+    """
+    ok = passes[passes["outcome"] == "ok"]
+    first = ok.drop_duplicates("group_id").set_index("group_id")
+    found = []
+    for axis, baseline in _BASELINES.items():
+        names = [column.name for column in schema.CELL]
+        shared = [name for name in names if name not in {axis, "replicate", *_FREE[axis]}]
+        for _, alike in first.groupby(shared, dropna=False, sort=False):
+            bases = alike.index[alike[axis] == baseline]
+            others = alike.index[alike[axis] != baseline]
+            found += [_comparison(ok, cell, base, axis) for base in bases for cell in others]
+    return found
+
+
+def _comparison(ok: pd.DataFrame, cell: str, baseline: str, axis: str) -> Comparison:
+    sides = [ok[ok["group_id"] == group_id] for group_id in (cell, baseline)]
+    devices = ok["device_uuid"].fillna("").unique()
+    blocks = [
+        tuple(_processes(s[s["device_uuid"].fillna("") == device], "reviews_per_s") for s in sides)
+        for device in devices
+    ]
+    ratio = stats.blocked_ratio([(block[0], block[1]) for block in blocks])
+    return Comparison(cell=cell, baseline=baseline, axis=axis, ratio=ratio)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

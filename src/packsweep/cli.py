@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
+    from packsweep.analysis import Comparison
     from packsweep.executors import Executor
     from packsweep.plan import Plan
     from packsweep.spec import Sweep
@@ -163,7 +164,7 @@ def show_command(
     elif vllm:
         _print_vllm(rows)
     else:
-        _print_summary(_console(), rows, mixed)
+        _print_summary(_console(), rows, mixed, analysis.compare(passes))
 
 
 @app.command("merge")
@@ -258,9 +259,12 @@ def _run(
         return INTERRUPTED
     finally:
         progress.close()
-    rows = analysis.merge(store, allow_mixed=allow_mixed)
+    analysis.merge(store, allow_mixed=allow_mixed)
     wanted = {cell.cell.cell_id for cell in planned.cells}
-    _print_summary(console, [row for row in rows if row["cell_id"] in wanted], [])
+    passes = analysis.to_pandas(store.read_passes())
+    passes = passes[passes["cell_id"].isin(wanted)]
+    rows = analysis.records(analysis.summarise(passes))
+    _print_summary(console, rows, [], analysis.compare(passes))
     _say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
     return 0 if outcome.all_well else FAILED
 
@@ -275,7 +279,12 @@ def _interrupt_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _print_summary(console: Console, rows: Sequence[dict[str, Any]], mixed: Sequence[str]) -> None:
+def _print_summary(
+    console: Console,
+    rows: Sequence[dict[str, Any]],
+    mixed: Sequence[str],
+    compared: Sequence[Comparison],
+) -> None:
     from packsweep import table
 
     if not rows:
@@ -283,6 +292,12 @@ def _print_summary(console: Console, rows: Sequence[dict[str, Any]], mixed: Sequ
         return
     _print_table(console, table.summary(rows))
     lines = [*table.reasons(rows), *(f"MIXED {line}" for line in mixed), *table.conditions(rows)]
+    if compared:
+        lines += [
+            "",
+            "reviews/s compared, 95% interval of the ratio:",
+            *table.comparisons(compared),
+        ]
     for line in lines:
         _say(console, line)
 

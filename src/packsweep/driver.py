@@ -83,7 +83,7 @@ class Driver:
     def run(self) -> Outcome:
         """Measure every cell that is not done; leave nothing running, however this ends."""
         done = {c.cell for c in self._plan.cells if self._store.is_done(c.cell.cell_id)}
-        missing = [c for c in self._plan.cells if c.cell not in done]
+        missing = [c for c in self._plan.schedule if c.cell not in done]
         self._outcome.kept = len(done)
         self._measured_before = any(c.cell in done and not c.infeasible for c in self._plan.cells)
         try:

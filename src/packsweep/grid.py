@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -42,6 +43,7 @@ class Cell:
         model_fingerprint: identifies the weights and the tokenizer behind ``model``.
         reviews_sha256: hash of the texts and labels of the cell's n reviews.
         prompts_sha256: hash of the prompts' texts.
+        replicate: which process of those that measure the same, from 0.
     """
 
     strategy: Strategy
@@ -55,6 +57,9 @@ class Cell:
     cache_state: CacheState
     ignore_eos: bool
     repeats: int
+    max_repeats: int | None
+    stop_at_half_width: float | None
+    replicate: int
     warmup_passes: int
     model: str
     model_revision: str | None
@@ -88,7 +93,13 @@ class Cell:
         """The grid's own values, short: ``chunked4-n16-dup1-cold``."""
         strategy = f"{self.strategy}{self.pack_size or ''}"
         before = "-before" if self.instruction == "before" else ""
-        return f"{strategy}{before}-n{self.n}-dup{self.duplication}-{self.cache_state}"
+        again = f"-r{self.replicate}" if self.replicate else ""
+        return f"{strategy}{before}-n{self.n}-dup{self.duplication}-{self.cache_state}{again}"
+
+    @property
+    def group_id(self) -> str:
+        """The cell_id of replicate 0: what replicates of one cell share."""
+        return replace(self, replicate=0).cell_id
 
     def build_prompts(self, reviews: Sequence[Review]) -> tuple[prompts.Prompt, ...]:
         """Return the cell's distinct prompts over its first n ``reviews``."""
@@ -133,10 +144,26 @@ def expand(
         message = f"grid.n: {largest} is more than the {len(reviews)} reviews there are"
         raise ReviewsError(message)
     hashes = _content_hashes(reviews)
-    cells = (
+    cells = [
         _cell(sweep, point, hashes, model_fingerprint, max_model_len) for point in _points(sweep)
-    )
-    return tuple(dict.fromkeys(cells))
+    ]
+    rounds = range(sweep.measure.replicates)
+    return tuple(dict.fromkeys(replace(cell, replicate=r) for r in rounds for cell in cells))
+
+
+def schedule(cells: Sequence[Cell], seed: int) -> tuple[Cell, ...]:
+    """Return the order in which to measure: every replicate a round, each round shuffled anew.
+
+    Whatever drifts during a sweep then falls on all cells alike, and replicates of one cell lie a
+    round apart.
+    """
+    source = random.Random(seed)
+    found: list[Cell] = []
+    for _, members in itertools.groupby(
+        sorted(cells, key=lambda cell: cell.replicate), key=lambda cell: cell.replicate
+    ):
+        found += sorted(members, key=lambda _: source.random())
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +234,9 @@ def _cell(
         cache_state=point.cache_state,
         ignore_eos=sweep.measure.ignore_eos,
         repeats=sweep.measure.repeats,
+        max_repeats=sweep.measure.max_repeats,
+        stop_at_half_width=sweep.measure.stop_at_half_width,
+        replicate=0,
         warmup_passes=sweep.measure.warmup_passes,
         model=sweep.model.name,
         model_revision=sweep.model.revision,

@@ -37,11 +37,17 @@ class PlannedCell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A sweep, worked out."""
+    """A sweep, worked out.
+
+    Attributes:
+        cells: in the order of the grid.
+        schedule: the same cells in the order in which they are measured.
+    """
 
     model: Model
     reviews: tuple[Review, ...]
     cells: tuple[PlannedCell, ...]
+    schedule: tuple[PlannedCell, ...]
 
 
 def make(sweep: Sweep) -> Plan:
@@ -62,10 +68,12 @@ def make(sweep: Sweep) -> Plan:
         sweep, rows, model_fingerprint=model.fingerprint, max_model_len=model.max_model_len
     )
     lengths = _Lengths(model)
+    planned = {c: _planned(c, c.build_prompts(rows), model, lengths) for c in cells}
     return Plan(
         model=model,
         reviews=rows,
-        cells=tuple(_planned(cell, cell.build_prompts(rows), model, lengths) for cell in cells),
+        cells=tuple(planned.values()),
+        schedule=tuple(planned[c] for c in grid.schedule(cells, sweep.measure.order_seed)),
     )
 
 

@@ -44,6 +44,7 @@ def identity(
     """Return the columns of ``schema.IDENTITY`` and of the cell."""
     return {
         "cell_id": task.cell.cell_id,
+        "group_id": task.cell.group_id,
         "attempt_id": task.attempt_id,
         "attempt": task.attempt,
         "outcome": outcome,

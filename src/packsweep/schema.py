@@ -61,6 +61,7 @@ _BENCH = "vllm bench throughput"
 
 IDENTITY = (
     _string("cell_id", "readable slug and hash of every value of the cell"),
+    _string("group_id", "cell_id of replicate 0: what the replicates of a cell share"),
     _string("attempt_id", "uuid of the attempt"),
     _int("attempt", "", "how many times the cell had been started before, in this folder"),
     _string("outcome", "ok, infeasible, oom, timeout, crashed, invalid or gpu_busy"),
@@ -80,6 +81,9 @@ CELL = (
     _string("cache_state", "cold, primed or off: state of the prefix cache before a pass"),
     Column(name="ignore_eos", kind="bool", meaning="output lengths are forced"),
     _int("repeats", "", "timed passes asked for"),
+    _int("max_repeats", "", "most timed passes, where repeats go on until the spread is small"),
+    _float("stop_at_half_width", "", "share of the mean at which repeats stop; null: as asked"),
+    _int("replicate", "", "which process of those that measure the same, from 0"),
     _int("warmup_passes", "", "passes before the first timed one, over other texts"),
     _string("model", "hub id, folder or embedded name, as in the sweep file"),
     _string("model_revision", "revision asked for, as in the sweep file"),
@@ -281,8 +285,8 @@ def _spread(column: Column) -> tuple[Column, ...]:
         for suffix, text in (
             ("median", "median"),
             ("mean", "mean"),
-            ("ci_low", "lower end of the 95 % t interval of the mean"),
-            ("ci_high", "upper end of the 95 % t interval of the mean"),
+            ("ci_low", "lower end of the 95 % t interval of the mean (see num_processes)"),
+            ("ci_high", "upper end of the 95 % t interval of the mean (see num_processes)"),
         )
     )
 
@@ -290,7 +294,14 @@ def _spread(column: Column) -> tuple[Column, ...]:
 SUMMARY = (
     *IDENTITY,
     *CELL,
-    _int("num_repeats", "", "timed passes that count"),
+    _int("num_repeats", "", "timed passes that count, over all processes"),
+    _int("num_processes", "", "engine processes that they come from"),
+    _int(
+        "repeats_for_1_percent",
+        "",
+        "processes (repeats, if there is one process) for an interval"
+        " of the mean of reviews_per_s of 1 % to each side, at the spread observed",
+    ),
     *(spread for column in _by_name(PASS, MEASURED) for spread in _spread(column)),
     *_by_name(PASS, CONSTANT),
     *PHASES,

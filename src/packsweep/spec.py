@@ -109,9 +109,18 @@ class EngineTable(Table):
 
 
 class MeasureTable(Table):
-    """``[measure]``: how a cell is measured."""
+    """``[measure]``: how a cell is measured.
+
+    A repeat is a further pass in the same engine, a replicate the same cell in another process.
+    Where ``stop_at_half_width`` is set, repeats go on, up to ``max_repeats``, until half the 95 %
+    interval of the duration is at most that share of its mean.
+    """
 
     repeats: Positive = 3
+    max_repeats: Positive | None = None
+    stop_at_half_width: Annotated[float, Field(gt=0, lt=1)] | None = None
+    replicates: Positive = 1
+    order_seed: int = 0
     warmup_passes: Annotated[int, Field(ge=0)] = 1
     cache_state: Axis[CacheState] = ("cold",)
     ignore_eos: bool = True
@@ -273,29 +282,47 @@ def _did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _contradiction(sweep: Sweep) -> str | None:
     """Return what two keys of the file say against each other, or None."""
-    grid, engine, measure = sweep.grid, sweep.engine, sweep.measure
+    checks = (_check_pack_size, _check_caching, _check_simulated, _check_stopping)
+    return next(filter(None, (check(sweep) for check in checks)), None)
+
+
+def _check_pack_size(sweep: Sweep) -> str | None:
+    grid = sweep.grid
     if "chunked" in grid.strategy and not grid.pack_size:
         return "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
     if grid.pack_size and "chunked" not in grid.strategy:
-        return (
-            "grid.pack_size: has no effect without the strategy chunked; add that, or set it to []"
-        )
-    cached = {state != "off" for state in measure.cache_state}
-    asked = {asked for asked in engine.enable_prefix_caching if asked is not None}
-    if asked and asked != cached:
-        states = ", ".join(measure.cache_state)
-        said = ", ".join(str(value).lower() for value in sorted(asked))
-        return (
-            f"engine.enable_prefix_caching: {said} contradicts measure.cache_state "
-            f"{states}; leave it out: cold and primed switch caching on, off switches it off"
-        )
+        return "grid.pack_size: has no effect without the strategy chunked; add that, or use []"
+    return None
+
+
+def _check_caching(sweep: Sweep) -> str | None:
+    cached = {state != "off" for state in sweep.measure.cache_state}
+    asked = {asked for asked in sweep.engine.enable_prefix_caching if asked is not None}
+    if not asked or asked == cached:
+        return None
+    states = ", ".join(sweep.measure.cache_state)
+    said = ", ".join(str(value).lower() for value in sorted(asked))
+    return (
+        f"engine.enable_prefix_caching: {said} contradicts measure.cache_state "
+        f"{states}; leave it out: cold and primed switch caching on, off switches it off"
+    )
+
+
+def _check_simulated(sweep: Sweep) -> str | None:
     if sweep.simulated.device not in DEVICES:
-        return (
-            f"simulated.device: {sweep.simulated.device!r} is not allowed: "
-            f"known are {', '.join(sorted(DEVICES))}"
-        )
-    if engine.kind != "simulated" and sweep.simulated != SimulatedTable():
+        known = ", ".join(sorted(DEVICES))
+        return f"simulated.device: {sweep.simulated.device!r} is not allowed: known are {known}"
+    if sweep.engine.kind != "simulated" and sweep.simulated != SimulatedTable():
         return 'simulated: has no effect without engine.kind = "simulated"'
+    return None
+
+
+def _check_stopping(sweep: Sweep) -> str | None:
+    measure = sweep.measure
+    if (measure.stop_at_half_width is None) != (measure.max_repeats is None):
+        return "measure.stop_at_half_width: goes together with measure.max_repeats; set both"
+    if measure.max_repeats is not None and measure.max_repeats < measure.repeats:
+        return f"measure.max_repeats: {measure.max_repeats} is less than repeats {measure.repeats}"
     return None
 
 

@@ -14,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from packsweep import schema
+from packsweep.analysis import Comparison
 from packsweep.plan import Plan, PlannedCell
+from packsweep.stats import Ratio
 from packsweep.task import Status
 
 Row = Mapping[str, Any]
@@ -130,15 +132,37 @@ def conditions(rows: Sequence[Row]) -> list[str]:
     ]
     if any(row["load_format"] == "dummy" for row in rows):
         lines.append("random weights: speed only, answers are not scored")
-    repeats = sorted({row["num_repeats"] for row in rows} - {0})
-    told = "/".join(str(value) for value in repeats) or "no"
-    lines.append(
-        f"medians over {told} repeats in one process, ± half the 95% t interval of their mean"
-    )
+    repeats, processes = (_counts(rows, name) for name in ("num_repeats", "num_processes"))
+    lines.append(f"medians over {repeats} repeats from {processes} engine process(es) a cell")
+    across = processes not in {"1", "no"}
+    draws = "processes" if across else "repeats in that process; another process is not covered"
+    lines.append(f"±: half the 95% t interval of the mean, over {draws}")
     lines.append(
         "cache hit: share of prompt tokens; found, right: share of reviews, - if not scored"
     )
     return lines
+
+
+def comparisons(found: Sequence[Comparison]) -> list[str]:
+    """Return one line per comparison: the ratio, its interval, and what may be said of it."""
+    return [
+        f"{each.cell.rpartition('-')[0]} / {each.baseline.rpartition('-')[0]}: {_ratio(each.ratio)}"
+        for each in found
+    ]
+
+
+def _ratio(ratio: Ratio) -> str:
+    if ratio.value is None or ratio.ci_low is None or ratio.ci_high is None:
+        return f"{number(ratio.value)}x, no interval from one repeat each"
+    said = "no difference shown"
+    if ratio.differs:
+        said = "faster" if ratio.value > 1 else "slower"
+    scope = "" if ratio.between_processes else ", within one process each"
+    return f"{ratio.value:.2f}x [{ratio.ci_low:.2f}, {ratio.ci_high:.2f}], {said}{scope}"
+
+
+def _counts(rows: Sequence[Row], name: str) -> str:
+    return "/".join(str(value) for value in sorted({row[name] for row in rows} - {0})) or "no"
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:

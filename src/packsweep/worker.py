@@ -10,6 +10,7 @@ in in ``FOLDER/phase`` and leaves ``FOLDER/status.json``. A supervisor watches (
 
 from __future__ import annotations
 
+import itertools
 import re
 import statistics
 import sys
@@ -21,7 +22,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from packsweep import engines, environment, hardware, lifeline, metrics, models, rows, scoring
+from packsweep import (
+    engines,
+    environment,
+    hardware,
+    lifeline,
+    metrics,
+    models,
+    rows,
+    scoring,
+    stats,
+)
 from packsweep.engines import Engine, EngineInfo, PassResult, Request
 from packsweep.errors import EngineError, PacksweepError
 from packsweep.grid import Cell
@@ -154,7 +165,7 @@ class Attempt:
             engine.run(self._workload.warmup)
         self.measured.warmup_s = time.perf_counter() - began
         requests = self._workload.requests
-        for repeat in range(self._task.cell.repeats):
+        for repeat in itertools.takewhile(self._wanted, itertools.count()):
             self._announce(f"pass {repeat}")
             earlier = self._set_cache_state(engine, requests)
             self._keep(repeat, engine.run(requests), earlier, engine.info)
@@ -162,6 +173,16 @@ class Attempt:
         tokenize_s = engine.tokenize([request.text for request in requests])
         for values in self.measured.passes:
             values["tokenize_s"] = tokenize_s
+
+    def _wanted(self, repeat: int) -> bool:
+        """Tell whether another timed pass is due; see ``spec.MeasureTable`` for when it stops."""
+        cell = self._task.cell
+        if repeat < cell.repeats or cell.stop_at_half_width is None:
+            return repeat < cell.repeats
+        durations = [values["duration_s"] for values in self.measured.passes]
+        half = stats.half_width(durations)
+        narrow = half is not None and half <= cell.stop_at_half_width * statistics.fmean(durations)
+        return not narrow and repeat < (cell.max_repeats or 0)
 
     def _set_cache_state(self, engine: Engine, requests: Sequence[Request]) -> list[PassResult]:
         """Put the cache into the cell's state; return the passes that are in it."""

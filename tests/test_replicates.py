@@ -1,0 +1,144 @@
+"""Replicates: further processes of a cell, their order, and what they say of a ratio."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packsweep import analysis, cli, grid, schema, spec, table
+from packsweep.errors import SpecError
+from packsweep.reviews import Review
+from packsweep.stats import Ratio
+
+REVIEWS = tuple(Review(text=f"text {i}", label="positive") for i in range(4))
+
+
+def cells(**measure: Any) -> tuple[grid.Cell, ...]:
+    tables = {"model": {"name": "m"}, "grid": {"n": [1, 2]}, "measure": measure}
+    sweep = spec.parse(tables, where="f.toml")
+    return grid.expand(sweep, REVIEWS, model_fingerprint="f", max_model_len=100)
+
+
+def passes(**speeds: list[list[float]]) -> pd.DataFrame:
+    """Return passes of one cell per strategy: processes, each a list of repeats."""
+    rows: list[dict[str, Any]] = []
+    names = [column.name for column in schema.PASSES]
+    for strategy, processes in speeds.items():
+        for process, repeats in enumerate(processes):
+            for repeat, speed in enumerate(repeats):
+                rows.append(
+                    dict.fromkeys(names)
+                    | {
+                        "cell_id": f"{strategy}-{process}",
+                        "group_id": f"{strategy}-x",
+                        "attempt_id": f"{strategy}-{process}",
+                        "outcome": "ok",
+                        "strategy": strategy,
+                        "replicate": process,
+                        "repeat": repeat,
+                        "reviews_per_s": speed,
+                        "cache_state": "cold",
+                    }
+                )
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_expand_replicates() -> None:
+    """Each replicate is a cell of its own, and shares the group of replicate 0."""
+    found = cells(replicates=3)
+    assert len(found) == len({cell.cell_id for cell in found}) == 12
+    assert len({cell.group_id for cell in found}) == 4
+    assert {cell.group_id for cell in found} == {c.cell_id for c in found if not c.replicate}
+
+
+@given(st.integers(0, 100), st.integers(1, 4))
+def test_schedule_is_rounds(seed: int, replicates: int) -> None:
+    """Every cell comes once in each round, replicate 0 first, whatever the order of the input."""
+    found = cells(replicates=replicates)
+    mixed = list(found)
+    random.Random(seed).shuffle(mixed)
+    ordered = grid.schedule(mixed, seed)
+    assert set(ordered) == set(found)
+    assert [cell.replicate for cell in ordered] == sorted(cell.replicate for cell in found)
+
+
+def test_schedule_depends_on_the_seed_alone() -> None:
+    """The same seed gives the same order; among ten seeds there are others."""
+    found = cells(replicates=2)
+    assert grid.schedule(found, 1) == grid.schedule(found, 1)
+    assert len({grid.schedule(found, seed) for seed in range(10)}) > 1
+
+
+def test_summary_of_replicates() -> None:
+    """One row per cell; the interval is that of the process means."""
+    row = analysis.records(analysis.summarise(passes(separate=[[9.0, 11.0], [12.0, 12.0]])))[0]
+    assert (row["num_repeats"], row["num_processes"]) == (4, 2)
+    assert row["reviews_per_s_mean"] == 11
+    assert row["reviews_per_s_ci_low"] == pytest.approx(11 - 12.706, abs=0.01)  # t(1) x 1
+
+
+def test_compare_with_separate() -> None:
+    """Packed is compared with separate, and the interval counts the processes."""
+    (found,) = analysis.compare(passes(packed=[[5.0], [5.1]], separate=[[10.0], [10.2]]))
+    assert (found.cell, found.baseline, found.axis) == ("packed-x", "separate-x", "strategy")
+    assert found.ratio.value == pytest.approx(0.5)
+    assert found.ratio.differs
+    assert found.ratio.between_processes
+
+
+def test_compare_one_repeat_each() -> None:
+    """One repeat on each side is neither faster nor slower."""
+    (found,) = analysis.compare(passes(packed=[[5.0]], separate=[[10.0]]))
+    (line,) = table.comparisons([found])
+    assert line == "packed / separate: 0.50x, no interval from one repeat each"
+
+
+def test_comparison_line_says_what_is_shown() -> None:
+    """The line says slower only where the interval excludes 1."""
+    shown = Ratio(value=0.5, ci_low=0.4, ci_high=0.6, between_processes=True)
+    open_ = Ratio(value=0.5, ci_low=0.4, ci_high=1.6, between_processes=False)
+    lines = [
+        table.comparisons(
+            [analysis.Comparison(cell="a-1", baseline="b-1", axis="strategy", ratio=ratio)]
+        )[0]
+        for ratio in (shown, open_)
+    ]
+    assert lines == [
+        "a / b: 0.50x [0.40, 0.60], slower",
+        "a / b: 0.50x [0.40, 1.60], no difference shown, within one process each",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"max_repeats": 9}, "goes together with measure.max_repeats"),
+        ({"stop_at_half_width": 0.1}, "goes together with measure.max_repeats"),
+        ({"stop_at_half_width": 0.1, "max_repeats": 2, "repeats": 3}, "is less than repeats 3"),
+    ],
+)
+def test_parse_stopping_rule(values: dict[str, Any], expected: str) -> None:
+    """Half a stopping rule is refused."""
+    tables = {"model": {"name": "m"}, "grid": {"n": 1}, "measure": values}
+    with pytest.raises(SpecError, match=expected):
+        spec.parse(tables, where="f.toml")
+
+
+@pytest.mark.parametrize(("width", "repeats"), [(0.5, 2), (0.000001, 5)])
+def test_run_stops_when_narrow(
+    sweep_file: Path, tmp_path: Path, width: float, repeats: int
+) -> None:
+    """Repeats end at the first narrow interval, or at the most that are allowed."""
+    sets = [f"measure.stop_at_half_width={width}", "measure.max_repeats=5", "measure.repeats=2"]
+    sets += ["grid.n=1", "grid.strategy=separate", "grid.pack_size=[]", "grid.duplication=1"]
+    arguments = [part for value in sets for part in ("--set", value)]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", str(sweep_file), "--results", str(tmp_path / "r"), *arguments])
+    assert ended.value.code == 0
+    assert len(analysis.load_table(tmp_path / "r", "passes")) == repeats
