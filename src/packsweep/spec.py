@@ -21,7 +21,8 @@ Strategy = Literal["packed", "separate", "chunked"]
 Instruction = Literal["after", "before"]
 DuplicationOrder = Literal["grouped", "interleaved"]
 CacheState = Literal["cold", "primed", "off"]
-Template = Literal["original", "corrected"]
+Template = Literal["original", "corrected", "chat"]
+Answer = Literal["free", "choice"]
 EngineKind = Literal["vllm", "simulated"]
 Fault = Literal["none", "start", "oom", "crash", "hang", "unfinished", "wrong_cache"]
 
@@ -68,6 +69,7 @@ class GridTable(Table):
     pack_size: Axis[Positive] = ()
     instruction: Axis[Instruction] = ("after",)
     template: Axis[Template] = ("original",)
+    answer: Axis[Answer] = ("free",)
     output_tokens_per_review: Axis[Positive] = (1,)
 
 
@@ -276,6 +278,8 @@ def _contradiction(sweep: Sweep) -> str | None:
         return "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
     if grid.pack_size and "chunked" not in grid.strategy:
         return "grid.pack_size: has no effect without the strategy chunked; remove it or add it"
+    if grid.output_tokens_per_review != (1,) and "free" not in grid.answer:
+        return "grid.output_tokens_per_review: has no effect with answer choice; remove it"
     cached = {state != "off" for state in measure.cache_state}
     asked = {asked for asked in engine.enable_prefix_caching if asked is not None}
     if asked and asked != cached:
