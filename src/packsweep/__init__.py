@@ -18,14 +18,17 @@ __all__ = ["__version__", "load"]
 
 
 def load(
-    results: str | PathLike[str], table: Literal["passes", "requests", "summary"] = "passes"
+    results: str | PathLike[str],
+    table: Literal["passes", "requests", "summary", "labels"] = "passes",
 ) -> pd.DataFrame:
     """Return a table of a results folder as a pandas frame.
 
     Args:
         results: folder of one sweep, e.g. ``results/seed``.
         table: ``passes`` has a row per repeat (and a row per failed cell), ``requests`` a row per
-            request, ``summary`` a row per cell. ``docs/METRICS.md`` explains every column.
+            request, ``summary`` a row per cell, ``labels`` a row per review: its position in the
+            prompt, the expected label and the one found. ``docs/METRICS.md`` explains the columns
+            of the first three.
 
     Raises:
         ResultsError: the folder is not there or holds no results.

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packsweep import schema, stats
+from packsweep import labels, schema, stats
 from packsweep.errors import ResultsError
 from packsweep.store import Store
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ALIKE = ("device", "driver_version", "vllm_version", "torch_version")
-_ORDER = ["engine_settings", "cache_state", "strategy", "pack_size", "instruction", "n"]
+_ORDER = ["engine_settings", "cache_state", "strategy", "pack_size"]
+_ORDER += ["instruction", "template", "answer", "n"]
 _STRATEGIES = ("packed", "separate", "chunked")
 
 
 def load_table(results: str | PathLike[str], table: str) -> pd.DataFrame:
-    """Return ``passes``, ``requests`` or ``summary`` of a results folder.
+    """Return ``passes``, ``requests``, ``summary`` or ``labels`` of a results folder.
 
     Raises:
         ResultsError: the folder is not there or holds no results, or there is no such table.
@@ -38,7 +39,17 @@ def load_table(results: str | PathLike[str], table: str) -> pd.DataFrame:
         return to_pandas(store.read_requests())
     if table == "summary":
         return _load_summary(to_pandas(store.read_passes()))
-    raise ResultsError(f"{table!r} is no table; there are passes, requests and summary")
+    if table == "labels":
+        return load_labels(store)
+    raise ResultsError(f"{table!r} is no table; there are passes, requests, summary and labels")
+
+
+def load_labels(store: Store) -> pd.DataFrame:
+    """Return the rows of ``labels.of_requests`` for the cells that count."""
+    passes = to_pandas(store.read_passes())
+    counts = passes.loc[passes["outcome"] == "ok", "cell_id"]
+    requests = to_pandas(store.read_requests())
+    return labels.of_requests(requests[requests["cell_id"].isin(counts)])
 
 
 def _load_summary(passes: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +131,16 @@ def _summary_row(group: pd.DataFrame) -> dict[str, Any]:
     for name in schema.CONSTANT:
         values = ok[name].dropna()
         row[name] = None if values.empty else _plain(values.median())
+    row.update(_accuracy_interval(row["accuracy"], row["n"]))
     return row
+
+
+def _accuracy_interval(accuracy: float | None, num_reviews: int) -> dict[str, float]:
+    """Return the interval of an accuracy over ``num_reviews`` distinct reviews."""
+    interval = None if accuracy is None else stats.wilson(accuracy * num_reviews, num_reviews)
+    if interval is None:
+        return {}
+    return {"accuracy_ci_low": interval[0], "accuracy_ci_high": interval[1]}
 
 
 def _failed_replicates(group: pd.DataFrame) -> str | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from packsweep.cli_calc import calc
 from packsweep.errors import UserError
 from packsweep.version import __version__
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 _PIPE_WIDTH = 160
+_NUM_RANGES = 10  # of positions: what fits a screen beside other cells
 _RAY_COPY = "working_dir_files"  # Source: Ray 2.57 to 2.60, _private/runtime_env/packaging.py
 
 app = typer.Typer(
@@ -40,6 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(calc, name="calc")
 
 SweepArg = Annotated[
     Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")
@@ -97,6 +101,8 @@ def plan_command(
     for cell in planned.cells:
         if cell.infeasible:
             _say(console, f"{cell.cell.cell_id}: infeasible: {cell.infeasible}")
+    if planned.advice:
+        _say(console, planned.advice)
     missing = [cell for cell, is_done in zip(planned.cells, done, strict=True) if not is_done]
     tokens = sum(cell.prompt_tokens for cell in missing if not cell.infeasible)
     _say(
@@ -147,6 +153,13 @@ def show_command(
     vllm: Annotated[
         bool, typer.Option("--vllm", help="Print every cell as vllm bench throughput does.")
     ] = False,
+    positions: Annotated[
+        bool,
+        typer.Option("--positions", help="Print labels found and right by position in the prompt."),
+    ] = False,
+    confusion: Annotated[
+        bool, typer.Option("--confusion", help="Print expected labels against those found.")
+    ] = False,
     json: JsonOpt = False,
     allow_mixed: MixedOpt = False,
 ) -> None:
@@ -154,12 +167,16 @@ def show_command(
     from packsweep import analysis
     from packsweep.store import Store
 
+    if vllm + positions + confusion > 1:
+        raise UserError("--vllm, --positions and --confusion exclude each other")
     store = Store(results)
     store.check()
     passes = analysis.to_pandas(store.read_passes())
     mixed = analysis.check_alike(passes, allow_mixed=allow_mixed)
     rows = analysis.records(analysis.summarise(passes))
-    if json:
+    if positions or confusion:
+        _print_labels(store, rows, by_position=positions, json=json)
+    elif json:
         _print_json(rows)
     elif vllm:
         _print_vllm(rows)
@@ -302,6 +319,27 @@ def _print_summary(
         _say(console, line)
 
 
+def _print_labels(
+    store: Store, cells: Sequence[dict[str, Any]], *, by_position: bool, json: bool
+) -> None:
+    """Print what the answers held; JSON has a row for each position, the table one for a range."""
+    from packsweep import analysis, labels, table
+
+    found = analysis.load_labels(store)
+    if by_position:
+        frame = labels.by_position(found, num_ranges=None if json else _NUM_RANGES)
+    else:
+        frame = labels.confusion(found)
+    rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    if json:
+        _print_json(rows)
+    elif not rows:
+        _say(_console(), "no scored answers: random weights, or no cell ended ok yet")
+    else:
+        made = table.positions(rows, cells) if by_position else table.confusion(rows, cells)
+        _print_table(_console(), made)
+
+
 def _print_vllm(rows: Sequence[dict[str, Any]]) -> None:
     from packsweep import table
 
@@ -328,6 +366,8 @@ def _plan_record(planned: Any, is_done: bool) -> dict[str, Any]:  # noqa: ANN401
         "n": cell.n,
         "pack_size": cell.pack_size,
         "duplication": cell.duplication,
+        "template": cell.template,
+        "answer": cell.answer,
         "cache_state": cell.cache_state,
         "engine_settings": cell.settings,
         "num_requests": planned.num_requests,

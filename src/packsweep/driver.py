@@ -152,6 +152,7 @@ class Driver:
             results=str(Path(self._store.root).resolve()),
             reviews=self._plan.reviews[: cell.n],
             limits=self._limits,
+            chat=self._plan.chat,
         )
 
     def _record_infeasible(self, planned: PlannedCell) -> None:

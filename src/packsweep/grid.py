@@ -15,10 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
-from packsweep import prompts
+from packsweep import answers, prompts
+from packsweep.chat import ChatTemplate
 from packsweep.errors import ReviewsError
 from packsweep.reviews import Review, content_sha256
 from packsweep.spec import (
+    Answer,
     CacheState,
     DuplicationOrder,
     EngineKind,
@@ -53,6 +55,7 @@ class Cell:
     duplication_order: DuplicationOrder
     instruction: Instruction
     template: Template
+    answer: Answer
     output_tokens_per_review: int
     cache_state: CacheState
     ignore_eos: bool
@@ -101,14 +104,21 @@ class Cell:
         """The cell_id of replicate 0: what replicates of one cell share."""
         return replace(self, replicate=0).cell_id
 
-    def build_prompts(self, reviews: Sequence[Review]) -> tuple[prompts.Prompt, ...]:
-        """Return the cell's distinct prompts over its first n ``reviews``."""
+    def build_prompts(
+        self, reviews: Sequence[Review], chat: ChatTemplate | None = None
+    ) -> tuple[prompts.Prompt, ...]:
+        """Return the cell's distinct prompts over its first n ``reviews``.
+
+        ``chat`` is the model's chat template, which the template ``chat`` needs.
+        """
+        assert chat is not None or self.template != "chat"
         return prompts.build(
             reviews[: self.n],
             strategy=self.strategy,
             pack_size=self.pack_size,
             instruction=self.instruction,
             template=self.template,
+            chat=chat,
         )
 
 
@@ -127,6 +137,7 @@ def expand(
     *,
     model_fingerprint: str,
     max_model_len: int,
+    chat: ChatTemplate | None = None,
 ) -> tuple[Cell, ...]:
     """Return the cells of ``sweep`` in its order, each once.
 
@@ -135,6 +146,7 @@ def expand(
         reviews: at least as many as the largest n.
         model_fingerprint: identifies the weights and the tokenizer.
         max_model_len: the model's own limit, taken where the sweep names none.
+        chat: the model's chat template, which the template ``chat`` needs.
 
     Raises:
         ReviewsError: fewer reviews than the largest n.
@@ -143,7 +155,8 @@ def expand(
     if largest > len(reviews):
         message = f"grid.n: {largest} is more than the {len(reviews)} reviews there are"
         raise ReviewsError(message)
-    hashes = _content_hashes(reviews)
+    assert chat is not None or "chat" not in sweep.grid.template
+    hashes = _content_hashes(reviews, chat)
     cells = [
         _cell(sweep, point, hashes, model_fingerprint, max_model_len) for point in _points(sweep)
     ]
@@ -208,12 +221,12 @@ def _rows(table: Table, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]
 _Hashes = Callable[..., tuple[str, str]]
 
 
-def _content_hashes(reviews: Sequence[Review]) -> _Hashes:
+def _content_hashes(reviews: Sequence[Review], chat: ChatTemplate | None) -> _Hashes:
     """Return a function of the grid's values that gives (reviews_sha256, prompts_sha256)."""
 
     @cache
     def hashes(n: int, **wording: Any) -> tuple[str, str]:  # noqa: ANN401  (prompts.build's own)
-        built = prompts.build(reviews[:n], **wording)
+        built = prompts.build(reviews[:n], chat=chat, **wording)
         return content_sha256(reviews[:n]), prompts.content_sha256(built)
 
     return hashes
@@ -230,9 +243,8 @@ def _cell(
         "enable_prefix_caching": point.cache_state != "off",
     }
     return Cell(
-        **point.grid,
+        **point.grid | _lengths(sweep, point),
         cache_state=point.cache_state,
-        ignore_eos=sweep.measure.ignore_eos,
         repeats=sweep.measure.repeats,
         max_repeats=sweep.measure.max_repeats,
         stop_at_half_width=sweep.measure.stop_at_half_width,
@@ -249,3 +261,10 @@ def _cell(
         engine_settings=tuple(sorted(settings.items())),
         simulated_settings=tuple(sorted(point.simulated.items())),
     )
+
+
+def _lengths(sweep: Sweep, point: _Point) -> dict[str, Any]:
+    """Return how long answers may be; a constrained one is never forced and has room for all."""
+    if point.grid["answer"] == "choice":
+        return {"ignore_eos": False, "output_tokens_per_review": answers.MAX_TOKENS_PER_LINE}
+    return {"ignore_eos": sweep.measure.ignore_eos}

@@ -106,6 +106,7 @@ def _labels(answered: Sequence[Answered], num_reviews: int) -> dict[str, Any]:
     return {
         "labels_found": found,
         "labels_right": right,
+        "labels_missing": None if found is None else num_reviews - found,
         "labels_surplus": _total(None if score is None else score.num_surplus for score in scores),
         "coverage": _ratio(found, num_reviews),
         "accuracy": _ratio(right, num_reviews),

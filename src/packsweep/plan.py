@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from packsweep import grid, models, reviews, tokens
-from packsweep.errors import SpecError
+from packsweep import grid, label_budget, models, reviews, tokens
+from packsweep.answers import LabelCost
+from packsweep.chat import ChatTemplate
+from packsweep.errors import ModelError, SpecError
 from packsweep.grid import Cell
 from packsweep.models import Model
 from packsweep.prompts import Prompt
 from packsweep.reviews import Review
 from packsweep.spec import Sweep
+from packsweep.tokens import Tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,7 @@ class PlannedCell:
     Attributes:
         prompt_tokens: of all requests, every copy counted.
         longest_prompt_tokens: of the longest prompt.
+        output_tokens: of all requests; of constrained answers as many as labels usually take.
         infeasible: why no engine can run it, or None.
     """
 
@@ -42,12 +46,16 @@ class Plan:
     Attributes:
         cells: in the order of the grid.
         schedule: the same cells in the order in which they are measured.
+        chat: the model's chat template, where a cell uses it.
+        advice: what the user should know before a run, or None.
     """
 
     model: Model
     reviews: tuple[Review, ...]
     cells: tuple[PlannedCell, ...]
     schedule: tuple[PlannedCell, ...]
+    chat: ChatTemplate | None = None
+    advice: str | None = None
 
 
 def make(sweep: Sweep) -> Plan:
@@ -64,17 +72,59 @@ def make(sweep: Sweep) -> Plan:
     )
     _check_context(sweep, model)
     rows = reviews.load(sweep.reviews.source, limit=max(sweep.grid.n), seed=sweep.reviews.seed)
+    tokenizer = tokens.load(model)
+    chat = _chat(tokenizer, model) if "chat" in sweep.grid.template else None
     cells = grid.expand(
-        sweep, rows, model_fingerprint=model.fingerprint, max_model_len=model.max_model_len
+        sweep,
+        rows,
+        model_fingerprint=model.fingerprint,
+        max_model_len=model.max_model_len,
+        chat=chat,
     )
-    lengths = _Lengths(model)
-    planned = {c: _planned(c, c.build_prompts(rows), model, lengths) for c in cells}
+    lengths = _Lengths(tokenizer)
+    cost = label_budget.cost_of(tokenizer)
+    planned = {
+        cell: _planned(cell, cell.build_prompts(rows, chat), model, lengths, cost) for cell in cells
+    }
     return Plan(
         model=model,
         reviews=rows,
         cells=tuple(planned.values()),
         schedule=tuple(planned[c] for c in grid.schedule(cells, sweep.measure.order_seed)),
+        chat=chat,
+        advice=_advice(cells, cost),
     )
+
+
+def _advice(cells: Sequence[Cell], cost: LabelCost) -> str | None:
+    """Return what to know of answers too short for their labels, if there are such."""
+    short = [
+        cell
+        for cell in cells
+        if cell.answer == "free"
+        and cell.strategy != "separate"
+        and cell.load_format != "dummy"
+        and cost.labels_held(cell.n * cell.output_tokens_per_review) < cell.n
+    ]
+    if not short:
+        return None
+    most = max(short, key=lambda cell: cell.n)
+    num_tokens = most.n * most.output_tokens_per_review
+    return (
+        f"answers are too short for their labels in {len(short)} cells: the {num_tokens} output "
+        f"tokens of {most.slug} hold {cost.labels_held(num_tokens)} labels of {most.n}, a line "
+        f"each; grid.output_tokens_per_review = {cost.per_review} has room for all"
+    )
+
+
+def _chat(tokenizer: Tokenizer, model: Model) -> ChatTemplate:
+    """Return the model's chat template; refuse a model without one."""
+    if tokenizer.chat is None:
+        raise ModelError(
+            f"grid.template: {model.name} has no chat template; use original or corrected, or "
+            "name a tokenizer that has one with model.tokenizer"
+        )
+    return tokenizer.chat
 
 
 def _check_context(sweep: Sweep, model: Model) -> None:
@@ -91,20 +141,29 @@ def _check_context(sweep: Sweep, model: Model) -> None:
 class _Lengths:
     """Prompt lengths in tokens; each text is tokenized once, however many cells submit it."""
 
-    def __init__(self, model: Model) -> None:
-        self._tokenizer = tokens.load(model)
-        self._known: dict[str, int] = {}
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[tuple[str, bool], int] = {}
 
     def of(self, prompts: Sequence[Prompt]) -> list[int]:
-        new = [prompt.text for prompt in prompts if prompt.text not in self._known]
-        self._known.update(zip(new, self._tokenizer.count(new), strict=True))
-        return [self._known[prompt.text] for prompt in prompts]
+        keys = [(prompt.text, prompt.add_special_tokens) for prompt in prompts]
+        for add in (True, False):
+            new = [key for key in keys if key[1] is add and key not in self._known]
+            texts = [text for text, _ in new]
+            counts = self._tokenizer.count(texts, add_special_tokens=add)
+            self._known.update(zip(new, counts, strict=True))
+        return [self._known[key] for key in keys]
 
 
-def _planned(cell: Cell, prompts: Sequence[Prompt], model: Model, lengths: _Lengths) -> PlannedCell:
+def _planned(
+    cell: Cell, prompts: Sequence[Prompt], model: Model, lengths: _Lengths, cost: LabelCost
+) -> PlannedCell:
     counts = lengths.of(prompts)
-    outputs = [prompt.num_reviews * cell.output_tokens_per_review for prompt in prompts]
-    needed = max(count + output for count, output in zip(counts, outputs, strict=True))
+    most = [prompt.num_reviews * cell.output_tokens_per_review for prompt in prompts]
+    needed = max(count + output for count, output in zip(counts, most, strict=True))
+    outputs = most
+    if cell.answer == "choice":
+        outputs = [cost.constrained_tokens(prompt.num_reviews) for prompt in prompts]
     return PlannedCell(
         cell=cell,
         num_requests=len(prompts) * cell.duplication,

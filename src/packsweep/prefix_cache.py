@@ -1,10 +1,12 @@
 """How many tokens of each request the prefix cache should serve.
 
 vLLM keeps whole blocks of ``block_size`` tokens, found again by the hash of everything up to the
-block's end, and registers a request's blocks when it schedules it. Requests are scheduled in the
-order of submission, so a later request finds the blocks of every earlier one, in the same step as
-well. At least one token of a prompt is always computed: a prompt whose every token is cached
-recomputes its last block.
+block's end, and registers a request's blocks when it schedules it: a request that is scheduled
+later finds the blocks of every earlier one, in the same step as well. The order is that of
+submission, but for constrained answers: such a request waits until a thread of the engine has made
+its grammar ready, and others pass it by; within a step the order is again that of submission. At
+least one token of a prompt is always computed: a prompt whose every token is cached recomputes its
+last block.
 
 Source: vLLM 0.26 to 0.33, ``v1/core/kv_cache_manager.py`` (``get_computed_blocks``, the limit of
 ``num_tokens - 1``, and ``allocate_slots``).
@@ -58,10 +60,18 @@ class PrefixCache:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A request as the cache sees it: the prompt's token ids and how many tokens it generates."""
+    """A request as the cache sees it.
+
+    Attributes:
+        prompt: its token ids.
+        num_output_tokens: how many tokens it generates.
+        scheduled_s: when it was scheduled, on a clock that stands still within a step; None: in
+            the order of submission.
+    """
 
     prompt: TokenIds
     num_output_tokens: int
+    scheduled_s: float | None = None
 
 
 def expected_cached_tokens(
@@ -70,7 +80,7 @@ def expected_cached_tokens(
     """Return the cached tokens of each request of the last pass, in order of submission.
 
     Args:
-        passes: every request since the cache was emptied, pass by pass.
+        passes: every request since the cache was emptied, pass by pass, in order of submission.
         block_size: tokens in a block.
         num_blocks: blocks the engine has, or None where it is not known to be limited.
 
@@ -81,7 +91,10 @@ def expected_cached_tokens(
     cache = PrefixCache(block_size)
     counts: list[int] = []
     for requests in passes:
-        counts = [cache.submit(request.prompt, request.num_output_tokens) for request in requests]
+        counts = [0] * len(requests)
+        for index in sorted(range(len(requests)), key=lambda i: requests[i].scheduled_s or 0.0):
+            request = requests[index]
+            counts[index] = cache.submit(request.prompt, request.num_output_tokens)
     if num_blocks is not None and cache.num_taken >= num_blocks:
         return None  # vLLM keeps one block to itself, hence not ">"
     return counts

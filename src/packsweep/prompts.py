@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from packsweep.chat import ChatTemplate
 from packsweep.reviews import Review
 from packsweep.spec import DuplicationOrder, Instruction, Strategy, Template
 
@@ -40,6 +41,12 @@ _CORRECTED = (
     "determine whether it is a positive or a negative comment. Answer only positive or negative:\n"
 )
 
+# A chat model that is not told to keep to lines writes sentences.
+_LINES = (
+    "in order, determine whether it is a positive or a negative comment. "
+    "Answer with one line for each comment, only positive or negative on each line:\n"
+)
+
 # Source: the experiment this project reproduces (tests 1 and 2) for ``original``, placed after.
 TEMPLATES: dict[Template, Wording] = {
     "original": Wording(
@@ -53,6 +60,13 @@ TEMPLATES: dict[Template, Wording] = {
         many_after=f"For each line of the comments above, {_CORRECTED}",
         one_before=f"For the comment below, {_CORRECTED}",
         many_before=f"For each line of the comments below, {_CORRECTED}",
+    ),
+    # What the user says; the model's own chat template goes around it.
+    "chat": Wording(
+        one_after=f"For the comment above, {_CORRECTED}",
+        many_after=f"For each line of the comments above, {_LINES}",
+        one_before=f"For the comment below, {_CORRECTED}",
+        many_before=f"For each line of the comments below, {_LINES}",
     ),
 }
 
@@ -75,11 +89,14 @@ class Prompt:
         text: what is submitted, before tokenization.
         first: index of its first review among the cell's n.
         num_reviews: how many reviews it holds, so how many labels are expected.
+        add_special_tokens: the tokenizer adds the model's special tokens; False where a chat
+            template has written them into the text.
     """
 
     text: str
     first: int
     num_reviews: int
+    add_special_tokens: bool = True
 
 
 def build(
@@ -89,20 +106,27 @@ def build(
     pack_size: int | None,
     instruction: Instruction,
     template: Template,
+    chat: ChatTemplate | None = None,
 ) -> tuple[Prompt, ...]:
     """Return the distinct prompts of a cell, in the order of the reviews.
 
     A prompt is its reviews, a line each, and the instruction on a line of its own after or before
     them. The wording for many reviews goes with every strategy but ``separate``. A line break
-    inside a review becomes a space, since the wording counts lines.
+    inside a review becomes a space, since the wording counts lines. With the template ``chat`` all
+    of that is what the user says in the model's own template, ``chat``.
     """
+    around = chat if template == "chat" else None
     size = REVIEWS_PER_PROMPT[strategy](len(reviews), pack_size)
     ask = TEMPLATES[template].instruction(many=strategy != "separate", place=instruction)
     return tuple(
         Prompt(
-            text=_join([review.text for review in reviews[first : first + size]], ask, instruction),
+            text=_within(
+                _join([review.text for review in reviews[first : first + size]], ask, instruction),
+                around,
+            ),
             first=first,
             num_reviews=min(size, len(reviews) - first),
+            add_special_tokens=around is None,
         )
         for first in range(0, len(reviews), size)
     )
@@ -111,6 +135,11 @@ def build(
 def _join(texts: Sequence[str], ask: str, place: Instruction) -> str:
     lines = "".join(f"{_LINE_BREAK.sub(' ', text)}\n" for text in texts)
     return lines + ask if place == "after" else ask + lines
+
+
+def _within(text: str, chat: ChatTemplate | None) -> str:
+    """Return ``text`` in a chat, without the line break at its end, or as it is."""
+    return text if chat is None else chat.render(text.removesuffix("\n"))
 
 
 def submission_order(

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# 1: the first.
-SCHEMA_VERSION = 1
+# 1: the first. 2: constrained answers, the interval of the accuracy.
+SCHEMA_VERSION = 2
 VERSION_KEY = b"packsweep.schema_version"
 
 Kind = Literal["string", "int", "float", "bool", "time", "strings"]
@@ -76,7 +76,8 @@ CELL = (
     _int("duplication", "", "times each request is submitted within one pass"),
     _string("duplication_order", "grouped (AAABBB) or interleaved (ABABAB)"),
     _string("instruction", "the sentence that asks stands after or before the reviews"),
-    _string("template", "wording of the instruction"),
+    _string("template", "wording: original, corrected, or chat in the model's chat template"),
+    _string("answer", "free, or choice: constrained to a line for each review, each a label"),
     _int("output_tokens_per_review", "tokens", "output tokens allowed for each review"),
     _string("cache_state", "cold, primed or off: state of the prefix cache before a pass"),
     Column(name="ignore_eos", kind="bool", meaning="output lengths are forced"),
@@ -198,6 +199,12 @@ PASS = (
     _int("num_preemptions", "", "preempted requests; null where the version does not tell"),
     _int("labels_found", "reviews", "reviews with a label; null where answers are not scored"),
     _int("labels_right", "reviews", "reviews with the right label; null where not scored"),
+    _int(
+        "labels_missing",
+        "reviews",
+        "reviews without a label; null where not scored",
+        formula="num_reviews - labels_found",
+    ),
     _int("labels_surplus", "", "label words beyond one per review; null where not scored"),
     _float("coverage", "", "", formula="labels_found / num_reviews", larger_is_better=True),
     _float(
@@ -260,9 +267,18 @@ CONSTANT = (
     "decode_p50_s",
     "labels_found",
     "labels_right",
+    "labels_missing",
     "labels_surplus",
     "coverage",
     "accuracy",
+)
+_EVIDENCE = (
+    "95 % Wilson interval of the accuracy, over the n distinct reviews of one pass: repeats and "
+    "copies ask the same again at temperature 0 and are no new evidence; null where not scored"
+)
+INTERVAL = (
+    _float("accuracy_ci_low", "", f"lower end of the {_EVIDENCE}", source="Wilson (1927)"),
+    _float("accuracy_ci_high", "", f"upper end of the {_EVIDENCE}", source="Wilson (1927)"),
 )
 
 
@@ -304,6 +320,7 @@ SUMMARY = (
     ),
     *(spread for column in _by_name(PASS, MEASURED) for spread in _spread(column)),
     *_by_name(PASS, CONSTANT),
+    *INTERVAL,
     *PHASES,
     *ENVIRONMENT,
 )

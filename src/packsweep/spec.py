@@ -22,7 +22,8 @@ Strategy = Literal["packed", "separate", "chunked"]
 Instruction = Literal["after", "before"]
 DuplicationOrder = Literal["grouped", "interleaved"]
 CacheState = Literal["cold", "primed", "off"]
-Template = Literal["original", "corrected"]
+Template = Literal["original", "corrected", "chat"]
+Answer = Literal["free", "choice"]
 EngineKind = Literal["vllm", "simulated"]
 Fault = Literal["none", "start", "oom", "crash", "hang", "unfinished", "wrong_cache"]
 
@@ -70,6 +71,7 @@ class GridTable(Table):
     pack_size: OptionalAxis[Positive] = ()
     instruction: Axis[Instruction] = ("after",)
     template: Axis[Template] = ("original",)
+    answer: Axis[Answer] = ("free",)
     output_tokens_per_review: Axis[Positive] = (1,)
 
 
@@ -282,7 +284,7 @@ def _did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _contradiction(sweep: Sweep) -> str | None:
     """Return what two keys of the file say against each other, or None."""
-    checks = (_check_pack_size, _check_caching, _check_simulated, _check_stopping)
+    checks = (_check_pack_size, _check_answer, _check_caching, _check_simulated, _check_stopping)
     return next(filter(None, (check(sweep) for check in checks)), None)
 
 
@@ -292,6 +294,13 @@ def _check_pack_size(sweep: Sweep) -> str | None:
         return "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
     if grid.pack_size and "chunked" not in grid.strategy:
         return "grid.pack_size: has no effect without the strategy chunked; add that, or use []"
+    return None
+
+
+def _check_answer(sweep: Sweep) -> str | None:
+    grid = sweep.grid
+    if grid.output_tokens_per_review != (1,) and "free" not in grid.answer:
+        return "grid.output_tokens_per_review: has no effect with answer choice; remove it"
     return None
 
 

@@ -52,6 +52,32 @@ def estimate(values: Sequence[float]) -> Estimate:
     )
 
 
+def wilson(successes: float, trials: int) -> tuple[float, float] | None:
+    """Return the 95 % Wilson score interval of a share, or None without trials.
+
+    Unlike the share plus or minus its standard error it stays within 0 and 1, and says something
+    where all or none succeed.
+
+    Args:
+        successes: 0 to ``trials``; a mean over passes need not be whole.
+        trials: independent ones.
+
+    Source: Wilson (1927), Probable Inference, the Law of Succession, and Statistical Inference.
+    """
+    if trials < 1:
+        return None
+    from scipy import special
+
+    z2 = float(special.ndtri((1 + CONFIDENCE) / 2)) ** 2
+    share = successes / trials
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = math.sqrt(z2 * (share * (1 - share) / trials + z2 / (4 * trials**2))) / (1 + z2 / trials)
+    # At either end the formula gives the end itself, up to rounding.
+    low = 0.0 if successes <= 0 else max(0.0, centre - half)
+    high = 1.0 if successes >= trials else min(1.0, centre + half)
+    return low, high
+
+
 def half_width(values: Sequence[float]) -> float | None:
     """Return half the 95 % t interval of the mean, in the unit of the values."""
     if len(values) < 2:  # noqa: PLR2004  (one value has no spread)

@@ -13,9 +13,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from packsweep import schema
+from packsweep import labels, schema
 from packsweep.analysis import Comparison
 from packsweep.plan import Plan, PlannedCell
+from packsweep.reviews import LABELS
+from packsweep.rows import cell_values
 from packsweep.stats import Ratio
 from packsweep.task import Status
 
@@ -23,17 +25,16 @@ Row = Mapping[str, Any]
 DASH = "-"
 _OUTCOME_STYLE = {"ok": "green", "infeasible": "yellow"}
 _HEADINGS = (
-    "n",
-    "dup",
     "requests\n/s",
     "total\ntokens/s",
     "output\ntokens/s",
     "reviews/s\n(95% CI)",
     "cache\nhit",
     "found",
-    "right",
+    "right\n(95% CI)",
 )
-_NAMED_SETTINGS = ("instruction", "template", "cache_state", "duplication_order")
+_NAMED_SETTINGS = ("instruction", "template", "answer", "cache_state", "duplication_order")
+_FOUND = (*LABELS, labels.NONE)
 
 
 def number(value: float | None) -> str:
@@ -49,6 +50,13 @@ def count(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """Return a share in per cent; a dash if undefined."""
     return DASH if value is None else f"{100 * value:.0f}%"
+
+
+def accuracy(row: Row) -> str:
+    """Return an accuracy and its 95 % interval; a dash if it was not scored."""
+    low, high = row["accuracy_ci_low"], row["accuracy_ci_high"]
+    told = percent(row["accuracy"])
+    return told if low is None else f"{told} ({100 * low:.0f}-{percent(high)})"
 
 
 def half_width(row: Row, name: str) -> str:
@@ -67,19 +75,41 @@ def strategy(name: str, pack_size: int | None) -> str:
 def summary(rows: Sequence[Row]) -> Table:
     """Return the table of a sweep: one line per cell, what varies in columns of its own."""
     table = _table()
-    varying = {name: [str(row[name]) for row in rows] for name in _NAMED_SETTINGS}
-    varying |= _settings(rows)
-    varying = {name: values for name, values in varying.items() if len(set(values)) > 1}
-    table.add_column("strategy", no_wrap=True)
-    for heading in varying:
-        table.add_column(heading.replace("_", " "), overflow="fold")
+    named = _add_cell_columns(table, rows)
     for heading in _HEADINGS:
         table.add_column(heading, justify="right", overflow="fold")
     table.add_column("outcome", no_wrap=True)
-    for index, row in enumerate(rows):
-        extra = [values[index] for values in varying.values()]
-        table.add_row(strategy(row["strategy"], row["pack_size"]), *extra, *_measured(row))
+    for name, row in zip(named, rows, strict=True):
+        table.add_row(*name, *_measured(row))
     return table
+
+
+def _add_cell_columns(
+    table: Table, cells: Sequence[Row], *, but: Sequence[str] = ()
+) -> list[list[str]]:
+    """Add the columns that tell ``cells`` apart; return what stands in them for each cell.
+
+    ``but`` names settings that have a column already.
+    """
+    varying = {name: [str(cell[name]) for cell in cells] for name in _NAMED_SETTINGS}
+    varying |= _settings(cells)
+    varying = {
+        name: values for name, values in varying.items() if len(set(values)) > 1 and name not in but
+    }
+    table.add_column("strategy", no_wrap=True)
+    for heading in varying:
+        table.add_column(heading.replace("_", " "), overflow="fold")
+    for heading in ("n", "dup"):
+        table.add_column(heading, justify="right", overflow="fold")
+    return [
+        [
+            strategy(cell["strategy"], cell["pack_size"]),
+            *(values[index] for values in varying.values()),
+            str(cell["n"]),
+            str(cell["duplication"]),
+        ]
+        for index, cell in enumerate(cells)
+    ]
 
 
 def _settings(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -94,15 +124,13 @@ def _settings(rows: Sequence[Row]) -> dict[str, list[str]]:
 def _measured(row: Row) -> list[str | Text]:
     outcome = row["outcome"]
     return [
-        str(row["n"]),
-        str(row["duplication"]),
         number(row["requests_per_s_median"]),
         number(row["total_tokens_per_s_median"]),
         number(row["output_tokens_per_s_median"]),
         number(row["reviews_per_s_median"]) + half_width(row, "reviews_per_s"),
         percent(row["cached_share"]),
         percent(row["coverage"]),
-        percent(row["accuracy"]),
+        accuracy(row),
         Text(outcome, style=_OUTCOME_STYLE.get(outcome, "red")),
     ]
 
@@ -138,7 +166,8 @@ def conditions(rows: Sequence[Row]) -> list[str]:
     draws = "processes" if across else "repeats in that process; another process is not covered"
     lines.append(f"±: half the 95% t interval of the mean, over {draws}")
     lines.append(
-        "cache hit: share of prompt tokens; found, right: share of reviews, - if not scored"
+        "cache hit: share of prompt tokens; found, right: share of reviews, - if not scored; "
+        "right with its 95% Wilson interval over the n reviews of one pass"
     )
     return lines
 
@@ -171,33 +200,80 @@ def reasons(rows: Sequence[Row]) -> list[str]:
     return [f"{row['cell_id']}: {row['outcome']}: {row['reason']}" for row in failed]
 
 
+def positions(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
+    """Return a table of ``labels.by_position`` over the ``cells`` of a summary.
+
+    Positions are counted from 1.
+    """
+    table = _table()
+    named = _add_cell_columns(table, cells)
+    for heading in ("position\nin prompt", "reviews", "found", "right\n(95% CI)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, own in zip(named, _by_cell(rows, cells), strict=True):
+        for index, row in enumerate(own):
+            table.add_row(*_once(name, index), *_position(row))
+    return table
+
+
+def _position(row: Row) -> list[str]:
+    first, last = row["first"] + 1, row["last"] + 1
+    return [
+        str(first) if first == last else f"{first}-{last}",
+        count(row["num_reviews"]),
+        percent(row["coverage"]),
+        accuracy(row),
+    ]
+
+
+def confusion(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
+    """Return a table of ``labels.confusion``: a line per cell and expected label."""
+    table = _table()
+    named = _add_cell_columns(table, cells)
+    table.add_column("expected", no_wrap=True)
+    for found in _FOUND:
+        table.add_column(f"found\n{found}", justify="right", no_wrap=True)
+    for name, own in zip(named, _by_cell(rows, cells), strict=True):
+        counts = {(row["expected"], row["found"]): row["num_reviews"] for row in own}
+        for index, expected in enumerate(LABELS if own else ()):
+            told = (count(counts.get((expected, found), 0)) for found in _FOUND)
+            table.add_row(*_once(name, index), expected, *told)
+    return table
+
+
+def _by_cell(rows: Sequence[Row], cells: Sequence[Row]) -> list[list[Row]]:
+    """Return the rows of each of ``cells``."""
+    return [[row for row in rows if row["cell_id"] == cell["cell_id"]] for cell in cells]
+
+
+def _once(name: Sequence[str], index: int) -> Sequence[str]:
+    """Return what tells a cell apart on its first line, and nothing on the others."""
+    return name if index == 0 else [""] * len(name)
+
+
 def plan(planned: Plan, done: Sequence[bool]) -> Table:
     """Return the table of a plan: one line per cell."""
     table = _table()
-    table.add_column("strategy", no_wrap=True)
-    for heading in ("n", "dup", "requests", "prompt\ntokens", "longest\nprompt", "output\ntokens"):
+    cells = [cell_values(each.cell) for each in planned.cells]
+    named = _add_cell_columns(table, cells, but=("cache_state",))
+    for heading in ("requests", "prompt\ntokens", "longest\nprompt", "output\ntokens"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("cache", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for cell, is_done in zip(planned.cells, done, strict=True):
-        table.add_row(*_planned(cell, is_done=is_done))
+    for name, cell, is_done in zip(named, planned.cells, done, strict=True):
+        table.add_row(*name, *_planned(cell, is_done=is_done))
     return table
 
 
 def _planned(planned: PlannedCell, *, is_done: bool) -> list[str | Text]:
-    cell = planned.cell
     state = Text("done", style="green") if is_done else Text("missing")
     if planned.infeasible:
         state = Text("infeasible", style="yellow")
     return [
-        strategy(cell.strategy, cell.pack_size),
-        str(cell.n),
-        str(cell.duplication),
         count(planned.num_requests),
         count(planned.prompt_tokens),
         count(planned.longest_prompt_tokens),
         count(planned.output_tokens),
-        cell.cache_state,
+        planned.cell.cache_state,
         state,
     ]
 

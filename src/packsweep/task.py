@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from packsweep import grid
+from packsweep.chat import ChatTemplate
 from packsweep.grid import Cell
 from packsweep.reviews import Review
 from packsweep.spec import LimitsTable
@@ -27,6 +28,7 @@ class Task:
         results: absolute path of the results folder.
         attempt: how many attempts there were before.
         reviews: the cell's n reviews.
+        chat: the chat template that the cell's prompts are rendered with, if they are.
     """
 
     cell: Cell
@@ -35,6 +37,7 @@ class Task:
     results: str
     reviews: Sequence[Review]
     limits: LimitsTable
+    chat: ChatTemplate | None = None
 
     @property
     def store(self) -> Store:
@@ -56,6 +59,7 @@ def task_from_json(text: str) -> Task:
         results=values["results"],
         reviews=tuple(Review(**review) for review in values["reviews"]),
         limits=LimitsTable(**values["limits"]),
+        chat=None if values["chat"] is None else ChatTemplate(**values["chat"]),
     )
 
 
@@ -99,4 +103,5 @@ def _plain(task: Task) -> dict[str, Any]:
         "attempt": task.attempt,
         "results": task.results,
         "reviews": [{"text": review.text, "label": review.label} for review in task.reviews],
+        "chat": None if task.chat is None else asdict(task.chat),
     }

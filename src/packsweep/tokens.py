@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packsweep.chat import ChatTemplate
 from packsweep.errors import ModelError
 from packsweep.models import Model
 
@@ -27,19 +28,33 @@ class Tokenizer:
     Attributes:
         eos_token_ids: every id that ends an answer, ascending; empty if the model names none.
         chat_template: the Jinja text that makes a prompt of messages; None: the model has none.
+        bos_token: the special token that begins a text, as text, or empty.
+        eos_token: the tokenizer's own end token, as text, or empty.
     """
 
     backend: tokenizers.Tokenizer
     eos_token_ids: tuple[int, ...]
     chat_template: str | None
+    bos_token: str = ""
+    eos_token: str = ""
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the prompt token ids of each text, special tokens included."""
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts))]
+    @property
+    def chat(self) -> ChatTemplate | None:
+        """The chat template with the special tokens that it may write; None: there is none."""
+        if self.chat_template is None:
+            return None
+        return ChatTemplate(
+            text=self.chat_template, bos_token=self.bos_token, eos_token=self.eos_token
+        )
 
-    def count(self, texts: Sequence[str]) -> list[int]:
+    def encode(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
+        """Return the prompt token ids of each text, special tokens included unless told."""
+        found = self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+        return [encoding.ids for encoding in found]
+
+    def count(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[int]:
         """Return the number of prompt tokens of each text."""
-        return [len(encoding) for encoding in self.backend.encode_batch_fast(list(texts))]
+        return [len(ids) for ids in self.encode(texts, add_special_tokens=add_special_tokens)]
 
 
 def load(model: Model) -> Tokenizer:
@@ -61,6 +76,8 @@ def load(model: Model) -> Tokenizer:
         backend=backend,
         eos_token_ids=_eos_token_ids(Path(model.config_path), settings, backend),
         chat_template=_chat_template(folder, settings),
+        bos_token=_token_text(settings.get("bos_token")),
+        eos_token=_token_text(settings.get("eos_token")),
     )
 
 

@@ -33,13 +33,14 @@ from packsweep import (
     scoring,
     stats,
 )
+from packsweep.chat import ChatTemplate
 from packsweep.engines import Engine, EngineInfo, PassResult, Request
 from packsweep.errors import EngineError, PacksweepError
 from packsweep.grid import Cell
 from packsweep.metrics import Answered
 from packsweep.prefix_cache import Submitted, expected_cached_tokens
 from packsweep.prompts import Prompt, submission_order, warmup_text
-from packsweep.reviews import Review
+from packsweep.reviews import LABELS, Review
 from packsweep.store import replace_file
 from packsweep.task import Status, Task, task_from_json
 
@@ -68,9 +69,11 @@ class Workload:
     reviews: Sequence[Review]
 
     @classmethod
-    def of(cls, cell: Cell, reviews: Sequence[Review]) -> Workload:
+    def of(
+        cls, cell: Cell, reviews: Sequence[Review], chat: ChatTemplate | None = None
+    ) -> Workload:
         """Build the prompts of ``cell`` over its ``reviews``."""
-        prompts = cell.build_prompts(reviews)
+        prompts = cell.build_prompts(reviews, chat)
         order = submission_order(len(prompts), cell.duplication, cell.duplication_order)
         return cls(cell, prompts, order, reviews)
 
@@ -95,6 +98,8 @@ class Workload:
             max_tokens=prompt.num_reviews * self.cell.output_tokens_per_review,
             ignore_eos=self.cell.ignore_eos,
             num_reviews=prompt.num_reviews,
+            add_special_tokens=prompt.add_special_tokens,
+            choice=LABELS if self.cell.answer == "choice" else (),
         )
 
 
@@ -105,7 +110,7 @@ class Attempt:
         """Take ``task``; phases are announced in ``folder``."""
         self._task = task
         self._folder = folder
-        self._workload = Workload.of(task.cell, task.reviews)
+        self._workload = Workload.of(task.cell, task.reviews, task.chat)
         self._started_at = datetime.now(UTC)
         self.measured = Measured()
 
@@ -215,7 +220,7 @@ class Attempt:
             return [None] * len(result.requests)
         passes = [
             [
-                Submitted(request.prompt_token_ids, request.output_tokens)
+                Submitted(request.prompt_token_ids, request.output_tokens, request.scheduled_s)
                 for request in each.requests
             ]
             for each in (*earlier, result)
@@ -338,7 +343,8 @@ def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:
     """Return what is wrong with a pass, with the figures, or None.
 
     Every request must have finished without an error and, where lengths are forced, with the
-    forced number of tokens; cached tokens must be the expected ones, request by request.
+    forced number of tokens; a constrained answer must have ended by itself and hold a label for
+    every review; cached tokens must be the expected ones, request by request.
     """
     for index, item in enumerate(answered):
         result = item.result
@@ -349,9 +355,22 @@ def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:
             return f"request {index} did not finish (finish_reason {result.finish_reason})"
         if cell.ignore_eos and result.output_tokens != forced:
             return f"request {index} has {result.output_tokens} output tokens, not {forced}"
+        if cell.answer == "choice" and (problem := _unconstrained(item)):
+            return f"request {index} {problem}"
         if item.expected_cached is not None and result.cached_tokens != item.expected_cached:
             return _cache_disagreement(index, answered)
     return None
+
+
+def _unconstrained(item: Answered) -> str | None:
+    """Return what is wrong with an answer that could only be labels, or None."""
+    result, wanted = item.result, item.prompt.num_reviews
+    if result.finish_reason != "stop":
+        return f"was cut after {result.output_tokens} output tokens; its answer is constrained"
+    found = len(scoring.find_labels(result.text, cut=False))
+    if found == wanted:
+        return None
+    return f"holds {found} labels, not {wanted}, though constrained: {one_line(result.text, 60)!r}"
 
 
 def _cache_disagreement(index: int, answered: Sequence[Answered]) -> str:

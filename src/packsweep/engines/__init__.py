@@ -29,12 +29,20 @@ _OOM_SIGNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request of a pass: text in, at most ``max_tokens`` tokens out, at temperature 0."""
+    """One request of a pass: text in, at most ``max_tokens`` tokens out, at temperature 0.
+
+    Attributes:
+        add_special_tokens: False where they stand in the text; the same in all requests of a pass.
+        choice: what each line of the answer must be one of, ``num_reviews`` lines in all; empty
+            where the answer is free.
+    """
 
     text: str
     max_tokens: int
     ignore_eos: bool
     num_reviews: int = 1
+    add_special_tokens: bool = True
+    choice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,10 @@
 """An engine that computes what a pass would take instead of running it.
 
 Durations come from a roofline of the model's shape and a named device, with a seeded spread;
-labels from a seeded coin; cached tokens from the model of the prefix cache. Every row says
-``engine = simulated``, and such rows are never merged with real ones. It exists so that planning,
-driving, storing and reporting can be exercised in seconds, and to plant faults.
+labels from a coin seeded by the prompt, since temperature 0 answers alike; cached tokens from the
+model of the prefix cache. Every row says ``engine = simulated``, and such rows are never merged
+with real ones. It exists so that planning, driving, storing and reporting can be exercised in
+seconds, and to plant faults.
 """
 
 from __future__ import annotations
@@ -46,7 +47,6 @@ class SimulatedEngine:
         self._ids: dict[str, list[int]] = {}
         # Seeded by the cell and the process: replicates differ, as real processes do.
         self._random = random.Random(f"{self._values['seed']} {cell.cell_id} {os.getpid()}")
-        self._coin = random.Random(f"{self._values['seed']} {cell.prompts_sha256}")
         self._fault: str = self._values["fault"]
         _plant_start_fault(self._fault)
         self._device = roofline.DEVICES[self._values["device"]]
@@ -63,13 +63,15 @@ class SimulatedEngine:
         """Compute the pass; sleep ``real_seconds`` so that a kill can hit it."""
         time.sleep(self._values["real_seconds"])
         self._plant_run_fault()
-        ids = self._encode([request.text for request in requests])
-        work = [self._work(prompt, request) for prompt, request in zip(ids, requests, strict=True)]
+        ids = self._encode(requests)
+        answers = [self._answer(request) for request in requests]
+        lengths = [self._length(*pair) for pair in zip(requests, answers, strict=True)]
+        work = [self._work(*pair) for pair in zip(ids, lengths, strict=True)]
         spread = self._random.gauss(1.0, self._values["spread"])
         duration_s = self._values["slowdown"] * max(spread, 0.1) * self._roofline_s(work)
         results = [
-            self._result(prompt, request, done, duration_s)
-            for prompt, request, done in zip(ids, requests, work, strict=True)
+            self._result(prompt, done, duration_s, text=text, natural_end=bool(request.choice))
+            for prompt, request, done, text in zip(ids, requests, work, answers, strict=True)
         ]
         return PassResult(duration_s=duration_s, requests=tuple(results))
 
@@ -86,18 +88,26 @@ class SimulatedEngine:
     def close(self) -> None:
         """Nothing runs."""
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def _encode(self, requests: Sequence[Request]) -> list[list[int]]:
         """Tokenize each text once, however often it is submitted."""
+        texts = [request.text for request in requests]
+        add = all(request.add_special_tokens for request in requests)
         new = [text for text in dict.fromkeys(texts) if text not in self._ids]
-        self._ids.update(zip(new, self._tokenizer.encode(new), strict=True))
+        self._ids.update(zip(new, self._tokenizer.encode(new, add_special_tokens=add), strict=True))
         return [self._ids[text] for text in texts]
 
-    def _work(self, prompt: list[int], request: Request) -> roofline.Work:
+    def _length(self, request: Request, answer: str) -> int:
+        """Return the output tokens: the limit, or of a constrained answer those it takes."""
+        if not request.choice:
+            return request.max_tokens
+        return self._tokenizer.count([answer], add_special_tokens=False)[0] + 1  # and the end
+
+    def _work(self, prompt: list[int], output_tokens: int) -> roofline.Work:
         cached = self._cache.submit(prompt) if self._caching else 0
         if self._fault == "wrong_cache":
             cached += _BLOCK_SIZE
         return roofline.Work(
-            prompt_tokens=len(prompt), cached_tokens=cached, output_tokens=request.max_tokens
+            prompt_tokens=len(prompt), cached_tokens=cached, output_tokens=output_tokens
         )
 
     def _roofline_s(self, work: Sequence[roofline.Work]) -> float:
@@ -106,15 +116,21 @@ class SimulatedEngine:
         )
 
     def _result(
-        self, prompt: list[int], request: Request, work: roofline.Work, duration_s: float
+        self,
+        prompt: list[int],
+        work: roofline.Work,
+        duration_s: float,
+        *,
+        text: str,
+        natural_end: bool,
     ) -> RequestResult:
         return RequestResult(
             prompt_token_ids=prompt,
             output_tokens=work.output_tokens,
             cached_tokens=work.cached_tokens,
-            text=self._answer(request),
-            answer_cut=True,
-            finish_reason=None if self._fault == "unfinished" else "length",
+            text=text,
+            answer_cut=not natural_end,
+            finish_reason=self._finish_reason(natural_end=natural_end),
             queue_s=0.0,
             prefill_s=duration_s / 2,
             decode_s=duration_s / 2,
@@ -122,10 +138,17 @@ class SimulatedEngine:
             last_token_s=duration_s,
         )
 
+    def _finish_reason(self, *, natural_end: bool) -> str | None:
+        if self._fault == "unfinished":
+            return None
+        return "stop" if natural_end else "length"
+
     def _answer(self, request: Request) -> str:
         """Toss a coin for every review; the engine does not know the right label."""
+        coin = random.Random(f"{self._values['seed']} {request.text}")
+        coverage = 1.0 if request.choice else self._values["coverage"]
         words = [
-            self._coin.choice(_LABELS) if self._coin.random() < self._values["coverage"] else "?"
+            coin.choice(_LABELS) if coin.random() < coverage else "?"
             for _ in range(request.num_reviews)
         ]
         return "\n".join(words)

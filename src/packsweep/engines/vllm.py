@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packsweep.answers import lines_regex
 from packsweep.engines import EngineInfo, PassResult, Request, RequestResult, is_oom
 from packsweep.environment import processor
 from packsweep.errors import EngineError
@@ -86,12 +87,16 @@ class VllmEngine:
         """Generate for all requests; see the head of this file for the timed window."""
         texts = [request.text for request in requests]
         params = [self._sampling_params(request) for request in requests]
+        as_it_is = not all(request.add_special_tokens for request in requests)
+        tokenization = {"add_special_tokens": False} if as_it_is else None
         # A collection inside the window would walk every object that importing vLLM made.
         gc.collect()
         gc.freeze()
         with _as_engine_error():
             began = time.perf_counter()
-            outputs = self._llm.generate(texts, params, use_tqdm=False)
+            outputs = self._llm.generate(
+                texts, params, use_tqdm=False, tokenization_kwargs=tokenization
+            )
             duration_s = time.perf_counter() - began
         if len(outputs) != len(requests):
             message = f"{len(requests)} requests went in and {len(outputs)} came back"
@@ -122,7 +127,10 @@ class VllmEngine:
 
     def _sampling_params(self, request: Request) -> Any:  # noqa: ANN401  (vLLM is untyped here)
         return self._vllm.SamplingParams(
-            temperature=0.0, max_tokens=request.max_tokens, ignore_eos=request.ignore_eos
+            temperature=0.0,
+            max_tokens=request.max_tokens,
+            ignore_eos=request.ignore_eos,
+            structured_outputs=_constraint(request) if request.choice else None,
         )
 
     def _results(self, outputs: Sequence[Any]) -> tuple[RequestResult, ...]:
@@ -160,6 +168,15 @@ def _arguments(cell: Cell, model: Model) -> dict[str, Any]:
         "disable_log_stats": False,  # else outputs carry no timestamps
         "use_tqdm_on_load": False,
     }
+
+
+def _constraint(request: Request) -> Any:  # noqa: ANN401
+    """Return vLLM's form of ``request.choice``; the engine compiles it at its first use."""
+    from vllm.sampling_params import StructuredOutputsParams
+
+    if request.num_reviews == 1:
+        return StructuredOutputsParams(choice=list(request.choice))
+    return StructuredOutputsParams(regex=lines_regex(request.choice, request.num_reviews))
 
 
 def _timings(metrics: Any, first_scheduled: float) -> dict[str, Any]:  # noqa: ANN401
