@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # 1: the first.
-SCHEMA_VERSION = 1
+# 2: where the time goes, conditions, warnings, ceilings, energy, money.
+SCHEMA_VERSION = 2
 VERSION_KEY = b"packsweep.schema_version"
 
 Kind = Literal["string", "int", "float", "bool", "time", "strings"]
@@ -111,11 +112,47 @@ ENVIRONMENT = (
     _int("num_cpus", "", "processors that the attempt could use"),
 )
 
+# These add up to wall_s: every second of an attempt belongs to one of them.
+WALL = (
+    _float("spawn_s", "s", "from the start of the worker's process to its first step"),
+    _float("check_s", "s", "building the prompts, waiting until the GPU is free"),
+    _float("resolve_s", "s", "finding the model; making an embedded one ready, the first time"),
+    _float("import_s", "s", "importing the engine's packages"),
+    _float("engine_start_s", "s", "from the engine's constructor until it is ready"),
+    _float("warmup_s", "s", "all warm-up passes"),
+    _float("cache_s", "s", "putting the prefix cache into the cell's state, priming included"),
+    _float("passes_s", "s", "the timed windows of all repeats", formula="sum of duration_s"),
+    _float("between_s", "s", "around the timed windows: collecting garbage, checking, scoring"),
+    _float("tokenize_probe_s", "s", "timing the tokenizer"),
+    _float("stop_s", "s", "stopping the engine until its memory is back"),
+    _float("record_s", "s", "making the rows, up to the moment before they are written"),
+)
+# What vLLM's log tells of engine_start_s; the parts leave gaps and compile_s lies in init_engine_s.
+ENGINE_START = (
+    _float(
+        "load_weights_s",
+        "s",
+        "building the model and loading its weights (on a CPU the weights alone)",
+        source="vLLM's log",
+    ),
+    _float("compile_s", "s", "torch.compile", source="vLLM's log"),
+    _float("graph_capture_s", "s", "capturing CUDA graphs", source="vLLM's log"),
+    _float(
+        "init_engine_s",
+        "s",
+        "profiling, KV cache and warm-up of the model; compilation and graphs included",
+        source="vLLM's log",
+    ),
+)
+
 PHASES = (
-    _float("import_s", "s", "importing the engine's packages, once per attempt"),
-    _float("engine_start_s", "s", "from the engine's constructor to its return, once per attempt"),
-    _float("warmup_s", "s", "all warm-up passes, once per attempt"),
-    _float("stop_s", "s", "stopping the engine until its memory is back, once per attempt"),
+    *WALL,
+    _float(
+        "wall_s",
+        "s",
+        "the attempt, from the start of its process to the moment before its rows are written",
+    ),
+    *ENGINE_START,
 )
 
 PASS = (
@@ -188,6 +225,20 @@ PASS = (
         "tokenizing the pass's texts, measured once per attempt outside the timed window",
     ),
     _float("engine_span_s", "s", "first scheduling to last token, on the engine's clock"),
+    _float(
+        "before_engine_s",
+        "s",
+        "first submission to first scheduling: tokenizing the first prompt, IPC; "
+        "null where engine and worker do not read one clock (they do on Linux)",
+    ),
+    _float("prefill_span_s", "s", "first scheduling to the first token of the last request"),
+    _float("decode_span_s", "s", "the last request's first token to the last token of all"),
+    _float(
+        "after_engine_s",
+        "s",
+        "last token to return: IPC, detokenizing; null where before_engine_s is",
+        formula="duration_s - before_engine_s - prefill_span_s - decode_span_s",
+    ),
     _float("queue_p50_s", "s", "median over requests: queued to scheduled", source="vLLM"),
     _float("prefill_p50_s", "s", "median over requests: scheduled to first token", source="vLLM"),
     _float("decode_p50_s", "s", "median over requests: first to last token", source="vLLM"),
@@ -252,6 +303,10 @@ CONSTANT = (
     "cached_share",
     "tokenize_s",
     "engine_span_s",
+    "before_engine_s",
+    "prefill_span_s",
+    "decode_span_s",
+    "after_engine_s",
     "prefill_p50_s",
     "decode_p50_s",
     "labels_found",

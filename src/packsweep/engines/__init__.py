@@ -74,10 +74,16 @@ class RequestResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassResult:
-    """All requests of a pass, in order of submission, and the wall clock around them."""
+    """All requests of a pass, in order of submission, and the wall clock around them.
+
+    Attributes:
+        before_engine_s: from the first submission to the first scheduling, the one interval
+            between two processes; None where they do not read one clock.
+    """
 
     duration_s: float
     requests: tuple[RequestResult, ...]
+    before_engine_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +95,6 @@ class EngineInfo:
         block_size: tokens in a block of the KV cache; None where prefix caching does not apply.
         num_blocks: blocks in the KV cache.
         import_s: importing the engine's packages.
-        start_s: from the constructor's call to its return.
         versions: package name -> version.
         device: name of the device the engine ran on, as the engine's platform gives it.
     """
@@ -98,7 +103,6 @@ class EngineInfo:
     block_size: int | None
     num_blocks: int | None
     import_s: float
-    start_s: float
     versions: dict[str, str] = field(default_factory=dict)
     device: str | None = None
 

@@ -69,7 +69,6 @@ class VllmEngine:
             imported = time.perf_counter()
             self._vllm = vllm
             self._llm = vllm.LLM(**_arguments(cell, model))
-            started = time.perf_counter()
         self._end_ids = frozenset(_end_token_ids(self._llm))
         config = self._llm.llm_engine.vllm_config
         self.info = EngineInfo(
@@ -77,7 +76,6 @@ class VllmEngine:
             block_size=config.cache_config.block_size,
             num_blocks=config.cache_config.num_gpu_blocks,
             import_s=imported - began,
-            start_s=started - imported,
             versions=_versions(vllm.__version__),
             device=_device_name(current_platform),
         )
@@ -96,7 +94,11 @@ class VllmEngine:
         if len(outputs) != len(requests):
             message = f"{len(requests)} requests went in and {len(outputs)} came back"
             raise EngineError(message, outcome="invalid")
-        return PassResult(duration_s=duration_s, requests=self._results(outputs))
+        return PassResult(
+            duration_s=duration_s,
+            requests=self._results(outputs),
+            before_engine_s=_before_engine(began, duration_s, outputs),
+        )
 
     def tokenize(self, texts: Sequence[str]) -> float:
         """Tokenize with the engine's tokenizer, one text at a time as vLLM does."""
@@ -174,6 +176,28 @@ def _timings(metrics: Any, first_scheduled: float) -> dict[str, Any]:  # noqa: A
         "last_token_s": metrics.last_token_ts - first_scheduled,
         "num_preemptions": getattr(metrics, "num_preemptions", None),  # from vLLM 0.30 on
     }
+
+
+def _before_engine(began: float, duration_s: float, outputs: Sequence[Any]) -> float | None:
+    """Return the seconds from the first submission to the first scheduling, or None.
+
+    The engine core stamps its events with ``time.monotonic()`` in its own process. On Linux that
+    and this process's ``time.perf_counter()`` read one clock of the host, CLOCK_MONOTONIC; where
+    they do not, or where an event would fall outside the window, the two cannot be compared.
+    Source: vLLM 0.26 to 0.32, ``v1/core/sched/scheduler.py``, ``v1/engine/__init__.py``.
+    """
+    stamps = [output.metrics for output in outputs if output.metrics]
+    if not _one_clock() or not stamps or not all(stamp.last_token_ts for stamp in stamps):
+        return None
+    before = min(stamp.scheduled_ts for stamp in stamps) - began
+    last = max(stamp.last_token_ts for stamp in stamps) - began
+    return float(before) if 0 <= before <= last <= duration_s else None
+
+
+def _one_clock() -> bool:
+    """Tell whether monotonic() of any process and perf_counter() of this one are one clock."""
+    clocks = {time.get_clock_info(name).implementation for name in ("monotonic", "perf_counter")}
+    return clocks == {"clock_gettime(CLOCK_MONOTONIC)"}
 
 
 def _error_text(output: Any) -> str | None:  # noqa: ANN401
