@@ -22,7 +22,7 @@ from packsweep.phases import PhaseClock
 from packsweep.prompts import Prompt
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-SECONDS = st.floats(min_value=0, max_value=1e4)
+SECONDS = st.floats(min_value=1e-3, max_value=1e4)
 SPLIT = ("before_engine_s", "prefill_span_s", "decode_span_s", "after_engine_s")
 
 

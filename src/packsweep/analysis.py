@@ -6,6 +6,8 @@ one version of vLLM and torch; simulated rows never with real ones.
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,9 +103,26 @@ def _summary_row(group: pd.DataFrame) -> dict[str, Any]:
     for name in schema.MEASURED:
         row.update(_estimates(name, group[name].dropna().tolist()))
     for name in schema.CONSTANT:
-        values = group[name].dropna()
-        row[name] = None if values.empty else _plain(values.median())
+        row[name] = _condense(group[name], "median")
+    for column in schema.CONDITIONS:
+        row[column.name] = _condense(group[column.name], column.over_repeats)
     return row
+
+
+def _condense(values: pd.Series[Any], how: schema.Condensed) -> Any:  # noqa: ANN401
+    """Return one value for those of all repeats; None where none is known."""
+    known = [_plain(value) for value in values if _plain(value) is not None]
+    if not known:
+        return None
+    if how == "union":
+        return sorted({one for each in known for one in each})
+    ways: dict[str, Callable[[list[Any]], Any]] = {
+        "median": statistics.median,
+        "lowest": min,
+        "highest": max,
+        "sum": sum,
+    }
+    return ways[how](known)
 
 
 def _estimates(name: str, values: list[float]) -> dict[str, float | None]:
@@ -117,9 +136,11 @@ def _estimates(name: str, values: list[float]) -> dict[str, float | None]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return a Python value; what pandas calls missing is None."""
+    """Return a Python value; what pandas calls missing is None, an array is a list."""
     import pandas as pd
 
+    if pd.api.types.is_list_like(value):
+        return list(value)
     return None if pd.isna(value) else getattr(value, "item", lambda: value)()
 
 

@@ -56,6 +56,7 @@ class Cell:
     ignore_eos: bool
     repeats: int
     warmup_passes: int
+    sample_conditions: bool
     model: str
     model_revision: str | None
     tokenizer: str | None
@@ -208,6 +209,7 @@ def _cell(
         ignore_eos=sweep.measure.ignore_eos,
         repeats=sweep.measure.repeats,
         warmup_passes=sweep.measure.warmup_passes,
+        sample_conditions=sweep.measure.sample_conditions,
         model=sweep.model.name,
         model_revision=sweep.model.revision,
         tokenizer=sweep.model.tokenizer,

@@ -8,7 +8,7 @@ names, types, units and meanings; how a value is obtained stands in ``packsweep.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ SCHEMA_VERSION = 2
 VERSION_KEY = b"packsweep.schema_version"
 
 Kind = Literal["string", "int", "float", "bool", "time", "strings"]
+Condensed = Literal["median", "lowest", "highest", "sum", "union"]
 SIMULATED = "simulated"
 OUTCOMES = ("ok", "infeasible", "oom", "timeout", "crashed", "invalid", "gpu_busy")
 # Outcomes that another attempt on the same machine would only repeat.
@@ -35,6 +36,7 @@ class Column:
         formula: how it follows from other columns, or empty where it is observed.
         source: who defines it, where that is not packsweep.
         larger_is_better: None where neither is.
+        over_repeats: how the summary condenses it.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Column:
     formula: str = ""
     source: str = ""
     larger_is_better: bool | None = None
+    over_repeats: Condensed = "median"
 
 
 def _string(name: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
@@ -82,6 +85,11 @@ CELL = (
     Column(name="ignore_eos", kind="bool", meaning="output lengths are forced"),
     _int("repeats", "", "timed passes asked for"),
     _int("warmup_passes", "", "passes before the first timed one, over other texts"),
+    Column(
+        name="sample_conditions",
+        kind="bool",
+        meaning="the GPU and the host were looked at while a pass was timed",
+    ),
     _string("model", "hub id, folder or embedded name, as in the sweep file"),
     _string("model_revision", "revision asked for, as in the sweep file"),
     _string("tokenizer", "tokenizer asked for, where it is not the model's own"),
@@ -147,6 +155,11 @@ ENGINE_START = (
 
 PHASES = (
     *WALL,
+    Column(
+        name="memory_returned",
+        kind="bool",
+        meaning="the GPU's memory was as before within a minute of the stop; null without a GPU",
+    ),
     _float(
         "wall_s",
         "s",
@@ -256,7 +269,55 @@ PASS = (
     ),
 )
 
-PASSES = (*IDENTITY, *CELL, *PASS, *PHASES, *ENVIRONMENT)
+CONDITIONS = (
+    _int(
+        "num_samples",
+        "",
+        "looks at the GPU in the timed window; null without a GPU",
+        over_repeats="sum",
+    ),
+    _float("sm_clock_p50_mhz", "MHz", "median of the SM clock", source="NVML"),
+    _float("sm_clock_min_mhz", "MHz", "lowest SM clock seen", source="NVML", over_repeats="lowest"),
+    Column(
+        name="throttle_reasons",
+        kind="strings",
+        meaning="why clocks were held down at some time, by nvidia-smi's names; idling left out",
+        source="NVML",
+        over_repeats="union",
+    ),
+    _float(
+        "temperature_max_c",
+        "°C",
+        "hottest that the GPU was seen",
+        source="NVML",
+        over_repeats="highest",
+    ),
+    _float("power_mean_w", "W", "mean power of the GPU over the samples", source="NVML"),
+    Column(
+        name="foreign_gpu_pids",
+        kind="strings",
+        meaning="processes computing on the GPU that are not the attempt's",
+        source="NVML",
+        over_repeats="union",
+    ),
+    _float(
+        "other_cpu_share",
+        "",
+        "share of the host's CPU time used by others than the attempt's processes, a hypervisor's "
+        "theft included",
+        formula="(busy - own) / (busy + idle), of differences over the window",
+        over_repeats="highest",
+    ),
+    _float(
+        "energy_j",
+        "J",
+        "energy of the whole GPU over the timed window; null where it does not count",
+        source="NVML",
+        larger_is_better=False,
+    ),
+)
+
+PASSES = (*IDENTITY, *CELL, *PASS, *CONDITIONS, *PHASES, *ENVIRONMENT)
 
 REQUESTS = (
     _string("cell_id", "the cell"),
@@ -342,12 +403,17 @@ def _spread(column: Column) -> tuple[Column, ...]:
     )
 
 
+def _condensed(column: Column) -> Column:
+    return replace(column, meaning=f"{column.over_repeats} over the repeats: {column.meaning}")
+
+
 SUMMARY = (
     *IDENTITY,
     *CELL,
     _int("num_repeats", "", "timed passes that count"),
     *(spread for column in _by_name(PASS, MEASURED) for spread in _spread(column)),
     *_by_name(PASS, CONSTANT),
+    *(_condensed(column) for column in CONDITIONS),
     *PHASES,
     *ENVIRONMENT,
 )

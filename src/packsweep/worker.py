@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from packsweep import (
     schema,
     scoring,
 )
+from packsweep.conditions import Conditions, Unwatched, Watch, own_pids
 from packsweep.engines import Engine, EngineInfo, PassResult, Request
 from packsweep.engines.start_log import start_phases
 from packsweep.errors import EngineError, PacksweepError
@@ -53,6 +54,8 @@ class Measured:
 
     gpu: hardware.Gpu | None = None
     info: EngineInfo | None = None
+    engine_pids: frozenset[int] = frozenset()
+    memory_returned: bool | None = None
     passes: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
 
@@ -143,6 +146,8 @@ class Attempt:
         engine = engines.start(self._task.cell, model)
         self._clock.carve("import", engine.info.import_s)
         self.measured.info = engine.info
+        if self.measured.gpu is not None:
+            self.measured.engine_pids = own_pids(hardware.use(self.measured.gpu).processes)
         try:
             self._run_passes(engine)
         finally:
@@ -171,7 +176,9 @@ class Attempt:
             self._announce(f"pass {repeat}", "cache")
             earlier = self._set_cache_state(engine, requests)
             self._clock.enter("between")
-            self._keep(repeat, self._timed(engine, requests), earlier, engine.info)
+            watch = self._watch()
+            result = self._timed(engine, requests, watch)
+            self._keep(repeat, result, earlier, watch.conditions())
         self._announce("tokenize", "tokenize_probe")
         tokenize_s = engine.tokenize([request.text for request in requests])
         for values in self.measured.passes:
@@ -184,22 +191,32 @@ class Attempt:
         engine.reset_prefix_cache()
         return [engine.run(requests)] if self._task.cell.cache_state == "primed" else []
 
-    def _timed(self, engine: Engine, requests: Sequence[Request]) -> PassResult:
+    def _watch(self) -> Watch | Unwatched:
+        if not self._task.cell.sample_conditions:
+            return Unwatched()
+        gpu = self.measured.gpu
+        gauges = None if gpu is None else hardware.gauges(gpu)
+        return Watch(gauges, engine_pids=self.measured.engine_pids)
+
+    def _timed(
+        self, engine: Engine, requests: Sequence[Request], watch: Watch | Unwatched
+    ) -> PassResult:
         """Run a timed pass; its window alone counts as such, what the engine does around it not."""
         began = time.perf_counter()
-        result = engine.run(requests)
+        result = engine.run(requests, watch)
         computed = self._task.cell.engine == schema.SIMULATED  # then duration_s is no wall clock
         self._clock.carve("passes", time.perf_counter() - began if computed else result.duration_s)
         return result
 
     def _keep(
-        self, repeat: int, result: PassResult, earlier: Sequence[PassResult], info: EngineInfo
+        self, repeat: int, result: PassResult, earlier: Sequence[PassResult], seen: Conditions
     ) -> None:
         """Check a pass and keep its values."""
-        expected = self._expected_cached(result, earlier, info)
+        assert self.measured.info is not None, "a pass comes from a started engine"
+        expected = self._expected_cached(result, earlier, self.measured.info)
         answered = self._answered(result, expected)
         values = metrics.pass_values(repeat, result, answered, tokenize_s=None)
-        self.measured.passes.append(values)
+        self.measured.passes.append({**values, **asdict(seen)})
         self.measured.requests.extend(
             metrics.request_values(repeat, index, item) for index, item in enumerate(answered)
         )
@@ -255,6 +272,7 @@ class Attempt:
         gpu = self.measured.gpu
         if gpu is not None and gpu_before is not None:
             returned = hardware.wait_until_returned(gpu, gpu_before, _MEMORY_TIMEOUT_S)
+            self.measured.memory_returned = returned
             if not returned:
                 _say(f"{gpu.name}: memory is not back after {_MEMORY_TIMEOUT_S:.0f} s")
 
@@ -295,6 +313,7 @@ class Attempt:
             **environment.describe(self.measured.gpu),
             **_engine_values(self.measured),
             **start_phases(self._log_text()),
+            "memory_returned": self.measured.memory_returned,
             **self._phases(),
         }
         return [{**shared, **values} for values in self.measured.passes or [{}]]

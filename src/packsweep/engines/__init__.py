@@ -8,6 +8,7 @@ a module here, a row in ``start`` and a word in ``spec.EngineKind``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from packsweep.grid import Cell
     from packsweep.models import Model
 
+
+# What may look on while a pass is timed: entered just before the timed window opens and left just
+# after it closes.
+Watcher = AbstractContextManager[object]
+UNWATCHED: Watcher = nullcontext()
 
 # vLLM's words for memory that does not suffice, over its versions and devices.
 _OOM_SIGNS = (
@@ -114,7 +120,7 @@ class Engine(Protocol):
     def info(self) -> EngineInfo:
         """What the engine resolved its settings to."""
 
-    def run(self, requests: Sequence[Request]) -> PassResult:
+    def run(self, requests: Sequence[Request], watch: Watcher = UNWATCHED) -> PassResult:
         """Submit all requests, wait for all, and return them in order of submission."""
 
     def tokenize(self, texts: Sequence[str]) -> float:

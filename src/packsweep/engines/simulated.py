@@ -16,7 +16,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from packsweep import roofline, tokens
-from packsweep.engines import EngineInfo, PassResult, Request, RequestResult
+from packsweep.engines import (
+    UNWATCHED,
+    EngineInfo,
+    PassResult,
+    Request,
+    RequestResult,
+    Watcher,
+)
 from packsweep.errors import EngineError
 from packsweep.prefix_cache import PrefixCache
 
@@ -57,10 +64,11 @@ class SimulatedEngine:
             device=f"simulated {self._values['device']}",
         )
 
-    def run(self, requests: Sequence[Request]) -> PassResult:
+    def run(self, requests: Sequence[Request], watch: Watcher = UNWATCHED) -> PassResult:
         """Compute the pass; sleep ``real_seconds`` so that a kill can hit it."""
-        time.sleep(self._values["real_seconds"])
-        self._plant_run_fault()
+        with watch:
+            time.sleep(self._values["real_seconds"])
+            self._plant_run_fault()
         ids = self._encode([request.text for request in requests])
         work = [self._work(prompt, request) for prompt, request in zip(ids, requests, strict=True)]
         spread = self._random.gauss(1.0, self._values["spread"])

@@ -18,7 +18,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packsweep.engines import EngineInfo, PassResult, Request, RequestResult, is_oom
+from packsweep.engines import (
+    UNWATCHED,
+    EngineInfo,
+    PassResult,
+    Request,
+    RequestResult,
+    Watcher,
+    is_oom,
+)
 from packsweep.environment import processor
 from packsweep.errors import EngineError
 
@@ -80,14 +88,18 @@ class VllmEngine:
             device=_device_name(current_platform),
         )
 
-    def run(self, requests: Sequence[Request]) -> PassResult:
+    def run(
+        self,
+        requests: Sequence[Request],
+        watch: Watcher = UNWATCHED,
+    ) -> PassResult:
         """Generate for all requests; see the head of this file for the timed window."""
         texts = [request.text for request in requests]
         params = [self._sampling_params(request) for request in requests]
         # A collection inside the window would walk every object that importing vLLM made.
         gc.collect()
         gc.freeze()
-        with _as_engine_error():
+        with watch, _as_engine_error():
             began = time.perf_counter()
             outputs = self._llm.generate(texts, params, use_tqdm=False)
             duration_s = time.perf_counter() - began
