@@ -123,7 +123,7 @@ def test_idling_is_no_reason_for_low_clocks() -> None:
 def test_newer_name_of_the_reasons_is_preferred() -> None:
     fake = nvml()
     fake.nvmlDeviceGetCurrentClocksEventReasons = lambda _handle: 0x8  # type: ignore[attr-defined]
-    assert Gauges(fake, "gpu").read().throttle_reasons == {"hw_slowdown"}
+    assert Gauges(fake, "gpu").read().throttle_reasons == frozenset({"hw_slowdown"})
 
 
 def test_what_the_driver_refuses_is_null() -> None:
@@ -135,7 +135,7 @@ def test_what_the_driver_refuses_is_null() -> None:
         setattr(fake, name, refuse)
     read = Gauges(fake, "gpu").read()
     assert (read.sm_clock_mhz, read.temperature_c, read.power_w) == (None, None, None)
-    assert (read.throttle_reasons, read.processes) == (frozenset(), frozenset())
+    assert (read.throttle_reasons, read.processes) == (None, None)
 
 
 def test_without_a_gpu_only_the_host_is_seen() -> None:

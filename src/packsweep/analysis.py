@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packsweep import schema, stats
+from packsweep import advice, schema, stats
 from packsweep.errors import ResultsError
 from packsweep.store import Store
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _ALIKE = ("device", "driver_version", "vllm_version", "torch_version")
 _ORDER = ["engine_settings", "cache_state", "strategy", "pack_size", "instruction", "n"]
+_CONDENSE: dict[str, Callable[[list[Any]], Any]] = {
+    "median": statistics.median,
+    "lowest": min,
+    "highest": max,
+    "sum": sum,
+}
 _STRATEGIES = ("packed", "separate", "chunked")
 
 
@@ -106,7 +112,15 @@ def _summary_row(group: pd.DataFrame) -> dict[str, Any]:
         row[name] = _condense(group[name], "median")
     for column in schema.CONDITIONS:
         row[column.name] = _condense(group[column.name], column.over_repeats)
+    row["warnings"] = advice.codes(_plain_rows(group))
     return row
+
+
+def _plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {str(name): _plain(value) for name, value in row.items()}
+        for row in frame.to_dict(orient="records")
+    ]
 
 
 def _condense(values: pd.Series[Any], how: schema.Condensed) -> Any:  # noqa: ANN401
@@ -116,13 +130,7 @@ def _condense(values: pd.Series[Any], how: schema.Condensed) -> Any:  # noqa: AN
         return None
     if how == "union":
         return sorted({one for each in known for one in each})
-    ways: dict[str, Callable[[list[Any]], Any]] = {
-        "median": statistics.median,
-        "lowest": min,
-        "highest": max,
-        "sum": sum,
-    }
-    return ways[how](known)
+    return _CONDENSE[how](known)
 
 
 def _estimates(name: str, values: list[float]) -> dict[str, float | None]:

@@ -276,7 +276,12 @@ def _print_summary(console: Console, rows: Sequence[dict[str, Any]], mixed: Sequ
         _say(console, "no cells yet")
         return
     _print_table(console, table.summary(rows))
-    lines = [*table.reasons(rows), *(f"MIXED {line}" for line in mixed), *table.conditions(rows)]
+    lines = [
+        *table.reasons(rows),
+        *table.warnings(rows),
+        *(f"MIXED {line}" for line in mixed),
+        *table.conditions(rows),
+    ]
     for line in lines:
         _say(console, line)
 

@@ -142,15 +142,17 @@ def _seen(readings: Sequence[Reading], own: frozenset[int]) -> dict[str, Any]:
     clocks = [each.sm_clock_mhz for each in readings if each.sm_clock_mhz is not None]
     powers = [each.power_w for each in readings if each.power_w is not None]
     heats = [each.temperature_c for each in readings if each.temperature_c is not None]
-    foreign = frozenset[int]().union(*(each.processes for each in readings)) - own
+    reasons = [each.throttle_reasons for each in readings if each.throttle_reasons is not None]
+    pids = [each.processes for each in readings if each.processes is not None]
+    foreign = frozenset[int]().union(*pids) - own
     return {
         "num_samples": len(readings),
         "sm_clock_p50_mhz": float(statistics.median(clocks)) if clocks else None,
         "sm_clock_min_mhz": float(min(clocks)) if clocks else None,
-        "throttle_reasons": sorted({name for each in readings for name in each.throttle_reasons}),
+        "throttle_reasons": sorted(frozenset[str]().union(*reasons)) if reasons else None,
         "temperature_max_c": float(max(heats)) if heats else None,
         "power_mean_w": statistics.fmean(powers) if powers else None,
-        "foreign_gpu_pids": [str(pid) for pid in sorted(foreign)],
+        "foreign_gpu_pids": [str(pid) for pid in sorted(foreign)] if pids else None,
     }
 
 

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 _POLL_S = 0.5
@@ -53,6 +54,11 @@ _EVENT_REASONS = {
     0x80: "hw_power_brake_slowdown",
     0x100: "display_clock_setting",
 }
+# The newer function is not in an older driver, the older one not in a newer pynvml.
+_EVENT_FUNCTIONS = (
+    "nvmlDeviceGetCurrentClocksEventReasons",
+    "nvmlDeviceGetCurrentClocksThrottleReasons",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +71,10 @@ class Reading:
     """
 
     sm_clock_mhz: int | None
-    throttle_reasons: frozenset[str]
+    throttle_reasons: frozenset[str] | None
     temperature_c: int | None
     power_w: float | None
-    processes: frozenset[int]
+    processes: frozenset[int] | None
 
 
 class Gauges:
@@ -95,24 +101,23 @@ class Gauges:
             processes=self.processes(),
         )
 
-    def processes(self) -> frozenset[int]:
+    def processes(self) -> frozenset[int] | None:
         """Return the processes that compute on the GPU."""
         found = self._known(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
-        return frozenset(int(process.pid) for process in found or ())
+        return None if found is None else frozenset(int(process.pid) for process in found)
 
     def energy_j(self) -> float | None:
         """Return the energy used since the driver was loaded, counted by the GPU itself."""
         used_mj = self._known(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
         return None if used_mj is None else used_mj / 1000
 
-    def _throttle_reasons(self) -> frozenset[str]:
-        ask = getattr(
-            self._nvml,
-            "nvmlDeviceGetCurrentClocksEventReasons",
-            self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons,
-        )
-        bits = self._known(lambda: ask(self._handle)) or 0
-        return frozenset(name for bit, name in _EVENT_REASONS.items() if bits & bit)
+    def _throttle_reasons(self) -> frozenset[str] | None:
+        for name in _EVENT_FUNCTIONS:
+            ask = getattr(self._nvml, name, None)
+            bits = None if ask is None else self._known(partial(ask, self._handle))
+            if bits is not None:
+                return frozenset(name for bit, name in _EVENT_REASONS.items() if bits & bit)
+        return None
 
     def _known(self, ask: Callable[[], Any]) -> Any:  # noqa: ANN401
         try:

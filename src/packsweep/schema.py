@@ -411,6 +411,11 @@ SUMMARY = (
     *IDENTITY,
     *CELL,
     _int("num_repeats", "", "timed passes that count"),
+    Column(
+        name="warnings",
+        kind="strings",
+        meaning="codes of what makes the numbers doubtful (`src/packsweep/advice.py`); empty: none",
+    ),
     *(spread for column in _by_name(PASS, MEASURED) for spread in _spread(column)),
     *_by_name(PASS, CONSTANT),
     *(_condensed(column) for column in CONDITIONS),

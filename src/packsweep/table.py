@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from packsweep import schema
+from packsweep import advice, schema
 from packsweep.plan import Plan, PlannedCell
 from packsweep.task import Status
 
@@ -31,6 +31,7 @@ _HEADINGS = (
     "found",
     "right",
 )
+_NAMED_CELLS = 3
 _NAMED_SETTINGS = ("instruction", "template", "cache_state", "duplication_order")
 
 
@@ -139,6 +140,24 @@ def conditions(rows: Sequence[Row]) -> list[str]:
         "cache hit: share of prompt tokens; found, right: share of reviews, - if not scored"
     )
     return lines
+
+
+def warnings(rows: Sequence[Row]) -> list[str]:
+    """Return one line for each warning that some cell has, with the cells."""
+    lines = []
+    for warning in advice.WARNINGS:
+        cells = [row["cell_id"] for row in rows if warning.code in (row["warnings"] or ())]
+        if cells:
+            lines.append(f"WARNING {_listed(cells, len(rows))}: {warning.text}; {warning.remedy}")
+    return lines
+
+
+def _listed(cells: Sequence[str], num_rows: int) -> str:
+    """Name cells as briefly as can be."""
+    if len(cells) == num_rows:
+        return "all cells" if num_rows > 1 else cells[0]
+    more = f" and {len(cells) - _NAMED_CELLS} more" if len(cells) > _NAMED_CELLS else ""
+    return ", ".join(cells[:_NAMED_CELLS]) + more
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:
