@@ -7,12 +7,13 @@ one version of vLLM and torch; simulated rows never with real ones.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packsweep import labels, schema, stats
+from packsweep import advice, labels, schema, stats
 from packsweep.errors import ResultsError
 from packsweep.store import Store
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 _ALIKE = ("device", "driver_version", "vllm_version", "torch_version")
 _ORDER = ["engine_settings", "cache_state", "strategy", "pack_size"]
 _ORDER += ["instruction", "template", "answer", "n"]
+_CONDENSE: dict[str, Callable[[list[Any]], Any]] = {
+    "median": statistics.median,
+    "lowest": min,
+    "highest": max,
+    "sum": sum,
+}
 _STRATEGIES = ("packed", "separate", "chunked")
 
 
@@ -129,10 +136,29 @@ def _summary_row(group: pd.DataFrame) -> dict[str, Any]:
         row.update(_estimates(name, _processes(ok, name)))
     row["repeats_for_1_percent"] = _repeats_for(_processes(ok, "reviews_per_s"))
     for name in schema.CONSTANT:
-        values = ok[name].dropna()
-        row[name] = None if values.empty else _plain(values.median())
+        row[name] = _condense(ok[name], "median")
+    for column in schema.CONDITIONS:
+        row[column.name] = _condense(ok[column.name], column.over_repeats)
+    row["warnings"] = advice.codes(_plain_rows(ok))
     row.update(_accuracy_interval(row["accuracy"], row["n"]))
     return row
+
+
+def _plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {str(name): _plain(value) for name, value in row.items()}
+        for row in frame.to_dict(orient="records")
+    ]
+
+
+def _condense(values: pd.Series[Any], how: schema.Condensed) -> Any:  # noqa: ANN401
+    """Return one value for those of all repeats; None where none is known."""
+    known = [_plain(value) for value in values if _plain(value) is not None]
+    if not known:
+        return None
+    if how == "union":
+        return sorted({one for each in known for one in each})
+    return _CONDENSE[how](known)
 
 
 def _accuracy_interval(accuracy: float | None, num_reviews: int) -> dict[str, float]:
@@ -175,9 +201,11 @@ def _repeats_for(processes: list[list[float]]) -> int | None:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return a Python value; what pandas calls missing is None."""
+    """Return a Python value; what pandas calls missing is None, an array is a list."""
     import pandas as pd
 
+    if pd.api.types.is_list_like(value):
+        return list(value)
     return None if pd.isna(value) else getattr(value, "item", lambda: value)()
 
 

@@ -160,6 +160,9 @@ def show_command(
     confusion: Annotated[
         bool, typer.Option("--confusion", help="Print expected labels against those found.")
     ] = False,
+    time: Annotated[
+        bool, typer.Option("--time", help="Print where the wall clock of every cell went.")
+    ] = False,
     json: JsonOpt = False,
     allow_mixed: MixedOpt = False,
 ) -> None:
@@ -180,6 +183,8 @@ def show_command(
         _print_json(rows)
     elif vllm:
         _print_vllm(rows)
+    elif time:
+        _print_time(_console(), rows)
     else:
         _print_summary(_console(), rows, mixed, analysis.compare(passes))
 
@@ -308,7 +313,12 @@ def _print_summary(
         _say(console, "no cells yet")
         return
     _print_table(console, table.summary(rows))
-    lines = [*table.reasons(rows), *(f"MIXED {line}" for line in mixed), *table.conditions(rows)]
+    lines = [
+        *table.reasons(rows),
+        *table.warnings(rows),
+        *(f"MIXED {line}" for line in mixed),
+        *table.conditions(rows),
+    ]
     if compared:
         lines += [
             "",
@@ -348,6 +358,16 @@ def _print_vllm(rows: Sequence[dict[str, Any]]) -> None:
         if row["outcome"] == "ok":
             print("\n".join(table.vllm_form(row)))
         print()
+
+
+def _print_time(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+    from packsweep import table, table_time
+
+    for renderable in table_time.tables(rows):
+        _print_table(console, renderable)
+    for line in table.reasons(rows):
+        _say(console, line)
+    _say(console, "shares of the seconds to their left, once per attempt; a pass: medians")
 
 
 def _print_table(console: Console, renderable: RenderableType) -> None:

@@ -64,6 +64,7 @@ class Cell:
     stop_at_half_width: float | None
     replicate: int
     warmup_passes: int
+    sample_conditions: bool
     model: str
     model_revision: str | None
     tokenizer: str | None
@@ -250,6 +251,7 @@ def _cell(
         stop_at_half_width=sweep.measure.stop_at_half_width,
         replicate=0,
         warmup_passes=sweep.measure.warmup_passes,
+        sample_conditions=sweep.measure.sample_conditions,
         model=sweep.model.name,
         model_revision=sweep.model.revision,
         tokenizer=sweep.model.tokenizer,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 _POLL_S = 0.5
@@ -37,6 +39,98 @@ class GpuUse:
 
     used_bytes: int
     processes: dict[int, int]
+
+
+# Bits of NVML's clocks event reasons, by nvidia-smi's names; older drivers call them throttle
+# reasons. 0x1 says that the GPU idles and is left out: between two kernels it does.
+# Source: nvml.h (nvmlClocksEventReasons), the same values since driver 390.
+_EVENT_REASONS = {
+    0x2: "applications_clocks_setting",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+}
+# The newer function is not in an older driver, the older one not in a newer pynvml.
+_EVENT_FUNCTIONS = (
+    "nvmlDeviceGetCurrentClocksEventReasons",
+    "nvmlDeviceGetCurrentClocksThrottleReasons",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One look at a GPU; None where the driver does not tell.
+
+    Attributes:
+        throttle_reasons: why its clocks are below what they could be; empty if they are not.
+        processes: those that compute on it, by the numbers that the driver knows them by.
+    """
+
+    sm_clock_mhz: int | None
+    throttle_reasons: frozenset[str] | None
+    temperature_c: int | None
+    power_w: float | None
+    processes: frozenset[int] | None
+
+
+class Gauges:
+    """What can be read off one GPU while it works."""
+
+    def __init__(self, nvml: Any, handle: Any) -> None:  # noqa: ANN401  (pynvml is untyped)
+        """Read ``handle`` through ``nvml``, which is pynvml or has the functions used of it."""
+        self._nvml = nvml
+        self._handle = handle
+
+    def read(self) -> Reading:
+        """Look once."""
+        nvml, handle = self._nvml, self._handle
+        power_mw = self._known(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
+        return Reading(
+            sm_clock_mhz=self._known(
+                lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)
+            ),
+            throttle_reasons=self._throttle_reasons(),
+            temperature_c=self._known(
+                lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
+            ),
+            power_w=None if power_mw is None else power_mw / 1000,
+            processes=self.processes(),
+        )
+
+    def processes(self) -> frozenset[int] | None:
+        """Return the processes that compute on the GPU."""
+        found = self._known(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
+        return None if found is None else frozenset(int(process.pid) for process in found)
+
+    def energy_j(self) -> float | None:
+        """Return the energy used since the driver was loaded, counted by the GPU itself."""
+        used_mj = self._known(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+        return None if used_mj is None else used_mj / 1000
+
+    def _throttle_reasons(self) -> frozenset[str] | None:
+        for name in _EVENT_FUNCTIONS:
+            ask = getattr(self._nvml, name, None)
+            bits = None if ask is None else self._known(partial(ask, self._handle))
+            if bits is not None:
+                return frozenset(name for bit, name in _EVENT_REASONS.items() if bits & bit)
+        return None
+
+    def _known(self, ask: Callable[[], Any]) -> Any:  # noqa: ANN401
+        try:
+            return ask()
+        except self._nvml.NVMLError:
+            return None
+
+
+def gauges(gpu: Gpu) -> Gauges:
+    """Return the gauges of ``gpu``."""
+    nvml = _nvml()
+    assert nvml is not None, "a Gpu comes from NVML"
+    return Gauges(nvml, nvml.nvmlDeviceGetHandleByUUID(gpu.uuid))
 
 
 def visible_gpu() -> Gpu | None:

@@ -51,6 +51,7 @@ def pass_values(
         **counts,
         **labels,
         **_timings([item.result for item in answered]),
+        **_split(measured),
         "requests_per_s": counts["num_requests"] / seconds,
         "total_tokens_per_s": (counts["prompt_tokens"] + counts["output_tokens"]) / seconds,
         "output_tokens_per_s": counts["output_tokens"] / seconds,
@@ -120,6 +121,29 @@ def _timings(results: Sequence[RequestResult]) -> dict[str, float | None]:
         "prefill_p50_s": _median(result.prefill_s for result in results),
         "decode_p50_s": _median(result.decode_s for result in results),
     }
+
+
+def _split(measured: PassResult) -> dict[str, float | None]:
+    """Return the four parts of ``duration_s``; None where the engine's clock does not tell."""
+    names = ("before_engine_s", "prefill_span_s", "decode_span_s", "after_engine_s")
+    firsts = [_sum(result.scheduled_s, result.prefill_s) for result in measured.requests]
+    lasts = [result.last_token_s for result in measured.requests]
+    first, last = (_largest(firsts), _largest(lasts))
+    if first is None or last is None:
+        return dict.fromkeys(names)
+    before = measured.before_engine_s
+    after = None if before is None else measured.duration_s - before - last
+    return dict(zip(names, (before, first, last - first, after), strict=True))
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    """Return the largest value, or None as soon as one is unknown."""
+    known = _known(values)
+    return max(known) if known and len(known) == len(values) else None
 
 
 def _computed(counts: dict[str, Any]) -> int | None:

@@ -16,12 +16,12 @@ from packsweep.grid import Cell
 from packsweep.task import Task
 
 
-def write_failed(task: Task, outcome: str, reason: str) -> str:
+def write_failed(task: Task, outcome: str, reason: str, more: dict[str, Any] | None = None) -> str:
     """Write the row of an attempt that ended without one; return the reason.
 
     Where the row cannot be written either, the reason says so.
     """
-    row = {**identity(task, outcome, reason), **environment.describe(None)}
+    row = {**identity(task, outcome, reason), **environment.describe(None), **(more or {})}
     try:
         task.store.write(task.cell.cell_id, task.attempt_id, [row], [])
     except ResultsError as error:

@@ -8,17 +8,19 @@ names, types, units and meanings; how a value is obtained stands in ``packsweep.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# 1: the first. 2: constrained answers, the interval of the accuracy.
+# 1: the first. 2: constrained answers, the interval of the accuracy, replicates, where the time
+# goes, conditions, warnings.
 SCHEMA_VERSION = 2
 VERSION_KEY = b"packsweep.schema_version"
 
 Kind = Literal["string", "int", "float", "bool", "time", "strings"]
+Condensed = Literal["median", "lowest", "highest", "sum", "union"]
 SIMULATED = "simulated"
 OUTCOMES = ("ok", "infeasible", "oom", "timeout", "crashed", "invalid", "gpu_busy")
 # Outcomes that another attempt on the same machine would only repeat.
@@ -34,6 +36,7 @@ class Column:
         formula: how it follows from other columns, or empty where it is observed.
         source: who defines it, where that is not packsweep.
         larger_is_better: None where neither is.
+        over_repeats: how the summary condenses it.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Column:
     formula: str = ""
     source: str = ""
     larger_is_better: bool | None = None
+    over_repeats: Condensed = "median"
 
 
 def _string(name: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
@@ -86,6 +90,11 @@ CELL = (
     _float("stop_at_half_width", "", "share of the mean at which repeats stop; null: as asked"),
     _int("replicate", "", "which process of those that measure the same, from 0"),
     _int("warmup_passes", "", "passes before the first timed one, over other texts"),
+    Column(
+        name="sample_conditions",
+        kind="bool",
+        meaning="the GPU and the host were looked at while a pass was timed",
+    ),
     _string("model", "hub id, folder or embedded name, as in the sweep file"),
     _string("model_revision", "revision asked for, as in the sweep file"),
     _string("tokenizer", "tokenizer asked for, where it is not the model's own"),
@@ -116,11 +125,52 @@ ENVIRONMENT = (
     _int("num_cpus", "", "processors that the attempt could use"),
 )
 
+# These add up to wall_s: every second of an attempt belongs to one of them.
+WALL = (
+    _float("spawn_s", "s", "from the start of the worker's process to its first step"),
+    _float("check_s", "s", "building the prompts, waiting until the GPU is free"),
+    _float("resolve_s", "s", "finding the model; making an embedded one ready, the first time"),
+    _float("import_s", "s", "importing the engine's packages"),
+    _float("engine_start_s", "s", "from the engine's constructor until it is ready"),
+    _float("warmup_s", "s", "all warm-up passes"),
+    _float("cache_s", "s", "putting the prefix cache into the cell's state, priming included"),
+    _float("passes_s", "s", "the timed windows of all repeats", formula="sum of duration_s"),
+    _float("between_s", "s", "around the timed windows: collecting garbage, checking, scoring"),
+    _float("tokenize_probe_s", "s", "timing the tokenizer"),
+    _float("stop_s", "s", "stopping the engine until its memory is back"),
+    _float("record_s", "s", "making the rows, up to the moment before they are written"),
+)
+# What vLLM's log tells of engine_start_s; the parts leave gaps and compile_s lies in init_engine_s.
+ENGINE_START = (
+    _float(
+        "load_weights_s",
+        "s",
+        "building the model and loading its weights (on a CPU the weights alone)",
+        source="vLLM's log",
+    ),
+    _float("compile_s", "s", "torch.compile", source="vLLM's log"),
+    _float("graph_capture_s", "s", "capturing CUDA graphs", source="vLLM's log"),
+    _float(
+        "init_engine_s",
+        "s",
+        "profiling, KV cache and warm-up of the model; compilation and graphs included",
+        source="vLLM's log",
+    ),
+)
+
 PHASES = (
-    _float("import_s", "s", "importing the engine's packages, once per attempt"),
-    _float("engine_start_s", "s", "from the engine's constructor to its return, once per attempt"),
-    _float("warmup_s", "s", "all warm-up passes, once per attempt"),
-    _float("stop_s", "s", "stopping the engine until its memory is back, once per attempt"),
+    *WALL,
+    Column(
+        name="memory_returned",
+        kind="bool",
+        meaning="the GPU's memory was as before within a minute of the stop; null without a GPU",
+    ),
+    _float(
+        "wall_s",
+        "s",
+        "the attempt, from the start of its process to the moment before its rows are written",
+    ),
+    *ENGINE_START,
 )
 
 PASS = (
@@ -193,6 +243,20 @@ PASS = (
         "tokenizing the pass's texts, measured once per attempt outside the timed window",
     ),
     _float("engine_span_s", "s", "first scheduling to last token, on the engine's clock"),
+    _float(
+        "before_engine_s",
+        "s",
+        "first submission to first scheduling: tokenizing the first prompt, IPC; "
+        "null where engine and worker do not read one clock (they do on Linux)",
+    ),
+    _float("prefill_span_s", "s", "first scheduling to the first token of the last request"),
+    _float("decode_span_s", "s", "the last request's first token to the last token of all"),
+    _float(
+        "after_engine_s",
+        "s",
+        "last token to return: IPC, detokenizing; null where before_engine_s is",
+        formula="duration_s - before_engine_s - prefill_span_s - decode_span_s",
+    ),
     _float("queue_p50_s", "s", "median over requests: queued to scheduled", source="vLLM"),
     _float("prefill_p50_s", "s", "median over requests: scheduled to first token", source="vLLM"),
     _float("decode_p50_s", "s", "median over requests: first to last token", source="vLLM"),
@@ -216,7 +280,55 @@ PASS = (
     ),
 )
 
-PASSES = (*IDENTITY, *CELL, *PASS, *PHASES, *ENVIRONMENT)
+CONDITIONS = (
+    _int(
+        "num_samples",
+        "",
+        "looks at the GPU in the timed window; null without a GPU",
+        over_repeats="sum",
+    ),
+    _float("sm_clock_p50_mhz", "MHz", "median of the SM clock", source="NVML"),
+    _float("sm_clock_min_mhz", "MHz", "lowest SM clock seen", source="NVML", over_repeats="lowest"),
+    Column(
+        name="throttle_reasons",
+        kind="strings",
+        meaning="why clocks were held down at some time, by nvidia-smi's names; idling left out",
+        source="NVML",
+        over_repeats="union",
+    ),
+    _float(
+        "temperature_max_c",
+        "°C",
+        "hottest that the GPU was seen",
+        source="NVML",
+        over_repeats="highest",
+    ),
+    _float("power_mean_w", "W", "mean power of the GPU over the samples", source="NVML"),
+    Column(
+        name="foreign_gpu_pids",
+        kind="strings",
+        meaning="processes computing on the GPU that are not the attempt's",
+        source="NVML",
+        over_repeats="union",
+    ),
+    _float(
+        "other_cpu_share",
+        "",
+        "share of the host's CPU time used by others than the attempt's processes, a hypervisor's "
+        "theft included",
+        formula="(busy - own) / (busy + idle), of differences over the window",
+        over_repeats="highest",
+    ),
+    _float(
+        "energy_j",
+        "J",
+        "energy of the whole GPU over the timed window; null where it does not count",
+        source="NVML",
+        larger_is_better=False,
+    ),
+)
+
+PASSES = (*IDENTITY, *CELL, *PASS, *CONDITIONS, *PHASES, *ENVIRONMENT)
 
 REQUESTS = (
     _string("cell_id", "the cell"),
@@ -263,6 +375,10 @@ CONSTANT = (
     "cached_share",
     "tokenize_s",
     "engine_span_s",
+    "before_engine_s",
+    "prefill_span_s",
+    "decode_span_s",
+    "after_engine_s",
     "prefill_p50_s",
     "decode_p50_s",
     "labels_found",
@@ -307,6 +423,10 @@ def _spread(column: Column) -> tuple[Column, ...]:
     )
 
 
+def _condensed(column: Column) -> Column:
+    return replace(column, meaning=f"{column.over_repeats} over the repeats: {column.meaning}")
+
+
 SUMMARY = (
     *IDENTITY,
     *CELL,
@@ -318,9 +438,15 @@ SUMMARY = (
         "processes (repeats, if there is one process) for an interval"
         " of the mean of reviews_per_s of 1 % to each side, at the spread observed",
     ),
+    Column(
+        name="warnings",
+        kind="strings",
+        meaning="codes of what makes the numbers doubtful (`src/packsweep/advice.py`); empty: none",
+    ),
     *(spread for column in _by_name(PASS, MEASURED) for spread in _spread(column)),
     *_by_name(PASS, CONSTANT),
     *INTERVAL,
+    *(_condensed(column) for column in CONDITIONS),
     *PHASES,
     *ENVIRONMENT,
 )

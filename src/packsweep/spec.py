@@ -126,6 +126,7 @@ class MeasureTable(Table):
     warmup_passes: Annotated[int, Field(ge=0)] = 1
     cache_state: Axis[CacheState] = ("cold",)
     ignore_eos: bool = True
+    sample_conditions: bool = True
 
 
 class LimitsTable(Table):

@@ -241,7 +241,7 @@ class Store:
         with _as_results_error(self.root):
             _write_arrow(self.summary.with_suffix(".parquet"), table)
             with _scratch(path) as scratch:
-                pyarrow.csv.write_csv(table, scratch)
+                pyarrow.csv.write_csv(_flat(table), scratch)
                 scratch.replace(path)
 
 
@@ -303,6 +303,18 @@ def _table(rows: Iterable[Row], columns: Sequence[schema.Column]) -> pa.Table:
         [{name: row.get(name) for name in names} for row in listed],
         schema=schema.arrow_schema(columns),
     )
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Return a table without lists, which CSV does not know: their words with spaces between."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for index, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            joined = pc.binary_join(table.column(index), " ")
+            table = table.set_column(index, field.name, joined)
+    return table
 
 
 def _write_table(path: Path, rows: Sequence[Row], columns: Sequence[schema.Column]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from packsweep import environment, lifeline, rows
-from packsweep.task import Status, Task, status_from_json
+from packsweep.task import BEGAN, Status, Task, status_from_json
 
 POLL_S = 0.25
 _EXIT_GRACE_S = 30.0
@@ -40,6 +40,7 @@ class Supervisor:
         self._log = task.store.log(task.cell.cell_id, task.attempt_id)
         self._log.parent.mkdir(parents=True, exist_ok=True)
         (self._folder / "task.json").write_text(task.to_json(), encoding="utf-8")
+        (self._folder / BEGAN).write_text(repr(time.time()), encoding="ascii")
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603  (our own worker)
                 lifeline.command(sys.executable, "-m", "packsweep.worker", str(self._folder)),
@@ -120,7 +121,8 @@ class Supervisor:
         """Write the row that the worker could not write; a committed result stays what it is."""
         task = self.task
         committed = self._committed()
-        told = None if committed else rows.write_failed(task, outcome, reason)
+        spent = {"wall_s": time.monotonic() - self._began}
+        told = None if committed else rows.write_failed(task, outcome, reason, spent)
         shutil.rmtree(self._folder, ignore_errors=True)
         return Status(
             cell_id=task.cell.cell_id,

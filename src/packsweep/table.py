@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from packsweep import labels, schema
+from packsweep import advice, labels, schema
 from packsweep.analysis import Comparison
 from packsweep.plan import Plan, PlannedCell
 from packsweep.reviews import LABELS
@@ -33,6 +33,7 @@ _HEADINGS = (
     "found",
     "right\n(95% CI)",
 )
+_NAMED_CELLS = 3
 _NAMED_SETTINGS = ("instruction", "template", "answer", "cache_state", "duplication_order")
 _FOUND = (*LABELS, labels.NONE)
 
@@ -192,6 +193,24 @@ def _ratio(ratio: Ratio) -> str:
 
 def _counts(rows: Sequence[Row], name: str) -> str:
     return "/".join(str(value) for value in sorted({row[name] for row in rows} - {0})) or "no"
+
+
+def warnings(rows: Sequence[Row]) -> list[str]:
+    """Return one line for each warning that some cell has, with the cells."""
+    lines = []
+    for warning in advice.WARNINGS:
+        cells = [row["cell_id"] for row in rows if warning.code in (row["warnings"] or ())]
+        if cells:
+            lines.append(f"WARNING {_listed(cells, len(rows))}: {warning.text}; {warning.remedy}")
+    return lines
+
+
+def _listed(cells: Sequence[str], num_rows: int) -> str:
+    """Name cells as briefly as can be."""
+    if len(cells) == num_rows:
+        return "all cells" if num_rows > 1 else cells[0]
+    more = f" and {len(cells) - _NAMED_CELLS} more" if len(cells) > _NAMED_CELLS else ""
+    return ", ".join(cells[:_NAMED_CELLS]) + more
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:

@@ -19,6 +19,9 @@ from packsweep.reviews import Review
 from packsweep.spec import LimitsTable
 from packsweep.store import Store
 
+# File in which a supervisor notes, in seconds since the epoch, that it starts the worker.
+BEGAN = "began"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:

@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,23 @@ from packsweep import (
     metrics,
     models,
     rows,
+    schema,
     scoring,
     stats,
 )
 from packsweep.chat import ChatTemplate
+from packsweep.conditions import Conditions, Unwatched, Watch, own_pids
 from packsweep.engines import Engine, EngineInfo, PassResult, Request
+from packsweep.engines.start_log import start_phases
 from packsweep.errors import EngineError, PacksweepError
 from packsweep.grid import Cell
 from packsweep.metrics import Answered
+from packsweep.phases import PhaseClock
 from packsweep.prefix_cache import Submitted, expected_cached_tokens
 from packsweep.prompts import Prompt, submission_order, warmup_text
 from packsweep.reviews import LABELS, Review
 from packsweep.store import replace_file
-from packsweep.task import Status, Task, task_from_json
+from packsweep.task import BEGAN, Status, Task, task_from_json
 
 _MEMORY_TIMEOUT_S = 60.0
 
@@ -53,8 +57,8 @@ class Measured:
 
     gpu: hardware.Gpu | None = None
     info: EngineInfo | None = None
-    warmup_s: float | None = None
-    stop_s: float | None = None
+    engine_pids: frozenset[int] = frozenset()
+    memory_returned: bool | None = None
     passes: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
 
@@ -108,6 +112,9 @@ class Attempt:
 
     def __init__(self, task: Task, folder: Path) -> None:
         """Take ``task``; phases are announced in ``folder``."""
+        self._clock = PhaseClock("check")
+        self._began = process_began(folder)
+        self._spawn_s = None if self._began is None else time.time() - self._began
         self._task = task
         self._folder = folder
         self._workload = Workload.of(task.cell, task.reviews, task.chat)
@@ -129,21 +136,25 @@ class Attempt:
         except Exception as error:  # noqa: BLE001  (any failure of a cell is a row of the sweep)
             traceback.print_exc()
             outcome, reason = "crashed", one_line(f"{type(error).__name__}: {error}")
-        self._announce("commit")
+        self._announce("commit", "record")
         return self._record(outcome, reason, time.perf_counter() - began)
 
     def _measure(self) -> None:
-        self._announce("check")
+        self._announce("check", "check")
         gpu_before = self._check_gpu()
-        self._announce("start")
+        self._announce("start", "resolve")
         model = models.resolve(
             self._task.cell.model,
             revision=self._task.cell.model_revision,
             tokenizer=self._task.cell.tokenizer,
             load_format=self._task.cell.load_format,
         )
+        self._clock.enter("engine_start")
         engine = engines.start(self._task.cell, model)
+        self._clock.carve("import", engine.info.import_s)
         self.measured.info = engine.info
+        if self.measured.gpu is not None:
+            self.measured.engine_pids = own_pids(hardware.use(self.measured.gpu).processes)
         try:
             self._run_passes(engine)
         finally:
@@ -164,17 +175,18 @@ class Attempt:
         return hardware.use(gpu)
 
     def _run_passes(self, engine: Engine) -> None:
-        self._announce("warmup")
-        began = time.perf_counter()
+        self._announce("warmup", "warmup")
         for _ in range(self._task.cell.warmup_passes):
             engine.run(self._workload.warmup)
-        self.measured.warmup_s = time.perf_counter() - began
         requests = self._workload.requests
         for repeat in itertools.takewhile(self._wanted, itertools.count()):
-            self._announce(f"pass {repeat}")
+            self._announce(f"pass {repeat}", "cache")
             earlier = self._set_cache_state(engine, requests)
-            self._keep(repeat, engine.run(requests), earlier, engine.info)
-        self._announce("tokenize")
+            self._clock.enter("between")
+            watch = self._watch()
+            result = self._timed(engine, requests, watch)
+            self._keep(repeat, result, earlier, watch.conditions())
+        self._announce("tokenize", "tokenize_probe")
         tokenize_s = engine.tokenize([request.text for request in requests])
         for values in self.measured.passes:
             values["tokenize_s"] = tokenize_s
@@ -196,14 +208,32 @@ class Attempt:
         engine.reset_prefix_cache()
         return [engine.run(requests)] if self._task.cell.cache_state == "primed" else []
 
+    def _watch(self) -> Watch | Unwatched:
+        if not self._task.cell.sample_conditions:
+            return Unwatched()
+        gpu = self.measured.gpu
+        gauges = None if gpu is None else hardware.gauges(gpu)
+        return Watch(gauges, engine_pids=self.measured.engine_pids)
+
+    def _timed(
+        self, engine: Engine, requests: Sequence[Request], watch: Watch | Unwatched
+    ) -> PassResult:
+        """Run a timed pass; its window alone counts as such, what the engine does around it not."""
+        began = time.perf_counter()
+        result = engine.run(requests, watch)
+        computed = self._task.cell.engine == schema.SIMULATED  # then duration_s is no wall clock
+        self._clock.carve("passes", time.perf_counter() - began if computed else result.duration_s)
+        return result
+
     def _keep(
-        self, repeat: int, result: PassResult, earlier: Sequence[PassResult], info: EngineInfo
+        self, repeat: int, result: PassResult, earlier: Sequence[PassResult], seen: Conditions
     ) -> None:
         """Check a pass and keep its values."""
-        expected = self._expected_cached(result, earlier, info)
+        assert self.measured.info is not None, "a pass comes from a started engine"
+        expected = self._expected_cached(result, earlier, self.measured.info)
         answered = self._answered(result, expected)
         values = metrics.pass_values(repeat, result, answered, tokenize_s=None)
-        self.measured.passes.append(values)
+        self.measured.passes.append({**values, **asdict(seen)})
         self.measured.requests.extend(
             metrics.request_values(repeat, index, item) for index, item in enumerate(answered)
         )
@@ -254,15 +284,14 @@ class Attempt:
         return found
 
     def _stop(self, engine: Engine, gpu_before: hardware.GpuUse | None) -> None:
-        self._announce("stop")
-        began = time.perf_counter()
+        self._announce("stop", "stop")
         engine.close()
         gpu = self.measured.gpu
         if gpu is not None and gpu_before is not None:
             returned = hardware.wait_until_returned(gpu, gpu_before, _MEMORY_TIMEOUT_S)
+            self.measured.memory_returned = returned
             if not returned:
                 _say(f"{gpu.name}: memory is not back after {_MEMORY_TIMEOUT_S:.0f} s")
-        self.measured.stop_s = time.perf_counter() - began
 
     def _root_cause(self, error: EngineError) -> tuple[str, str]:
         """Return outcome and reason; the engine core's own words are in the log alone."""
@@ -300,6 +329,9 @@ class Attempt:
             **rows.identity(self._task, outcome, reason, self._started_at),
             **environment.describe(self.measured.gpu),
             **_engine_values(self.measured),
+            **start_phases(self._log_text()),
+            "memory_returned": self.measured.memory_returned,
+            **self._phases(),
         }
         return [{**shared, **values} for values in self.measured.passes or [{}]]
 
@@ -307,7 +339,19 @@ class Attempt:
         ids = {"cell_id": self._task.cell.cell_id, "attempt_id": self._task.attempt_id}
         return [{**ids, **values} for values in self.measured.requests]
 
-    def _announce(self, phase: str) -> None:
+    def _phases(self) -> dict[str, float | None]:
+        """Return the attempt's wall clock up to now, and its parts; called last before writing."""
+        spent = {f"{name}_s": seconds for name, seconds in self._clock.spent().items()}
+        wall_s = sum(spent.values()) if self._began is None else time.time() - self._began
+        return {"spawn_s": self._spawn_s, **spent, "wall_s": wall_s}
+
+    def _log_text(self) -> str:
+        log = self._task.store.log(self._task.cell.cell_id, self._task.attempt_id)
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
+    def _announce(self, phase: str, column: str) -> None:
+        """Tell the supervisor the phase that begins, and let its time count for ``column``."""
+        self._clock.enter(column)
         _say(phase)
         replace_file(self._folder / "phase", phase.encode())
 
@@ -325,10 +369,6 @@ def _engine_values(measured: Measured) -> dict[str, Any]:
     import json
 
     return {
-        "import_s": info.import_s,
-        "engine_start_s": info.start_s,
-        "warmup_s": measured.warmup_s,
-        "stop_s": measured.stop_s,
         "engine_resolved": json.dumps(info.resolved),
         "block_size": info.block_size,
         "num_gpu_blocks": info.num_blocks,
@@ -337,6 +377,12 @@ def _engine_values(measured: Measured) -> dict[str, Any]:
         "torch_version": info.versions.get("torch"),
         **({} if measured.gpu else {"device": info.device}),
     }
+
+
+def process_began(folder: Path) -> float | None:
+    """Return when the supervisor started this process; None where a person did."""
+    path = folder / BEGAN
+    return float(path.read_text(encoding="ascii")) if path.exists() else None
 
 
 def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:

@@ -8,6 +8,7 @@ a module here, a row in ``start`` and a word in ``spec.EngineKind``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from packsweep.grid import Cell
     from packsweep.models import Model
 
+
+# What may look on while a pass is timed: entered just before the timed window opens and left just
+# after it closes.
+Watcher = AbstractContextManager[object]
+UNWATCHED: Watcher = nullcontext()
 
 # vLLM's words for memory that does not suffice, over its versions and devices.
 _OOM_SIGNS = (
@@ -82,10 +88,16 @@ class RequestResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassResult:
-    """All requests of a pass, in order of submission, and the wall clock around them."""
+    """All requests of a pass, in order of submission, and the wall clock around them.
+
+    Attributes:
+        before_engine_s: from the first submission to the first scheduling, the one interval
+            between two processes; None where they do not read one clock.
+    """
 
     duration_s: float
     requests: tuple[RequestResult, ...]
+    before_engine_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +109,6 @@ class EngineInfo:
         block_size: tokens in a block of the KV cache; None where prefix caching does not apply.
         num_blocks: blocks in the KV cache.
         import_s: importing the engine's packages.
-        start_s: from the constructor's call to its return.
         versions: package name -> version.
         device: name of the device the engine ran on, as the engine's platform gives it.
     """
@@ -106,7 +117,6 @@ class EngineInfo:
     block_size: int | None
     num_blocks: int | None
     import_s: float
-    start_s: float
     versions: dict[str, str] = field(default_factory=dict)
     device: str | None = None
 
@@ -118,7 +128,7 @@ class Engine(Protocol):
     def info(self) -> EngineInfo:
         """What the engine resolved its settings to."""
 
-    def run(self, requests: Sequence[Request]) -> PassResult:
+    def run(self, requests: Sequence[Request], watch: Watcher = UNWATCHED) -> PassResult:
         """Submit all requests, wait for all, and return them in order of submission."""
 
     def tokenize(self, texts: Sequence[str]) -> float:

@@ -17,7 +17,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from packsweep import roofline, tokens
-from packsweep.engines import EngineInfo, PassResult, Request, RequestResult
+from packsweep.engines import (
+    UNWATCHED,
+    EngineInfo,
+    PassResult,
+    Request,
+    RequestResult,
+    Watcher,
+)
 from packsweep.errors import EngineError
 from packsweep.prefix_cache import PrefixCache
 
@@ -38,7 +45,6 @@ class SimulatedEngine:
         Raises:
             EngineError: the cell plants a fault at start.
         """
-        began = time.perf_counter()
         self._values: dict[str, Any] = dict(cell.simulated_settings)
         self._shape = model.shape
         self._tokenizer = tokens.load(model)
@@ -55,14 +61,14 @@ class SimulatedEngine:
             block_size=_BLOCK_SIZE,
             num_blocks=None,
             import_s=0.0,
-            start_s=time.perf_counter() - began,
             device=f"simulated {self._values['device']}",
         )
 
-    def run(self, requests: Sequence[Request]) -> PassResult:
+    def run(self, requests: Sequence[Request], watch: Watcher = UNWATCHED) -> PassResult:
         """Compute the pass; sleep ``real_seconds`` so that a kill can hit it."""
-        time.sleep(self._values["real_seconds"])
-        self._plant_run_fault()
+        with watch:
+            time.sleep(self._values["real_seconds"])
+            self._plant_run_fault()
         ids = self._encode(requests)
         answers = [self._answer(request) for request in requests]
         lengths = [self._length(*pair) for pair in zip(requests, answers, strict=True)]
@@ -73,7 +79,7 @@ class SimulatedEngine:
             self._result(prompt, done, duration_s, text=text, natural_end=bool(request.choice))
             for prompt, request, done, text in zip(ids, requests, work, answers, strict=True)
         ]
-        return PassResult(duration_s=duration_s, requests=tuple(results))
+        return PassResult(duration_s=duration_s, requests=tuple(results), before_engine_s=0.0)
 
     def tokenize(self, texts: Sequence[str]) -> float:
         """Really tokenize."""

@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packsweep.answers import lines_regex
-from packsweep.engines import EngineInfo, PassResult, Request, RequestResult, is_oom
+from packsweep.engines import (
+    UNWATCHED,
+    EngineInfo,
+    PassResult,
+    Request,
+    RequestResult,
+    Watcher,
+    is_oom,
+)
 from packsweep.environment import processor
 from packsweep.errors import EngineError
 
@@ -70,7 +78,6 @@ class VllmEngine:
             imported = time.perf_counter()
             self._vllm = vllm
             self._llm = vllm.LLM(**_arguments(cell, model))
-            started = time.perf_counter()
         self._end_ids = frozenset(_end_token_ids(self._llm))
         config = self._llm.llm_engine.vllm_config
         self.info = EngineInfo(
@@ -78,12 +85,15 @@ class VllmEngine:
             block_size=config.cache_config.block_size,
             num_blocks=config.cache_config.num_gpu_blocks,
             import_s=imported - began,
-            start_s=started - imported,
             versions=_versions(vllm.__version__),
             device=_device_name(current_platform),
         )
 
-    def run(self, requests: Sequence[Request]) -> PassResult:
+    def run(
+        self,
+        requests: Sequence[Request],
+        watch: Watcher = UNWATCHED,
+    ) -> PassResult:
         """Generate for all requests; see the head of this file for the timed window."""
         texts = [request.text for request in requests]
         params = [self._sampling_params(request) for request in requests]
@@ -92,7 +102,7 @@ class VllmEngine:
         # A collection inside the window would walk every object that importing vLLM made.
         gc.collect()
         gc.freeze()
-        with _as_engine_error():
+        with watch, _as_engine_error():
             began = time.perf_counter()
             outputs = self._llm.generate(
                 texts, params, use_tqdm=False, tokenization_kwargs=tokenization
@@ -101,7 +111,11 @@ class VllmEngine:
         if len(outputs) != len(requests):
             message = f"{len(requests)} requests went in and {len(outputs)} came back"
             raise EngineError(message, outcome="invalid")
-        return PassResult(duration_s=duration_s, requests=self._results(outputs))
+        return PassResult(
+            duration_s=duration_s,
+            requests=self._results(outputs),
+            before_engine_s=_before_engine(began, duration_s, outputs),
+        )
 
     def tokenize(self, texts: Sequence[str]) -> float:
         """Tokenize with the engine's tokenizer, one text at a time as vLLM does."""
@@ -191,6 +205,28 @@ def _timings(metrics: Any, first_scheduled: float) -> dict[str, Any]:  # noqa: A
         "last_token_s": metrics.last_token_ts - first_scheduled,
         "num_preemptions": getattr(metrics, "num_preemptions", None),  # from vLLM 0.30 on
     }
+
+
+def _before_engine(began: float, duration_s: float, outputs: Sequence[Any]) -> float | None:
+    """Return the seconds from the first submission to the first scheduling, or None.
+
+    The engine core stamps its events with ``time.monotonic()`` in its own process. On Linux that
+    and this process's ``time.perf_counter()`` read one clock of the host, CLOCK_MONOTONIC; where
+    they do not, or where an event would fall outside the window, the two cannot be compared.
+    Source: vLLM 0.26 to 0.32, ``v1/core/sched/scheduler.py``, ``v1/engine/__init__.py``.
+    """
+    stamps = [output.metrics for output in outputs if output.metrics]
+    if not _one_clock() or not stamps or not all(stamp.last_token_ts for stamp in stamps):
+        return None
+    before = min(stamp.scheduled_ts for stamp in stamps) - began
+    last = max(stamp.last_token_ts for stamp in stamps) - began
+    return float(before) if 0 <= before <= last <= duration_s else None
+
+
+def _one_clock() -> bool:
+    """Tell whether monotonic() of any process and perf_counter() of this one are one clock."""
+    clocks = {time.get_clock_info(name).implementation for name in ("monotonic", "perf_counter")}
+    return clocks == {"clock_gettime(CLOCK_MONOTONIC)"}
 
 
 def _error_text(output: Any) -> str | None:  # noqa: ANN401
