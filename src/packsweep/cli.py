@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from packsweep.cli_calc import calc
 from packsweep.errors import UserError
 from packsweep.version import __version__
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
+    from packsweep.analysis import Against
     from packsweep.executors import Executor
     from packsweep.plan import Plan
     from packsweep.spec import Sweep
@@ -40,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(calc)
 
 SweepArg = Annotated[
     Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")
@@ -62,6 +65,23 @@ ResultsOpt = Annotated[
     ),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+CeilingOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--ceiling",
+        metavar="FILE",
+        help="Hold MFU and MBU against what calc ceiling --json measured, not a data sheet.",
+    ),
+]
+PriceOpt = Annotated[
+    float | None,
+    typer.Option(
+        "--gpu-hour-usd",
+        metavar="USD",
+        min=0.0,
+        help="Price of a GPU for an hour, for the cost of reviews; else [cost] of the sweep file.",
+    ),
+]
 MixedOpt = Annotated[
     bool,
     typer.Option("--allow-mixed", help="Merge rows of different devices, drivers or versions."),
@@ -124,6 +144,8 @@ def run_command(
             "on this machine. Inside a Ray job that is the default.",
         ),
     ] = None,
+    ceiling: CeilingOpt = None,
+    gpu_hour_usd: PriceOpt = None,
     allow_mixed: MixedOpt = False,
 ) -> None:
     """Run what is missing of a sweep, one isolated engine per cell, and print the table.
@@ -135,7 +157,12 @@ def run_command(
     read, planned, store = _prepare(sweep, set_, results)
     store.prepare()
     _check_engine(read, in_ray=bool(ray) and not local)
-    raise typer.Exit(_run(read, planned, store, _executor(local, ray), allow_mixed, sweep))
+    against = _against(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
+    code = _measure(read, planned, store, _executor(local, ray), sweep)
+    if code == INTERRUPTED:
+        raise typer.Exit(code)
+    _print_measured(planned, store, against, allow_mixed)
+    raise typer.Exit(code)
 
 
 @app.command("show")
@@ -147,6 +174,8 @@ def show_command(
     time: Annotated[
         bool, typer.Option("--time", help="Print where the wall clock of every cell went.")
     ] = False,
+    ceiling: CeilingOpt = None,
+    gpu_hour_usd: PriceOpt = None,
     json: JsonOpt = False,
     allow_mixed: MixedOpt = False,
 ) -> None:
@@ -158,7 +187,8 @@ def show_command(
     store.check()
     passes = analysis.to_pandas(store.read_passes())
     mixed = analysis.check_alike(passes, allow_mixed=allow_mixed)
-    rows = analysis.records(analysis.summarise(passes))
+    regarded = _against(ceiling, gpu_hour_usd).apply(passes)
+    rows = analysis.records(analysis.summarise(regarded))
     if json:
         _print_json(rows)
     elif vllm:
@@ -170,16 +200,30 @@ def show_command(
 
 
 @app.command("merge")
-def merge_command(results: ResultsArg, allow_mixed: MixedOpt = False) -> None:
+def merge_command(
+    results: ResultsArg,
+    ceiling: CeilingOpt = None,
+    gpu_hour_usd: PriceOpt = None,
+    allow_mixed: MixedOpt = False,
+) -> None:
     """Write summary.parquet and summary.csv of a results folder from its committed cells."""
     from packsweep import analysis
     from packsweep.store import Store
 
     store = Store(results)
     store.check()
-    rows = analysis.merge(store, allow_mixed=allow_mixed)
+    against = _against(ceiling, gpu_hour_usd)
+    rows = analysis.merge(store, allow_mixed=allow_mixed, against=against)
     ok = sum(row["outcome"] == "ok" for row in rows)
     print(f"{store.summary}.parquet and .csv: {len(rows)} cells, {ok} ok")
+
+
+def _against(ceiling: Path | None, gpu_hour_usd: float | None) -> Against:
+    from packsweep import ceilings
+    from packsweep.analysis import Against
+
+    measured = None if ceiling is None else ceilings.read(ceiling)
+    return Against(ceiling=measured, gpu_hour_usd=gpu_hour_usd)
 
 
 def _prepare(
@@ -226,15 +270,14 @@ def _executor(local: bool, address: str | None) -> Callable[[], Executor]:
     return lambda: RayExecutor(address)
 
 
-def _run(
+def _measure(
     sweep: Sweep,
     planned: Plan,
     store: Store,
     make_executor: Callable[[], Executor],
-    allow_mixed: bool,
     path: Path,
 ) -> int:
-    from packsweep import analysis
+    """Run what is missing and return the exit status."""
     from packsweep.driver import Driver
     from packsweep.progress import reporter
     from packsweep.store import replace_file
@@ -252,11 +295,17 @@ def _run(
         return INTERRUPTED
     finally:
         progress.close()
-    rows = analysis.merge(store, allow_mixed=allow_mixed)
+    return 0 if outcome.all_well else FAILED
+
+
+def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: bool) -> None:
+    from packsweep import analysis
+
+    console = _console()
+    rows = analysis.merge(store, allow_mixed=allow_mixed, against=against)
     wanted = {cell.cell.cell_id for cell in planned.cells}
     _print_summary(console, [row for row in rows if row["cell_id"] in wanted], [])
     _say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
-    return 0 if outcome.all_well else FAILED
 
 
 def _interrupt_on_sigterm() -> None:

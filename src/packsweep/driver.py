@@ -149,6 +149,7 @@ class Driver:
             results=str(Path(self._store.root).resolve()),
             reviews=self._plan.reviews[: cell.n],
             limits=self._limits,
+            gpu_hour_usd=self._plan.gpu_hour_usd,
         )
 
     def _record_infeasible(self, planned: PlannedCell) -> None:

@@ -37,11 +37,16 @@ class PlannedCell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A sweep, worked out."""
+    """A sweep, worked out.
+
+    Attributes:
+        gpu_hour_usd: what an hour of a GPU costs, stored with the results.
+    """
 
     model: Model
     reviews: tuple[Review, ...]
     cells: tuple[PlannedCell, ...]
+    gpu_hour_usd: float | None = None
 
 
 def make(sweep: Sweep) -> Plan:
@@ -66,6 +71,7 @@ def make(sweep: Sweep) -> Plan:
         model=model,
         reviews=rows,
         cells=tuple(_planned(cell, cell.build_prompts(rows), model, lengths) for cell in cells),
+        gpu_hour_usd=sweep.cost.gpu_hour_usd,
     )
 
 

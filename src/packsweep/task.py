@@ -30,6 +30,7 @@ class Task:
         results: absolute path of the results folder.
         attempt: how many attempts there were before.
         reviews: the cell's n reviews.
+        gpu_hour_usd: what an hour of a GPU costs; None where the sweep does not say.
     """
 
     cell: Cell
@@ -38,6 +39,7 @@ class Task:
     results: str
     reviews: Sequence[Review]
     limits: LimitsTable
+    gpu_hour_usd: float | None = None
 
     @property
     def store(self) -> Store:
@@ -59,6 +61,7 @@ def task_from_json(text: str) -> Task:
         results=values["results"],
         reviews=tuple(Review(**review) for review in values["reviews"]),
         limits=LimitsTable(**values["limits"]),
+        gpu_hour_usd=values.get("gpu_hour_usd"),
     )
 
 
@@ -101,5 +104,6 @@ def _plain(task: Task) -> dict[str, Any]:
         "attempt_id": task.attempt_id,
         "attempt": task.attempt,
         "results": task.results,
+        "gpu_hour_usd": task.gpu_hour_usd,
         "reviews": [{"text": review.text, "label": review.label} for review in task.reviews],
     }

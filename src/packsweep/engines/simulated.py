@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from packsweep.models import Model
 
 _BLOCK_SIZE = 16
+# What the roofline computes with, whatever the cell asks for.
+_FORMATS = {"dtype": "bfloat16", "quantization": None, "cache_dtype": "auto"}
 _LABELS = ("positive", "negative")
 
 
@@ -57,7 +59,7 @@ class SimulatedEngine:
         _plant_start_fault(self._fault)
         self._device = roofline.DEVICES[self._values["device"]]
         self.info = EngineInfo(
-            resolved={**cell.settings, "block_size": _BLOCK_SIZE},
+            resolved={**cell.settings, "block_size": _BLOCK_SIZE, **_FORMATS},
             block_size=_BLOCK_SIZE,
             num_blocks=None,
             import_s=0.0,
@@ -73,8 +75,9 @@ class SimulatedEngine:
         work = [self._work(prompt, request) for prompt, request in zip(ids, requests, strict=True)]
         spread = self._random.gauss(1.0, self._values["spread"])
         duration_s = self._values["slowdown"] * max(spread, 0.1) * self._roofline_s(work)
+        prefill_share = self._prefill_share(work)
         results = [
-            self._result(prompt, request, done, duration_s)
+            self._result(prompt, request, done, (duration_s, prefill_share))
             for prompt, request, done in zip(ids, requests, work, strict=True)
         ]
         return PassResult(duration_s=duration_s, requests=tuple(results), before_engine_s=0.0)
@@ -111,9 +114,19 @@ class SimulatedEngine:
             self._shape, work, self._device, mfu=self._values["mfu"], mbu=self._values["mbu"]
         )
 
+    def _prefill_share(self, work: Sequence[roofline.Work]) -> float:
+        """Return the share of a pass that its prefill takes."""
+        prefill_s = roofline.prefill_s(self._shape, work, self._device, mfu=self._values["mfu"])
+        return prefill_s / self._roofline_s(work)
+
     def _result(
-        self, prompt: list[int], request: Request, work: roofline.Work, duration_s: float
+        self,
+        prompt: list[int],
+        request: Request,
+        work: roofline.Work,
+        timing: tuple[float, float],
     ) -> RequestResult:
+        duration_s, prefill_share = timing
         return RequestResult(
             prompt_token_ids=prompt,
             output_tokens=work.output_tokens,
@@ -122,8 +135,8 @@ class SimulatedEngine:
             answer_cut=True,
             finish_reason=None if self._fault == "unfinished" else "length",
             queue_s=0.0,
-            prefill_s=duration_s / 2,
-            decode_s=duration_s / 2,
+            prefill_s=duration_s * prefill_share,
+            decode_s=duration_s * (1 - prefill_share),
             scheduled_s=0.0,
             last_token_s=duration_s,
         )
