@@ -7,13 +7,14 @@ one version of vLLM and torch; simulated rows never with real ones.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packsweep import advice, labels, schema, stats
+from packsweep.ceilings import Measured
 from packsweep.errors import ResultsError
 from packsweep.store import Store
 
@@ -106,6 +107,53 @@ def check_alike(passes: pd.DataFrame, *, allow_mixed: bool = False) -> list[str]
     return mixed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """What a summary is held against in place of what the rows say; None: what they say.
+
+    Attributes:
+        ceiling: for MFU and MBU.
+        gpu_hour_usd: for the cost of reviews.
+    """
+
+    ceiling: Measured | None = None
+    gpu_hour_usd: float | None = None
+
+    def apply(self, passes: pd.DataFrame) -> pd.DataFrame:
+        """Return ``passes`` with ceiling and price replaced."""
+        changed = passes if self.ceiling is None else with_ceiling(passes, self.ceiling)
+        if self.gpu_hour_usd is None:
+            return changed
+        return changed.assign(gpu_hour_usd=self.gpu_hour_usd)
+
+
+def with_ceiling(passes: pd.DataFrame, measured: Measured) -> pd.DataFrame:
+    """Return ``passes`` with MFU and MBU against a measured ceiling instead of a data sheet's.
+
+    Raises:
+        ResultsError: the ceiling is another device's.
+    """
+    others = sorted(set(passes.loc[passes["outcome"] == "ok", "device"]) - {measured.device})
+    if others:
+        message = f"the ceiling is that of {measured.device}, results are of {', '.join(others)}"
+        raise ResultsError(message)
+    changed = passes.copy()
+    for name in (column.name for column in schema.CEILING):
+        values = [getattr(measured.ceiling(_plain(dtype)), name) for dtype in passes["peak_dtype"]]
+        changed[name] = to_dtype(values, passes[name])
+    per_s = {"mfu": ("flops", "peak_flops_per_s"), "mbu": ("read_bytes", "peak_bytes_per_s")}
+    for share, (done, peak) in per_s.items():
+        changed[share] = changed[done] / changed["duration_s"] / changed[peak]
+    return changed
+
+
+def to_dtype(values: Sequence[Any], like: pd.Series[Any]) -> pd.Series[Any]:
+    """Return values as a column of the same type and index as ``like``."""
+    import pandas as pd
+
+    return pd.Series(list(values), index=like.index, dtype=like.dtype)
+
+
 def summarise(passes: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cell, with ``schema.SUMMARY``'s columns, in the order of the grid."""
     import pandas as pd
@@ -125,7 +173,14 @@ def _summary_row(group: pd.DataFrame) -> dict[str, Any]:
     """
     ok = group[group["outcome"] == "ok"]
     first = (group if ok.empty else ok).iloc[0]
-    shared = (*schema.IDENTITY, *schema.CELL, *schema.PHASES, *schema.ENVIRONMENT)
+    shared = (
+        *schema.IDENTITY,
+        *schema.CELL,
+        *schema.PHASES,
+        *schema.PRICE,
+        *schema.CEILING,
+        *schema.ENVIRONMENT,
+    )
     row: dict[str, Any] = {column.name: _plain(first[column.name]) for column in shared}
     row["cell_id"] = row["group_id"]
     row["num_repeats"], row["num_processes"] = len(ok), ok["attempt_id"].nunique()
@@ -137,11 +192,22 @@ def _summary_row(group: pd.DataFrame) -> dict[str, Any]:
     row["repeats_for_1_percent"] = _repeats_for(_processes(ok, "reviews_per_s"))
     for name in schema.CONSTANT:
         row[name] = _condense(ok[name], "median")
-    for column in schema.CONDITIONS:
+    for column in (*schema.WORK, *schema.CONDITIONS, *schema.ENERGY):
         row[column.name] = _condense(ok[column.name], column.over_repeats)
+    row.update(_cost(row))
     row["warnings"] = advice.codes(_plain_rows(ok))
     row.update(_accuracy_interval(row["accuracy"], row["n"]))
     return row
+
+
+def _cost(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the price of 1,000 reviews: GPU time at their speed; null where undefined."""
+    price = row["gpu_hour_usd"]
+    return {
+        f"usd_per_1000_{name}": None if not price or not speed else price / 3600 * 1000 / speed
+        for name in ("reviews", "correct_reviews")
+        for speed in (row[f"{name}_per_s_median"],)
+    }
 
 
 def _plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -279,7 +345,9 @@ def _typed(value: Any, kind: str) -> Any:  # noqa: ANN401
     return round(value) if kind == "int" and value is not None else value
 
 
-def merge(store: Store, *, allow_mixed: bool = False) -> list[dict[str, Any]]:
+def merge(
+    store: Store, *, allow_mixed: bool = False, against: Against | None = None
+) -> list[dict[str, Any]]:
     """Read every cell of ``store``, write its summary and return its rows.
 
     Raises:
@@ -287,6 +355,6 @@ def merge(store: Store, *, allow_mixed: bool = False) -> list[dict[str, Any]]:
     """
     passes = to_pandas(store.read_passes())
     check_alike(passes, allow_mixed=allow_mixed)
-    rows = records(summarise(passes))
+    rows = records(summarise((against or Against()).apply(passes)))
     store.write_summary(rows)
     return rows

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from packsweep.analysis import Comparison
+    from packsweep.analysis import Against, Comparison
     from packsweep.executors import Executor
     from packsweep.plan import Plan
     from packsweep.spec import Sweep
@@ -42,8 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-app.add_typer(calc, name="calc")
+app.add_typer(calc)
 
 SweepArg = Annotated[
     Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")
@@ -66,6 +65,23 @@ ResultsOpt = Annotated[
     ),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+CeilingOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--ceiling",
+        metavar="FILE",
+        help="Hold MFU and MBU against what calc ceiling --json measured, not a data sheet.",
+    ),
+]
+PriceOpt = Annotated[
+    float | None,
+    typer.Option(
+        "--gpu-hour-usd",
+        metavar="USD",
+        min=0.0,
+        help="Price of a GPU for an hour, for the cost of reviews; else [cost] of the sweep file.",
+    ),
+]
 MixedOpt = Annotated[
     bool,
     typer.Option("--allow-mixed", help="Merge rows of different devices, drivers or versions."),
@@ -130,6 +146,8 @@ def run_command(
             "on this machine. Inside a Ray job that is the default.",
         ),
     ] = None,
+    ceiling: CeilingOpt = None,
+    gpu_hour_usd: PriceOpt = None,
     allow_mixed: MixedOpt = False,
 ) -> None:
     """Run what is missing of a sweep, one isolated engine per cell, and print the table.
@@ -144,7 +162,12 @@ def run_command(
     make_executor = _executor(address)
     store.prepare()
     _keep_sweep(store, sweep, set_ or ())
-    raise typer.Exit(_run(read, planned, store, make_executor, allow_mixed))
+    against = _against(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
+    code = _measure(read, planned, store, make_executor)
+    if code == INTERRUPTED:
+        raise typer.Exit(code)
+    _print_measured(planned, store, against, allow_mixed)
+    raise typer.Exit(code)
 
 
 @app.command("show")
@@ -163,6 +186,8 @@ def show_command(
     time: Annotated[
         bool, typer.Option("--time", help="Print where the wall clock of every cell went.")
     ] = False,
+    ceiling: CeilingOpt = None,
+    gpu_hour_usd: PriceOpt = None,
     json: JsonOpt = False,
     allow_mixed: MixedOpt = False,
 ) -> None:
@@ -176,7 +201,8 @@ def show_command(
     store.check()
     passes = analysis.to_pandas(store.read_passes())
     mixed = analysis.check_alike(passes, allow_mixed=allow_mixed)
-    rows = analysis.records(analysis.summarise(passes))
+    regarded = _against(ceiling, gpu_hour_usd).apply(passes)
+    rows = analysis.records(analysis.summarise(regarded))
     if positions or confusion:
         _print_labels(store, rows, by_position=positions, json=json)
     elif json:
@@ -190,16 +216,30 @@ def show_command(
 
 
 @app.command("merge")
-def merge_command(results: ResultsArg, allow_mixed: MixedOpt = False) -> None:
+def merge_command(
+    results: ResultsArg,
+    ceiling: CeilingOpt = None,
+    gpu_hour_usd: PriceOpt = None,
+    allow_mixed: MixedOpt = False,
+) -> None:
     """Write summary.parquet and summary.csv of a results folder from its committed cells."""
     from packsweep import analysis
     from packsweep.store import Store
 
     store = Store(results)
     store.check()
-    rows = analysis.merge(store, allow_mixed=allow_mixed)
+    against = _against(ceiling, gpu_hour_usd)
+    rows = analysis.merge(store, allow_mixed=allow_mixed, against=against)
     ok = sum(row["outcome"] == "ok" for row in rows)
     print(f"{store.summary}.parquet and .csv: {len(rows)} cells, {ok} ok")
+
+
+def _against(ceiling: Path | None, gpu_hour_usd: float | None) -> Against:
+    from packsweep import ceilings
+    from packsweep.analysis import Against
+
+    measured = None if ceiling is None else ceilings.read(ceiling)
+    return Against(ceiling=measured, gpu_hour_usd=gpu_hour_usd)
 
 
 def _prepare(
@@ -258,14 +298,13 @@ def _keep_sweep(store: Store, path: Path, overrides: Sequence[str]) -> None:
     replace_file(store.root / "sweep.toml", path.read_bytes() + more.encode())
 
 
-def _run(
+def _measure(
     sweep: Sweep,
     planned: Plan,
     store: Store,
     make_executor: Callable[[], Executor],
-    allow_mixed: bool,
 ) -> int:
-    from packsweep import analysis
+    """Run what is missing and return the exit status."""
     from packsweep.driver import Driver
     from packsweep.progress import reporter
 
@@ -281,14 +320,20 @@ def _run(
         return INTERRUPTED
     finally:
         progress.close()
-    analysis.merge(store, allow_mixed=allow_mixed)
+    return 0 if outcome.all_well else FAILED
+
+
+def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: bool) -> None:
+    from packsweep import analysis
+
+    console = _console()
+    analysis.merge(store, allow_mixed=allow_mixed, against=against)
     wanted = {cell.cell.cell_id for cell in planned.cells}
     passes = analysis.to_pandas(store.read_passes())
-    passes = passes[passes["cell_id"].isin(wanted)]
+    passes = against.apply(passes[passes["cell_id"].isin(wanted)])
     rows = analysis.records(analysis.summarise(passes))
     _print_summary(console, rows, [], analysis.compare(passes))
     _say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
-    return 0 if outcome.all_well else FAILED
 
 
 def _interrupt_on_sigterm() -> None:

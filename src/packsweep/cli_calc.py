@@ -1,17 +1,22 @@
-"""``packsweep calc``: arithmetic about models, with no engine and nothing measured.
+"""``packsweep calc``: what a sweep's numbers are to be held against, computed or measured.
 
 Registers commands, as ``packsweep.cli`` does; what they compute stands in modules of its own.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from packsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 calc = typer.Typer(
     name="calc",
-    help="Arithmetic about a model: runs nothing, needs no GPU.",
+    help="Calculate and measure what a sweep's numbers are to be held against.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,8 +32,8 @@ ModelArg = Annotated[
 
 
 @calc.callback()
-def _calc() -> None:
-    """Arithmetic about a model: runs nothing, needs no GPU."""
+def calc_group() -> None:
+    """Calculate and measure what a sweep's numbers are to be held against."""
 
 
 @calc.command("labels")
@@ -47,3 +52,94 @@ def labels_command(
 
     budget = label_budget.of(models.resolve(model, load_format="dummy"), tokens or _DEFAULT_TOKENS)
     print(budget.to_json() if json else budget.to_text())
+
+
+@calc.command("ceiling")
+def ceiling_command(
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, as run and show --ceiling read it.")
+    ] = False,
+) -> None:
+    """Measure the device present: bf16 matrix multiplication and copying in memory. About a minute.
+
+    The numbers are what MFU and MBU can reach at most here; a data sheet's are higher.
+    """
+    found = _summary(_measure())
+    if json:
+        import json as json_
+
+        print(json_.dumps(found, indent=2))
+        return
+    for line in _lines(found):
+        print(line)
+
+
+def _measure() -> dict[str, Any]:
+    """Run the measurement in a process of its own, which ends with the device's memory free.
+
+    Raises:
+        UserError: there is no torch, or it failed.
+    """
+    import json
+    import subprocess
+    import sys
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise UserError("calc ceiling needs torch, which comes with vLLM; see make setup")
+    command = [sys.executable, "-m", "packsweep.engines.ceiling"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        said = (done.stderr.strip() or "nothing was printed").splitlines()[-1]
+        raise UserError(f"calc ceiling: the measurement failed: {said}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _summary(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the best size of each kind with its spread, beside all that was measured."""
+    best = {
+        "bf16_flops_per_s": _best(found["matmul"]),
+        "memory_bytes_per_s": _best(found["copy"]),
+    }
+    return {"device": found["device"], **best, **found}
+
+
+def _best(sizes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    from packsweep import stats
+
+    told = [(stats.estimate(each["values"]), each["size"]) for each in sizes]
+    found, size = max(told, key=lambda pair: pair[0].median or 0.0)
+    return {
+        "median": found.median,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "repeats": found.count,
+        "size": size,
+    }
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    """Say both ceilings with spread and with the share of the data sheet's."""
+    from packsweep import devices
+
+    sheet = devices.find(found["device"])
+    source = sheet.source if sheet else "no data sheet known for this device"
+    told = (
+        ("bf16 matmul", "bf16_flops_per_s", 1e12, "TFLOP/s", "matrices of {} rows"),
+        ("memory copy", "memory_bytes_per_s", 1e9, "GB/s", "{} B, read and written"),
+    )
+    lines = [f"device: {found['device']} ({source})"]
+    for label, name, unit_size, unit, how in told:
+        peak = getattr(sheet, name, None)
+        share = f", {found[name]['median'] / peak:.0%} of {peak / unit_size:,.0f}" if peak else ""
+        lines.append(
+            f"{label}: {_with_spread(found[name], unit_size)} {unit}{share}"
+            f" ({how.format(found[name]['size'])}, {found[name]['repeats']} repeats)"
+        )
+    return lines
+
+
+def _with_spread(value: dict[str, Any], unit_size: float) -> str:
+    half = (value["ci_high"] - value["ci_low"]) / 2 / value["median"]
+    return f"{value['median'] / unit_size:,.3g} ±{half:.1%}"

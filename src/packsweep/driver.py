@@ -153,6 +153,7 @@ class Driver:
             reviews=self._plan.reviews[: cell.n],
             limits=self._limits,
             chat=self._plan.chat,
+            gpu_hour_usd=self._plan.gpu_hour_usd,
         )
 
     def _record_infeasible(self, planned: PlannedCell) -> None:

@@ -7,12 +7,13 @@ new metric is a column in ``packsweep.schema`` and a key here.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from packsweep.engines import PassResult, RequestResult
 from packsweep.prompts import Prompt
+from packsweep.roofline import Work
 from packsweep.scoring import Score
 
 
@@ -60,6 +61,31 @@ def pass_values(
         "computed_prompt_tokens_per_s": _ratio(_computed(counts), seconds),
         "cached_share": _ratio(counts["cached_tokens"], counts["prompt_tokens"]),
     }
+
+
+def energy_values(energy_j: float | None, values: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the columns of ``schema.ENERGY`` from a pass's energy and its other ``values``."""
+    per_1000 = None if energy_j is None else 1000 * energy_j
+    return {
+        "joules_per_1000_reviews": _ratio(per_1000, values["num_reviews"]),
+        "joules_per_1000_correct_reviews": _ratio(per_1000, values["labels_right"] or 0),
+    }
+
+
+def work(answered: Sequence[Answered]) -> list[Work] | None:
+    """Return what the requests of a pass computed; None where cached tokens are not reported."""
+    done = []
+    for item in answered:
+        if item.result.cached_tokens is None:
+            return None
+        done.append(
+            Work(
+                prompt_tokens=len(item.result.prompt_token_ids),
+                cached_tokens=item.result.cached_tokens,
+                output_tokens=item.result.output_tokens,
+            )
+        )
+    return done
 
 
 def request_values(repeat: int, request: int, item: Answered) -> dict[str, Any]:

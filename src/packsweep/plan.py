@@ -48,6 +48,7 @@ class Plan:
         schedule: the same cells in the order in which they are measured.
         chat: the model's chat template, where a cell uses it.
         advice: what the user should know before a run, or None.
+        gpu_hour_usd: what an hour of a GPU costs, stored with the results.
     """
 
     model: Model
@@ -56,6 +57,7 @@ class Plan:
     schedule: tuple[PlannedCell, ...]
     chat: ChatTemplate | None = None
     advice: str | None = None
+    gpu_hour_usd: float | None = None
 
 
 def make(sweep: Sweep) -> Plan:
@@ -93,6 +95,7 @@ def make(sweep: Sweep) -> Plan:
         schedule=tuple(planned[c] for c in grid.schedule(cells, sweep.measure.order_seed)),
         chat=chat,
         advice=_advice(cells, cost),
+        gpu_hour_usd=sweep.cost.gpu_hour_usd,
     )
 
 

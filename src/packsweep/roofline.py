@@ -1,52 +1,49 @@
-"""The least that a pass must compute and move, and the devices that do it.
+"""The least that a pass must compute and read.
 
-Pure functions over a model's shape. FLOPs count a multiply and an add as two. Only computed tokens
-count: what the prefix cache serves is not work.
+Pure functions over a model's shape; what devices can do stands in ``devices``. FLOPs count a
+multiply and an add as two. Only computed tokens count: what the prefix cache serves is not work.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from packsweep.devices import DEVICES, Device
 from packsweep.shapes import ModelShape
 
+__all__ = [
+    "DEVICES",
+    "Bytes",
+    "Device",
+    "Work",
+    "decode_bytes",
+    "decode_s",
+    "duration_s",
+    "flops",
+    "least_steps",
+    "prefill_flops",
+    "prefill_s",
+    "read_bytes",
+]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """What a device can do at most, dense, by its maker's data sheet.
 
-    Attributes:
-        bf16_flops_per_s: peak of bf16 matrix multiplication without sparsity.
-        memory_bytes_per_s: peak memory bandwidth.
-    """
+class Bytes(Protocol):
+    """How many bytes an element takes."""
 
-    bf16_flops_per_s: float
-    memory_bytes_per_s: float
-    source: str
+    @property
+    def layer_bytes(self) -> float | None:
+        """Of an entry of a layer's matrices."""
 
+    @property
+    def head_bytes(self) -> float | None:
+        """Of an entry of the output projection."""
 
-# Keyed by the name that Ray and people use; matched inside the name that the driver reports.
-DEVICES: dict[str, Device] = {
-    "B200": Device(
-        bf16_flops_per_s=2.25e15, memory_bytes_per_s=8.0e12, source="NVIDIA HGX B200 data sheet"
-    ),
-    "H200": Device(
-        bf16_flops_per_s=989e12, memory_bytes_per_s=4.8e12, source="NVIDIA H200 SXM data sheet"
-    ),
-    "H800": Device(
-        bf16_flops_per_s=989e12, memory_bytes_per_s=3.35e12, source="NVIDIA H800 SXM data sheet"
-    ),
-    "H100": Device(
-        bf16_flops_per_s=989e12, memory_bytes_per_s=3.35e12, source="NVIDIA H100 SXM data sheet"
-    ),
-    "A100": Device(
-        bf16_flops_per_s=312e12, memory_bytes_per_s=2.039e12, source="NVIDIA A100 80GB data sheet"
-    ),
-    "L40S": Device(
-        bf16_flops_per_s=362e12, memory_bytes_per_s=0.864e12, source="NVIDIA L40S data sheet"
-    ),
-}
+    @property
+    def kv_bytes(self) -> float | None:
+        """Of an element of the KV cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +82,84 @@ def decode_bytes(
     """
     steps = max((work.output_tokens - 1 for work in requests), default=0)
     kv_bytes = shape.kv_cache_bytes_per_token(bytes_per_element)
-    context = sum(
-        work.prompt_tokens * (work.output_tokens - 1)
-        + work.output_tokens * (work.output_tokens - 1) // 2
+    context = sum(_decode_context(work) for work in requests)
+    return steps * shape.weight_bytes(bytes_per_element) + context * kv_bytes
+
+
+def flops(shape: ModelShape, requests: Sequence[Work]) -> float:
+    """Return the model FLOPs of a pass: every computed token, and a row of logits a sampled one.
+
+    The last output token is sampled and never fed back, so a request computes
+    ``prompt - cached + output - 1`` tokens. What a preemption has computed again is not counted.
+
+    Source: A. Chowdhery et al., "PaLM", 2022, appendix B: model FLOPs, not those of the hardware.
+    """
+    return float(
+        sum(
+            shape.matmul_flops_per_token * _computed(work)
+            + shape.attention_flops(_computed(work), work.prompt_tokens + work.output_tokens - 1)
+            + shape.lm_head_flops * work.output_tokens
+            for work in requests
+        )
+    )
+
+
+def _computed(work: Work) -> int:
+    return work.prompt_tokens - work.cached_tokens + work.output_tokens - 1
+
+
+def least_steps(requests: Sequence[Work], *, max_num_batched_tokens: int, max_num_seqs: int) -> int:
+    """Return how many forward steps a pass takes at least.
+
+    A step computes at most ``max_num_batched_tokens`` tokens of at most ``max_num_seqs`` requests,
+    and a request takes a step for each of its output tokens, the first in the step that ends its
+    prefill.
+    """
+    if not requests:
+        return 0
+    tokens = sum(_computed(work) for work in requests)
+    longest = max(
+        math.ceil((work.prompt_tokens - work.cached_tokens) / max_num_batched_tokens)
+        + work.output_tokens
+        - 1
         for work in requests
     )
-    return steps * shape.weight_bytes(bytes_per_element) + context * kv_bytes
+    turns = sum(work.output_tokens for work in requests)
+    return max(math.ceil(tokens / max_num_batched_tokens), math.ceil(turns / max_num_seqs), longest)
+
+
+def read_bytes(shape: ModelShape, requests: Sequence[Work], steps: int, size: Bytes) -> float:
+    """Return the bytes that a pass reads from memory at least: a lower bound.
+
+    The layers' matrices once a step; the output projection once for each token of the longest
+    answer; the cached prefix once a request; the context before it once for each decoded token. Not
+    counted: writing, activations, the embedding's rows, and what prefill reads of its own keys.
+    """
+    assert size.layer_bytes is not None
+    assert size.head_bytes is not None
+    assert size.kv_bytes is not None
+    # Two FLOPs a parameter and token.
+    layers = shape.matmul_flops_per_token // 2 * size.layer_bytes
+    head = shape.lm_head_flops // 2 * size.head_bytes
+    answers = max((work.output_tokens for work in requests), default=0)
+    context = sum(work.cached_tokens + _decode_context(work) for work in requests)
+    return steps * layers + answers * head + context * shape.kv_cache_bytes_per_token(size.kv_bytes)
+
+
+def _decode_context(work: Work) -> int:
+    """Return the tokens that all decode steps of a request attend to, their own included."""
+    num = work.output_tokens - 1
+    return work.prompt_tokens * num + num * (num + 1) // 2
+
+
+def prefill_s(shape: ModelShape, requests: Sequence[Work], device: Device, *, mfu: float) -> float:
+    """Return how long prefill takes at a share of the peak FLOP/s."""
+    return prefill_flops(shape, requests) / (device.bf16_flops_per_s * mfu)
+
+
+def decode_s(shape: ModelShape, requests: Sequence[Work], device: Device, *, mbu: float) -> float:
+    """Return how long decode takes at a share of the peak bandwidth."""
+    return decode_bytes(shape, requests) / (device.memory_bytes_per_s * mbu)
 
 
 def duration_s(
@@ -101,6 +170,4 @@ def duration_s(
     ``mfu`` is the share of the peak FLOP/s reached in prefill, ``mbu`` the share of the peak
     bandwidth reached in decode.
     """
-    prefill_s = prefill_flops(shape, requests) / (device.bf16_flops_per_s * mfu)
-    decode_s = decode_bytes(shape, requests) / (device.memory_bytes_per_s * mbu)
-    return prefill_s + decode_s
+    return prefill_s(shape, requests, device, mfu=mfu) + decode_s(shape, requests, device, mbu=mbu)

@@ -328,7 +328,98 @@ CONDITIONS = (
     ),
 )
 
-PASSES = (*IDENTITY, *CELL, *PASS, *CONDITIONS, *PHASES, *ENVIRONMENT)
+ENERGY = (
+    _float(
+        "joules_per_1000_reviews",
+        "J",
+        "energy of the GPU in the timed window; that of the host and of starting is not in it",
+        formula="1000 * energy_j / num_reviews",
+        larger_is_better=False,
+    ),
+    _float(
+        "joules_per_1000_correct_reviews",
+        "J",
+        "null where answers are not scored or none is right",
+        formula="1000 * energy_j / labels_right",
+        larger_is_better=False,
+    ),
+)
+PRICE = (_float("gpu_hour_usd", "USD", "price of a GPU for an hour, as the sweep file says"),)
+COST = (
+    _float("gpu_hour_usd", "USD", "price of a GPU for an hour: --gpu-hour-usd or the sweep file's"),
+    _float(
+        "usd_per_1000_reviews",
+        "USD",
+        "GPU time of the timed window; starting and stopping the engine is not in it",
+        formula="gpu_hour_usd / 3600 * 1000 / reviews_per_s_median",
+        larger_is_better=False,
+    ),
+    _float(
+        "usd_per_1000_correct_reviews",
+        "USD",
+        "the same for a right answer; null where answers are not scored or none is right",
+        formula="gpu_hour_usd / 3600 * 1000 / correct_reviews_per_s_median",
+        larger_is_better=False,
+    ),
+)
+WORK = (
+    _float(
+        "flops",
+        "FLOP",
+        "model FLOPs of the computed tokens; null where cached tokens are not known",
+        formula="sum over requests with T = prompt + output - 1 and m = T - cached: m * (2 * "
+        "parameters of the layers' matrices) + 4 * layers * heads * head_dim * (m * cached + "
+        "m * (m + 1) / 2) + output * 2 * hidden * vocabulary",
+        source="Chowdhery et al. 2022, appendix B",
+    ),
+    _int(
+        "least_steps",
+        "steps",
+        "forward steps that the pass takes at least, assumed for read_bytes",
+        formula="max(computed tokens / max_num_batched_tokens, output tokens / max_num_seqs, "
+        "steps of the longest request)",
+    ),
+    _float(
+        "read_bytes",
+        "B",
+        "bytes read at least: a lower bound; null where a format is not known",
+        formula="least_steps * bytes of the layers' matrices + longest output * bytes of the "
+        "output projection + (cached tokens + context of every decoded token) * KV bytes a token",
+    ),
+    _float(
+        "mfu",
+        "",
+        "model FLOPs utilization over the whole timed window",
+        formula="flops / duration_s / peak_flops_per_s",
+        larger_is_better=True,
+    ),
+    _float(
+        "mbu",
+        "",
+        "memory bandwidth utilization over the whole timed window, from below",
+        formula="read_bytes / duration_s / peak_bytes_per_s",
+        larger_is_better=True,
+    ),
+)
+CEILING = (
+    _string("peak_dtype", "bf16, fp8 or fp32: whose peak counts; null for other quantizations"),
+    _float("peak_flops_per_s", "FLOP/s", "dense peak of the device; null where not known"),
+    _float("peak_bytes_per_s", "B/s", "peak memory bandwidth; null where not known"),
+    _string("ceiling_source", "data sheet or measurement that the two peaks come from"),
+)
+
+PASSES = (
+    *IDENTITY,
+    *CELL,
+    *PASS,
+    *WORK,
+    *CONDITIONS,
+    *ENERGY,
+    *PRICE,
+    *PHASES,
+    *CEILING,
+    *ENVIRONMENT,
+)
 
 REQUESTS = (
     _string("cell_id", "the cell"),
@@ -446,8 +537,10 @@ SUMMARY = (
     *(spread for column in _by_name(PASS, MEASURED) for spread in _spread(column)),
     *_by_name(PASS, CONSTANT),
     *INTERVAL,
-    *(_condensed(column) for column in CONDITIONS),
+    *(_condensed(column) for column in (*WORK, *CONDITIONS, *ENERGY)),
+    *COST,
     *PHASES,
+    *CEILING,
     *ENVIRONMENT,
 )
 

@@ -139,6 +139,12 @@ class LimitsTable(Table):
     stop_after_failures: Positive = 3
 
 
+class CostTable(Table):
+    """``[cost]``: what a GPU costs. Does not change a measurement, so is no part of a cell."""
+
+    gpu_hour_usd: Annotated[float, Field(gt=0)] | None = None
+
+
 class SimulatedTable(Table):
     """``[simulated]``: what the simulated engine pretends to be; it needs no GPU and no vLLM."""
 
@@ -162,6 +168,7 @@ class Sweep(Table):
     engine: EngineTable = EngineTable()
     measure: MeasureTable = MeasureTable()
     limits: LimitsTable = LimitsTable()
+    cost: CostTable = CostTable()
     simulated: SimulatedTable = SimulatedTable()
 
 

@@ -6,7 +6,7 @@ The only place that formats. Undefined is a dash, never 0.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -60,6 +60,11 @@ def accuracy(row: Row) -> str:
     return told if low is None else f"{told} ({100 * low:.0f}-{percent(high)})"
 
 
+def small(value: float | None) -> str:
+    """Return a number with three significant digits, of whatever size; a dash if undefined."""
+    return DASH if value is None else f"{value:.3g}"
+
+
 def half_width(row: Row, name: str) -> str:
     """Return half the 95 % interval as a share of the mean; nothing below two repeats."""
     low, high, mean = (row[f"{name}_{suffix}"] for suffix in ("ci_low", "ci_high", "mean"))
@@ -73,15 +78,27 @@ def strategy(name: str, pack_size: int | None) -> str:
     return name if pack_size is None else f"{name}{pack_size}"
 
 
+# Shown where some cell has a value: heading, column, how it is written.
+_WHERE_KNOWN: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("MFU", "mfu", percent),
+    ("MBU", "mbu", percent),
+    ("J/1000\nreviews", "joules_per_1000_reviews", count),
+    ("$/1000\nreviews", "usd_per_1000_reviews", small),
+)
+
+
 def summary(rows: Sequence[Row]) -> Table:
     """Return the table of a sweep: one line per cell, what varies in columns of its own."""
     table = _table()
     named = _add_cell_columns(table, rows)
-    for heading in _HEADINGS:
+    known = [more for more in _WHERE_KNOWN if any(row.get(more[1]) is not None for row in rows)]
+    for heading in (*_HEADINGS, *(heading for heading, _, _ in known)):
         table.add_column(heading, justify="right", overflow="fold")
     table.add_column("outcome", no_wrap=True)
     for name, row in zip(named, rows, strict=True):
-        table.add_row(*name, *_measured(row))
+        more = (written(row.get(column)) for _, column, written in known)
+        outcome = Text(row["outcome"], style=_OUTCOME_STYLE.get(row["outcome"], "red"))
+        table.add_row(*name, *_measured(row), *more, outcome)
     return table
 
 
@@ -122,8 +139,7 @@ def _settings(rows: Sequence[Row]) -> dict[str, list[str]]:
     return {name: [str(values.get(name)) for values in parsed] for name in names}
 
 
-def _measured(row: Row) -> list[str | Text]:
-    outcome = row["outcome"]
+def _measured(row: Row) -> list[str]:
     return [
         number(row["requests_per_s_median"]),
         number(row["total_tokens_per_s_median"]),
@@ -132,7 +148,6 @@ def _measured(row: Row) -> list[str | Text]:
         percent(row["cached_share"]),
         percent(row["coverage"]),
         accuracy(row),
-        Text(outcome, style=_OUTCOME_STYLE.get(outcome, "red")),
     ]
 
 
@@ -170,6 +185,19 @@ def conditions(rows: Sequence[Row]) -> list[str]:
         "cache hit: share of prompt tokens; found, right: share of reviews, - if not scored; "
         "right with its 95% Wilson interval over the n reviews of one pass"
     )
+    return [*lines, *_against(rows)]
+
+
+def _against(rows: Sequence[Row]) -> list[str]:
+    """Return what ceilings, energy and prices mean, where they are shown."""
+    lines = []
+    sources = sorted({row["ceiling_source"] for row in rows if row.get("mbu") is not None})
+    if sources:
+        lines.append(f"MFU, MBU (from below): share over a whole pass of the peaks of {sources[0]}")
+    prices = sorted({row["gpu_hour_usd"] for row in rows if row.get("gpu_hour_usd")})
+    if prices:
+        told = ", ".join(small(price) for price in prices)
+        lines.append(f"$: GPU time of the timed passes at ${told} an hour, starting not counted")
     return lines
 
 

@@ -32,6 +32,7 @@ class Task:
         attempt: how many attempts there were before.
         reviews: the cell's n reviews.
         chat: the chat template that the cell's prompts are rendered with, if they are.
+        gpu_hour_usd: what an hour of a GPU costs; None where the sweep does not say.
     """
 
     cell: Cell
@@ -41,6 +42,7 @@ class Task:
     reviews: Sequence[Review]
     limits: LimitsTable
     chat: ChatTemplate | None = None
+    gpu_hour_usd: float | None = None
 
     @property
     def store(self) -> Store:
@@ -63,6 +65,7 @@ def task_from_json(text: str) -> Task:
         reviews=tuple(Review(**review) for review in values["reviews"]),
         limits=LimitsTable(**values["limits"]),
         chat=None if values["chat"] is None else ChatTemplate(**values["chat"]),
+        gpu_hour_usd=values.get("gpu_hour_usd"),
     )
 
 
@@ -105,6 +108,7 @@ def _plain(task: Task) -> dict[str, Any]:
         "attempt_id": task.attempt_id,
         "attempt": task.attempt,
         "results": task.results,
+        "gpu_hour_usd": task.gpu_hour_usd,
         "reviews": [{"text": review.text, "label": review.label} for review in task.reviews],
         "chat": None if task.chat is None else asdict(task.chat),
     }

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from packsweep import (
+    ceilings,
     engines,
     environment,
     hardware,
@@ -45,6 +46,7 @@ from packsweep.phases import PhaseClock
 from packsweep.prefix_cache import Submitted, expected_cached_tokens
 from packsweep.prompts import Prompt, submission_order, warmup_text
 from packsweep.reviews import LABELS, Review
+from packsweep.shapes import ModelShape
 from packsweep.store import replace_file
 from packsweep.task import BEGAN, Status, Task, task_from_json
 
@@ -58,6 +60,7 @@ class Measured:
     gpu: hardware.Gpu | None = None
     info: EngineInfo | None = None
     engine_pids: frozenset[int] = frozenset()
+    shape: ModelShape | None = None
     memory_returned: bool | None = None
     passes: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -149,6 +152,7 @@ class Attempt:
             tokenizer=self._task.cell.tokenizer,
             load_format=self._task.cell.load_format,
         )
+        self.measured.shape = model.shape
         self._clock.enter("engine_start")
         engine = engines.start(self._task.cell, model)
         self._clock.carve("import", engine.info.import_s)
@@ -233,13 +237,40 @@ class Attempt:
         expected = self._expected_cached(result, earlier, self.measured.info)
         answered = self._answered(result, expected)
         values = metrics.pass_values(repeat, result, answered, tokenize_s=None)
-        self.measured.passes.append({**values, **asdict(seen)})
+        work = self._work(answered, result.duration_s)
+        energy = metrics.energy_values(seen.energy_j, values)
+        self.measured.passes.append({**values, **work, **asdict(seen), **energy})
         self.measured.requests.extend(
             metrics.request_values(repeat, index, item) for index, item in enumerate(answered)
         )
         problem = disagreement(self._task.cell, answered)
         if problem:
             raise EngineError(f"repeat {repeat}: {problem}", outcome="invalid")
+
+    def _work(self, answered: Sequence[Answered], duration_s: float) -> dict[str, Any]:
+        """Return the columns of ``schema.WORK``."""
+        info, shape = self.measured.info, self.measured.shape
+        assert info is not None
+        assert shape is not None
+        values = ceilings.work_values(shape, metrics.work(answered), self._formats(), info.resolved)
+        limit = self._ceiling()
+        return {
+            **values,
+            "mfu": ceilings.utilization(values["flops"], duration_s, limit.peak_flops_per_s),
+            "mbu": ceilings.utilization(values["read_bytes"], duration_s, limit.peak_bytes_per_s),
+        }
+
+    def _formats(self) -> ceilings.Formats:
+        assert self.measured.info is not None
+        assert self.measured.shape is not None
+        return ceilings.formats(self.measured.info.resolved, self.measured.shape.torch_dtype)
+
+    def _ceiling(self) -> ceilings.Ceiling:
+        """Return what the device can do in the formats in force; empty before the start."""
+        gpu, info = self.measured.gpu, self.measured.info
+        if info is None:
+            return ceilings.Ceiling()
+        return ceilings.data_sheet(gpu.name if gpu else info.device, self._formats())
 
     def _expected_cached(
         self, result: PassResult, earlier: Sequence[PassResult], info: EngineInfo
@@ -330,6 +361,8 @@ class Attempt:
             **environment.describe(self.measured.gpu),
             **_engine_values(self.measured),
             **start_phases(self._log_text()),
+            **asdict(self._ceiling()),
+            "gpu_hour_usd": self._task.gpu_hour_usd,
             "memory_returned": self.measured.memory_returned,
             **self._phases(),
         }

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from packsweep.models import Model
 
 _BLOCK_SIZE = 16
+# What the roofline computes with, whatever the cell asks for.
+_FORMATS = {"dtype": "bfloat16", "quantization": None, "cache_dtype": "auto"}
 _LABELS = ("positive", "negative")
 
 
@@ -57,7 +59,7 @@ class SimulatedEngine:
         _plant_start_fault(self._fault)
         self._device = roofline.DEVICES[self._values["device"]]
         self.info = EngineInfo(
-            resolved={**cell.settings, "block_size": _BLOCK_SIZE},
+            resolved={**cell.settings, "block_size": _BLOCK_SIZE, **_FORMATS},
             block_size=_BLOCK_SIZE,
             num_blocks=None,
             import_s=0.0,
@@ -75,9 +77,12 @@ class SimulatedEngine:
         work = [self._work(*pair) for pair in zip(ids, lengths, strict=True)]
         spread = self._random.gauss(1.0, self._values["spread"])
         duration_s = self._values["slowdown"] * max(spread, 0.1) * self._roofline_s(work)
+        prefill_share = self._prefill_share(work)
         results = [
-            self._result(prompt, done, duration_s, text=text, natural_end=bool(request.choice))
-            for prompt, request, done, text in zip(ids, requests, work, answers, strict=True)
+            self._result(
+                prompt, done, (duration_s, prefill_share), text=text, natural_end=bool(asked.choice)
+            )
+            for prompt, asked, done, text in zip(ids, requests, work, answers, strict=True)
         ]
         return PassResult(duration_s=duration_s, requests=tuple(results), before_engine_s=0.0)
 
@@ -121,15 +126,21 @@ class SimulatedEngine:
             self._shape, work, self._device, mfu=self._values["mfu"], mbu=self._values["mbu"]
         )
 
+    def _prefill_share(self, work: Sequence[roofline.Work]) -> float:
+        """Return the share of a pass that its prefill takes."""
+        prefill_s = roofline.prefill_s(self._shape, work, self._device, mfu=self._values["mfu"])
+        return prefill_s / self._roofline_s(work)
+
     def _result(
         self,
         prompt: list[int],
         work: roofline.Work,
-        duration_s: float,
+        timing: tuple[float, float],
         *,
         text: str,
         natural_end: bool,
     ) -> RequestResult:
+        duration_s, prefill_share = timing
         return RequestResult(
             prompt_token_ids=prompt,
             output_tokens=work.output_tokens,
@@ -138,8 +149,8 @@ class SimulatedEngine:
             answer_cut=not natural_end,
             finish_reason=self._finish_reason(natural_end=natural_end),
             queue_s=0.0,
-            prefill_s=duration_s / 2,
-            decode_s=duration_s / 2,
+            prefill_s=duration_s * prefill_share,
+            decode_s=duration_s * (1 - prefill_share),
             scheduled_s=0.0,
             last_token_s=duration_s,
         )
