@@ -157,7 +157,7 @@ def test_parse_round_trip(n: list[int], repeats: int, seed: int | None, share: f
         ({"engine": {"repeats": 8}}, "engine.repeats: unknown key; did you mean measure.repeats?"),
         ({"measure": {"zzz": 8}}, "measure.zzz: unknown key; measure knows cache_state, ignore"),
         ({"engin": {}}, "engin: unknown table; did you mean engine?"),
-        ({"zzz": {}}, "zzz: unknown table; known are engine, grid, limits"),
+        ({"zzz": {}}, "zzz: unknown table; known are cost, engine, grid, limits"),
         ({"grid": {}}, "grid.n: is missing"),
         ({"grid": {"n": 0}}, "grid.n: 0 is not allowed"),
         ({"grid": {"n": [4, -1]}}, "grid.n: -1 is not allowed"),

@@ -44,6 +44,8 @@ def lasting(*seconds: float) -> list[dict[str, Any]]:
         (lasting(2.08, 2.0, 2.0), []),
         (lasting(2.12, 2.0, 2.0), ["slow_first"]),
         (lasting(2.0, 2.0, 2.12), []),
+        ([*lasting(2.12, 2.0), *lasting(2.12, 2.0)], ["slow_first"]),  # two processes
+        ([*lasting(2.12, 2.0), *lasting(2.0, 2.0), *lasting(2.0, 2.0)], []),
         (lasting(1.0, 1.0), []),
         (lasting(0.99, 1.0), ["short"]),
         (passes({}, {"throttle_reasons": ["sw_power_cap"]}), ["throttled"]),

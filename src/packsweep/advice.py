@@ -64,8 +64,11 @@ def _spread(passes: Passes) -> bool:
 
 
 def _slow_first(passes: Passes) -> bool:
-    first, *others = _known(sorted(passes, key=lambda row: row["repeat"]), "duration_s")
-    return bool(others) and first > (1 + SLOW_FIRST_SHARE) * statistics.median(others)
+    firsts: list[float] = _known([row for row in passes if row["repeat"] == 0], "duration_s")
+    others: list[float] = _known([row for row in passes if row["repeat"] != 0], "duration_s")
+    if not firsts or not others:
+        return False
+    return statistics.median(firsts) > (1 + SLOW_FIRST_SHARE) * statistics.median(others)
 
 
 def _short(passes: Passes) -> bool:

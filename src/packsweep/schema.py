@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# 1: the first. 2: constrained answers, the interval of the accuracy, replicates, where the time
-# goes, conditions, warnings.
+# 1: the first. 2: constrained answers, the interval of the accuracy; where the time goes,
+# conditions, warnings, ceilings, energy, money.
 SCHEMA_VERSION = 2
 VERSION_KEY = b"packsweep.schema_version"
 
@@ -314,9 +314,8 @@ CONDITIONS = (
     _float(
         "other_cpu_share",
         "",
-        "share of the host's CPU time used by others than the attempt's processes, a hypervisor's "
-        "theft included",
-        formula="(busy - own) / (busy + idle), of differences over the window",
+        "share of the host's CPU time, idle time included, that others than the attempt's "
+        "processes used in the window; what a hypervisor took away counts as theirs",
         over_repeats="highest",
     ),
     _float(
@@ -375,9 +374,9 @@ WORK = (
     _int(
         "least_steps",
         "steps",
-        "forward steps that the pass takes at least, assumed for read_bytes",
-        formula="max(computed tokens / max_num_batched_tokens, output tokens / max_num_seqs, "
-        "steps of the longest request)",
+        "forward steps that the pass takes at least, assumed for read_bytes: as many as computed "
+        "tokens over max_num_batched_tokens, output tokens over max_num_seqs, or the longest "
+        "request need, whichever is most",
     ),
     _float(
         "read_bytes",
@@ -515,7 +514,8 @@ def _spread(column: Column) -> tuple[Column, ...]:
 
 
 def _condensed(column: Column) -> Column:
-    return replace(column, meaning=f"{column.over_repeats} over the repeats: {column.meaning}")
+    told = f"{column.over_repeats} over the repeats: {column.meaning}"
+    return replace(column, meaning=told, formula="")  # that is of one pass
 
 
 SUMMARY = (

@@ -227,7 +227,7 @@ def warnings(rows: Sequence[Row]) -> list[str]:
     """Return one line for each warning that some cell has, with the cells."""
     lines = []
     for warning in advice.WARNINGS:
-        cells = [row["cell_id"] for row in rows if warning.code in (row["warnings"] or ())]
+        cells = [row["cell_id"] for row in rows if warning.code in (row.get("warnings") or ())]
         if cells:
             lines.append(f"WARNING {_listed(cells, len(rows))}: {warning.text}; {warning.remedy}")
     return lines
