@@ -76,12 +76,19 @@ def times(*readings: tuple[float, float, float]) -> Iterator[CpuTimes]:
     return (CpuTimes(all=total, busy=busy, own=own) for total, busy, own in readings)
 
 
-def watched(fake: FakeNvml | None, *, engine_pids: tuple[int, ...] = ()) -> Conditions:
-    """Return what is seen in a window of several looks."""
+def watched(
+    fake: FakeNvml | None, *, engine_pids: tuple[int, ...] = (), window_s: float = 2.0
+) -> Conditions:
+    """Return what is seen in a window of several looks that is ``window_s`` long by its clock."""
+    clock = iter([10.0, 10.0 + window_s])
     gauges = None if fake is None else Gauges(fake, "gpu")
     cpu = times((100.0, 50.0, 10.0), (140.0, 70.0, 26.0))
     with Watch(
-        gauges, engine_pids=engine_pids, cpu_times=lambda: next(cpu), interval_s=0.001
+        gauges,
+        engine_pids=engine_pids,
+        cpu_times=lambda: next(cpu),
+        interval_s=0.001,
+        clock=lambda: next(clock),
     ) as watch:
         deadline = time.monotonic() + 20
         while fake is not None and fake.looks < 4 and time.monotonic() < deadline:
@@ -110,6 +117,11 @@ def test_looking_ends_with_the_window() -> None:
 
 def test_energy_is_the_difference_of_the_counter_in_joules() -> None:
     assert watched(nvml()).energy_j == 2.5
+
+
+def test_energy_is_null_in_a_window_too_short_for_its_counter() -> None:
+    assert watched(nvml(), window_s=0.99).energy_j is None
+    assert watched(nvml(), window_s=1.0).energy_j == 2.5
 
 
 def test_energy_is_null_where_the_gpu_does_not_count_it() -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import statistics
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +22,9 @@ import psutil
 from packsweep.hardware import Gauges, Reading
 
 INTERVAL_S = 0.2
+# The GPU's energy counter advances about every 0.1 s: over a shorter window it is mostly error.
+# Source: observed on an H200, where windows of 0.05 s read 0 J or 40 J.
+MIN_ENERGY_WINDOW_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,7 @@ class Watch:
         engine_pids: Iterable[int] = (),
         cpu_times: Callable[[], CpuTimes] | None = None,
         interval_s: float = INTERVAL_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take what to look at.
 
@@ -80,12 +85,14 @@ class Watch:
             engine_pids: more numbers that the engine's own processes go by (``own_pids``).
             cpu_times: reads the host's CPU times.
             interval_s: from one look at the GPU to the next.
+            clock: seconds, to tell whether the window is long enough for the energy counter.
         """
         self._gauges = gauges
         self._engine_pids = frozenset(engine_pids)
         self._cpu_times = cpu_times or host_cpu_times
         self._interval_s = interval_s
-        self._ends: list[tuple[CpuTimes, float | None]] = []
+        self._clock = clock
+        self._ends: list[tuple[CpuTimes, float | None, float]] = []
         self._readings: list[Reading] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="conditions", daemon=True)
@@ -111,9 +118,10 @@ class Watch:
 
     def conditions(self) -> Conditions:
         """Return what was seen; the window is closed."""
-        (before, energy_before), (after, energy_after) = self._ends
+        (before, energy_before, began), (after, energy_after, ended) = self._ends
         seen = _seen(self._readings, self._engine_pids | process_tree()) if self._gauges else {}
         known = energy_before is not None and energy_after is not None
+        known = known and ended - began >= MIN_ENERGY_WINDOW_S
         return Conditions(
             **seen,
             other_cpu_share=other_share(before, after),
@@ -122,7 +130,7 @@ class Watch:
 
     def _note_end(self) -> None:
         energy_j = None if self._gauges is None else self._gauges.energy_j()
-        self._ends.append((self._cpu_times(), energy_j))
+        self._ends.append((self._cpu_times(), energy_j, self._clock()))
 
     def _look_on(self) -> None:
         assert self._gauges is not None

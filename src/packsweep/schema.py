@@ -321,7 +321,8 @@ CONDITIONS = (
     _float(
         "energy_j",
         "J",
-        "energy of the whole GPU over the timed window; null where it does not count",
+        "energy of the whole GPU over the timed window; null where it does not count, and below "
+        "1 s, since its counter advances about every 0.1 s",
         source="NVML",
         larger_is_better=False,
     ),
