@@ -20,6 +20,7 @@ from tests.fakes import REVIEWS, cell, cells, pass_row, written
 import packsweep
 from packsweep import analysis, answers, labels, metrics, models, schema, scoring, spec, stats
 from packsweep import table as tables
+from packsweep.checks import disagreement
 from packsweep.engines import PassResult, RequestResult
 from packsweep.engines.simulated import SimulatedEngine
 from packsweep.errors import ResultsError, SpecError
@@ -29,7 +30,7 @@ from packsweep.prefix_cache import Submitted, expected_cached_tokens
 from packsweep.prompts import Prompt
 from packsweep.reviews import LABELS
 from packsweep.store import Store
-from packsweep.worker import Workload, disagreement
+from packsweep.workload import Workload
 
 LABEL = st.sampled_from(LABELS)
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

@@ -16,7 +16,7 @@ from packsweep import models, plan, prompts, spec, tokens
 from packsweep.chat import ChatTemplate
 from packsweep.errors import ModelError
 from packsweep.task import task_from_json
-from packsweep.worker import Workload
+from packsweep.workload import Workload
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.fakes import cell, cells, task
 
-from packsweep import schema, scoring, worker
+from packsweep import checks, schema, scoring
 from packsweep.engines import RequestResult
 from packsweep.grid import Cell
 from packsweep.metrics import Answered
@@ -227,13 +227,13 @@ WANTED = "64 expected in all; first at request 1"
 )
 def test_disagreement(changes: dict[str, Any], problem: str | None) -> None:
     """What does not agree is named, with the request and the figures."""
-    assert worker.disagreement(cell(), [_answered(), _answered(**changes)]) == problem
+    assert checks.disagreement(cell(), [_answered(), _answered(**changes)]) == problem
 
 
 def test_disagreement_free_length() -> None:
     """Where lengths are not forced, a short answer is no fault."""
     short = [_answered(output_tokens=1, finish_reason="stop")]
-    assert worker.disagreement(cell(ignore_eos=False), short) is None
+    assert checks.disagreement(cell(ignore_eos=False), short) is None
 
 
 @pytest.mark.parametrize(
@@ -249,16 +249,16 @@ def test_disagreement_free_length() -> None:
 def test_engine_core_cause(tmp_path: Path, log: str, cause: str | None) -> None:
     """The first error that the engine core printed is the cause; its envelope is none."""
     (tmp_path / "log").write_text(log, encoding="utf-8")
-    found = worker.engine_core_cause(tmp_path / "log")
+    found = checks.engine_core_cause(tmp_path / "log")
     assert found is None if cause is None else cause in str(found)
 
 
 def test_engine_core_cause_no_log(tmp_path: Path) -> None:
     """Without a log nothing is known."""
-    assert worker.engine_core_cause(tmp_path / "log") is None
+    assert checks.engine_core_cause(tmp_path / "log") is None
 
 
 def test_one_line() -> None:
     """Line breaks become spaces and a long text is cut at the limit."""
-    assert worker.one_line("a\n  b\tc") == "a b c"
-    assert worker.one_line("abcdef", limit=4) == "abc…"
+    assert checks.one_line("a\n  b\tc") == "a b c"
+    assert checks.one_line("abcdef", limit=4) == "abc…"

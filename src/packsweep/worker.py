@@ -11,7 +11,6 @@ in in ``FOLDER/phase`` and leaves ``FOLDER/status.json``. A supervisor watches (
 from __future__ import annotations
 
 import itertools
-import re
 import statistics
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 from packsweep import (
     ceilings,
+    checks,
     engines,
     environment,
     hardware,
@@ -35,20 +35,17 @@ from packsweep import (
     scoring,
     stats,
 )
-from packsweep.chat import ChatTemplate
 from packsweep.conditions import Conditions, Unwatched, Watch, own_pids
 from packsweep.engines import Engine, EngineInfo, PassResult, Request
 from packsweep.engines.start_log import start_phases
 from packsweep.errors import EngineError, PacksweepError
-from packsweep.grid import Cell
 from packsweep.metrics import Answered
 from packsweep.phases import PhaseClock
 from packsweep.prefix_cache import Submitted, expected_cached_tokens
-from packsweep.prompts import Prompt, submission_order, warmup_text
-from packsweep.reviews import LABELS, Review
 from packsweep.shapes import ModelShape
 from packsweep.store import replace_file
 from packsweep.task import BEGAN, Status, Task, task_from_json
+from packsweep.workload import Workload
 
 _MEMORY_TIMEOUT_S = 60.0
 
@@ -64,50 +61,6 @@ class Measured:
     memory_returned: bool | None = None
     passes: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """A cell's prompts and the order in which a pass submits them."""
-
-    cell: Cell
-    prompts: tuple[Prompt, ...]
-    order: tuple[int, ...]
-    reviews: Sequence[Review]
-
-    @classmethod
-    def of(
-        cls, cell: Cell, reviews: Sequence[Review], chat: ChatTemplate | None = None
-    ) -> Workload:
-        """Build the prompts of ``cell`` over its ``reviews``."""
-        prompts = cell.build_prompts(reviews, chat)
-        order = submission_order(len(prompts), cell.duplication, cell.duplication_order)
-        return cls(cell, prompts, order, reviews)
-
-    @property
-    def requests(self) -> list[Request]:
-        """The requests of a pass, in order of submission."""
-        return [self._request(self.prompts[index], None) for index in self.order]
-
-    @property
-    def warmup(self) -> list[Request]:
-        """Each distinct prompt once, as another text of the same shape."""
-        return [self._request(prompt, warmup_text(prompt)) for prompt in self.prompts]
-
-    def labels(self, prompt: Prompt) -> tuple[str, ...]:
-        """Return the labels of the reviews in ``prompt``."""
-        inside = self.reviews[prompt.first : prompt.first + prompt.num_reviews]
-        return tuple(review.label for review in inside)
-
-    def _request(self, prompt: Prompt, text: str | None) -> Request:
-        return Request(
-            text=prompt.text if text is None else text,
-            max_tokens=prompt.num_reviews * self.cell.output_tokens_per_review,
-            ignore_eos=self.cell.ignore_eos,
-            num_reviews=prompt.num_reviews,
-            add_special_tokens=prompt.add_special_tokens,
-            choice=LABELS if self.cell.answer == "choice" else (),
-        )
 
 
 class Attempt:
@@ -135,10 +88,10 @@ class Attempt:
             outcome, reason = self._root_cause(error)
         except PacksweepError as error:
             traceback.print_exc()
-            outcome, reason = "crashed", one_line(str(error))
+            outcome, reason = "crashed", checks.one_line(str(error))
         except Exception as error:  # noqa: BLE001  (any failure of a cell is a row of the sweep)
             traceback.print_exc()
-            outcome, reason = "crashed", one_line(f"{type(error).__name__}: {error}")
+            outcome, reason = "crashed", checks.one_line(f"{type(error).__name__}: {error}")
         self._announce("commit", "record")
         return self._record(outcome, reason, time.perf_counter() - began)
 
@@ -243,7 +196,7 @@ class Attempt:
         self.measured.requests.extend(
             metrics.request_values(repeat, index, item) for index, item in enumerate(answered)
         )
-        problem = disagreement(self._task.cell, answered)
+        problem = checks.disagreement(self._task.cell, answered)
         if problem:
             raise EngineError(f"repeat {repeat}: {problem}", outcome="invalid")
 
@@ -326,11 +279,11 @@ class Attempt:
 
     def _root_cause(self, error: EngineError) -> tuple[str, str]:
         """Return outcome and reason; the engine core's own words are in the log alone."""
-        text = one_line(str(error))
+        text = checks.one_line(str(error))
         if error.outcome != "crashed":
             return error.outcome, text
         log = self._task.store.log(self._task.cell.cell_id, self._task.attempt_id)
-        cause = engine_core_cause(log)
+        cause = checks.engine_core_cause(log)
         if cause is None:
             return error.outcome, text
         return ("oom" if engines.is_oom(cause) else "crashed"), cause
@@ -416,73 +369,6 @@ def process_began(folder: Path) -> float | None:
     """Return when the supervisor started this process; None where a person did."""
     path = folder / BEGAN
     return float(path.read_text(encoding="ascii")) if path.exists() else None
-
-
-def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:
-    """Return what is wrong with a pass, with the figures, or None.
-
-    Every request must have finished without an error and, where lengths are forced, with the
-    forced number of tokens; a constrained answer must have ended by itself and hold a label for
-    every review; cached tokens must be the expected ones, request by request.
-    """
-    for index, item in enumerate(answered):
-        result = item.result
-        forced = item.prompt.num_reviews * cell.output_tokens_per_review
-        if result.error is not None:
-            return f"request {index} failed: {one_line(result.error)}"
-        if result.finish_reason not in {"length", "stop"}:
-            return f"request {index} did not finish (finish_reason {result.finish_reason})"
-        if cell.ignore_eos and result.output_tokens != forced:
-            return f"request {index} has {result.output_tokens} output tokens, not {forced}"
-        if cell.answer == "choice" and (problem := _unconstrained(item)):
-            return f"request {index} {problem}"
-        if item.expected_cached is not None and result.cached_tokens != item.expected_cached:
-            return _cache_disagreement(index, answered)
-    return None
-
-
-def _unconstrained(item: Answered) -> str | None:
-    """Return what is wrong with an answer that could only be labels, or None."""
-    result, wanted = item.result, item.prompt.num_reviews
-    if result.finish_reason != "stop":
-        return f"was cut after {result.output_tokens} output tokens; its answer is constrained"
-    found = len(scoring.find_labels(result.text, cut=False))
-    if found == wanted:
-        return None
-    return f"holds {found} labels, not {wanted}, though constrained: {one_line(result.text, 60)!r}"
-
-
-def _cache_disagreement(index: int, answered: Sequence[Answered]) -> str:
-    observed = sum(item.result.cached_tokens or 0 for item in answered)
-    expected = sum(item.expected_cached or 0 for item in answered)
-    first = answered[index]
-    return (
-        f"cached tokens {observed} observed, {expected} expected in all; first at request {index}:"
-        f" {first.result.cached_tokens} observed, {first.expected_cached} expected"
-    )
-
-
-_ERROR_LINE = re.compile(r"(?:^|\s)((?:[A-Za-z_]+\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
-_ENVELOPE = "Engine core initialization failed"
-
-
-def engine_core_cause(log: Path) -> str | None:
-    """Return the error line that the engine core printed before this process gave up, or None."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        match = _ERROR_LINE.search(line) if "EngineCore" in line else None
-        if match and _ENVELOPE not in line:
-            return one_line(f"{match.group(1)}: {match.group(2)}")
-    return None
-
-
-def one_line(text: str, limit: int = 400) -> str:
-    """Return ``text`` as one line of at most ``limit`` characters."""
-    joined = " ".join(text.split())
-    return joined if len(joined) <= limit else joined[: limit - 1] + "…"
 
 
 def main() -> None:
