@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ from tests.fakes import Cli
 # A busy machine is no failure of a property.
 settings.register_profile("packsweep", deadline=None, max_examples=50)
 settings.load_profile("packsweep")
+
+# A shell starts its background jobs with SIGINT ignored, and every child would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CONFIG = {
     "model_type": "llama",
