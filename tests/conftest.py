@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.engine_sweep import run, write_sweep
 from tests.fakes import Cli
 
 # A busy machine is no failure of a property.
@@ -95,3 +96,12 @@ def cli() -> Cli:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the real engine on this machine: every strategy, two copies, two repeats."""
+    folder = tmp_path_factory.mktemp("local")
+    done = run("run", str(write_sweep(folder)), "--results", str(folder / "results"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "results"

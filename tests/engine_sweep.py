@@ -1,0 +1,39 @@
+"""A small sweep of the real engine on the real model, and the command line that runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SWEEP = """
+[model]
+name = "embedded:smollm2-135m"
+[grid]
+strategy = ["packed", "separate", "chunked"]
+n = 4
+pack_size = 2
+duplication = 2
+[engine]
+max_model_len = 4096
+max_num_seqs = 64
+max_num_batched_tokens = 4096
+kv_cache_memory_bytes = 268435456
+enforce_eager = true
+[measure]
+repeats = 2
+"""
+
+
+def write_sweep(folder: Path, **replaced: str) -> Path:
+    text = SWEEP
+    for old, new in replaced.items():
+        text = text.replace(f"{old} = ", f"{old} = {new} # ")
+    path = folder / "small.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def run(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "packsweep", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
