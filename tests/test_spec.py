@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packsweep import grid, reviews, spec
+from packsweep.chat import ChatTemplate
 from packsweep.errors import SpecError
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
@@ -263,5 +264,6 @@ def test_shipped_sweep(name: str, num_cells: int) -> None:
     """The sweeps that are shipped can be read and have the promised number of cells."""
     sweep = spec.load(SWEEPS / name)
     rows = reviews.load("builtin", limit=max(sweep.grid.n))
-    cells = grid.expand(sweep, rows, model_fingerprint="x", max_model_len=131072)
+    chat = ChatTemplate(text="{{ messages[0].content }}")
+    cells = grid.expand(sweep, rows, model_fingerprint="x", max_model_len=131072, chat=chat)
     assert len({cell.cell_id for cell in cells}) == num_cells
