@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from packsweep import environment, rows, schema
+from packsweep import rows, schema
 from packsweep.executors import Executor
 from packsweep.plan import Plan, PlannedCell
 from packsweep.spec import LimitsTable
@@ -159,10 +159,7 @@ class Driver:
     def _record_infeasible(self, planned: PlannedCell) -> None:
         """Commit a row that says why; no engine is started."""
         task = self._task(planned)
-        row = {
-            **rows.identity(task, "infeasible", planned.infeasible),
-            **environment.describe(None),
-        }
+        row = rows.unmeasured(task, "infeasible", planned.infeasible)
         self._store.write(task.cell.cell_id, task.attempt_id, [row], [])
         self._store.commit(task.cell.cell_id, task.attempt_id)
         status = Status(

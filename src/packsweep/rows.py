@@ -21,12 +21,17 @@ def write_failed(task: Task, outcome: str, reason: str, more: dict[str, Any] | N
 
     Where the row cannot be written either, the reason says so.
     """
-    row = {**identity(task, outcome, reason), **environment.describe(None), **(more or {})}
+    row = unmeasured(task, outcome, reason) | (more or {})
     try:
         task.store.write(task.cell.cell_id, task.attempt_id, [row], [])
     except ResultsError as error:
         return f"{reason}; its row could not be written: {error}"
     return reason
+
+
+def unmeasured(task: Task, outcome: str, reason: str | None) -> dict[str, Any]:
+    """Return the row of an attempt that no engine was started for, or that left no word."""
+    return {**identity(task, outcome, reason), **environment.describe(None)}
 
 
 def cell_values(cell: Cell) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from packsweep.devices import DEVICES
 from packsweep.errors import SpecError
-from packsweep.roofline import DEVICES
 
 Strategy = Literal["packed", "separate", "chunked"]
 Instruction = Literal["after", "before"]
