@@ -354,7 +354,14 @@ def merge(
         ResultsError: rows do not belong together, or the folder cannot be written.
     """
     passes = to_pandas(store.read_passes())
+    return merge_passes(store, passes, allow_mixed=allow_mixed, against=against or Against())
+
+
+def merge_passes(
+    store: Store, passes: pd.DataFrame, *, allow_mixed: bool, against: Against
+) -> list[dict[str, Any]]:
+    """Do what ``merge`` does with the passes of ``store``, already read."""
     check_alike(passes, allow_mixed=allow_mixed)
-    rows = records(summarise((against or Against()).apply(passes)))
+    rows = records(summarise(against.apply(passes)))
     store.write_summary(rows)
     return rows

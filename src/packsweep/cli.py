@@ -327,9 +327,9 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     from packsweep import analysis
 
     console = _console()
-    analysis.merge(store, allow_mixed=allow_mixed, against=against)
-    wanted = {cell.cell.cell_id for cell in planned.cells}
     passes = analysis.to_pandas(store.read_passes())
+    analysis.merge_passes(store, passes, allow_mixed=allow_mixed, against=against)
+    wanted = {cell.cell.cell_id for cell in planned.cells}
     passes = against.apply(passes[passes["cell_id"].isin(wanted)])
     rows = analysis.records(analysis.summarise(passes))
     _print_summary(console, rows, [], analysis.compare(passes))
