@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engine_sweep import run
 
 import packsweep
 from packsweep import models, plan, spec, tokens
@@ -38,11 +37,6 @@ repeats = 2
 """
 
 
-def packsweep_command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "packsweep", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-
-
 @pytest.fixture(scope="module")
 def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("answers") / "answers.toml"
@@ -53,7 +47,7 @@ def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(sweep_file: Path) -> Path:
     folder = sweep_file.parent / "results"
-    done = packsweep_command("run", sweep_file, "--results", folder)
+    done = run("run", str(sweep_file), "--results", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -78,7 +72,7 @@ def test_output_tokens_are_not_forced(results: Path) -> None:
 
 def test_prompts_are_the_rendered_template(results: Path, sweep_file: Path) -> None:
     """Prompt tokens are those of the plan and of transformers' own chat template."""
-    planned = json.loads(packsweep_command("plan", sweep_file, "--json").stdout)
+    planned = json.loads(run("plan", str(sweep_file), "--json").stdout)
     counted = {cell["cell_id"]: cell["prompt_tokens"] for cell in planned}
     measured = packsweep.load(results, "summary").set_index("cell_id")["prompt_tokens"]
     assert measured.to_dict() == counted
