@@ -192,7 +192,15 @@ def test_share_of_others_is_a_share(idle: float, own: float, others: float) -> N
         all=before.all + idle + own + others, busy=before.busy + own + others, own=before.own + own
     )
     share = conditions.other_share(before, after)
-    assert share is None or 0 <= share <= 1 + 1e-9
+    assert share is None or 0 <= share <= 1
+
+
+@given(*[st.floats(min_value=0.1, max_value=1e6)] * 3)
+def test_share_of_others_is_theirs_of_all(idle: float, own: float, others: float) -> None:
+    before = CpuTimes(all=0, busy=0, own=0)
+    after = CpuTimes(all=idle + own + others, busy=own + others, own=own)
+    share = conditions.other_share(before, after)
+    assert share == pytest.approx(others / (idle + own + others), abs=1e-6)
 
 
 def test_share_of_others_is_null_when_no_time_passed() -> None:

@@ -190,10 +190,14 @@ def host_cpu_times() -> CpuTimes:
 
 
 def other_share(before: CpuTimes, after: CpuTimes) -> float | None:
-    """Return the share of the host's CPU time that others used in between; None if none passed."""
+    """Return the share (0 to 1) of the host's CPU time that others used; None if no time passed.
+
+    The three counters are read one after the other and rounded to ticks, so over a window of few
+    ticks their differences can be out of bounds by one: the share is not.
+    """
     passed = after.all - before.all
     others = (after.busy - before.busy) - (after.own - before.own)
-    return max(others, 0.0) / passed if passed > 0 else None
+    return min(max(others / passed, 0.0), 1.0) if passed > 0 else None
 
 
 def _tree() -> list[psutil.Process]:
