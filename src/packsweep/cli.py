@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from packsweep.cli_calc import calc
+from packsweep.cli_compare import compare_command
 from packsweep.cli_options import (
     CeilingOpt,
     JsonOpt,
@@ -137,6 +138,7 @@ def run_command(
 
 app.command("show")(show_command)
 app.command("merge")(merge_command)
+app.command("compare")(compare_command)
 
 
 def _prepare(

@@ -31,6 +31,15 @@ ResultsOpt = Annotated[
     ),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+WhereOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="NAME=VALUE",
+        help="Only these cells; also != > >= < <=. May be repeated: the same name again means "
+        "either, another name means both.",
+    ),
+]
 CeilingOpt = Annotated[
     Path | None,
     typer.Option(
