@@ -86,11 +86,11 @@ def sweep_file(tmp_path: Path, sweep_text: str) -> Path:
 def cli() -> Cli:
     """Run ``packsweep ARG...`` as a user does and return what it said."""
 
-    def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "packsweep", *map(str, arguments)],
             cwd=cwd,
-            env={**os.environ, "TERM": "xterm-256color"},
+            env={**os.environ, "TERM": "xterm-256color", **environ},
             capture_output=True,
             text=True,
             timeout=100,

@@ -41,7 +41,7 @@ def test_compare_prints_table_word_and_differences(capsys: Captured, tmp_path: P
     b = folder(tmp_path / "b", 5.0, 5.1, 5.2, driver_version="2")
     lines = said(capsys, 0, "compare", a, b).splitlines()
     (row,) = (line.split() for line in lines if line.startswith(" packed"))
-    assert row == ["packed", "2", "1", "10.10", "5.10", "0.50x", "[0.485,", "0.525]", "slower*"]
+    assert row == ["packed", "2", "1", "10.10", "5.10", "0.50x", "[0.485,", "0.526]", "slower*"]
     assert "  driver_version: 1 -> 2" in lines
 
 

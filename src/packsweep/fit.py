@@ -68,7 +68,7 @@ def fit(columns: Sequence[Shown], width: int) -> Fitted:
         last = max(reversed(kept), key=lambda column: column.rank)
         dropped.add(id(last))
         kept = [column for column in kept if column is not last]
-    left_out = (column.name or _line(column.heading) for column in columns if id(column) in dropped)
+    left_out = (_name(column) for column in columns if id(column) in dropped)
     return Fitted(columns=tuple(kept), gap=NARROW, left_out=tuple(left_out))
 
 
@@ -76,12 +76,18 @@ def _line(text: str | Text) -> str:
     return str(text).replace("\n", " ")
 
 
+def _name(column: Shown) -> str:
+    return column.name or _line(column.heading)
+
+
 def stacked(columns: Sequence[Shown]) -> tuple[Shown, ...]:
     """Return the columns with all settings in one, ``name=value`` on a line each."""
     axes = [column for column in columns if column.axis]
     if len(axes) < 2:  # noqa: PLR2004  (one setting is narrower by itself)
         return tuple(columns)
-    lines = zip(*([f"{a.heading}={text}" for text in a.cells] for a in axes), strict=True)
+    lines = zip(
+        *([f"{a.name or _line(a.heading)}={text}" for text in a.cells] for a in axes), strict=True
+    )
     one = Shown(heading="settings", cells=tuple("\n".join(each) for each in lines), left=True)
     first = columns.index(axes[0])
     others = [column for column in columns if not column.axis]
@@ -101,7 +107,7 @@ def table(fitted: Fitted, sections: Sequence[int] = ()) -> Table:
 
 def records(columns: Sequence[Shown]) -> list[str]:
     """Return every row as lines ``name  value``, an empty line between rows."""
-    names = [column.name or _line(column.heading) for column in columns]
+    names = [_name(column) for column in columns]
     wide = max(map(len, names))
     found: list[str] = []
     for row in zip(*(column.cells for column in columns), strict=True):

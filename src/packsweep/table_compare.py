@@ -13,6 +13,7 @@ from packsweep.fit import Shown
 from packsweep.pairing import WORK, CellPasses, Pair
 from packsweep.stats import Ratio
 from packsweep.table import DASH, number, percent, small, strategy
+from packsweep.table_show import heading
 
 _MOST_VALUES = 3
 _SPEED = {"up": "faster", "down": "slower"}
@@ -67,7 +68,8 @@ def _cell_columns(pairs: Sequence[Pair]) -> list[Shown]:
         Shown(heading="strategy", cells=told, left=True),
         *(
             Shown(
-                heading=name.rpartition(".")[2],
+                heading=heading(name.rpartition(".")[2]),
+                name=name.rpartition(".")[2],
                 cells=tuple(str(value[name]) for value in values),
                 left=True,
                 axis=True,
