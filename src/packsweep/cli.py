@@ -17,6 +17,7 @@ import typer
 
 from packsweep.cli_calc import calc
 from packsweep.cli_compare import compare_command
+from packsweep.cli_export import export_command
 from packsweep.cli_options import (
     CeilingOpt,
     JsonOpt,
@@ -139,6 +140,7 @@ def run_command(
 app.command("show")(show_command)
 app.command("merge")(merge_command)
 app.command("compare")(compare_command)
+app.command("export")(export_command)
 
 
 def _prepare(
