@@ -17,6 +17,7 @@ import typer
 
 from packsweep.cli_calc import calc
 from packsweep.cli_compare import compare_command
+from packsweep.cli_doctor import doctor_command
 from packsweep.cli_export import export_command
 from packsweep.cli_options import (
     CeilingOpt,
@@ -141,6 +142,7 @@ app.command("show")(show_command)
 app.command("merge")(merge_command)
 app.command("compare")(compare_command)
 app.command("export")(export_command)
+app.command("doctor")(doctor_command)
 
 
 def _prepare(
