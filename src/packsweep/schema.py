@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # 1: the first. 2: constrained answers, the interval of the accuracy; where the time goes,
-# conditions, warnings, ceilings, energy, money. 3: the share of the commoner label.
+# conditions, warnings, ceilings, energy, money. 3: the share of the commoner label,
+# garbage collection.
 SCHEMA_VERSION = 3
 VERSION_KEY = b"packsweep.schema_version"
 
@@ -322,6 +323,12 @@ CONDITIONS = (
         "",
         "share of the host's CPU time, idle time included, that others than the attempt's "
         "processes used in the window; what a hypervisor took away counts as theirs",
+        over_repeats="highest",
+    ),
+    _float(
+        "gc_s",
+        "s",
+        "time for which Python's garbage collector held up the process that feeds the engine",
         over_repeats="highest",
     ),
     _float(
