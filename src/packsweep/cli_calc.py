@@ -60,7 +60,7 @@ def ceiling_command(
         bool, typer.Option("--json", help="Print JSON, as run and show --ceiling read it.")
     ] = False,
 ) -> None:
-    """Measure the device present: bf16 matrix multiplication and copying in memory. About a minute.
+    """Measure the device present: bf16 and fp8 matrix multiplication, copying. About a minute.
 
     The numbers are what MFU and MBU can reach at most here; a data sheet's are higher.
     """
@@ -100,6 +100,7 @@ def _summary(found: dict[str, Any]) -> dict[str, Any]:
     """Return the best size of each kind with its spread, beside all that was measured."""
     best = {
         "bf16_flops_per_s": _best(found["matmul"]),
+        "fp8_flops_per_s": _best(found["matmul_fp8"]) if found["matmul_fp8"] else None,
         "memory_bytes_per_s": _best(found["copy"]),
     }
     return {"device": found["device"], **best, **found}
@@ -120,17 +121,21 @@ def _best(sizes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    """Say both ceilings with spread and with the share of the data sheet's."""
+    """Say every ceiling with spread and with the share of the data sheet's."""
     from packsweep import devices
 
     sheet = devices.find(found["device"])
     source = sheet.source if sheet else "no data sheet known for this device"
     told = (
         ("bf16 matmul", "bf16_flops_per_s", 1e12, "TFLOP/s", "matrices of {} rows"),
+        ("fp8 matmul", "fp8_flops_per_s", 1e12, "TFLOP/s", "matrices of {} rows"),
         ("memory copy", "memory_bytes_per_s", 1e9, "GB/s", "{} B, read and written"),
     )
     lines = [f"device: {found['device']} ({source})"]
     for label, name, unit_size, unit, how in told:
+        if found[name] is None:
+            lines.append(f"{label}: not measured, the device has no such units")
+            continue
         peak = getattr(sheet, name, None)
         share = f", {found[name]['median'] / peak:.0%} of {peak / unit_size:,.0f}" if peak else ""
         lines.append(
