@@ -73,9 +73,11 @@ def make(sweep: Sweep) -> Plan:
         load_format=sweep.model.load_format,
     )
     _check_context(sweep, model)
-    rows = reviews.load(sweep.reviews.source, limit=max(sweep.grid.n), seed=sweep.reviews.seed)
+    largest = max(n for each in sweep.all for n in each.grid.n)
+    rows = reviews.load(sweep.reviews.source, limit=largest, seed=sweep.reviews.seed)
     tokenizer = tokens.load(model)
-    chat = _chat(tokenizer, model) if "chat" in sweep.grid.template else None
+    asked = any("chat" in each.grid.template for each in sweep.all)
+    chat = _chat(tokenizer, model) if asked else None
     cells = grid.expand(
         sweep,
         rows,
@@ -132,7 +134,7 @@ def _chat(tokenizer: Tokenizer, model: Model) -> ChatTemplate:
 
 def _check_context(sweep: Sweep, model: Model) -> None:
     """Refuse a context that the model does not have; vLLM would, after minutes."""
-    longest = max(length or 0 for length in sweep.engine.max_model_len)
+    longest = max(length or 0 for each in sweep.all for length in each.engine.max_model_len)
     if longest > model.max_model_len:
         message = (
             f"engine.max_model_len: {longest} is more than the {model.max_model_len} positions "
