@@ -16,23 +16,31 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from packsweep.cli_calc import calc
+from packsweep.cli_options import (
+    CeilingOpt,
+    JsonOpt,
+    MixedOpt,
+    PriceOpt,
+    ResultsOpt,
+    SetOpt,
+    SweepArg,
+    held_against,
+)
+from packsweep.cli_output import open_console, print_json, print_table, say
+from packsweep.cli_show import merge_command, print_summary, show_command
 from packsweep.errors import UserError
 from packsweep.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rich.console import Console, RenderableType
-
-    from packsweep.analysis import Against, Comparison
+    from packsweep.analysis import Against
     from packsweep.executors import Executor
     from packsweep.plan import Plan
     from packsweep.spec import Sweep
     from packsweep.store import Store
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
-_PIPE_WIDTH = 160
-_NUM_RANGES = 10  # of positions: what fits a screen beside other cells
 _RAY_COPY = "working_dir_files"  # Source: Ray 2.57 to 2.60, _private/runtime_env/packaging.py
 
 app = typer.Typer(
@@ -43,49 +51,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(calc)
-
-SweepArg = Annotated[
-    Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")
-]
-ResultsArg = Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder of a sweep.")]
-SetOpt = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a value of the sweep file, e.g. engine.max_num_seqs=512. May be repeated.",
-    ),
-]
-ResultsOpt = Annotated[
-    Path | None,
-    typer.Option(
-        "--results",
-        metavar="FOLDER",
-        help="Results folder; results/<name of the sweep file> by default.",
-    ),
-]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-CeilingOpt = Annotated[
-    Path | None,
-    typer.Option(
-        "--ceiling",
-        metavar="FILE",
-        help="Hold MFU and MBU against what calc ceiling --json measured, not a data sheet.",
-    ),
-]
-PriceOpt = Annotated[
-    float | None,
-    typer.Option(
-        "--gpu-hour-usd",
-        metavar="USD",
-        min=0.0,
-        help="Price of a GPU for an hour, for the cost of reviews; else [cost] of the sweep file.",
-    ),
-]
-MixedOpt = Annotated[
-    bool,
-    typer.Option("--allow-mixed", help="Merge rows of different devices, drivers or versions."),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -108,20 +73,20 @@ def plan_command(
     _, planned, store = _prepare(sweep, set_, results)
     done = [store.is_done(cell.cell.cell_id) for cell in planned.cells]
     if json:
-        _print_json(
+        print_json(
             [_plan_record(cell, is_done) for cell, is_done in zip(planned.cells, done, strict=True)]
         )
         return
-    console = _console()
-    _print_table(console, table.plan(planned, done))
+    console = open_console()
+    print_table(console, table.plan(planned, done))
     for cell in planned.cells:
         if cell.infeasible:
-            _say(console, f"{cell.cell.cell_id}: infeasible: {cell.infeasible}")
+            say(console, f"{cell.cell.cell_id}: infeasible: {cell.infeasible}")
     if planned.advice:
-        _say(console, planned.advice)
+        say(console, planned.advice)
     missing = [cell for cell, is_done in zip(planned.cells, done, strict=True) if not is_done]
     tokens = sum(cell.prompt_tokens for cell in missing if not cell.infeasible)
-    _say(
+    say(
         console,
         f"{len(planned.cells)} cells, {len(missing)} missing; {tokens:,} prompt tokens "
         f"in one pass of each missing cell; model {planned.model.name}; "
@@ -162,7 +127,7 @@ def run_command(
     make_executor = _executor(address)
     store.prepare()
     _keep_sweep(store, sweep, set_ or ())
-    against = _against(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
+    against = held_against(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
     code = _measure(read, planned, store, make_executor)
     if code == INTERRUPTED:
         raise typer.Exit(code)
@@ -170,76 +135,8 @@ def run_command(
     raise typer.Exit(code)
 
 
-@app.command("show")
-def show_command(
-    results: ResultsArg,
-    vllm: Annotated[
-        bool, typer.Option("--vllm", help="Print every cell as vllm bench throughput does.")
-    ] = False,
-    positions: Annotated[
-        bool,
-        typer.Option("--positions", help="Print labels found and right by position in the prompt."),
-    ] = False,
-    confusion: Annotated[
-        bool, typer.Option("--confusion", help="Print expected labels against those found.")
-    ] = False,
-    time: Annotated[
-        bool, typer.Option("--time", help="Print where the wall clock of every cell went.")
-    ] = False,
-    ceiling: CeilingOpt = None,
-    gpu_hour_usd: PriceOpt = None,
-    json: JsonOpt = False,
-    allow_mixed: MixedOpt = False,
-) -> None:
-    """Show the table of a results folder."""
-    from packsweep import analysis
-    from packsweep.store import Store
-
-    if vllm + positions + confusion > 1:
-        raise UserError("--vllm, --positions and --confusion exclude each other")
-    store = Store(results)
-    store.check()
-    passes = analysis.to_pandas(store.read_passes())
-    mixed = analysis.check_alike(passes, allow_mixed=allow_mixed)
-    regarded = _against(ceiling, gpu_hour_usd).apply(passes)
-    rows = analysis.records(analysis.summarise(regarded))
-    if positions or confusion:
-        _print_labels(store, rows, by_position=positions, json=json)
-    elif json:
-        _print_json(rows)
-    elif vllm:
-        _print_vllm(rows)
-    elif time:
-        _print_time(_console(), rows)
-    else:
-        _print_summary(_console(), rows, mixed, analysis.compare(passes))
-
-
-@app.command("merge")
-def merge_command(
-    results: ResultsArg,
-    ceiling: CeilingOpt = None,
-    gpu_hour_usd: PriceOpt = None,
-    allow_mixed: MixedOpt = False,
-) -> None:
-    """Write summary.parquet and summary.csv of a results folder from its committed cells."""
-    from packsweep import analysis
-    from packsweep.store import Store
-
-    store = Store(results)
-    store.check()
-    against = _against(ceiling, gpu_hour_usd)
-    rows = analysis.merge(store, allow_mixed=allow_mixed, against=against)
-    ok = sum(row["outcome"] == "ok" for row in rows)
-    print(f"{store.summary}.parquet and .csv: {len(rows)} cells, {ok} ok")
-
-
-def _against(ceiling: Path | None, gpu_hour_usd: float | None) -> Against:
-    from packsweep import ceilings
-    from packsweep.analysis import Against
-
-    measured = None if ceiling is None else ceilings.read(ceiling)
-    return Against(ceiling=measured, gpu_hour_usd=gpu_hour_usd)
+app.command("show")(show_command)
+app.command("merge")(merge_command)
 
 
 def _prepare(
@@ -308,7 +205,7 @@ def _measure(
     from packsweep.driver import Driver
     from packsweep.progress import reporter
 
-    console = _console()
+    console = open_console()
     executor = make_executor()
     _interrupt_on_sigterm()
     progress = reporter(console)
@@ -326,14 +223,14 @@ def _measure(
 def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: bool) -> None:
     from packsweep import analysis
 
-    console = _console()
+    console = open_console()
     passes = analysis.to_pandas(store.read_passes())
     analysis.merge_passes(store, passes, allow_mixed=allow_mixed, against=against)
     wanted = {cell.cell.cell_id for cell in planned.cells}
     passes = against.apply(passes[passes["cell_id"].isin(wanted)])
     rows = analysis.records(analysis.summarise(passes))
-    _print_summary(console, rows, [], analysis.compare(passes))
-    _say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
+    print_summary(console, rows, [], analysis.compare(passes))
+    say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
 
 
 def _interrupt_on_sigterm() -> None:
@@ -344,83 +241,6 @@ def _interrupt_on_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
-
-
-def _print_summary(
-    console: Console,
-    rows: Sequence[dict[str, Any]],
-    mixed: Sequence[str],
-    compared: Sequence[Comparison],
-) -> None:
-    from packsweep import table
-
-    if not rows:
-        _say(console, "no cells yet")
-        return
-    _print_table(console, table.summary(rows))
-    lines = [
-        *table.reasons(rows),
-        *table.warnings(rows),
-        *(f"MIXED {line}" for line in mixed),
-        *table.conditions(rows),
-    ]
-    if compared:
-        lines += [
-            "",
-            "reviews/s compared, 95% interval of the ratio:",
-            *table.comparisons(compared),
-        ]
-    for line in lines:
-        _say(console, line)
-
-
-def _print_labels(
-    store: Store, cells: Sequence[dict[str, Any]], *, by_position: bool, json: bool
-) -> None:
-    """Print what the answers held; JSON has a row for each position, the table one for a range."""
-    from packsweep import analysis, labels, table
-
-    found = analysis.load_labels(store)
-    if by_position:
-        frame = labels.by_position(found, num_ranges=None if json else _NUM_RANGES)
-    else:
-        frame = labels.confusion(found)
-    rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-    if json:
-        _print_json(rows)
-    elif not rows:
-        _say(_console(), "no scored answers: random weights, or no cell ended ok yet")
-    else:
-        made = table.positions(rows, cells) if by_position else table.confusion(rows, cells)
-        _print_table(_console(), made)
-
-
-def _print_vllm(rows: Sequence[dict[str, Any]]) -> None:
-    from packsweep import table
-
-    for row in rows:
-        print(row["cell_id"] + ("" if row["outcome"] == "ok" else f": {row['outcome']}"))
-        if row["outcome"] == "ok":
-            print("\n".join(table.vllm_form(row)))
-        print()
-
-
-def _print_time(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    from packsweep import table, table_time
-
-    for renderable in table_time.tables(rows):
-        _print_table(console, renderable)
-    for line in table.reasons(rows):
-        _say(console, line)
-    _say(console, "shares of the seconds to their left, once per attempt; a pass: medians")
-
-
-def _print_table(console: Console, renderable: RenderableType) -> None:
-    console.print(renderable, crop=False)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _plan_record(planned: Any, is_done: bool) -> dict[str, Any]:  # noqa: ANN401
@@ -442,19 +262,6 @@ def _plan_record(planned: Any, is_done: bool) -> dict[str, Any]:  # noqa: ANN401
         "infeasible": planned.infeasible,
         "done": is_done,
     }
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    print(json.dumps(value, indent=2, default=str))
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # A log or a pipe has no width that a table would have to fit.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
