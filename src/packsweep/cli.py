@@ -27,6 +27,7 @@ from packsweep.cli_options import (
     held_against,
 )
 from packsweep.cli_output import open_console, print_json, print_table, say
+from packsweep.cli_parity import compare_tool_command
 from packsweep.cli_show import merge_command, print_summary, show_command
 from packsweep.errors import UserError
 from packsweep.version import __version__
@@ -137,6 +138,7 @@ def run_command(
 
 app.command("show")(show_command)
 app.command("merge")(merge_command)
+app.command("compare-tool")(compare_tool_command)
 
 
 def _prepare(

@@ -1,9 +1,9 @@
 """Ours and vLLM's own benchmark on the same requests, in alternation.
 
 A pair is one process of each: a worker that measures a cell as any sweep does, and one that calls
-what ``vllm bench throughput`` times (``engines.vllm_bench``). Which of the two goes first changes
-from pair to pair, so that whatever drifts falls on both. Each is written to a file as it ends, so
-a comparison that was stopped goes on where it was.
+what ``vllm bench throughput`` times (``python -m packsweep.parity TASK OUTPUT``). Which of the two
+goes first changes from pair to pair, so that whatever drifts falls on both. Each is written to a
+file as it ends, so a comparison that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packsweep import environment, lifeline, stats
+from packsweep import environment, lifeline, models, stats, tokens
 from packsweep.driver import Driver, Reporter
+from packsweep.engines import Request, vllm_bench
 from packsweep.errors import EngineError, SpecError
 from packsweep.executors import Executor
 from packsweep.plan import Plan, PlannedCell
 from packsweep.spec import LimitsTable
-from packsweep.store import Store
-from packsweep.task import Task
+from packsweep.store import Store, replace_file
+from packsweep.task import Task, task_from_json
+from packsweep.workload import Workload
 
 FOLDER = "vllm-bench"
 
@@ -162,7 +164,7 @@ def run_bench(task: Task, path: Path) -> None:
         with log.open("wb") as out:
             subprocess.run(  # noqa: S603  (our own program)
                 lifeline.command(
-                    *(sys.executable, "-m", "packsweep.engines.vllm_bench", str(given), str(path))
+                    *(sys.executable, "-m", "packsweep.parity", str(given), str(path))
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -178,6 +180,32 @@ def run_bench(task: Task, path: Path) -> None:
         given.unlink(missing_ok=True)
 
 
+def main(given: str, output: str) -> None:
+    """Measure theirs in this process and write vLLM's figures to ``output`` as JSON."""
+    task = task_from_json(Path(given).read_text(encoding="utf-8"))
+    cell = task.cell
+    model = models.resolve(
+        cell.model,
+        revision=cell.model_revision,
+        tokenizer=cell.tokenizer,
+        load_format=cell.load_format,
+    )
+    workload = Workload.of(cell, task.reviews, task.chat)
+    encode = tokens.load(model)
+
+    def sized(requests: Sequence[Request]) -> list[vllm_bench.Sized]:
+        lengths = encode.count([request.text for request in requests])
+        return list(zip(requests, lengths, strict=True))
+
+    warmup = workload.warmup if cell.warmup_passes else []
+    found = vllm_bench.measure(cell, model, sized(workload.requests), sized(warmup))
+    replace_file(Path(output), json.dumps(found).encode())
+
+
 def _told(error: Any) -> str:  # noqa: ANN401  (either of two)
     code = getattr(error, "returncode", None)
     return "took too long" if code is None else f"it ended with {code}"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
