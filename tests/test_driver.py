@@ -14,6 +14,7 @@ from tests.fakes import REVIEWS, FakeExecutor, FakeReporter, cell, written
 from packsweep import models
 from packsweep.driver import Driver, Outcome
 from packsweep.plan import Plan, PlannedCell
+from packsweep.predict import Pass
 from packsweep.spec import LimitsTable
 from packsweep.store import Store
 from packsweep.task import Status, Task
@@ -48,6 +49,10 @@ def _plan(infeasible: dict[int, str] | None = None, num_cells: int = 4) -> Plan:
             prompt_tokens=1,
             longest_prompt_tokens=1,
             output_tokens=1,
+            longest_request_tokens=2,
+            load=Pass(requests=()),
+            kv_bytes_per_token=1,
+            kv_pass_tokens=0,
             infeasible=(infeasible or {}).get(each.n),
         )
         for each in CELLS[:num_cells]

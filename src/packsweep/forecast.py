@@ -158,9 +158,9 @@ def make(
         cells=tuple(cells.values()),
         num_gpus=num_gpus,
         passes_s=None if reason else sum(_timed_s(each) for each in due),
-        gpu_s=timeline and timeline.gpu_s,
-        wall_s=timeline and timeline.wall_s,
-        num_cold=timeline.num_cold if timeline else 0,
+        gpu_s=None if timeline is None else timeline.gpu_s,
+        wall_s=None if timeline is None else timeline.wall_s,
+        num_cold=0 if timeline is None else timeline.num_cold,
         gpu_hour_usd=plan.gpu_hour_usd if gpu_hour_usd is None else gpu_hour_usd,
     )
 
@@ -233,8 +233,13 @@ def _cell(planned: PlannedCell, model: Model, on: Target | None) -> CellForecast
 
 
 def _formats(cell: Cell, model: Model) -> Formats:
+    """Return the formats that vLLM would choose; a model stored in float32 is run in bf16.
+
+    Source: vLLM 0.32, config/model.py, _resolve_auto_dtype.
+    """
+    stored = model.shape.torch_dtype
     settings = {**cell.settings, "cache_dtype": cell.settings["kv_cache_dtype"]}
-    return ceilings.formats(settings, model.shape.torch_dtype)
+    return ceilings.formats(settings, "bfloat16" if stored == "float32" else stored)
 
 
 def _engine(cell: Cell, model: Model, used: Formats, device: Device) -> predict.Engine | None:
