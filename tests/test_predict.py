@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep import predict
+from packsweep import predict, roofline
 from packsweep.ceilings import Formats
 from packsweep.devices import Device
 from packsweep.predict import (
@@ -73,6 +73,14 @@ def test_pass_time_one_request() -> None:
     assert time.prefill_s == pytest.approx(prefill_s)
     assert time.decode_s == pytest.approx(decode_s)
     assert time.duration_s == pytest.approx(prefill_s + decode_s + 3 * TOKENIZE_S_PER_TOKEN)
+
+
+def test_long_prefill_reaches_its_share() -> None:
+    """Where the steps' own time is nothing beside it, prefill runs at the share it was told."""
+    works = [_work(50)] * 1000
+    wide = replace(ENGINE, max_num_batched_tokens=10**6, max_num_seqs=10**6)
+    flops = roofline.prefill_flops(SHAPE, works)
+    assert flops / _time(*works, engine=wide).prefill_s == pytest.approx(0.5 * 1e5, rel=1e-3)
 
 
 def test_pass_time_steps_of_prefill() -> None:
