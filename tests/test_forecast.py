@@ -16,8 +16,7 @@ from tests.fakes import Cli
 from packsweep import forecast, plan, plan_text, predict
 from packsweep.errors import SpecError
 from packsweep.forecast import CellForecast, Forecast, Target
-from packsweep.plan import Plan, PlannedCell
-from packsweep.predict import Pass
+from packsweep.plan import Plan
 from packsweep.roofline import Work
 from packsweep.store import Store
 
@@ -40,21 +39,7 @@ def _one(folder: Path, *, on: Target | None = None, **tables: dict[str, Any]) ->
 
 
 def _cells(*warm_s: float) -> list[CellForecast]:
-    planned = (
-        PlannedCell(
-            cell=each,
-            num_requests=1,
-            prompt_tokens=1,
-            longest_prompt_tokens=1,
-            output_tokens=1,
-            longest_request_tokens=2,
-            load=Pass(requests=()),
-            kv_bytes_per_token=1,
-            kv_pass_tokens=0,
-            infeasible=None,
-        )
-        for each in CELLS
-    )
+    planned = (fakes.planned(each) for each in CELLS)
     return [
         CellForecast(planned=each, done=False, time=None, warm_s=seconds)
         for each, seconds in zip(planned, warm_s, strict=False)

@@ -35,8 +35,8 @@ def test_llama_on_h200_by_hand() -> None:
 
 def test_longest_request_of_a_small_gpu() -> None:
     """On an L4 the cache ends before the context does, and vLLM is told so."""
-    memory = {"device": "L4", "memory_bytes": DEVICES["L4"].memory_bytes}
-    found = kv_budget.of("llama-3.1-8b", Asked(**memory))
+    asked = Asked(device="L4", memory_bytes=DEVICES["L4"].memory_bytes)
+    found = kv_budget.of("llama-3.1-8b", asked)
     room = _room(found)
     assert room.longest_request_tokens == (room.kv_bytes // (16 * 131_072) - 1) * 16
     text = kv_budget.to_text(found)
