@@ -55,9 +55,6 @@ _DEEPSEEK_V3 = {
     "num_experts_per_tok": 8,
     "quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]},
 }
-# Gemma 3 leaves these to transformers' Gemma3TextConfig where a config does not say.
-_GEMMA3 = {"sliding_window": 1024}
-
 # Short name -> model. The figures: layers, hidden size, MLP size, heads, KV heads, vocabulary,
 # positions.
 KNOWN: dict[str, KnownModel] = {
@@ -141,13 +138,19 @@ KNOWN: dict[str, KnownModel] = {
     "gemma-3-12b": KnownModel(
         repo="google/gemma-3-12b-it",
         config=_config(
-            "gemma3_text", (48, 3840, 15360, 16, 8, 262208, 131072), head_dim=256, **_GEMMA3
+            "gemma3_text",
+            (48, 3840, 15360, 16, 8, 262208, 131072),
+            head_dim=256,
+            sliding_window=1024,
         ),
     ),
     "gemma-3-27b": KnownModel(
         repo="google/gemma-3-27b-it",
         config=_config(
-            "gemma3_text", (62, 5376, 21504, 32, 16, 262208, 131072), head_dim=128, **_GEMMA3
+            "gemma3_text",
+            (62, 5376, 21504, 32, 16, 262208, 131072),
+            head_dim=128,
+            sliding_window=1024,
         ),
     ),
     "deepseek-v3": KnownModel(
