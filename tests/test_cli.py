@@ -448,8 +448,8 @@ def test_plan_creates_nothing(
 
 @pytest.mark.usefixtures("here")
 def test_plan_json(capsys: pytest.CaptureFixture[str], sweep_file: Path, finished: Path) -> None:
-    """With --json the plan is a list of cells."""
-    found = json.loads(_said(capsys, "plan", sweep_file, "--json"))
+    """With --json the plan is the sweep's totals and a list of cells."""
+    found = json.loads(_said(capsys, "plan", sweep_file, "--json"))["cells"]
     assert sorted(each["cell_id"] for each in found) == [path.name for path in _cells(finished)]
     assert {each["done"] for each in found} == {True}
     assert [each["num_requests"] for each in found] == [1, 2, 2, 4]

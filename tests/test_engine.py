@@ -74,7 +74,9 @@ def test_figures_follow_from_each_other(local: Path) -> None:
 def test_engine_tokenizes_as_the_plan_counts(local: Path, tmp_path: Path) -> None:
     """The plan's prompt tokens are those that vLLM reports."""
     planned = run("plan", str(write_sweep(tmp_path)), "--json")
-    counted = {cell["cell_id"]: cell["prompt_tokens"] for cell in json.loads(planned.stdout)}
+    counted = {
+        cell["cell_id"]: cell["prompt_tokens"] for cell in json.loads(planned.stdout)["cells"]
+    }
     measured = packsweep.load(local, "summary").set_index("cell_id")["prompt_tokens"]
     assert measured.to_dict() == counted
 

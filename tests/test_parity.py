@@ -16,7 +16,7 @@ from packsweep import cli_parity, parity
 from packsweep.errors import EngineError, SpecError
 from packsweep.grid import Cell
 from packsweep.parity import Pairs, Parity
-from packsweep.plan import Plan, PlannedCell
+from packsweep.plan import Plan
 from packsweep.spec import LimitsTable
 from packsweep.store import Store
 from packsweep.task import Status, Task
@@ -76,17 +76,7 @@ class Ours(FakeExecutor):
 
 
 def plan(*cells: Cell, infeasible: str | None = None) -> Plan:
-    planned = tuple(
-        PlannedCell(
-            cell=each,
-            num_requests=1,
-            prompt_tokens=1,
-            longest_prompt_tokens=1,
-            output_tokens=1,
-            infeasible=infeasible,
-        )
-        for each in cells or CELLS
-    )
+    planned = tuple(fakes.planned(each, infeasible=infeasible) for each in cells or CELLS)
     return Plan(model=MODEL, reviews=fakes.REVIEWS, cells=planned, schedule=planned)
 
 

@@ -87,13 +87,14 @@ def data_sheet(device: str | None, used: Formats) -> Ceiling:
         return Ceiling(peak_dtype=used.peak_dtype)
     return Ceiling(
         peak_dtype=used.peak_dtype,
-        peak_flops_per_s=_peak(found, used.peak_dtype),
+        peak_flops_per_s=data_sheet_peak(found, used.peak_dtype),
         peak_bytes_per_s=found.memory_bytes_per_s,
         ceiling_source=found.source,
     )
 
 
-def _peak(device: Device, dtype: str | None) -> float | None:
+def data_sheet_peak(device: Device, dtype: str | None) -> float | None:
+    """Return the data sheet's FLOP/s in ``dtype``: bf16, fp8 or fp32."""
     peaks = {
         "bf16": device.bf16_flops_per_s,
         "fp8": device.fp8_flops_per_s,
