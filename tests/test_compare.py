@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.fakes import cell, pass_row
 from tests.simulated_passes import passes, simulated
 
-from packsweep import compare, differences, fit, pairing, stats, table_compare
+from packsweep import compare, differences, fit, pairing, schema, stats, table_compare
 from packsweep.errors import ResultsError
 from packsweep.grid import Cell
 from packsweep.table_compare import word
@@ -362,3 +362,11 @@ def test_record_is_plain() -> None:
         "undecided": [],
         "lost": [],
     }
+
+
+def test_every_column_of_a_cell_has_a_part_in_pairing() -> None:
+    """A new column is work, a setting, or how was measured: none is overlooked."""
+    elsewhere = {"replicate", "engine", "reviews_sha256", "prompts_sha256"}
+    settings_ = {"engine_settings", "simulated_settings", *pairing.SETTINGS}
+    known = {*pairing.WORK, *settings_, *differences.MEASURE, *elsewhere}
+    assert {column.name for column in schema.CELL} == known

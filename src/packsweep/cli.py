@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -30,6 +30,7 @@ from packsweep.cli_options import (
     held_against,
 )
 from packsweep.cli_output import open_console, print_json, print_table, say
+from packsweep.cli_parity import compare_tool_command
 from packsweep.cli_show import merge_command, print_summary, show_command
 from packsweep.errors import UserError
 from packsweep.version import __version__
@@ -68,33 +69,42 @@ def packsweep(
 
 @app.command("plan")
 def plan_command(
-    sweep: SweepArg, set_: SetOpt = None, results: ResultsOpt = None, json: JsonOpt = False
+    sweep: SweepArg,
+    set_: SetOpt = None,
+    results: ResultsOpt = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", metavar="GPU", help="Predict durations on this GPU, e.g. H200; else here."
+        ),
+    ] = None,
+    gpus: Annotated[
+        int, typer.Option("--gpus", metavar="G", min=1, help="Predict the wall clock on G GPUs.")
+    ] = 1,
+    gpu_hour_usd: PriceOpt = None,
+    json: JsonOpt = False,
 ) -> None:
-    """Show what a sweep will do: cells, requests, prompt tokens, what cannot fit. Runs nothing."""
-    from packsweep import table
+    """Show what a sweep will do: requests, tokens, memory, time, money. Runs nothing."""
+    from packsweep import forecast, plan_text, table
 
+    on = forecast.target(device)
     _, planned, store = _prepare(sweep, set_, results)
-    done = [store.is_done(cell.cell.cell_id) for cell in planned.cells]
+    done = [each.cell.cell_id for each in planned.cells if store.is_done(each.cell.cell_id)]
+    found = forecast.make(
+        planned,
+        on,
+        num_gpus=gpus,
+        done=done,
+        measured_s=plan_text.measured_s(store, on) if done else {},
+        gpu_hour_usd=gpu_hour_usd,
+    )
     if json:
-        print_json(
-            [_plan_record(cell, is_done) for cell, is_done in zip(planned.cells, done, strict=True)]
-        )
+        print_json(plan_text.record(planned, found))
         return
     console = open_console()
-    print_table(console, table.plan(planned, done))
-    for cell in planned.cells:
-        if cell.infeasible:
-            say(console, f"{cell.cell.cell_id}: infeasible: {cell.infeasible}")
-    if planned.advice:
-        say(console, planned.advice)
-    missing = [cell for cell, is_done in zip(planned.cells, done, strict=True) if not is_done]
-    tokens = sum(cell.prompt_tokens for cell in missing if not cell.infeasible)
-    say(
-        console,
-        f"{len(planned.cells)} cells, {len(missing)} missing; {tokens:,} prompt tokens "
-        f"in one pass of each missing cell; model {planned.model.name}; "
-        f"results in {store.root}",
-    )
+    print_table(console, table.plan(found))
+    for line in plan_text.lines(planned, found, store.root):
+        say(console, line)
 
 
 @app.command("run")
@@ -140,6 +150,7 @@ def run_command(
 
 app.command("show")(show_command)
 app.command("merge")(merge_command)
+app.command("compare-tool")(compare_tool_command)
 app.command("compare")(compare_command)
 app.command("export")(export_command)
 app.command("doctor")(doctor_command)
@@ -247,27 +258,6 @@ def _interrupt_on_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
-
-
-def _plan_record(planned: Any, is_done: bool) -> dict[str, Any]:  # noqa: ANN401
-    cell = planned.cell
-    return {
-        "cell_id": cell.cell_id,
-        "strategy": cell.strategy,
-        "n": cell.n,
-        "pack_size": cell.pack_size,
-        "duplication": cell.duplication,
-        "template": cell.template,
-        "answer": cell.answer,
-        "cache_state": cell.cache_state,
-        "engine_settings": cell.settings,
-        "num_requests": planned.num_requests,
-        "prompt_tokens": planned.prompt_tokens,
-        "longest_prompt_tokens": planned.longest_prompt_tokens,
-        "output_tokens": planned.output_tokens,
-        "infeasible": planned.infeasible,
-        "done": is_done,
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,7 +16,7 @@ from packsweep import schema
 from packsweep.pairing import CellPasses, Pair
 
 Values = dict[str, set[str]]
-_MEASURE = {
+MEASURE = {
     name: f"measure.{name}"
     for name in (
         "repeats",
@@ -86,7 +86,7 @@ def _settings(cells: Sequence[CellPasses]) -> Values:
 
 
 def _measure(cells: Sequence[CellPasses]) -> Values:
-    return _gather({key: c.facts[name] for name, key in _MEASURE.items()} for c in cells)
+    return _gather({key: c.facts[name] for name, key in MEASURE.items()} for c in cells)
 
 
 def _environment(cells: Sequence[CellPasses]) -> Values:

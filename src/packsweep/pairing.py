@@ -30,7 +30,7 @@ WORK = (
     "ignore_eos",
 )
 # Columns of a cell by the keys of the sweep file.
-_SETTINGS = {
+SETTINGS = {
     "model": "model.name",
     "model_revision": "model.revision",
     "tokenizer": "model.tokenizer",
@@ -135,7 +135,7 @@ def _cell(group_id: str, passes: Sequence[Row]) -> CellPasses:
 
 
 def _settings(facts: Row) -> dict[str, Any]:
-    found = {key: facts[name] for name, key in _SETTINGS.items()}
+    found = {key: facts[name] for name, key in SETTINGS.items()}
     for name, table in _JSON_SETTINGS.items():
         parsed = json.loads(facts[name] or "{}")
         found |= {f"{table}.{key}": value for key, value in parsed.items()}
