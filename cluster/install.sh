@@ -26,9 +26,9 @@ if ! (cd "$here" && sha256sum --check --quiet SHA256SUMS); then
 fi
 
 "$python" -m venv --clear "$venv"
-# --isolated: an index that the user's own pip.conf or environment names is not asked.
+# -I, --isolated: neither packages on PYTHONPATH nor an index of the user's own pip.conf count.
 install() {
-    "$venv/bin/python" -m pip install --isolated -qq --disable-pip-version-check --no-input \
+    "$venv/bin/python" -I -m pip install --isolated -qq --disable-pip-version-check --no-input \
         --no-index --find-links "$here/wheels" "$@"
 }
 for lock in "$here"/locked/*.txt; do
@@ -40,6 +40,6 @@ for lock in "$here"/unhashed/*.txt; do
     install --no-warn-conflicts -r "$lock"
 done
 install --no-deps packsweep
-version=$("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("packsweep"))')
+version=$("$venv/bin/python" -I -c 'import importlib.metadata as m; print(m.version("packsweep"))')
 echo "packsweep $version is in $venv; next:"
 echo "  . $venv/bin/activate && packsweep plan $here/sweeps/quick.toml"

@@ -1,4 +1,4 @@
-"""The ways to a cluster that this machine can go: a checkout of one's own, and both ways at once."""
+"""The ways to a cluster that this machine can go, each in a checkout of its own, both at once."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ JOB = {
     "SLURM_JOB_NUM_NODES": "1",
     "SLURM_GPUS_ON_NODE": "2",
     "SLURM_CPUS_ON_NODE": "4",
+    "VENV": sys.prefix,
 }
 SBATCH = """#!/bin/sh
 exec bash "$@"
@@ -57,12 +58,12 @@ class Way:
 
 
 def checkout(folder: Path, sweep_text: str) -> Path:
-    """Make the files that a user's commands name, with a simulated sweep for each shipped one."""
+    """Make the files that the commands name, with a simulated sweep for each shipped one."""
     for name in ("src", "sweeps", "cluster"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".gitignore", folder)
     for sweep in (folder / "sweeps").glob("*.toml"):
         sweep.write_text(sweep_text, encoding="utf-8")
-    (folder / ".venv").symlink_to(sys.prefix)
     executable(folder / "slurm" / "sbatch", SBATCH)
     executable(folder / "slurm" / "srun", SRUN)
     return folder
@@ -82,7 +83,8 @@ def ways(tmp_path_factory: pytest.TempPathFactory, sweep_text: str) -> Iterator[
     found: dict[str, Way] = {}
     try:
         for name, text in commands.items():
-            folder = checkout(tmp_path_factory.mktemp(name), sweep_text)
+            two_cells = sweep_text.replace("duplication = [1, 2]", "duplication = 1")
+            folder = checkout(tmp_path_factory.mktemp(name), two_cells)
             path = f"{folder / 'slurm'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
             run = machine.start(["bash", "-euc", text], folder, {**JOB, "PATH": path})
             found[name] = Way(run, folder)

@@ -52,7 +52,7 @@ class Run:
 def start(command: Sequence[str], cwd: Path, environ: Mapping[str, str] | None = None) -> Run:
     """Start ``command`` in ``cwd``, with a home and a place for temporary files of its own."""
     # Short, because Ray's socket paths end at 107 letters.
-    scratch = Path(tempfile.mkdtemp(prefix="ps-", dir="/tmp"))  # noqa: S108
+    scratch = Path(tempfile.mkdtemp(prefix="ps-", dir="/tmp"))
     own = {"HOME": str(scratch), "TMPDIR": str(scratch), "RAY_TMPDIR": str(scratch)}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}

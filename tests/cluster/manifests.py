@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
 
 
-class _Strict(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+class _Strict(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no annotations
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = sorted({str(key) for key in keys if keys.count(key) > 1})
         if twice:
@@ -21,11 +20,11 @@ class _Strict(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def parse(text: str) -> Any:  # noqa: ANN401
+def parse(text: str) -> Any:
     """Return the one document of a YAML text."""
     return yaml.load(text, Loader=_Strict)  # noqa: S506  (a SafeLoader)
 
 
-def read(name: str) -> Any:  # noqa: ANN401
+def read(name: str) -> Any:
     """Return the manifest ``cluster/<name>``."""
     return parse((CLUSTER / name).read_text(encoding="utf-8"))

@@ -120,14 +120,14 @@ def crd_schema(kind: str) -> dict[str, Any]:
     """Return KubeRay's schema of a kind, made strict: what it does not name is refused."""
     assert CRD_FOLDER is not None
     with (Path(CRD_FOLDER) / CRDS[kind]).open(encoding="utf-8") as file:
-        crd = yaml.load(file, Loader=yaml.CSafeLoader)  # noqa: S506  (a megabyte: the fast one)
+        crd = yaml.load(file, Loader=yaml.CSafeLoader)
     versions = {each["name"]: each for each in crd["spec"]["versions"]}
     schema: dict[str, Any] = strict(versions["v1"]["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}  # checked by Kubernetes itself
     return schema
 
 
-def strict(schema: Any) -> Any:  # noqa: ANN401
+def strict(schema: Any) -> Any:
     """Return a schema that refuses unnamed properties and takes int-or-string as both."""
     if isinstance(schema, list):
         return [strict(each) for each in schema]

@@ -37,4 +37,4 @@ def test_every_start_asks_for_the_token() -> None:
     starting = [each for each in starts if "ray start" in each]
     assert len(starting) == 2
     assert all("RAY_AUTH_MODE=token" in each for each in starting)
-    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "~/.ray/auth_token" in config["file_mounts"]

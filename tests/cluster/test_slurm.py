@@ -84,9 +84,7 @@ class TestRestartedOften:
     def environ(self, environ: dict[str, str]) -> dict[str, str]:
         return {**environ, "SLURM_RESTART_COUNT": "3", "MAX_RESTARTS": "3"}
 
-    def test_job_is_not_requeued_for_ever(
-        self, job: subprocess.Popen[str], tmp_path: Path
-    ) -> None:
+    def test_job_is_not_requeued_for_ever(self, job: subprocess.Popen[str], tmp_path: Path) -> None:
         job.send_signal(signal.SIGTERM)
         _end_step(tmp_path)
         said, _ = job.communicate(timeout=60)
