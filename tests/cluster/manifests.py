@@ -12,7 +12,7 @@ CLUSTER = ROOT / "cluster"
 
 
 class _Strict(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no annotations
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = sorted({str(key) for key in keys if keys.count(key) > 1})
         if twice:
