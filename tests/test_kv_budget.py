@@ -40,7 +40,7 @@ def test_longest_request_of_a_small_gpu() -> None:
     room = _room(found)
     assert room.longest_request_tokens == (room.kv_bytes // (16 * 131_072) - 1) * 16
     text = kv_budget.to_text(found)
-    assert f"vLLM starts with --max-model-len {room.longest_request_tokens} at most" in text
+    assert f"does not fit: lower it to {room.longest_request_tokens}" in text
 
 
 def test_tensor_parallel_divides_weights_and_heads() -> None:
@@ -75,6 +75,7 @@ def test_sliding_windows_are_told() -> None:
     text = kv_budget.to_text(found)
     assert "past the sliding windows: 81,920 B a token" in text
     assert "assumed: sliding windows as vLLM's hybrid cache manager keeps them" in text
+    assert max(len(line) for line in text.splitlines() if "://" not in line) <= 80
 
 
 def test_hub_name_of_a_known_model() -> None:

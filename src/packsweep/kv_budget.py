@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +20,7 @@ ELEMENT_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "fp8": 1.0}
 _STEPS_IN_FLIGHT = 2
 # Source: 400 IMDB rows with the original instruction are 115,419 tokens of Llama 3's tokenizer.
 TOKENS_PER_REVIEW = 288.5
+_WIDTH = 80
 # A review takes these and, in its answer, one output token.
 _OUTPUT_TOKENS_PER_REVIEW = 1
 
@@ -55,7 +57,7 @@ class Room:
         kv_bytes: left for the cache beside the weights; below 0 where those do not fit.
         capacity_tokens: as vLLM logs it: in requests of the full length.
         longest_request_tokens: prompt and output of one request alone.
-        longest_packed_n: reviews in such a request.
+        longest_packed_n: reviews of ``tokens_per_review`` in such a request, an output token each.
     """
 
     device: str
@@ -64,6 +66,7 @@ class Room:
     capacity_tokens: int
     longest_request_tokens: int
     longest_packed_n: int
+    tokens_per_review: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +216,7 @@ def _room(asked: Asked, pool: BlockPool, weights: int | None, limit: int) -> Roo
         capacity_tokens=pool.capacity_tokens(room, limit),
         longest_request_tokens=longest,
         longest_packed_n=int(longest / each),
+        tokens_per_review=asked.tokens_per_review,
     )
 
 
@@ -235,8 +239,8 @@ def _assumptions(asked: Asked, layout: KvLayout, config: Mapping[str, Any]) -> S
         said.append("the language model alone: no vision or audio part")
     if asked.memory_bytes is not None:
         said.append(
-            "activations, CUDA graphs and the driver's own memory are not subtracted: vLLM's log "
-            "shows what is left of this upper bound"
+            "activations and CUDA graphs are not subtracted: vLLM's log shows what is left of "
+            "this upper bound"
         )
     return said
 
@@ -266,7 +270,8 @@ def to_text(budget: KvBudget) -> str:
             f"{budget.weight_bytes / 2**30:.2f} GiB"
         )
     lines += _room_lines(budget)
-    return "\n".join([*lines, *(f"assumed: {each}" for each in budget.assumptions)])
+    lines += [f"assumed: {each}" for each in budget.assumptions]
+    return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent="  ") for line in lines)
 
 
 def _room_lines(budget: KvBudget) -> list[str]:
@@ -276,16 +281,17 @@ def _room_lines(budget: KvBudget) -> list[str]:
     head = f"{room.device}, {room.memory_bytes / 2**30:.2f} GiB"
     if room.longest_request_tokens == 0:
         return [f"{head}: no room for a KV cache beside the weights"]
+    each = f"{room.tokens_per_review:g}"
     left = f"{room.kv_bytes / 2**30:.2f} GiB for the KV cache, {room.capacity_tokens:,} tokens"
     said = [
         f"{head}: {left}",
         f"longest request, prompt and output: {room.longest_request_tokens:,} tokens",
-        f"longest packed n: {room.longest_packed_n:,} reviews",
+        f"longest packed n: {room.longest_packed_n:,} reviews of {each} tokens, one more answered",
     ]
     if room.longest_request_tokens < budget.max_model_len:
         said.insert(
             2,
-            f"max_model_len {budget.max_model_len:,} does not fit: vLLM starts with "
-            f"--max-model-len {room.longest_request_tokens} at most",
+            f"max_model_len {budget.max_model_len:,} does not fit: lower it to "
+            f"{room.longest_request_tokens}",
         )
     return said

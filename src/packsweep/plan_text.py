@@ -42,18 +42,17 @@ def _costs(forecast: Forecast) -> Iterator[str]:
     assert forecast.gpu_s is not None
     usd = "" if forecast.usd is None else f", ${table.small(forecast.usd)}"
     yield (
-        f"predicted on {forecast.num_gpus} x {forecast.target.name}: {_span(forecast.wall_s)} from "
-        f"start to end, {table.small(forecast.gpu_s / 3600)} GPU hours{usd}; of them "
-        f"{_span(forecast.passes_s)} in timed passes"
+        f"predicted on {forecast.num_gpus} x {forecast.target.name}: {_span(forecast.wall_s)}, "
+        f"{table.small(forecast.gpu_s / 3600)} GPU hours{usd}; "
+        f"timed passes {_span(forecast.passes_s)}"
     )
     yield (
-        f"cell: start {predict.START_WARM_S:.0f} s (cold {predict.START_COLD_S:.0f} s: "
-        f"{forecast.num_cold} of the missing), warm-up, passes; a real model's weights are read on "
-        "top"
+        f"a cell starts in {predict.START_WARM_S:.0f} s ({forecast.num_cold} of them cold, "
+        f"{predict.START_COLD_S:.0f} s) without reading real weights"
     )
     yield (
-        f"shares as measured on one H200, assumed elsewhere: {predict.MFU['bf16']:.0%} of the peak "
-        f"FLOP/s, {predict.MBU:.0%} of the bandwidth; within 25% there (docs/PREDICTION.md)"
+        f"shares of one H200: {predict.MFU['bf16']:.0%} of peak FLOP/s, {predict.MBU:.0%} of "
+        "bandwidth (docs/PREDICTION.md)"
     )
 
 

@@ -1,0 +1,112 @@
+"""What the Slurm script does at the time limit, and with wrong arguments."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cluster.conftest import JOB, executable
+from tests.cluster.manifests import CLUSTER
+
+SCRIPT = CLUSTER / "slurm.sh"
+# A step that lasts until Slurm ends it. `ray stop` before it returns at once.
+SRUN = """#!/bin/sh
+case "$*" in *"ray stop"*) exit 0 ;; esac
+echo $$ > "$SLURM_TMP/step"
+exec sleep 100
+"""
+# Requeueing ends the step.
+SCONTROL = """#!/bin/sh
+echo "$@" >> "$SLURM_TMP/scontrol"
+kill "$(cat "$SLURM_TMP/step")"
+"""
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """The environment of a batch script whose Slurm keeps notes in ``tmp_path``."""
+    executable(tmp_path / "bin" / "srun", SRUN)
+    executable(tmp_path / "bin" / "scontrol", SCONTROL)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    own = {"PATH": path, "SLURM_TMP": str(tmp_path), "TMPDIR": str(tmp_path), "VENV": str(tmp_path)}
+    executable(tmp_path / "bin" / "activate", "")
+    executable(tmp_path / "bin" / "python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    return {**os.environ, **JOB, **own}
+
+
+@pytest.fixture
+def job(environ: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A job whose step runs."""
+    process = subprocess.Popen(
+        ["bash", str(SCRIPT), "sweep.toml", "results"],
+        env=environ,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "step").exists() or not (tmp_path / "step").read_text():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield process
+    process.kill()
+    process.wait()
+    _end_step(tmp_path)
+
+
+def _end_step(folder: Path) -> None:
+    try:
+        os.kill(int((folder / "step").read_text()), signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def test_job_at_its_time_limit_goes_back_into_the_queue(
+    job: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    job.send_signal(signal.SIGTERM)
+    said, _ = job.communicate(timeout=60)
+    assert "back into the queue" in said
+    assert (tmp_path / "scontrol").read_text() == "requeue 7\n"
+    assert job.returncode == 128 + signal.SIGTERM
+
+
+class TestRestartedOften:
+    @pytest.fixture
+    def environ(self, environ: dict[str, str]) -> dict[str, str]:
+        return {**environ, "SLURM_RESTART_COUNT": "3", "MAX_RESTARTS": "3"}
+
+    def test_job_is_not_requeued_for_ever(self, job: subprocess.Popen[str], tmp_path: Path) -> None:
+        job.send_signal(signal.SIGTERM)
+        _end_step(tmp_path)
+        said, _ = job.communicate(timeout=60)
+        assert "restarted 3 times, not again" in said
+        assert not (tmp_path / "scontrol").exists()
+
+
+def test_script_without_a_results_folder_says_how_it_is_used(environ: dict[str, str]) -> None:
+    done = subprocess.run(
+        ["bash", str(SCRIPT), "sweep.toml"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: sbatch cluster/slurm.sh SWEEP RESULTS")
+
+
+def test_token_is_on_no_command_line() -> None:
+    """A command line is seen by every user of a node; an environment is not."""
+    text = SCRIPT.read_text(encoding="utf-8")
+    step = text.split("on_each_node=(", 1)[1]
+    assert "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN" in text
+    assert "TOKEN" not in step
