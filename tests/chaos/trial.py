@@ -1,0 +1,171 @@
+"""One trial: run a sweep on logical GPUs, kill something at a random moment, run again until done.
+
+What must then hold: every cell has one committed result, no cell was begun after its commit, no GPU
+ever had two engines, and nothing of ours runs 10 s after its cause to run is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos import killer
+from tests.chaos.cluster import LogicalCluster
+
+from packsweep.engines.simulated_core import STARTS
+from packsweep.store import COMMIT, Store
+
+GONE_S = 10.0
+_RUN_S = 180.0
+_MOST_RUNS = 4
+# An attempt lives about this long, so a kill hits any of its phases.
+_LATEST_S = 4.0
+_NUM_CELLS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a trial went; well if there are no problems."""
+
+    kind: str
+    seed: int
+    num_runs: int
+    seconds: float
+    problems: tuple[str, ...]
+
+
+class Arena:
+    """A cluster and a folder, where one trial follows another."""
+
+    def __init__(self, cluster: LogicalCluster, folder: Path, model: Path) -> None:
+        """Take a started cluster and a model folder."""
+        self.cluster = cluster
+        self.folder = folder
+        self.marker = str(folder / "cache")
+        self._model = model
+
+    def sweep(self, name: str, *, real_seconds: float = 0.3) -> tuple[Path, Path]:
+        """Write a sweep of three cells and return it and its results folder."""
+        folder = self.folder / name
+        (folder / "locks").mkdir(parents=True)
+        (folder / "chaos.toml").write_text(
+            f"""
+[model]
+name = "{self._model}"
+load_format = "dummy"
+[grid]
+strategy = ["packed"]
+n = [2]
+duplication = [1, 2, 3]
+[engine]
+kind = "simulated"
+[measure]
+repeats = 2
+sample_conditions = false
+[simulated]
+real_seconds = {real_seconds}
+gpu_locks = "{folder / "locks"}"
+""",
+            encoding="utf-8",
+        )
+        return folder / "chaos.toml", folder / "results"
+
+    def start(self, sweep: Path, results: Path, *more: str) -> subprocess.Popen[bytes]:
+        """Start the command that a user would start again and again."""
+        command = [sys.executable, "-m", "packsweep", "run", str(sweep), "--results", str(results)]
+        environ = os.environ | {"PACKSWEEP_CACHE": self.marker, "PYTHONWARNINGS": "ignore"}
+        with (sweep.parent / "run.log").open("ab") as log:
+            return subprocess.Popen(
+                [*command, "--ray", self.cluster.address, *more],
+                env=environ,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def wait_for_attempt(self, driver: subprocess.Popen[bytes]) -> None:
+        """Wait until an attempt runs."""
+        while driver.poll() is None and not killer.attempts(self.cluster):
+            time.sleep(0.05)
+
+
+def run(arena: Arena, kind: str, seed: int) -> Report:
+    """Run one trial."""
+    rng = random.Random(f"{kind} {seed}")
+    began = time.monotonic()
+    sweep, results = arena.sweep(f"{kind.replace(' ', '-')}-{seed}")
+    driver = arena.start(sweep, results)
+    problems = _strike(arena, kind, driver, rng)
+    num_runs = 1
+    while _end(driver) != 0 and num_runs < _MOST_RUNS:
+        driver = arena.start(sweep, results)
+        num_runs += 1
+    if driver.returncode != 0:
+        problems.append(f"run {num_runs} ended with {driver.returncode}")
+    left = killer.alive(killer.survivors(arena.marker), GONE_S)
+    problems += [f"runs after the end: {each}" for each in left]
+    problems += check(results)
+    return Report(kind, seed, num_runs, time.monotonic() - began, tuple(problems))
+
+
+def _strike(
+    arena: Arena, kind: str, driver: subprocess.Popen[bytes], rng: random.Random
+) -> list[str]:
+    """Kill once, see that what hung on the victim is gone, and mend the cluster."""
+    arena.wait_for_attempt(driver)
+    time.sleep(rng.uniform(0, _LATEST_S))
+    while (doomed := killer.kill(kind, arena.cluster, driver.pid, rng)) is None:
+        if driver.poll() is not None:
+            return ["the run ended before there was anything to kill"]
+        time.sleep(0.02)
+    left = killer.alive(doomed, GONE_S)
+    for gpu in arena.cluster.gpus:
+        if arena.cluster.raylet(gpu).poll() is not None:
+            arena.cluster.remove(gpu)
+            arena.cluster.add(gpu)
+    return [f"runs {GONE_S:g} s after the kill: {each}" for each in left]
+
+
+def _end(driver: subprocess.Popen[bytes]) -> int:
+    try:
+        return driver.wait(timeout=_RUN_S)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        return driver.wait()
+
+
+def check(results: Path) -> list[str]:
+    """Return what is wrong with the results of a sweep that was run until done."""
+    store = Store(results)
+    cells = store.cell_ids()
+    problems = [f"{len(cells)} cells"] if len(cells) != _NUM_CELLS else []
+    problems += [f"{cell_id} is not done" for cell_id in cells if not store.is_done(cell_id)]
+    rows = store.read_passes().to_pylist()
+    found = sorted((row["cell_id"], row["repeat"]) for row in rows if row["outcome"] == "ok")
+    if found != [(cell_id, repeat) for cell_id in cells for repeat in (0, 1)]:
+        problems.append(f"not one result of two repeats for each cell: {found}")
+    return problems + _misused(store) + _begun_after_commit(store)
+
+
+def _misused(store: Store) -> list[str]:
+    """Return the attempts that found another engine on their GPU."""
+    import pyarrow.parquet as pq
+
+    files = [path for path in store.cells.glob("*/*.parquet") if "requests-" not in path.name]
+    outcomes = [(path, pq.read_table(path)["outcome"].to_pylist()) for path in files]
+    return [f"two engines on one GPU: {path}" for path, told in outcomes if "gpu_busy" in told]
+
+
+def _begun_after_commit(store: Store) -> list[str]:
+    """Return the engines that were started for a cell that had its result."""
+    text = (store.root.parent / "locks" / STARTS).read_text(encoding="utf-8")
+    starts = [json.loads(line) for line in text.splitlines()]
+    commits = {cell: (store.cell(cell) / COMMIT).stat().st_mtime for cell in store.cell_ids()}
+    late = [start for start in starts if start["time"] > commits[start["cell_id"]]]
+    return [f"begun after its commit: {start}" for start in late]
