@@ -12,12 +12,14 @@ from typing import Any
 
 import psutil
 
-# Ray takes longer to call a node dead than a trial should last.
-_HEALTH = {
+# By default Ray takes longer to call a node dead than a trial should last.
+_SYSTEM_CONFIG = {
     "health_check_initial_delay_ms": 2000,
     "health_check_period_ms": 1000,
     "health_check_timeout_ms": 2000,
     "health_check_failure_threshold": 5,
+    # Python processes that no attempt would use.
+    "prestart_worker_first_driver": False,
 }
 _STORE_BYTES = 80 * 2**20
 
@@ -27,7 +29,7 @@ class LogicalCluster:
 
     def __init__(self, num_gpus: int = 2, labels: dict[int, dict[str, str]] | None = None) -> None:
         """Start it; the folder's path is short because Ray puts sockets there."""
-        self._folder = Path(tempfile.mkdtemp(prefix="ps", dir="/tmp"))  # noqa: S108
+        self._folder = Path(tempfile.mkdtemp(prefix="ps", dir="/tmp"))
         (self._folder / "ray").mkdir()
         os.environ |= {
             "RAY_AUTH_MODE": "disabled",
@@ -42,7 +44,7 @@ class LogicalCluster:
             num_cpus=0,
             include_dashboard=False,
             object_store_memory=_STORE_BYTES,
-            _system_config=_HEALTH,
+            _system_config=_SYSTEM_CONFIG,
         )
         self._nodes: dict[int, Any] = {}
         for gpu in range(num_gpus):
@@ -61,7 +63,7 @@ class LogicalCluster:
     def add(self, gpu: int) -> None:
         """Add the node of a GPU."""
         self._nodes[gpu] = self._cluster.add_node(
-            num_cpus=2,
+            num_cpus=1,
             num_gpus=1,
             object_store_memory=_STORE_BYTES,
             env_vars={"CUDA_VISIBLE_DEVICES": str(gpu)},

@@ -101,11 +101,14 @@ def run(arena: Arena, kind: str, seed: int) -> Report:
     began = time.monotonic()
     sweep, results = arena.sweep(f"{kind.replace(' ', '-')}-{seed}")
     driver = arena.start(sweep, results)
-    problems = _strike(arena, kind, driver, rng)
-    num_runs = 1
-    while _end(driver) != 0 and num_runs < _MOST_RUNS:
-        driver = arena.start(sweep, results)
-        num_runs += 1
+    try:
+        problems = _strike(arena, kind, driver, rng)
+        num_runs = 1
+        while _end(driver) != 0 and num_runs < _MOST_RUNS:
+            driver = arena.start(sweep, results)
+            num_runs += 1
+    finally:
+        driver.kill()
     if driver.returncode != 0:
         problems.append(f"run {num_runs} ended with {driver.returncode}")
     left = killer.alive(killer.survivors(arena.marker), GONE_S)
