@@ -128,7 +128,7 @@ class Driver:
     def _with_winner(self, status: Status) -> Status:
         """Say of an attempt that ended well where another was committed before it."""
         first = self._store.committed(status.cell_id)
-        if status.outcome != "ok" or status.reason or first == status.attempt_id:
+        if status.outcome != "ok" or status.reason or first in {None, status.attempt_id}:
             return status
         return replace(status, reason="another attempt was committed first and counts")
 

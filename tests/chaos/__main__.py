@@ -29,15 +29,15 @@ def main() -> None:
     finally:
         cluster.close()
     for kind in args.kinds:
-        _say(_summary(kind, [each for each in reports if each.kind == kind]))
+        _say(_summary(kind, [each for each in reports if each.kind == kind.replace(" ", "-")]))
     _say(f"kept in {folder}")
     sys.exit(any(each.problems for each in reports))
 
 
 def _one(arena: Arena, kind: str, seed: int) -> Report:
-    report = trial.run(arena, kind, seed)
+    report = trial.run(arena, [kind], seed)
     told = "; ".join(report.problems) or "well"
-    _say(f"{kind} {seed}: {report.num_runs} runs, {report.seconds:.1f} s: {told}")
+    _say(f"{kind} {seed}: {report.num_runs} run(s), {report.seconds:.1f} s: {told}")
     return report
 
 

@@ -39,7 +39,7 @@ class LogicalCluster:
         from ray.cluster_utils import Cluster
 
         self._labels = labels or {}
-        self._cluster = Cluster()
+        self._cluster: Any = Cluster()
         self._head = self._cluster.add_node(
             num_cpus=0,
             include_dashboard=False,

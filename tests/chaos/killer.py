@@ -6,13 +6,16 @@ import contextlib
 import os
 import random
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
 from tests.chaos.cluster import LogicalCluster
 
-KINDS = ("worker", "engine", "ray worker", "raylet", "node", "driver")
+KINDS = ("worker", "engine", "ray worker", "raylet", "node", "driver", "frozen node")
+# Long enough that Ray calls some of the frozen nodes dead and others not.
+_LONGEST_FREEZE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,11 @@ def attempts(cluster: LogicalCluster) -> list[Attempt]:
 def kill(
     kind: str, cluster: LogicalCluster, driver: int, rng: random.Random
 ) -> list[psutil.Process] | None:
-    """Kill one victim with SIGKILL; return what must be gone soon, or None if there was none."""
+    """Strike one victim, with SIGKILL but for a freeze.
+
+    Returns:
+        What must be gone soon, or None where there was no victim.
+    """
     running = attempts(cluster)
     candidates = [each for each in running if kind != "engine" or each.engine]
     if not candidates:
@@ -68,6 +75,8 @@ def kill(
         os.kill(driver, signal.SIGKILL)
         return [process for each in running for process in each.processes]
     _kill_of_attempt(kind, chosen, cluster, rng)
+    if kind == "frozen node":
+        return []  # what it runs on with may still end well
     if kind in {"raylet", "node"}:
         return [p for each in running if each.gpu == chosen.gpu for p in each.processes]
     return chosen.processes[1:] if kind in {"worker", "engine"} else chosen.processes
@@ -83,6 +92,11 @@ def _kill_of_attempt(
             raylet.wait()
     elif kind == "node":
         kill_at_once(cluster.processes(chosen.gpu))
+    elif kind == "frozen node":
+        frozen = cluster.processes(chosen.gpu)
+        _send(signal.SIGSTOP, frozen)
+        time.sleep(rng.uniform(0, _LONGEST_FREEZE_S))
+        _send(signal.SIGCONT, frozen)
     else:
         engine = chosen.engine
         victims = {"worker": chosen.worker, "engine": engine, "ray worker": chosen.ray_worker}
@@ -91,18 +105,19 @@ def _kill_of_attempt(
 
 def kill_at_once(processes: Sequence[psutil.Process]) -> None:
     """Kill all: none may act on another's end."""
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+    _send(signal.SIGSTOP, processes)
+    _send(signal.SIGKILL, processes)
+
+
+def _send(number: signal.Signals, processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def alive(processes: Sequence[psutil.Process], timeout_s: float) -> list[str]:
     """Return what still runs after ``timeout_s`` at most; a zombie does not run."""
     left = list(processes)
-    psutil.wait_procs([each for each in left if _runs(each)], timeout=0)
-    import time
-
     deadline = time.monotonic() + timeout_s
     while (left := [each for each in left if _runs(each)]) and time.monotonic() < deadline:
         time.sleep(0.1)

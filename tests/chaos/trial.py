@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,8 @@ kind = "simulated"
 [measure]
 repeats = 2
 sample_conditions = false
+[limits]
+max_attempts = 9
 [simulated]
 real_seconds = {real_seconds}
 gpu_locks = "{folder / "locks"}"
@@ -89,49 +92,62 @@ gpu_locks = "{folder / "locks"}"
                 stdin=subprocess.DEVNULL,
             )
 
+    def said(self, sweep: Path) -> str:
+        """Return what all runs of a sweep have printed."""
+        return (sweep.parent / "run.log").read_text(encoding="utf-8")
+
+    def mend(self) -> None:
+        """Replace the nodes that are dead."""
+        for gpu in self.cluster.gpus:
+            if self.cluster.raylet(gpu).poll() is not None:
+                self.cluster.remove(gpu)
+                self.cluster.add(gpu)
+
     def wait_for_attempt(self, driver: subprocess.Popen[bytes]) -> None:
         """Wait until an attempt runs."""
         while driver.poll() is None and not killer.attempts(self.cluster):
             time.sleep(0.05)
 
 
-def run(arena: Arena, kind: str, seed: int) -> Report:
-    """Run one trial."""
-    rng = random.Random(f"{kind} {seed}")
+def run(arena: Arena, kinds: Sequence[str], seed: int, *more: str) -> Report:
+    """Run one trial: strike ``kinds`` one after the other, in one run while that lives."""
+    name = "-".join(kinds).replace(" ", "-")
+    rng = random.Random(f"{name} {seed}")
     began = time.monotonic()
-    sweep, results = arena.sweep(f"{kind.replace(' ', '-')}-{seed}")
-    driver = arena.start(sweep, results)
+    sweep, results = arena.sweep(f"{name}-{seed}")
+    problems: list[str] = []
+    driver = arena.start(sweep, results, *more)
     try:
-        problems = _strike(arena, kind, driver, rng)
+        for kind in kinds:
+            problems += _strike(arena, kind, driver, rng)
         num_runs = 1
         while _end(driver) != 0 and num_runs < _MOST_RUNS:
-            driver = arena.start(sweep, results)
+            driver = arena.start(sweep, results, *more)
             num_runs += 1
     finally:
         driver.kill()
     if driver.returncode != 0:
         problems.append(f"run {num_runs} ended with {driver.returncode}")
     left = killer.alive(killer.survivors(arena.marker), GONE_S)
-    problems += [f"runs after the end: {each}" for each in left]
-    problems += check(results)
-    return Report(kind, seed, num_runs, time.monotonic() - began, tuple(problems))
+    arena.mend()
+    problems += [f"runs after the end: {each}" for each in left] + check(
+        results, overlapping="frozen node" in kinds
+    )
+    return Report(name, seed, num_runs, time.monotonic() - began, tuple(problems))
 
 
 def _strike(
     arena: Arena, kind: str, driver: subprocess.Popen[bytes], rng: random.Random
 ) -> list[str]:
-    """Kill once, see that what hung on the victim is gone, and mend the cluster."""
+    """Strike once, see that what hung on the victim is gone, and mend the cluster."""
     arena.wait_for_attempt(driver)
     time.sleep(rng.uniform(0, _LATEST_S))
     while (doomed := killer.kill(kind, arena.cluster, driver.pid, rng)) is None:
         if driver.poll() is not None:
-            return ["the run ended before there was anything to kill"]
+            return [f"the run ended before the strike at its {kind}"]
         time.sleep(0.02)
     left = killer.alive(doomed, GONE_S)
-    for gpu in arena.cluster.gpus:
-        if arena.cluster.raylet(gpu).poll() is not None:
-            arena.cluster.remove(gpu)
-            arena.cluster.add(gpu)
+    arena.mend()
     return [f"runs {GONE_S:g} s after the kill: {each}" for each in left]
 
 
@@ -143,8 +159,13 @@ def _end(driver: subprocess.Popen[bytes]) -> int:
         return driver.wait()
 
 
-def check(results: Path) -> list[str]:
-    """Return what is wrong with the results of a sweep that was run until done."""
+def check(results: Path, *, overlapping: bool = False) -> list[str]:
+    """Return what is wrong with the results of a sweep that was run until done.
+
+    Args:
+        results: the results folder.
+        overlapping: attempts at one cell ran side by side, so that one may outlast a commit.
+    """
     store = Store(results)
     cells = store.cell_ids()
     problems = [f"{len(cells)} cells"] if len(cells) != _NUM_CELLS else []
@@ -153,7 +174,7 @@ def check(results: Path) -> list[str]:
     found = sorted((row["cell_id"], row["repeat"]) for row in rows if row["outcome"] == "ok")
     if found != [(cell_id, repeat) for cell_id in cells for repeat in (0, 1)]:
         problems.append(f"not one result of two repeats for each cell: {found}")
-    return problems + _misused(store) + _begun_after_commit(store)
+    return problems + _misused(store) + ([] if overlapping else _begun_after_commit(store))
 
 
 def _misused(store: Store) -> list[str]:

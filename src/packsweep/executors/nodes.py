@@ -7,12 +7,13 @@ before anything is submitted. Nothing here imports Ray: it reads what ``ray.node
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 # Ray labels a node so, from the name that NVML gives: H200 for "NVIDIA H200".
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
+NODE_LABEL = "ray.io/node-id"
 _RESOURCE = "accelerator_type:"
 
 
@@ -21,12 +22,14 @@ class Node:
     """An alive node.
 
     Attributes:
+        node_id: Ray's.
         accelerator: what its label says; None where it has no such label.
         resource: what its older accelerator_type resource says, which tasks do not select by.
     """
 
     num_gpus: int
     num_cpus: int
+    node_id: str = ""
     accelerator: str | None = None
     resource: str | None = None
 
@@ -61,6 +64,7 @@ def _node(listed: Mapping[str, Any]) -> Node:
     return Node(
         num_gpus=int(resources.get("GPU", 0)),
         num_cpus=int(resources.get("CPU", 0)),
+        node_id=listed["NodeID"],
         accelerator=listed.get("Labels", {}).get(ACCELERATOR_LABEL),
         resource=next(iter(sorted(named)), None),
     )
@@ -72,10 +76,22 @@ def spelled(nodes: Sequence[Node], accelerators: Iterable[str]) -> tuple[str, ..
     return tuple(known.get(name.lower(), name) for name in accelerators)
 
 
+def fitting(nodes: Sequence[Node], accelerators: Sequence[str]) -> tuple[Node, ...]:
+    """Return the nodes with such GPUs, or with any where none is named."""
+    named = [n for n in nodes if not accelerators or n.accelerator in accelerators]
+    return tuple(node for node in named if node.num_gpu_slots)
+
+
 def num_gpu_slots(nodes: Sequence[Node], accelerators: Sequence[str]) -> int:
     """Return how many attempts on such GPUs can run at once."""
-    fitting = (n for n in nodes if not accelerators or n.accelerator in accelerators)
-    return sum(node.num_gpu_slots for node in fitting)
+    return sum(node.num_gpu_slots for node in fitting(nodes, accelerators))
+
+
+def selector(accelerators: Sequence[str], shunned: Collection[str]) -> dict[str, str]:
+    """Return Ray's label selector for a task: GPUs of these kinds, and none of these nodes."""
+    kinds = {ACCELERATOR_LABEL: f"in({','.join(accelerators)})"} if accelerators else {}
+    without = {NODE_LABEL: f"!in({','.join(sorted(shunned))})"} if shunned else {}
+    return kinds | without
 
 
 def cpu_slots(nodes: Sequence[Node]) -> tuple[int, int]:

@@ -12,29 +12,25 @@ supervisor itself hangs, and the attempt is given up from here.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from packsweep import rows
 from packsweep.errors import UserError
-from packsweep.executors import nodes
-from packsweep.executors.nodes import Demand
+from packsweep.executors import nodes, ray_address
+from packsweep.executors.lost import lost, told
+from packsweep.executors.nodes import Demand, Node
+from packsweep.executors.trust import Trust
 from packsweep.supervisor import phase_limit_s
 from packsweep.task import Status, Task, done_by_another, status_from_json, task_from_json
 
-# Before 2.57 Ray leaves a killed worker's children alive.
-_OLDEST = (2, 57)
 # ``ray job stop`` kills the driver 3 s after it asks; ending takes less.
 _CANCEL_TIMEOUT_S = 1.0
-_CONNECT_TIMEOUT_S = 5.0
 # What a supervisor may take beyond a deadline to end a worker and to say so.
 _SILENCE_S = 120.0
 _NODES_EVERY_S = 5.0
@@ -48,10 +44,12 @@ class _Running:
     task: Task
     phase: str | None = None
     host: str = "its node"
+    node_id: str = ""
     heard: float = field(default_factory=time.monotonic)
 
-    def hear(self, *, phase: str, host: str) -> None:
-        self.phase, self.host, self.heard = phase, host, time.monotonic()
+    def hear(self, *, phase: str, host: str, node_id: str) -> None:
+        self.phase, self.host, self.node_id = phase, host, node_id
+        self.heard = time.monotonic()
 
     def overdue(self) -> str | None:
         """Return why the attempt is given up, or None; while it is queued nothing is due."""
@@ -79,8 +77,8 @@ class RayExecutor:
         Raises:
             UserError: no cluster answers there, Ray is too old, or no node can do it.
         """
-        _check_version()
-        _check_address(address)
+        ray_address.check_version()
+        ray_address.check_address(address)
         self._ray = _join(address)
         self._demand = demand or Demand()
         self._say = say
@@ -93,9 +91,11 @@ class RayExecutor:
             raise UserError(problem if wanted else f"--ray {address}: {problem}")
         self._looked = time.monotonic()
         self._on_gpus = self._has_gpus()
+        self._num_cpus = nodes.cpu_slots(self._nodes)[0]
         self._waiting_said = False
-        self._run = _remote(self._ray).options(**self._options())
+        self._attempt = _remote(self._ray)
         self._running: dict[Any, _Running] = {}
+        self._trust: Trust | None = None
 
     @property
     def num_slots(self) -> int:
@@ -104,7 +104,9 @@ class RayExecutor:
 
     def start(self, task: Task) -> None:
         """Submit a Ray task."""
-        self._running[self._run.remote(task.to_json())] = _Running(task)
+        self._trust = self._trust or Trust(task.limits.stop_after_failures)
+        ref = self._attempt.options(**self._options()).remote(task.to_json())
+        self._running[ref] = _Running(task)
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
         """Return the tasks that ended; one that Ray lost counts as crashed."""
@@ -134,12 +136,36 @@ class RayExecutor:
             word = self._ray.get(next(ref))
         except (self._ray.exceptions.RayError, StopIteration) as error:
             del self._running[ref]
-            return _lost(running.task, "crashed", _told(error, running))
+            status = lost(running.task, "crashed", told(error, running.host, running.phase))
+            if isinstance(error, self._ray.exceptions.RayTaskError):
+                self._note(running, status)
+            return status
         if isinstance(word, dict):
             running.hear(**word)
             return None
         del self._running[ref]
-        return status_from_json(word)
+        status = status_from_json(word)
+        self._note(running, status)
+        return status
+
+    def _note(self, running: _Running, status: Status) -> None:
+        """Send no more attempts to a node where one after the other failed."""
+        assert self._trust is not None, "an attempt was started"
+        others = {node.node_id for node in self._fitting()}
+        if running.node_id and self._trust.saw(running.node_id, status, others):
+            self._say(
+                f"{running.host} gets no more cells: several in a row failed there, the last with "
+                f"{status.outcome}: {status.reason}"
+            )
+            self._queue_anew()
+
+    def _queue_anew(self) -> None:
+        """Submit what has not begun once more: where a task may go is fixed when it is queued."""
+        for ref, running in list(self._running.items()):
+            if running.phase is None:
+                del self._running[ref]
+                self._ray.cancel(ref, force=True)
+                self.start(running.task)
 
     def _overdue(self) -> Iterator[tuple[Any, str]]:
         for ref, running in list(self._running.items()):
@@ -150,7 +176,7 @@ class RayExecutor:
     def _give_up(self, ref: Any, why: str) -> Status:  # noqa: ANN401
         task = self._running.pop(ref).task
         self._ray.cancel(ref, force=True)
-        return _lost(task, "timeout", why)
+        return lost(task, "timeout", why)
 
     def _look_at_nodes(self) -> None:
         """Note nodes that came or went; say once where none is left to wait for."""
@@ -158,9 +184,14 @@ class RayExecutor:
             return
         self._nodes = nodes.alive(self._ray.nodes())
         self._looked = time.monotonic()
-        has_any = nodes.num_gpu_slots(self._nodes, self._demand.accelerators) > 0
-        if self._on_gpus and not has_any and not self._waiting_said:
-            names = " or ".join(self._demand.accelerators) or "a GPU"
+        if not self._fitting() and self._trust and self._trust.lost_in:
+            self._trust.lost_in.clear()  # rather a node that failed than none
+            self._queue_anew()
+        has_any = bool(self._fitting())
+        if not has_any and not self._waiting_said:
+            names = " or ".join(self._demand.accelerators) or (
+                "a GPU" if self._on_gpus else "a CPU"
+            )
             self._say(
                 f"waiting: no alive node has {names}; the cluster has "
                 f"{nodes.described(self._nodes)}"
@@ -171,20 +202,27 @@ class RayExecutor:
         asked = bool(self._demand.accelerators) or self._demand.max_gpus is not None
         return asked or nodes.num_gpu_slots(self._nodes, ()) > 0
 
+    def _fitting(self) -> list[Node]:
+        """Return the alive nodes that attempts are sent to."""
+        shunned = self._trust.lost_in if self._trust else set()
+        if self._on_gpus:
+            found = nodes.fitting(self._nodes, self._demand.accelerators)
+        else:
+            found = tuple(node for node in self._nodes if node.num_cpus)
+        return [node for node in found if node.node_id not in shunned]
+
     def _num_at_once(self) -> int:
         if not self._on_gpus:
-            return nodes.cpu_slots(self._nodes)[1]
-        now = nodes.num_gpu_slots(self._nodes, self._demand.accelerators)
+            return len(self._fitting())
+        now = sum(node.num_gpu_slots for node in self._fitting())
         return max(now, self._demand.max_gpus or 0)
 
     def _options(self) -> dict[str, Any]:
         """Return the options of a task: a GPU, of the kinds asked for, or a node's CPUs."""
-        if not self._on_gpus:
-            return {"num_gpus": 0, "num_cpus": nodes.cpu_slots(self._nodes)[0]}
-        if not self._demand.accelerators:
-            return {}
-        kinds = ",".join(self._demand.accelerators)
-        return {"label_selector": {nodes.ACCELERATOR_LABEL: f"in({kinds})"}}
+        shunned = self._trust.lost_in if self._trust else set()
+        selector = nodes.selector(self._demand.accelerators, shunned)
+        size = {} if self._on_gpus else {"num_gpus": 0, "num_cpus": self._num_cpus}
+        return {**size, **({"label_selector": selector} if selector else {})}
 
 
 def _remote(ray: Any) -> Any:  # noqa: ANN401
@@ -194,23 +232,27 @@ def _remote(ray: Any) -> Any:  # noqa: ANN401
     def attempt(task_json: str) -> Iterator[dict[str, str] | str]:
         from packsweep.executors.ray import words
 
-        yield from words(task_from_json(task_json))
+        node_id = ray.get_runtime_context().get_node_id()
+        yield from words(task_from_json(task_json), node_id)
 
     return attempt
 
 
-def words(task: Task) -> Iterator[dict[str, str] | str]:
+def words(task: Task, node_id: str) -> Iterator[dict[str, str] | str]:
     """Run an attempt here; tell its phases as they begin, and last its status as JSON.
 
-    An attempt whose cell was committed while it waited in Ray's queue is not begun. One whose
-    raylet has died is ended: Ray would let it run on, on a GPU that a new raylet gives away.
+    An attempt whose cell another one has committed is not begun, or ended at its next phase. One
+    whose raylet has died is ended: Ray would let it run on, on a GPU that a new raylet gives away.
     """
     from packsweep.supervisor import POLL_S, Supervisor
 
-    if task.store.is_done(task.cell.cell_id):
+    cell_id = task.cell.cell_id
+    if task.store.is_done(cell_id):
         yield done_by_another(task).to_json()
         return
-    raylet, host, told = os.getppid(), socket.gethostname(), ""
+    raylet, where, told = os.getppid(), {"host": socket.gethostname(), "node_id": node_id}, "spawn"
+    yield {"phase": told, **where}
+    task.store.check()  # or this node does not share the driver's folder, and would make another
     supervisor = Supervisor(task)
     try:
         while (status := supervisor.poll()) is None:
@@ -218,7 +260,11 @@ def words(task: Task) -> Iterator[dict[str, str] | str]:
                 sys.exit("the raylet of this node has died")
             if supervisor.phase != told:
                 told = supervisor.phase
-                yield {"phase": told, "host": host}
+                yield {"phase": told, **where}
+                if task.store.committed(cell_id) not in {None, task.attempt_id}:
+                    supervisor.stop()
+                    status = done_by_another(task)
+                    break
             time.sleep(POLL_S)
         yield status.to_json()
     except BaseException:
@@ -246,84 +292,7 @@ def _join(address: str) -> Any:  # noqa: ANN401
     return ray
 
 
-def _lost(task: Task, outcome: str, reason: str) -> Status:
-    """Record an attempt that went out of sight; a result that it committed stays what it is.
-
-    It may still be running and may commit at this moment, so its own file is left alone: the row
-    goes to a file of another name.
-    """
-    committed = task.store.is_done(task.cell.cell_id)
-    named = replace(task, attempt_id=f"{task.attempt_id}-lost")
-    return Status(
-        cell_id=task.cell.cell_id,
-        attempt_id=task.attempt_id,
-        attempt=task.attempt,
-        outcome="ok" if committed else outcome,
-        reason=None if committed else rows.write_failed(named, outcome, reason),
-        log=str(task.store.log(task.cell.cell_id, task.attempt_id)),
-        lost=True,
-    )
-
-
-_WHY = {
-    "NodeDiedError": "its node died",
-    "WorkerCrashedError": "its Ray worker died",
-    "LocalRayletDiedError": "its raylet died",
-    "TaskCancelledError": "it was cancelled",
-    "OutOfMemoryError": "its node ran out of memory and Ray ended it",
-}
-
-
-def _told(error: Exception, running: _Running) -> str:
-    """Return in one line how Ray lost an attempt."""
-    cause = getattr(error, "cause", None) or error
-    name = type(cause).__name__
-    why = _WHY.get(name) or f"{name}: {' '.join(str(cause).split())[:300]}"
-    when = "before it began" if running.phase is None else f"in phase {running.phase}"
-    return f"Ray lost the attempt on {running.host} {when}: {why}"
-
-
 def _env_vars() -> dict[str, str]:
     """Return what a worker needs to find this very code, when the job brought it along."""
     names = ("PACKSWEEP_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "VLLM_CACHE_ROOT")
     return {name: os.environ[name] for name in names if name in os.environ}
-
-
-def _check_address(address: str) -> None:
-    """Ask for an answer first: Ray itself waits ten minutes for one.
-
-    What ``auto`` means is looked up as Ray does: RAY_ADDRESS, else the file that ``ray start``
-    leaves behind, which outlives a cluster that was killed.
-    """
-    found = _looked_up() if address == "auto" else address
-    if found is None:
-        message = "--ray auto: no Ray cluster runs on this machine; ray start --head starts one"
-        raise UserError(message)
-    host, _, port = found.rpartition("://")[2].rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
-    except (OSError, ValueError) as error:
-        message = f"--ray {address}: no Ray cluster answers at {found} ({error})"
-        raise UserError(message) from None
-
-
-def _looked_up() -> str | None:
-    """Return where ``auto`` leads. Source: Ray 2.57 to 2.60, ``_private/utils.py``."""
-    if "RAY_ADDRESS" in os.environ:
-        return os.environ["RAY_ADDRESS"]
-    folder = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray"
-    try:
-        return (folder / "ray_current_cluster").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-
-
-def _check_version() -> None:
-    try:
-        version = importlib.metadata.version("ray")
-    except importlib.metadata.PackageNotFoundError:
-        message = "--ray: Ray is not installed; pip install 'ray[default]>=2.57'"
-        raise UserError(message) from None
-    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-        message = f"--ray: Ray {version} is too old; pip install 'ray[default]>=2.57'"
-        raise UserError(message)
