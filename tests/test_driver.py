@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,59 @@ def test_run_stops_early_infeasible_kept(store: Store) -> None:
     run = _Run(store, _ends(rest="oom"), made, stop_after_failures=2)
     assert run.run().stopped is not None
     assert run.attempts == [2, 3]
+
+
+class _Lossy(FakeExecutor):
+    """Ends attempts as told, and calls every failure a loss of the cluster's."""
+
+    def wait(self, timeout_s: float) -> list[Status]:
+        return [replace(each, lost=each.outcome != "ok") for each in super().wait(timeout_s)]
+
+
+def test_run_lost_attempts_show_nothing(store: Store) -> None:
+    """A node that takes many attempts with it does not stop the sweep; they are tried again."""
+    executor = _Lossy(_ends(rest=["crashed", "ok"]), num_slots=4)
+    driver = Driver(_plan(), store, executor, FakeReporter(), LimitsTable(stop_after_failures=2))
+    assert driver.run().all_well
+    assert [task.cell.n for task in executor.started] == [1, 2, 3, 4] * 2
+
+
+def test_run_lost_to_the_limit(store: Store) -> None:
+    """Cells that are lost as often as they may be tried do stop it."""
+    executor = _Lossy(_ends(rest="crashed"))
+    limits = LimitsTable(stop_after_failures=2, max_attempts=2)
+    outcome = Driver(_plan(), store, executor, FakeReporter(), limits).run()
+    assert outcome.stopped is not None
+    assert [task.cell.n for task in executor.started] == [1, 2, 3, 4, 1, 2]
+
+
+def test_run_done_by_another(store: Store) -> None:
+    """A cell that another run commits meanwhile is not begun, and a line says so."""
+
+    def ends(task: Task) -> tuple[str, str | None]:
+        if task.cell.n == 1:
+            written(store, CELLS[1], "other")
+        return "ok", None
+
+    run = _Run(store, ends)
+    assert run.run().all_well
+    assert run.attempts == [1, 3, 4]
+    told = [status.reason for status in run.reporter.statuses]
+    assert told == [None, "another attempt was committed meanwhile", None, None]
+
+
+def test_run_committed_second(store: Store) -> None:
+    """An attempt that ends well after another was committed says which one counts."""
+
+    def ends(task: Task) -> tuple[str, str | None]:
+        written(store, task.cell, "other")
+        return "ok", None
+
+    run = _Run(store, ends, _plan(num_cells=1))
+    assert run.run().all_well
+    assert store.committed(CELLS[0].cell_id) == "other"
+    told = [status.reason for status in run.reporter.statuses]
+    assert told == ["another attempt was committed first and counts"]
 
 
 def test_run_several_slots(store: Store) -> None:

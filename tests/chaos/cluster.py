@@ -81,6 +81,11 @@ class LogicalCluster:
         raylet: subprocess.Popen[bytes] = self._nodes[gpu].all_processes["raylet"][0].process
         return raylet
 
+    def is_alive(self, gpu: int) -> bool:
+        """Tell whether Ray takes a GPU's node for alive."""
+        listed = self._cluster.global_state.node_table()
+        return any(each["Alive"] and each["NodeID"] == self._nodes[gpu].node_id for each in listed)
+
     def processes(self, gpu: int) -> list[psutil.Process]:
         """Return every process of a GPU's node, as if it were a machine of its own."""
         mine = [

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import psutil
 from tests.chaos.cluster import LogicalCluster
 
-KINDS = ("worker", "engine", "ray worker", "raylet", "node", "driver", "frozen node")
-# Long enough that Ray calls some of the frozen nodes dead and others not.
-_LONGEST_FREEZE_S = 15.0
+FROZEN = ("frozen raylet", "frozen node")
+KINDS = ("worker", "engine", "ray worker", "raylet", "node", "driver", *FROZEN)
+_MOST_FREEZE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def attempts(cluster: LogicalCluster) -> list[Attempt]:
 def kill(
     kind: str, cluster: LogicalCluster, driver: int, rng: random.Random
 ) -> list[psutil.Process] | None:
-    """Strike one victim, with SIGKILL but for a freeze.
+    """Strike one victim, with SIGKILL; what is frozen goes on once Ray has called the node dead.
 
     Returns:
         What must be gone soon, or None where there was no victim.
@@ -75,7 +75,7 @@ def kill(
         os.kill(driver, signal.SIGKILL)
         return [process for each in running for process in each.processes]
     _kill_of_attempt(kind, chosen, cluster, rng)
-    if kind == "frozen node":
+    if kind in FROZEN:
         return []  # what it runs on with may still end well
     if kind in {"raylet", "node"}:
         return [p for each in running if each.gpu == chosen.gpu for p in each.processes]
@@ -92,10 +92,15 @@ def _kill_of_attempt(
             raylet.wait()
     elif kind == "node":
         kill_at_once(cluster.processes(chosen.gpu))
-    elif kind == "frozen node":
+    elif kind in FROZEN:
         frozen = cluster.processes(chosen.gpu)
+        if kind == "frozen raylet":
+            frozen = [each for each in frozen if each.pid == cluster.raylet(chosen.gpu).pid]
         _send(signal.SIGSTOP, frozen)
-        time.sleep(rng.uniform(0, _LONGEST_FREEZE_S))
+        deadline = time.monotonic() + _MOST_FREEZE_S
+        while cluster.is_alive(chosen.gpu) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(rng.uniform(0, 5))
         _send(signal.SIGCONT, frozen)
     else:
         engine = chosen.engine

@@ -91,8 +91,8 @@ def test_accelerator_that_no_node_has(arena: Arena) -> None:
     assert (done.returncode, done.stdout) == (2, "LOADED []\n")
     assert done.stderr == (
         "packsweep: --accelerator H100: no alive node has H100; the cluster has 1 x H200 on 1 "
-        "node, 1 x H800 on 1 node, 1 node without GPU; if it starts nodes on demand, say up to how many "
-        "GPUs with --max-gpus\n"
+        "node, 1 x H800 on 1 node, 1 node without GPU; if it starts nodes on demand, say up to "
+        "how many GPUs with --max-gpus\n"
     )
 
 

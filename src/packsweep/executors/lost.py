@@ -9,7 +9,7 @@ from packsweep.errors import ResultsError
 from packsweep.task import Status, Task
 
 
-def lost(task: Task, outcome: str, reason: str) -> Status:
+def lost(task: Task, outcome: str, reason: str, wall_s: float) -> Status:
     """Record an attempt that went out of sight; a result that it committed stays what it is.
 
     It may still be running and may commit at this moment, so its own file is left alone: the row
@@ -22,7 +22,8 @@ def lost(task: Task, outcome: str, reason: str) -> Status:
         attempt_id=task.attempt_id,
         attempt=task.attempt,
         outcome="ok" if committed else outcome,
-        reason=None if committed else rows.write_failed(named, outcome, reason),
+        reason=None if committed else rows.write_failed(named, outcome, reason, {"wall_s": wall_s}),
+        wall_s=wall_s,
         log=str(task.store.log(task.cell.cell_id, task.attempt_id)),
         lost=True,
     )

@@ -42,6 +42,7 @@ class _Running:
     """A submitted attempt, and the last that was heard of it."""
 
     task: Task
+    began: float | None = None
     phase: str | None = None
     host: str = "its node"
     node_id: str = ""
@@ -50,6 +51,12 @@ class _Running:
     def hear(self, *, phase: str, host: str, node_id: str) -> None:
         self.phase, self.host, self.node_id = phase, host, node_id
         self.heard = time.monotonic()
+        self.began = self.began or self.heard
+
+    def lost(self, outcome: str, reason: str) -> Status:
+        """Record that it went out of sight."""
+        wall_s = 0.0 if self.began is None else time.monotonic() - self.began
+        return lost(self.task, outcome, reason, wall_s)
 
     def overdue(self) -> str | None:
         """Return why the attempt is given up, or None; while it is queued nothing is due."""
@@ -136,7 +143,7 @@ class RayExecutor:
             word = self._ray.get(next(ref))
         except (self._ray.exceptions.RayError, StopIteration) as error:
             del self._running[ref]
-            status = lost(running.task, "crashed", told(error, running.host, running.phase))
+            status = running.lost("crashed", told(error, running.host, running.phase))
             if isinstance(error, self._ray.exceptions.RayTaskError):
                 self._note(running, status)
             return status
@@ -174,9 +181,9 @@ class RayExecutor:
                 yield ref, why
 
     def _give_up(self, ref: Any, why: str) -> Status:  # noqa: ANN401
-        task = self._running.pop(ref).task
+        running = self._running.pop(ref)
         self._ray.cancel(ref, force=True)
-        return lost(task, "timeout", why)
+        return running.lost("timeout", why)
 
     def _look_at_nodes(self) -> None:
         """Note nodes that came or went; say once where none is left to wait for."""
