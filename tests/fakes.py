@@ -111,6 +111,7 @@ class FakeExecutor:
     ) -> None:
         """Take a function from a task to its outcome and reason."""
         self.num_slots = num_slots
+        self.num_places = 1
         self.started: list[Task] = []
         self.num_stops = 0
         self.most_running = 0

@@ -230,6 +230,26 @@ def test_run_lost_to_the_limit(store: Store) -> None:
     assert [task.cell.n for task in executor.started] == [1, 2, 3, 4, 1, 2]
 
 
+class _Nodes(FakeExecutor):
+    """Says on which of two nodes an attempt ran: on the first until it failed there twice."""
+
+    def wait(self, timeout_s: float) -> list[Status]:
+        places = ["bad", "bad", "other"]
+        index = min(len(self.started), len(places)) - 1
+        return [replace(each, place=places[index]) for each in super().wait(timeout_s)]
+
+
+@pytest.mark.parametrize(("num_places", "num_started"), [(1, 2), (2, 3)])
+def test_run_stops_early_everywhere(store: Store, num_places: int, num_started: int) -> None:
+    """Where there are more nodes than one, a sweep is not stopped for what one of them does."""
+    executor = _Nodes(_ends(rest="oom"))
+    executor.num_places = num_places
+    limits = LimitsTable(stop_after_failures=2)
+    outcome = Driver(_plan(), store, executor, FakeReporter(), limits).run()
+    assert outcome.stopped is not None
+    assert len(executor.started) == num_started
+
+
 def test_run_done_by_another(store: Store) -> None:
     """A cell that another run commits meanwhile is not begun, and a line says so."""
 

@@ -79,6 +79,7 @@ class Driver:
         self._running: dict[str, PlannedCell] = {}
         self._outcome = Outcome()
         self._measured_before = False
+        self._num_places = executor.num_places
 
     def run(self) -> Outcome:
         """Measure every cell that is not done; leave nothing running, however this ends."""
@@ -139,13 +140,15 @@ class Driver:
         return self._tries[status.cell_id] < self._limits.max_attempts
 
     def _stop_if_hopeless(self, status: Status) -> None:
-        """Stop when the first cells all failed the same way: the next would as well."""
+        """Stop when the first cells all failed the same way, and not on one bad node alone."""
         ended = self._outcome.ended.values()
         failed = [e for e in ended if e.outcome != "infeasible" and not self._only_lost(e)]
         if self._measured_before or any(each.outcome == "ok" for each in failed):
             return
         same = {f"{each.outcome}: {_signature(each.reason)}" for each in failed}
         if len(failed) < self._limits.stop_after_failures or len(same) > 1:
+            return
+        if len({each.place for each in failed}) < min(2, self._num_places):
             return
         if self._waiting or self._running:
             self._outcome.stopped = (

@@ -81,6 +81,7 @@ class Status:
         wall_s: from the worker's start to its end, the engine's start and stop included.
         log: file with what the worker printed.
         lost: the cluster lost it, which says nothing about the cell.
+        place: the node that it ran on, by Ray's id; None on this machine.
     """
 
     cell_id: str
@@ -93,6 +94,7 @@ class Status:
     wall_s: float = 0.0
     log: str | None = None
     lost: bool = False
+    place: str | None = None
 
     def to_json(self) -> str:
         """Return the status as JSON."""

@@ -14,7 +14,8 @@ import psutil
 from tests.chaos.cluster import LogicalCluster
 
 FROZEN = ("frozen raylet", "frozen node")
-KINDS = ("worker", "engine", "ray worker", "raylet", "node", "driver", *FROZEN)
+SECOND = "second driver"
+KINDS = ("worker", "engine", "ray worker", "raylet", "node", "driver", SECOND, *FROZEN)
 _MOST_FREEZE_S = 60.0
 
 

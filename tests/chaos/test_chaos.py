@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -41,35 +42,36 @@ def test_strikes_leave_one_result_a_cell(arena: Arena) -> None:
     assert report.num_runs > 1
 
 
-def test_stopped_job_resumes_on_the_accelerator_asked_for(arena: Arena) -> None:
-    """SIGTERM ends a run in time and without survivors; the next goes on, and where it is told."""
+def test_stopped_run_leaves_the_folder_to_another(arena: Arena) -> None:
+    """SIGTERM ends a run in time; a second one on the folder goes on, on the GPU that it names."""
     sweep, results = arena.sweep("stopped")
-    driver = arena.start(sweep, results)
-    arena.wait_for_attempt(driver)
+    first = arena.start(sweep, results)
+    arena.wait_for_attempt(first)
     doomed = [process for each in killer.attempts(arena.cluster) for process in each.processes]
+    second = arena.start(sweep, results, "--accelerator", "h200")
     began = time.monotonic()
-    driver.send_signal(signal.SIGTERM)
-    assert driver.wait(timeout=60) == 130
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=60) == 130
+    ended_s = time.monotonic() - began
     assert killer.alive(doomed, trial.GONE_S) == []
     assert "the same command goes on" in arena.said(sweep)
-    assert time.monotonic() - began < JOB_STOP_S
-
     before = len(_starts(sweep))
-    driver = arena.start(sweep, results, "--accelerator", "h200")
-    assert driver.wait(timeout=200) == 0, arena.said(sweep)
-    assert trial.check(results) == []
-    assert {start["gpu"] for start in _starts(sweep)[before:]} == {"1"}
-
-
-def test_two_drivers_on_one_folder_lose_nothing(arena: Arena) -> None:
-    """Both end well, every cell counts once, and each tells the cells that the other measured."""
-    sweep, results = arena.sweep("two")
-    drivers = [arena.start(sweep, results) for _ in range(2)]
-    assert [driver.wait(timeout=200) for driver in drivers] == [0, 0], arena.said(sweep)
+    assert second.wait(timeout=200) == 0, arena.said(sweep)
     assert trial.check(results, overlapping=True) == []
-    lines = [line for line in arena.said(sweep).splitlines() if ": ok" in line]
-    assert len(lines) == 2 * 3
-    assert sum("another attempt" in line for line in lines) == 3
+    assert {start["gpu"] for start in _starts(sweep)[before:]} == {"1"}
+    assert ended_s < JOB_STOP_S
+
+
+def test_node_that_fails_gets_no_more_cells(arena: Arena) -> None:
+    """A GPU that somebody else holds costs two attempts; every cell is then measured elsewhere."""
+    sweep, results = arena.sweep("foreign", real_seconds=0.6)
+    with (sweep.parent / "locks" / "gpu-0").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        driver = arena.start(sweep, results, "--set", "limits.stop_after_failures=2")
+        assert driver.wait(timeout=200) == 0, arena.said(sweep)
+    lines = arena.said(sweep).splitlines()
+    assert sum("GPU 0 is held by another simulated engine [" in line for line in lines) == 2
+    assert sum("gets no more cells: several in a row failed there" in line for line in lines) == 1
 
 
 def test_accelerator_that_no_node_has(arena: Arena) -> None:

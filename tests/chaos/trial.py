@@ -114,6 +114,7 @@ def run(arena: Arena, kinds: Sequence[str], seed: int, *more: str) -> Report:
     name = "-".join(kinds).replace(" ", "-")
     rng = random.Random(f"{name} {seed}")
     began = time.monotonic()
+    overlapping = not {killer.SECOND, *killer.FROZEN}.isdisjoint(kinds)
     frozen = not set(kinds).isdisjoint(killer.FROZEN)
     # An attempt outlasts Ray's patience with a frozen node, so that another runs beside it.
     sweep, results = arena.sweep(f"{name}-{seed}", real_seconds=6 if frozen else 0.3)
@@ -121,7 +122,10 @@ def run(arena: Arena, kinds: Sequence[str], seed: int, *more: str) -> Report:
     driver = arena.start(sweep, results, *more)
     try:
         for kind in kinds:
-            problems += _strike(arena, kind, driver, rng)
+            if kind == killer.SECOND:
+                problems += _run_beside(arena, driver, rng, (sweep, results))
+            else:
+                problems += _strike(arena, kind, driver, rng)
         num_runs = 1
         while _end(driver) != 0 and num_runs < _MOST_RUNS:
             driver = arena.start(sweep, results, *more)
@@ -133,7 +137,7 @@ def run(arena: Arena, kinds: Sequence[str], seed: int, *more: str) -> Report:
     left = killer.alive(killer.survivors(arena.marker), GONE_S)
     arena.mend()
     problems += [f"runs after the end: {each}" for each in left] + check(
-        results, overlapping=frozen
+        results, overlapping=overlapping
     )
     return Report(name, seed, num_runs, time.monotonic() - began, tuple(problems))
 
@@ -151,6 +155,16 @@ def _strike(
     left = killer.alive(doomed, GONE_S)
     arena.mend()
     return [f"runs {GONE_S:g} s after the kill: {each}" for each in left]
+
+
+def _run_beside(
+    arena: Arena, driver: subprocess.Popen[bytes], rng: random.Random, run: tuple[Path, Path]
+) -> list[str]:
+    """Run the same command a second time while the first one runs; both must end well."""
+    arena.wait_for_attempt(driver)
+    time.sleep(rng.uniform(0, _LATEST_S))
+    codes = [_end(each) for each in (arena.start(*run), driver)]
+    return [] if codes == [0, 0] else [f"two drivers ended with {codes}"]
 
 
 def _end(driver: subprocess.Popen[bytes]) -> int:

@@ -109,6 +109,11 @@ class RayExecutor:
         """Twice what runs at once: the next attempt's Ray worker is up when a GPU gets free."""
         return 2 * max(self._num_at_once(), 1)
 
+    @property
+    def num_places(self) -> int:
+        """The alive nodes that attempts are sent to."""
+        return len(self._fitting())
+
     def start(self, task: Task) -> None:
         """Submit a Ray task."""
         self._trust = self._trust or Trust(task.limits.stop_after_failures)
@@ -151,7 +156,7 @@ class RayExecutor:
             running.hear(**word)
             return None
         del self._running[ref]
-        status = status_from_json(word)
+        status = replace(status_from_json(word), place=running.node_id or None)
         self._note(running, status)
         return status
 
