@@ -15,6 +15,8 @@ from typing import Any
 
 from packsweep import grid, rows, spec
 from packsweep.grid import Cell
+from packsweep.plan import PlannedCell
+from packsweep.predict import Pass
 from packsweep.reviews import LABELS, Review
 from packsweep.store import Store
 from packsweep.task import Status, Task
@@ -54,6 +56,22 @@ def cells(**tables: dict[str, Any]) -> tuple[Cell, ...]:
 def cell(**changes: Any) -> Cell:
     """Return one simulated cell with some of its values changed."""
     return replace(cells()[0], **changes)
+
+
+def planned(of: Cell, *, infeasible: str | None = None) -> PlannedCell:
+    """Return a cell that submits one request of one token, worked out."""
+    return PlannedCell(
+        cell=of,
+        num_requests=1,
+        prompt_tokens=1,
+        longest_prompt_tokens=1,
+        output_tokens=1,
+        longest_request_tokens=2,
+        load=Pass(requests=()),
+        kv_bytes_per_token=1,
+        kv_pass_tokens=0,
+        infeasible=infeasible,
+    )
 
 
 def task(

@@ -57,12 +57,16 @@ def test_help(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_help_fast(cli: Cli, tmp_path: Path) -> None:
-    """--help answers in under 0.3 s: the best of some, as others use this machine too."""
+    """--help answers in under 0.3 s of processor time: others may use this machine too."""
     best = 9.0
     for _ in range(15):
-        began = time.perf_counter()
+        before = os.times()
         cli("--help", cwd=tmp_path)
-        best = min(best, time.perf_counter() - began)
+        after = os.times()
+        spent = (after.children_user + after.children_system) - (
+            before.children_user + before.children_system
+        )
+        best = min(best, spent)
         if best < 0.3:
             break
     assert best < 0.3
@@ -444,8 +448,8 @@ def test_plan_creates_nothing(
 
 @pytest.mark.usefixtures("here")
 def test_plan_json(capsys: pytest.CaptureFixture[str], sweep_file: Path, finished: Path) -> None:
-    """With --json the plan is a list of cells."""
-    found = json.loads(_said(capsys, "plan", sweep_file, "--json"))
+    """With --json the plan is the sweep's totals and a list of cells."""
+    found = json.loads(_said(capsys, "plan", sweep_file, "--json"))["cells"]
     assert sorted(each["cell_id"] for each in found) == [path.name for path in _cells(finished)]
     assert {each["done"] for each in found} == {True}
     assert [each["num_requests"] for each in found] == [1, 2, 2, 4]

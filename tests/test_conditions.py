@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import subprocess
 import sys
@@ -154,7 +155,7 @@ def test_without_a_gpu_only_the_host_is_seen() -> None:
     """Of 40 s of processor time 20 were busy and 16 of them ours: others used a tenth."""
     seen = watched(None)
     assert seen.other_cpu_share == pytest.approx(0.1)
-    assert dataclasses.replace(seen, other_cpu_share=None) == Conditions()
+    assert dataclasses.replace(seen, other_cpu_share=None, gc_s=None) == Conditions()
 
 
 def test_own_processes_on_the_gpu_are_not_foreign() -> None:
@@ -201,6 +202,26 @@ def test_share_of_others_is_theirs_of_all(idle: float, own: float, others: float
     after = CpuTimes(all=idle + own + others, busy=own + others, own=own)
     share = conditions.other_share(before, after)
     assert share == pytest.approx(others / (idle + own + others), abs=1e-6)
+
+
+def test_collector_clock_adds_up_collections() -> None:
+    """Collections of 1 s and 2 s make 3 s."""
+    seconds = iter([10.0, 11.0, 20.0, 22.0])
+    clock = conditions.CollectorClock(lambda: next(seconds))
+    for phase in ("start", "stop", "start", "stop"):
+        clock(phase, {})
+    assert clock.seconds == pytest.approx(3.0)
+
+
+def test_garbage_collected_in_the_window_is_counted() -> None:
+    """A collection inside counts, one outside does not, and nothing stays registered."""
+    before = list(gc.callbacks)
+    with Watch(None) as window:
+        gc.collect()
+    seen = window.conditions().gc_s or 0
+    gc.collect()
+    assert seen > 0
+    assert (window.conditions().gc_s, gc.callbacks) == (seen, before)
 
 
 def test_share_of_others_is_null_when_no_time_passed() -> None:

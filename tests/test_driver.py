@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import fakes
 from tests.fakes import REVIEWS, FakeExecutor, FakeReporter, cell, written
 
 from packsweep import models
 from packsweep.driver import Driver, Outcome
-from packsweep.plan import Plan, PlannedCell
+from packsweep.plan import Plan
 from packsweep.spec import LimitsTable
 from packsweep.store import Store
 from packsweep.task import Status, Task
@@ -43,15 +44,7 @@ def store(tmp_path: Path) -> Store:
 def _plan(infeasible: dict[int, str] | None = None, num_cells: int = 4) -> Plan:
     """Return the cells of n = 1, 2, ...; ``infeasible`` maps n to a reason."""
     planned = tuple(
-        PlannedCell(
-            cell=each,
-            num_requests=1,
-            prompt_tokens=1,
-            longest_prompt_tokens=1,
-            output_tokens=1,
-            infeasible=(infeasible or {}).get(each.n),
-        )
-        for each in CELLS[:num_cells]
+        fakes.planned(each, infeasible=(infeasible or {}).get(each.n)) for each in CELLS[:num_cells]
     )
     return Plan(model=MODEL, reviews=REVIEWS, cells=planned, schedule=planned)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,9 @@ import pytest
 from tests.engine_sweep import run, write_sweep
 
 import packsweep
+from packsweep import parity, plan, spec
+from packsweep.spec import LimitsTable
+from packsweep.task import Task
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 pytest.importorskip("vllm")
@@ -69,10 +73,10 @@ def test_figures_follow_from_each_other(local: Path) -> None:
 
 def test_engine_tokenizes_as_the_plan_counts(local: Path, tmp_path: Path) -> None:
     """The plan's prompt tokens are those that vLLM reports."""
-    import json
-
     planned = run("plan", str(write_sweep(tmp_path)), "--json")
-    counted = {cell["cell_id"]: cell["prompt_tokens"] for cell in json.loads(planned.stdout)}
+    counted = {
+        cell["cell_id"]: cell["prompt_tokens"] for cell in json.loads(planned.stdout)["cells"]
+    }
     measured = packsweep.load(local, "summary").set_index("cell_id")["prompt_tokens"]
     assert measured.to_dict() == counted
 
@@ -88,13 +92,33 @@ def test_second_run_measures_nothing(local: Path) -> None:
 
 def test_settings_in_force_are_recorded(local: Path) -> None:
     """What vLLM resolved stands beside what was asked."""
-    import json
-
     resolved = json.loads(packsweep.load(local)["engine_resolved"].iloc[0])
     assert resolved["max_num_batched_tokens"] == 4096
     assert resolved["enable_prefix_caching"] is True
     assert resolved["block_size"] > 0
     assert resolved["dtype"] == "bfloat16"
+
+
+def test_vllm_benchmark_serves_the_same_requests(local: Path, tmp_path: Path) -> None:
+    """vLLM's own benchmark is given a cell's requests: as many, as long, as much of them cached."""
+    made = plan.make(spec.load(local.parent / "small.toml"))
+    cell = next(each.cell for each in made.cells if each.cell.strategy == "chunked")
+    task = Task(
+        cell=cell,
+        attempt_id="theirs",
+        attempt=0,
+        results=str(tmp_path),
+        reviews=made.reviews[: cell.n],
+        limits=LimitsTable(),
+    )
+    parity.run_bench(task, tmp_path / "bench.json")
+    theirs = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    ours = packsweep.load(local, "summary").set_index("cell_id").loc[cell.cell_id]
+    assert theirs["num_requests"] == ours["num_requests"]
+    assert theirs["total_num_tokens"] == ours["prompt_tokens"] + ours["output_tokens"]
+    assert theirs["total_output_tokens"] == ours["output_tokens"]
+    assert theirs["cached_tokens"] == ours["cached_tokens"] > 0
+    assert theirs["elapsed_time"] > 0
 
 
 def test_primed_and_off_have_the_cached_tokens_they_promise(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_output_tokens_are_not_forced(results: Path) -> None:
 
 def test_prompts_are_the_rendered_template(results: Path, sweep_file: Path) -> None:
     """Prompt tokens are those of the plan and of transformers' own chat template."""
-    planned = json.loads(run("plan", str(sweep_file), "--json").stdout)
+    planned = json.loads(run("plan", str(sweep_file), "--json").stdout)["cells"]
     counted = {cell["cell_id"]: cell["prompt_tokens"] for cell in planned}
     measured = packsweep.load(results, "summary").set_index("cell_id")["prompt_tokens"]
     assert measured.to_dict() == counted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -73,6 +74,7 @@ def test_pass_values_by_hand() -> None:
         "labels_surplus": 0,
         "coverage": 1.0,
         "accuracy": 0.5,
+        "commoner_label_share": 1.0,
     }
     assert {name: found[name] for name in expected} == expected
 
@@ -104,6 +106,13 @@ def test_pass_values_not_scored() -> None:
     found = _values(_answered(answer=None))
     names = ("labels_found", "labels_right", "labels_surplus", "coverage", "accuracy")
     assert {found[name] for name in (*names, "correct_reviews_per_s")} == {None}
+
+
+def test_pass_values_commoner_label() -> None:
+    """Of three positive reviews and one negative the commoner label is three quarters."""
+    both = dataclasses.replace(_answered(), expected_labels=("negative", "positive"))
+    assert _values(_answered(), both)["commoner_label_share"] == pytest.approx(0.75)
+    assert _values(_answered(answer=None))["commoner_label_share"] is None
 
 
 def test_pass_values_nothing_right() -> None:

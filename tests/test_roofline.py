@@ -1,4 +1,4 @@
-"""Work and time of a pass, worked out by hand for a model of a few numbers."""
+"""Work of a pass, worked out by hand for a model of a few numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packsweep import roofline
-from packsweep.roofline import Device, Work
+from packsweep.ceilings import Formats
+from packsweep.roofline import Work
 from packsweep.shapes import ModelShape
 
 # q = kv = 2, so 4 * 2 * 2 + 3 * 2 * 5 = 46 entries a layer; tables of 7 * 2, tied.
@@ -24,7 +25,7 @@ SHAPE = ModelShape(
     torch_dtype="bfloat16",
     model_type="llama",
 )
-DEVICE = Device(bf16_flops_per_s=1000.0, memory_bytes_per_s=100.0, source="made up")
+SIZE = Formats(peak_dtype="fp8", layer_bytes=1.0, head_bytes=2.0, kv_bytes=0.5)
 WORKS = st.integers(1, 50).flatmap(
     lambda prompt: st.builds(
         Work,
@@ -49,43 +50,20 @@ def test_prefill_flops_cached() -> None:
     assert roofline.prefill_flops(SHAPE, [_work(3, cached=2)]) == 92 + 3 * 8 + 28
 
 
-def test_decode_bytes_one_token() -> None:
-    """The first output token ends prefill, so an answer of one token has no decode."""
-    assert roofline.decode_bytes(SHAPE, [_work(3)]) == 0
+@pytest.mark.parametrize(("output", "context"), [(1, 0), (2, 4), (3, 4 + 5)])
+def test_decode_context(output: int, context: int) -> None:
+    """The first output token ends prefill; each later one attends to itself and all before it."""
+    assert roofline.decode_context(_work(3, output=output)) == context
 
 
-def test_decode_bytes_by_hand() -> None:
-    """3 output tokens are 2 steps: weights twice, and contexts of 4 and 5 tokens of 8 bytes."""
-    parameters = 46 + 4 + 2 + 14  # linear, two norms, last norm, the tied table
-    assert SHAPE.num_parameters == parameters
-    assert roofline.decode_bytes(SHAPE, [_work(3, output=3)]) == 2 * parameters * 2 + (4 + 5) * 8
+def test_step_bytes() -> None:
+    """A step reads 46 entries of the layer and 14 of the output projection."""
+    assert roofline.step_bytes(SHAPE, SIZE) == 46 * 1 + 14 * 2
 
 
-def test_decode_bytes_together() -> None:
-    """Requests that decode together read the weights once a step."""
-    one = roofline.decode_bytes(SHAPE, [_work(3, output=2)])
-    weights = SHAPE.weight_bytes(2)
-    assert roofline.decode_bytes(SHAPE, [_work(3, output=2)] * 5) == 5 * (one - weights) + weights
-
-
-def test_duration_by_hand() -> None:
-    """FLOPs over the reached FLOP/s, plus bytes over the reached bandwidth."""
-    work = [_work(3, output=3)]
-    expected = (3 * 92 + 6 * 8 + 28) / 500 + (2 * 66 * 2 + 72) / 25
-    assert roofline.duration_s(SHAPE, work, DEVICE, mfu=0.5, mbu=0.25) == pytest.approx(expected)
-
-
-def test_no_requests() -> None:
-    """Nothing to do takes no time."""
-    assert roofline.duration_s(SHAPE, [], DEVICE, mfu=1, mbu=1) == 0
-
-
-@given(st.lists(WORKS, min_size=1, max_size=5))
-def test_duration_cached(works: list[Work]) -> None:
-    """What the cache serves never makes a pass longer."""
-    cold = [_work(work.prompt_tokens, output=work.output_tokens) for work in works]
-    times = [roofline.duration_s(SHAPE, each, DEVICE, mfu=0.5, mbu=0.5) for each in (works, cold)]
-    assert 0 < times[0] <= times[1]
+def test_kv_bytes() -> None:
+    """A token keeps two keys and two values, half a byte each."""
+    assert roofline.kv_bytes(SHAPE, SIZE) == 2
 
 
 @given(st.lists(WORKS, max_size=5), st.lists(WORKS, max_size=5))
@@ -102,3 +80,4 @@ def test_devices(name: str) -> None:
     assert device.source
     assert 1e14 < device.bf16_flops_per_s < 1e16
     assert 1e11 < device.memory_bytes_per_s < 1e13
+    assert device.memory_bytes is None or 20e9 < device.memory_bytes < 300e9

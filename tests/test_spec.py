@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from packsweep import grid, reviews, spec
 from packsweep.chat import ChatTemplate
-from packsweep.errors import SpecError
+from packsweep.errors import ReviewsError, SpecError
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 SMALL = """
@@ -38,7 +39,7 @@ def _refusal(path: Path, *overrides: str) -> str:
     return str(caught.value)
 
 
-def _parse(**tables: dict[str, Any]) -> spec.Sweep:
+def _parse(**tables: Any) -> spec.Sweep:
     values = {"model": {"name": "m"}, "grid": {"n": 4}}
     return spec.parse({**values, **tables}, where="f.toml")
 
@@ -185,7 +186,7 @@ def test_parse_misspelt_needed_key() -> None:
     assert said == "f.toml: model.nam: unknown key; did you mean model.name? (and 1 more)"
 
 
-@pytest.mark.parametrize("table", sorted(spec.Sweep.model_fields))
+@pytest.mark.parametrize("table", sorted(set(spec.Sweep.model_fields) - {"variant"}))
 @given(key=st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12))
 def test_parse_any_unknown_key(table: str, key: str) -> None:
     """No table takes a key that it does not know, whatever it is called."""
@@ -267,3 +268,67 @@ def test_shipped_sweep(name: str, num_cells: int) -> None:
     chat = ChatTemplate(text="{{ messages[0].content }}")
     cells = grid.expand(sweep, rows, model_fingerprint="x", max_model_len=131072, chat=chat)
     assert len({cell.cell_id for cell in cells}) == num_cells
+
+
+# Variants.
+
+
+def test_variant_is_the_sweep_with_its_own_values(tmp_path: Path) -> None:
+    """What a variant does not name is the file's; what it names is its own alone."""
+    more = """
+[engine]
+max_num_seqs = 8
+
+[[variant]]
+engine.quantization = "fp8"
+
+[[variant]]
+grid.strategy = "separate"
+measure.repeats = 5
+"""
+    sweep = _load(tmp_path, more)
+    base, fp8, other = sweep.all
+    assert (base.engine.quantization, fp8.engine.quantization) == ((None,), ("fp8",))
+    assert [each.engine.max_num_seqs for each in sweep.all] == [(8,)] * 3
+    assert (other.grid.strategy, other.measure.repeats, other.grid.n) == (("separate",), 5, (4,))
+
+
+def test_variant_obeys_overrides(tmp_path: Path) -> None:
+    """What is set on the command line holds everywhere, as for any value of the file."""
+    more = "\n[[variant]]\nengine.max_num_seqs = 4\n"
+    sweep = _load(tmp_path, more, "engine.max_num_seqs=2")
+    assert [each.engine.max_num_seqs for each in sweep.all] == [(2,), (2,)]
+
+
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        ([{"engine": {"max_num_seq": 1}}], "variant 1: engine.max_num_seq: unknown key"),
+        ([{}, {"model": {"name": "x"}}], "variant 2: model cannot be varied"),
+        ([{"engine": {"kind": "simulated"}}], "variant 1: engine.kind: is one"),
+        ([{"grid": 3}], "variant 1: grid cannot be varied"),
+        ([3], "variant 1: 3 cannot be varied"),
+        ({"grid": {"n": 3}}, r"write \[\[variant\]\]"),
+        ([{"grid": {"strategy": "chunked"}}], "variant 1: grid.pack_size: is missing"),
+    ],
+)
+def test_variant_refusals(variant: Any, told: str) -> None:
+    """One line with the variant's number."""
+    assert re.search(told, _parse_refusal(variant=variant))
+
+
+def test_variants_add_their_cells_and_none_twice() -> None:
+    """Two cells of the file, one more of the first variant, none of a variant that says nothing."""
+    changed = {"grid": {"strategy": "separate"}, "engine": {"quantization": "fp8"}}
+    sweep = _parse(variant=[changed, {}])
+    rows = [reviews.Review(text=f"review {i}", label="positive") for i in range(4)]
+    cells = grid.expand(sweep, rows, model_fingerprint="m", max_model_len=100)
+    told = [(cell.strategy, cell.settings["quantization"]) for cell in cells]
+    assert told == [("packed", None), ("separate", None), ("separate", "fp8")]
+
+
+def test_variant_with_more_reviews_needs_them() -> None:
+    sweep = _parse(variant=[{"grid": {"n": 5}}])
+    rows = [reviews.Review(text=f"review {i}", label="positive") for i in range(4)]
+    with pytest.raises(ReviewsError, match="5 is more than the 4"):
+        grid.expand(sweep, rows, model_fingerprint="m", max_model_len=100)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from packsweep import schema
+from packsweep import schema, stats
 
 Passes = Sequence[Mapping[str, Any]]
 
@@ -89,6 +89,16 @@ def _foreign_process(passes: Passes) -> bool:
     return any(len(pids) > 0 for pids in _known(passes, "foreign_gpu_pids"))
 
 
+def _guessing(passes: Passes) -> bool:
+    shares: list[float] = _known(passes, "accuracy")
+    guesses: list[float] = _known(passes, "commoner_label_share")
+    if not shares or not guesses:
+        return False
+    num_reviews = passes[0]["n"]  # copies and repeats are no new evidence
+    interval = stats.wilson(statistics.median(shares) * num_reviews, num_reviews)
+    return interval is not None and interval[0] <= max(guesses)
+
+
 def _memory_kept(passes: Passes) -> bool:
     return not all(_known(passes, "memory_returned"))
 
@@ -135,6 +145,12 @@ WARNINGS = (
         applies=_foreign_process,
         text="another process computed on the GPU (column foreign_gpu_pids)",
         remedy="end it and measure again",
+    ),
+    Warning_(
+        code="guessing",
+        applies=_guessing,
+        text="the accuracy's interval holds that of always giving the commoner label",
+        remedy="look at show --confusion; raise grid.n, or take a larger model or template chat",
     ),
     Warning_(
         code="memory_kept",

@@ -87,13 +87,14 @@ def data_sheet(device: str | None, used: Formats) -> Ceiling:
         return Ceiling(peak_dtype=used.peak_dtype)
     return Ceiling(
         peak_dtype=used.peak_dtype,
-        peak_flops_per_s=_peak(found, used.peak_dtype),
+        peak_flops_per_s=data_sheet_peak(found, used.peak_dtype),
         peak_bytes_per_s=found.memory_bytes_per_s,
         ceiling_source=found.source,
     )
 
 
-def _peak(device: Device, dtype: str | None) -> float | None:
+def data_sheet_peak(device: Device, dtype: str | None) -> float | None:
+    """Return the data sheet's FLOP/s in ``dtype``: bf16, fp8 or fp32."""
     peaks = {
         "bf16": device.bf16_flops_per_s,
         "fp8": device.fp8_flops_per_s,
@@ -142,12 +143,14 @@ class Measured:
     bf16_flops_per_s: float
     memory_bytes_per_s: float
     source: str
+    fp8_flops_per_s: float | None = None
 
     def ceiling(self, peak_dtype: str | None) -> Ceiling:
-        """Return it as a ceiling; only bf16 was measured."""
+        """Return it as a ceiling; fp32 was not measured."""
+        peaks = {"bf16": self.bf16_flops_per_s, "fp8": self.fp8_flops_per_s}
         return Ceiling(
             peak_dtype=peak_dtype,
-            peak_flops_per_s=self.bf16_flops_per_s if peak_dtype == "bf16" else None,
+            peak_flops_per_s=None if peak_dtype is None else peaks.get(peak_dtype),
             peak_bytes_per_s=self.memory_bytes_per_s,
             ceiling_source=self.source,
         )
@@ -164,6 +167,7 @@ def read(path: Path) -> Measured:
         return Measured(
             device=str(values["device"]),
             bf16_flops_per_s=float(values["bf16_flops_per_s"]["median"]),
+            fp8_flops_per_s=_fp8(values),
             memory_bytes_per_s=float(values["memory_bytes_per_s"]["median"]),
             source=f"measured, {path.name}",
         )
@@ -172,3 +176,8 @@ def read(path: Path) -> Measured:
     except (ValueError, KeyError, TypeError):
         message = f"--ceiling {path}: is not what packsweep calc ceiling --json > {path} writes"
         raise UserError(message) from None
+
+
+def _fp8(values: Mapping[str, Any]) -> float | None:
+    found = values.get("fp8_flops_per_s")
+    return None if found is None else float(found["median"])

@@ -24,6 +24,7 @@ calc = typer.Typer(
 )
 
 _DEFAULT_TOKENS = (4, 40, 400)
+_DTYPES = "auto, bfloat16, float16, float32, fp8"
 
 ModelArg = Annotated[
     str,
@@ -60,7 +61,7 @@ def ceiling_command(
         bool, typer.Option("--json", help="Print JSON, as run and show --ceiling read it.")
     ] = False,
 ) -> None:
-    """Measure the device present: bf16 matrix multiplication and copying in memory. About a minute.
+    """Measure the device present: bf16 and fp8 matrix multiplication, copying. About a minute.
 
     The numbers are what MFU and MBU can reach at most here; a data sheet's are higher.
     """
@@ -72,6 +73,95 @@ def ceiling_command(
         return
     for line in _lines(found):
         print(line)
+
+
+@calc.command("kv")
+def kv_command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Short name (llama-3.1-8b, gemma-3-27b, deepseek-v3, ...), hub id, folder or "
+            "embedded:NAME; no weights are needed.",
+        ),
+    ],
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="GPU", help="Which GPU, e.g. H200; else the one here."),
+    ] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help=f"Of the weights: {_DTYPES}.")] = "auto",
+    kv_cache_dtype: Annotated[
+        str, typer.Option("--kv-cache-dtype", help=f"Of the cache: {_DTYPES}.")
+    ] = "auto",
+    tensor_parallel_size: Annotated[
+        int, typer.Option("--tensor-parallel-size", "--tp", min=1, metavar="N")
+    ] = 1,
+    gpu_memory_utilization: Annotated[
+        float, typer.Option("--gpu-memory-utilization", min=0.01, max=1.0, metavar="SHARE")
+    ] = 0.92,
+    max_model_len: Annotated[
+        int | None, typer.Option("--max-model-len", min=1, help="Else as long as the model allows.")
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        int, typer.Option("--max-num-batched-tokens", min=1, metavar="N")
+    ] = 16384,
+    block_size: Annotated[int, typer.Option("--block-size", min=1, metavar="N")] = 16,
+    prompt_tokens: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--tokens", min=1, metavar="N", help="Cache of a prompt this long. May be repeated."
+        ),
+    ] = None,
+    tokens_per_review: Annotated[
+        float,
+        typer.Option(
+            "--tokens-per-review",
+            min=1.0,
+            metavar="N",
+            help="For the longest packed n; 288.5 as of 400 IMDB reviews in Llama 3's tokenizer.",
+        ),
+    ] = 288.5,
+    num_parameters: Annotated[
+        float | None,
+        typer.Option("--parameters", min=1.0, help="Of a design whose parameters are not counted."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Show what the KV cache of a model takes and what fits a GPU: tokens, longest prompt, n."""
+    from packsweep import forecast, kv_budget
+
+    _check_dtypes(dtype, kv_cache_dtype)
+    on = forecast.target(device)
+    asked = kv_budget.Asked(
+        dtype=dtype,
+        kv_cache_dtype=kv_cache_dtype,
+        tensor_parallel_size=tensor_parallel_size,
+        gpu_memory_utilization=gpu_memory_utilization,
+        max_model_len=max_model_len,
+        max_num_batched_tokens=max_num_batched_tokens,
+        block_size=block_size,
+        prompt_tokens=tuple(prompt_tokens or ()),
+        tokens_per_review=tokens_per_review,
+        num_parameters=None if num_parameters is None else round(num_parameters),
+        device=None if on is None else on.name,
+        memory_bytes=None if on is None else on.memory_bytes,
+    )
+    budget = kv_budget.of(model, asked)
+    print(budget.to_json() if json else kv_budget.to_text(budget))
+
+
+@calc.command("prediction")
+def prediction_command() -> None:
+    """Show what plan predicts beside what was measured on one H200, in seconds of a pass."""
+    from packsweep import reference
+
+    print(reference.to_text())
+
+
+def _check_dtypes(*words: str) -> None:
+    for word in words:
+        if word not in _DTYPES.split(", "):
+            raise UserError(f"dtype {word!r} is not known; known are {_DTYPES}")
 
 
 def _measure() -> dict[str, Any]:
@@ -100,6 +190,7 @@ def _summary(found: dict[str, Any]) -> dict[str, Any]:
     """Return the best size of each kind with its spread, beside all that was measured."""
     best = {
         "bf16_flops_per_s": _best(found["matmul"]),
+        "fp8_flops_per_s": _best(found["matmul_fp8"]) if found["matmul_fp8"] else None,
         "memory_bytes_per_s": _best(found["copy"]),
     }
     return {"device": found["device"], **best, **found}
@@ -120,17 +211,21 @@ def _best(sizes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    """Say both ceilings with spread and with the share of the data sheet's."""
+    """Say every ceiling with spread and with the share of the data sheet's."""
     from packsweep import devices
 
     sheet = devices.find(found["device"])
     source = sheet.source if sheet else "no data sheet known for this device"
     told = (
         ("bf16 matmul", "bf16_flops_per_s", 1e12, "TFLOP/s", "matrices of {} rows"),
+        ("fp8 matmul", "fp8_flops_per_s", 1e12, "TFLOP/s", "matrices of {} rows"),
         ("memory copy", "memory_bytes_per_s", 1e9, "GB/s", "{} B, read and written"),
     )
     lines = [f"device: {found['device']} ({source})"]
     for label, name, unit_size, unit, how in told:
+        if found[name] is None:
+            lines.append(f"{label}: not measured, the device has no such units")
+            continue
         peak = getattr(sheet, name, None)
         share = f", {found[name]['median'] / peak:.0%} of {peak / unit_size:,.0f}" if peak else ""
         lines.append(

@@ -8,6 +8,7 @@ so that what looking costs can be measured as any other setting.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import statistics
 import threading
@@ -37,6 +38,7 @@ class Conditions:
         power_mean_w: mean over the samples.
         foreign_gpu_pids: processes on the GPU that are not of this process's tree.
         other_cpu_share: CPU time of the host that others used, of all that there was.
+        gc_s: how long Python's garbage collector held this process up.
         energy_j: of the whole GPU, by its own counter.
     """
 
@@ -48,7 +50,28 @@ class Conditions:
     power_mean_w: float | None = None
     foreign_gpu_pids: Sequence[str] | None = None
     other_cpu_share: float | None = None
+    gc_s: float | None = None
     energy_j: float | None = None
+
+
+class CollectorClock:
+    """Adds up the seconds of garbage collections, as one of ``gc.callbacks``.
+
+    Source: https://docs.python.org/3/library/gc.html#gc.callbacks
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Start from 0; ``clock`` gives seconds."""
+        self.seconds = 0.0
+        self._clock = clock
+        self._began = 0.0
+
+    def __call__(self, phase: str, _: object) -> None:
+        """Note the start or the stop of one collection."""
+        if phase == "start":
+            self._began = self._clock()
+        else:
+            self.seconds += self._clock() - self._began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +117,14 @@ class Watch:
         self._clock = clock
         self._ends: list[tuple[CpuTimes, float | None, float]] = []
         self._readings: list[Reading] = []
+        self._collector = CollectorClock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="conditions", daemon=True)
 
     def __enter__(self) -> Self:
         """Open the window."""
         self._note_end()
+        gc.callbacks.append(self._collector)
         if self._gauges is not None:
             self._thread.start()
         return self
@@ -111,6 +136,7 @@ class Watch:
         traceback: TracebackType | None,
     ) -> None:
         """Close the window and wait for the thread."""
+        gc.callbacks.remove(self._collector)
         self._note_end()
         self._over.set()
         if self._gauges is not None:
@@ -125,6 +151,7 @@ class Watch:
         return Conditions(
             **seen,
             other_cpu_share=other_share(before, after),
+            gc_s=self._collector.seconds,
             energy_j=(energy_after or 0) - (energy_before or 0) if known else None,
         )
 

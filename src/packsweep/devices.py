@@ -20,6 +20,8 @@ class Device:
         fp8_flops_per_s: of fp8 matrix multiplication, likewise; None without fp8 units.
         fp32_flops_per_s: of fp32 outside the matrix units, as torch multiplies fp32 by default.
         memory_bytes_per_s: peak memory bandwidth.
+        memory_mib: what the driver's nvidia-smi shows as the whole; data sheets round, and vLLM
+            sees up to 1 % less.
         names: the driver's names, whole, after the maker's; a regular expression.
     """
 
@@ -28,7 +30,13 @@ class Device:
     source: str
     fp8_flops_per_s: float | None = None
     fp32_flops_per_s: float | None = None
+    memory_mib: int | None = None
     names: str = ""
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """``memory_mib`` in bytes."""
+        return None if self.memory_mib is None else self.memory_mib * 2**20
 
 
 # Keyed by a short name of the product.
@@ -38,6 +46,7 @@ DEVICES: dict[str, Device] = {
         fp8_flops_per_s=4.5e15,
         fp32_flops_per_s=75e12,
         memory_bytes_per_s=7.7e12,
+        memory_mib=183359,
         names="B200",
         source="NVIDIA HGX B200 data sheet",
     ),
@@ -46,6 +55,7 @@ DEVICES: dict[str, Device] = {
         fp8_flops_per_s=1979e12,
         fp32_flops_per_s=67e12,
         memory_bytes_per_s=4.8e12,
+        memory_mib=143771,
         names="H200",
         source="NVIDIA H200 data sheet, SXM",
     ),
@@ -54,6 +64,7 @@ DEVICES: dict[str, Device] = {
         fp8_flops_per_s=1670.5e12,
         fp32_flops_per_s=60e12,
         memory_bytes_per_s=4.8e12,
+        memory_mib=143771,
         names="H200 NVL",
         source="NVIDIA H200 data sheet, NVL",
     ),
@@ -62,6 +73,7 @@ DEVICES: dict[str, Device] = {
         fp8_flops_per_s=1979e12,
         fp32_flops_per_s=67e12,
         memory_bytes_per_s=3.35e12,
+        memory_mib=81559,
         names="H100( SXM5)?( 80GB)?( HBM3)?",
         source="NVIDIA H100 data sheet, SXM",
     ),
@@ -70,6 +82,7 @@ DEVICES: dict[str, Device] = {
         fp8_flops_per_s=1513e12,
         fp32_flops_per_s=51e12,
         memory_bytes_per_s=2.0e12,
+        memory_mib=81559,
         names="H100 PCIe",
         source="NVIDIA H100 data sheet, PCIe",
     ),
@@ -78,6 +91,7 @@ DEVICES: dict[str, Device] = {
         fp8_flops_per_s=1670.5e12,
         fp32_flops_per_s=60e12,
         memory_bytes_per_s=3.9e12,
+        memory_mib=95830,
         names="H100 NVL",
         source="NVIDIA H100 data sheet, NVL",
     ),
@@ -86,6 +100,7 @@ DEVICES: dict[str, Device] = {
         fp8_flops_per_s=1979e12,
         fp32_flops_per_s=67e12,
         memory_bytes_per_s=3.35e12,
+        memory_mib=81559,
         names="H800( SXM5)?( 80GB)?( HBM3)?",
         source="NVIDIA H800 data sheet, SXM",
     ),
@@ -102,6 +117,7 @@ DEVICES: dict[str, Device] = {
         fp8_flops_per_s=296e12,
         fp32_flops_per_s=44e12,
         memory_bytes_per_s=4.0e12,
+        memory_mib=97871,
         names="H20",
         source="NVIDIA H20 product brief",
     ),
@@ -109,6 +125,7 @@ DEVICES: dict[str, Device] = {
         bf16_flops_per_s=312e12,
         fp32_flops_per_s=19.5e12,
         memory_bytes_per_s=2.039e12,
+        memory_mib=81920,
         names="A100-SXM4-80GB",
         source="NVIDIA A100 data sheet, SXM 80 GB",
     ),
@@ -116,6 +133,7 @@ DEVICES: dict[str, Device] = {
         bf16_flops_per_s=312e12,
         fp32_flops_per_s=19.5e12,
         memory_bytes_per_s=1.935e12,
+        memory_mib=81920,
         names="A100 80GB PCIe|A100-PCIE-80GB",
         source="NVIDIA A100 data sheet, PCIe 80 GB",
     ),
@@ -123,6 +141,7 @@ DEVICES: dict[str, Device] = {
         bf16_flops_per_s=312e12,
         fp32_flops_per_s=19.5e12,
         memory_bytes_per_s=1.555e12,
+        memory_mib=40960,
         names="A100-(SXM4|PCIE)-40GB",
         source="NVIDIA A100 data sheet, 40 GB",
     ),
@@ -131,6 +150,7 @@ DEVICES: dict[str, Device] = {
         fp8_flops_per_s=733e12,
         fp32_flops_per_s=91.6e12,
         memory_bytes_per_s=0.864e12,
+        memory_mib=46068,
         names="L40S",
         source="NVIDIA L40S data sheet",
     ),
@@ -139,6 +159,7 @@ DEVICES: dict[str, Device] = {
         fp8_flops_per_s=242.5e12,
         fp32_flops_per_s=30.3e12,
         memory_bytes_per_s=0.3e12,
+        memory_mib=23034,
         names="L4",
         source="NVIDIA L4 data sheet",
     ),
@@ -147,6 +168,7 @@ DEVICES: dict[str, Device] = {
         fp8_flops_per_s=330.3e12,
         fp32_flops_per_s=82.6e12,
         memory_bytes_per_s=1.008e12,
+        memory_mib=24564,
         names="GeForce RTX 4090",
         source="NVIDIA Ada architecture white paper, RTX 4090",
     ),

@@ -140,7 +140,7 @@ def expand(
     max_model_len: int,
     chat: ChatTemplate | None = None,
 ) -> tuple[Cell, ...]:
-    """Return the cells of ``sweep`` in its order, each once.
+    """Return the cells of ``sweep`` and of its variants in their order, each once.
 
     Args:
         sweep: a checked sweep file.
@@ -152,17 +152,19 @@ def expand(
     Raises:
         ReviewsError: fewer reviews than the largest n.
     """
-    largest = max(sweep.grid.n)
+    largest = max(n for each in sweep.all for n in each.grid.n)
     if largest > len(reviews):
         message = f"grid.n: {largest} is more than the {len(reviews)} reviews there are"
         raise ReviewsError(message)
-    assert chat is not None or "chat" not in sweep.grid.template
+    assert chat is not None or not any("chat" in each.grid.template for each in sweep.all)
     hashes = _content_hashes(reviews, chat)
-    cells = [
-        _cell(sweep, point, hashes, model_fingerprint, max_model_len) for point in _points(sweep)
+    found = [
+        replace(_cell(each, point, hashes, model_fingerprint, max_model_len), replicate=replicate)
+        for each in sweep.all
+        for replicate in range(each.measure.replicates)
+        for point in _points(each)
     ]
-    rounds = range(sweep.measure.replicates)
-    return tuple(dict.fromkeys(replace(cell, replicate=r) for r in rounds for cell in cells))
+    return tuple(dict.fromkeys(found))
 
 
 def schedule(cells: Sequence[Cell], seed: int) -> tuple[Cell, ...]:

@@ -7,6 +7,7 @@ new metric is a column in ``packsweep.schema`` and a key here.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,7 +138,14 @@ def _labels(answered: Sequence[Answered], num_reviews: int) -> dict[str, Any]:
         "labels_surplus": _total(None if score is None else score.num_surplus for score in scores),
         "coverage": _ratio(found, num_reviews),
         "accuracy": _ratio(right, num_reviews),
+        "commoner_label_share": None if right is None else _commoner(answered),
     }
+
+
+def _commoner(answered: Sequence[Answered]) -> float | None:
+    """Return the share of the commoner label among the expected ones."""
+    counts = Counter(label for item in answered for label in item.expected_labels)
+    return _ratio(max(counts.values(), default=0), counts.total())
 
 
 def _timings(results: Sequence[RequestResult]) -> dict[str, float | None]:

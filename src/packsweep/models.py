@@ -105,6 +105,22 @@ def resolve(
     )
 
 
+def read_config(name: str) -> tuple[dict[str, object], str]:
+    """Return the content of a model's ``config.json`` and where it stands; nothing else is needed.
+
+    Raises:
+        ModelError: the model is not there, or the file cannot be read.
+    """
+    place = _place(name, None, needed=(CONFIG,))
+    config = _read_config(place.folder / CONFIG)
+    return config, name if place.path == name else place.path
+
+
+def is_there(name: str) -> bool:
+    """Tell whether ``name`` is a folder or a file here."""
+    return Path(name).expanduser().exists()
+
+
 def _place(name: str, revision: str | None, *, needed: Sequence[str]) -> _Place:
     """Return where ``name`` leads; the files ``needed`` are there."""
     if name.startswith(embedded.PREFIX):

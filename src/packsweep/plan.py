@@ -5,6 +5,8 @@ Needs the reviews and the tokenizer, and nothing of vLLM, torch or Ray.
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +16,16 @@ from packsweep.chat import ChatTemplate
 from packsweep.errors import ModelError, SpecError
 from packsweep.grid import Cell
 from packsweep.models import Model
+from packsweep.predict import Pass
+from packsweep.prefix_cache import PrefixCache, TokenIds
 from packsweep.prompts import Prompt
 from packsweep.reviews import Review
+from packsweep.roofline import Work
 from packsweep.spec import Sweep
 from packsweep.tokens import Tokenizer
+
+# vLLM's own on CUDA devices, where the cell names none.
+_BLOCK_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +36,10 @@ class PlannedCell:
         prompt_tokens: of all requests, every copy counted.
         longest_prompt_tokens: of the longest prompt.
         output_tokens: of all requests; of constrained answers as many as labels usually take.
+        longest_request_tokens: prompt and output limit of the request that needs most.
+        load: what a pass computes, with what the prefix cache serves of it.
+        kv_bytes_per_token: what a token takes in the KV cache.
+        kv_pass_tokens: tokens of the blocks that a pass takes, if none is given up again.
         infeasible: why no engine can run it, or None.
     """
 
@@ -36,7 +48,26 @@ class PlannedCell:
     prompt_tokens: int
     longest_prompt_tokens: int
     output_tokens: int
+    longest_request_tokens: int
+    load: Pass
+    kv_bytes_per_token: int
+    kv_pass_tokens: int
     infeasible: str | None
+
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens that the prefix cache serves, by block arithmetic."""
+        return self.load.cached_tokens
+
+    @property
+    def kv_longest_bytes(self) -> int:
+        """KV cache of the longest request alone."""
+        return self.longest_request_tokens * self.kv_bytes_per_token
+
+    @property
+    def kv_pass_bytes(self) -> int:
+        """KV cache in which a whole pass stays, so that nothing reused is lost."""
+        return self.kv_pass_tokens * self.kv_bytes_per_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +104,11 @@ def make(sweep: Sweep) -> Plan:
         load_format=sweep.model.load_format,
     )
     _check_context(sweep, model)
-    rows = reviews.load(sweep.reviews.source, limit=max(sweep.grid.n), seed=sweep.reviews.seed)
+    largest = max(n for each in sweep.all for n in each.grid.n)
+    rows = reviews.load(sweep.reviews.source, limit=largest, seed=sweep.reviews.seed)
     tokenizer = tokens.load(model)
-    chat = _chat(tokenizer, model) if "chat" in sweep.grid.template else None
+    asked = any("chat" in each.grid.template for each in sweep.all)
+    chat = _chat(tokenizer, model) if asked else None
     cells = grid.expand(
         sweep,
         rows,
@@ -83,10 +116,10 @@ def make(sweep: Sweep) -> Plan:
         max_model_len=model.max_model_len,
         chat=chat,
     )
-    lengths = _Lengths(tokenizer)
+    texts = _Texts(tokenizer)
     cost = label_budget.cost_of(tokenizer)
     planned = {
-        cell: _planned(cell, cell.build_prompts(rows, chat), model, lengths, cost) for cell in cells
+        cell: _planned(cell, cell.build_prompts(rows, chat), model, texts, cost) for cell in cells
     }
     return Plan(
         model=model,
@@ -132,7 +165,7 @@ def _chat(tokenizer: Tokenizer, model: Model) -> ChatTemplate:
 
 def _check_context(sweep: Sweep, model: Model) -> None:
     """Refuse a context that the model does not have; vLLM would, after minutes."""
-    longest = max(length or 0 for length in sweep.engine.max_model_len)
+    longest = max(length or 0 for each in sweep.all for length in each.engine.max_model_len)
     if longest > model.max_model_len:
         message = (
             f"engine.max_model_len: {longest} is more than the {model.max_model_len} positions "
@@ -141,39 +174,79 @@ def _check_context(sweep: Sweep, model: Model) -> None:
         raise SpecError(message)
 
 
-class _Lengths:
-    """Prompt lengths in tokens; each text is tokenized once, however many cells submit it."""
+class _Texts:
+    """Token ids of prompts; each text is tokenized once, however many cells submit it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._known: dict[tuple[str, bool], int] = {}
+        self._known: dict[tuple[str, bool], TokenIds] = {}
 
-    def of(self, prompts: Sequence[Prompt]) -> list[int]:
+    def ids(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
         keys = [(prompt.text, prompt.add_special_tokens) for prompt in prompts]
         for add in (True, False):
             new = [key for key in keys if key[1] is add and key not in self._known]
             texts = [text for text, _ in new]
-            counts = self._tokenizer.count(texts, add_special_tokens=add)
-            self._known.update(zip(new, counts, strict=True))
+            found = self._tokenizer.encode(texts, add_special_tokens=add)
+            self._known.update((key, array("I", ids)) for key, ids in zip(new, found, strict=True))
         return [self._known[key] for key in keys]
 
 
 def _planned(
-    cell: Cell, prompts: Sequence[Prompt], model: Model, lengths: _Lengths, cost: LabelCost
+    cell: Cell, prompts: Sequence[Prompt], model: Model, texts: _Texts, cost: LabelCost
 ) -> PlannedCell:
-    counts = lengths.of(prompts)
+    ids = texts.ids(prompts)
     most = [prompt.num_reviews * cell.output_tokens_per_review for prompt in prompts]
-    needed = max(count + output for count, output in zip(counts, most, strict=True))
+    needed = max(len(each) + output for each, output in zip(ids, most, strict=True))
     outputs = most
     if cell.answer == "choice":
         outputs = [cost.constrained_tokens(prompt.num_reviews) for prompt in prompts]
+    load, kv_pass_tokens = _load(cell, ids, outputs)
     return PlannedCell(
         cell=cell,
-        num_requests=len(prompts) * cell.duplication,
-        prompt_tokens=sum(counts) * cell.duplication,
-        longest_prompt_tokens=max(counts),
+        num_requests=load.num_requests,
+        prompt_tokens=load.prompt_tokens,
+        longest_prompt_tokens=max(map(len, ids)),
         output_tokens=sum(outputs) * cell.duplication,
+        longest_request_tokens=needed,
+        load=load,
+        kv_bytes_per_token=model.shape.kv_cache_bytes_per_token(_bytes_per_element(cell)),
+        kv_pass_tokens=kv_pass_tokens,
         infeasible=_infeasible(cell, model, needed),
+    )
+
+
+def _load(cell: Cell, ids: Sequence[TokenIds], outputs: Sequence[int]) -> tuple[Pass, int]:
+    """Return what a pass computes, and the tokens of the KV blocks that it takes.
+
+    A repeated prompt finds every whole block of itself but the one with its last token; a new one
+    what it shares with those before it.
+    """
+    size = int(cell.settings["block_size"] or _BLOCK_SIZE)
+    again = [0 if cell.cache_state == "off" else (len(each) - 1) // size * size for each in ids]
+    first = again
+    if cell.cache_state == "cold":
+        cache = PrefixCache(size)
+        first = [cache.submit(each) for each in ids]
+    whole = [
+        math.ceil((len(each) + out) / size) * size for each, out in zip(ids, outputs, strict=True)
+    ]
+    copies = cell.duplication - 1
+    taken = (copies + 1) * sum(whole) - copies * sum(again)
+    if cell.cache_state != "primed":
+        taken -= sum(first)
+    return Pass(
+        requests=_works(ids, first, outputs),
+        copies=_works(ids, again, outputs) if copies else (),
+        num_copies=copies,
+    ), taken
+
+
+def _works(
+    ids: Sequence[TokenIds], cached: Sequence[int], outputs: Sequence[int]
+) -> tuple[Work, ...]:
+    return tuple(
+        Work(prompt_tokens=len(prompt), cached_tokens=hit, output_tokens=output)
+        for prompt, hit, output in zip(ids, cached, outputs, strict=True)
     )
 
 

@@ -1,7 +1,8 @@
 """The least that a pass must compute and read.
 
-Pure functions over a model's shape; what devices can do stands in ``devices``. FLOPs count a
-multiply and an add as two. Only computed tokens count: what the prefix cache serves is not work.
+Pure functions over a model's shape; what devices can do stands in ``devices``, how long work takes
+in ``predict``. FLOPs count a multiply and an add as two. Only computed tokens count: what the
+prefix cache serves is not work.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ __all__ = [
     "Bytes",
     "Device",
     "Work",
-    "decode_bytes",
-    "decode_s",
-    "duration_s",
+    "decode_context",
     "flops",
+    "kv_bytes",
     "least_steps",
     "prefill_flops",
-    "prefill_s",
     "read_bytes",
+    "step_bytes",
 ]
 
 
@@ -71,19 +71,6 @@ def prefill_flops(shape: ModelShape, requests: Sequence[Work]) -> float:
             for work in requests
         )
     )
-
-
-def decode_bytes(
-    shape: ModelShape, requests: Sequence[Work], *, bytes_per_element: float = 2.0
-) -> float:
-    """Return the bytes that the decode steps of a pass must read: weights and KV cache.
-
-    All requests decode together, a token each a step, and every step reads the weights once.
-    """
-    steps = max((work.output_tokens - 1 for work in requests), default=0)
-    kv_bytes = shape.kv_cache_bytes_per_token(bytes_per_element)
-    context = sum(_decode_context(work) for work in requests)
-    return steps * shape.weight_bytes(bytes_per_element) + context * kv_bytes
 
 
 def flops(shape: ModelShape, requests: Sequence[Work]) -> float:
@@ -135,39 +122,32 @@ def read_bytes(shape: ModelShape, requests: Sequence[Work], steps: int, size: By
     answer; the cached prefix once a request; the context before it once for each decoded token. Not
     counted: writing, activations, the embedding's rows, and what prefill reads of its own keys.
     """
-    assert size.layer_bytes is not None
-    assert size.head_bytes is not None
-    assert size.kv_bytes is not None
-    # Two FLOPs a parameter and token.
-    layers = shape.matmul_flops_per_token // 2 * size.layer_bytes
-    head = shape.lm_head_flops // 2 * size.head_bytes
     answers = max((work.output_tokens for work in requests), default=0)
-    context = sum(work.cached_tokens + _decode_context(work) for work in requests)
-    return steps * layers + answers * head + context * shape.kv_cache_bytes_per_token(size.kv_bytes)
+    context = sum(work.cached_tokens + decode_context(work) for work in requests)
+    head = _head_bytes(shape, size)
+    layers = step_bytes(shape, size) - head
+    return steps * layers + answers * head + context * kv_bytes(shape, size)
 
 
-def _decode_context(work: Work) -> int:
+def step_bytes(shape: ModelShape, size: Bytes) -> float:
+    """Return the bytes of the weights that a decode step reads: the layers' and the output's."""
+    assert size.layer_bytes is not None
+    # Two FLOPs a parameter and token.
+    return shape.matmul_flops_per_token // 2 * size.layer_bytes + _head_bytes(shape, size)
+
+
+def _head_bytes(shape: ModelShape, size: Bytes) -> float:
+    assert size.head_bytes is not None
+    return shape.lm_head_flops // 2 * size.head_bytes
+
+
+def kv_bytes(shape: ModelShape, size: Bytes) -> float:
+    """Return the bytes of a token's keys and values."""
+    assert size.kv_bytes is not None
+    return shape.kv_cache_bytes_per_token(size.kv_bytes)
+
+
+def decode_context(work: Work) -> int:
     """Return the tokens that all decode steps of a request attend to, their own included."""
     num = work.output_tokens - 1
     return work.prompt_tokens * num + num * (num + 1) // 2
-
-
-def prefill_s(shape: ModelShape, requests: Sequence[Work], device: Device, *, mfu: float) -> float:
-    """Return how long prefill takes at a share of the peak FLOP/s."""
-    return prefill_flops(shape, requests) / (device.bf16_flops_per_s * mfu)
-
-
-def decode_s(shape: ModelShape, requests: Sequence[Work], device: Device, *, mbu: float) -> float:
-    """Return how long decode takes at a share of the peak bandwidth."""
-    return decode_bytes(shape, requests) / (device.memory_bytes_per_s * mbu)
-
-
-def duration_s(
-    shape: ModelShape, requests: Sequence[Work], device: Device, *, mfu: float, mbu: float
-) -> float:
-    """Return how long a pass takes on ``device`` at the stated shares of its peaks.
-
-    ``mfu`` is the share of the peak FLOP/s reached in prefill, ``mbu`` the share of the peak
-    bandwidth reached in decode.
-    """
-    return prefill_s(shape, requests, device, mfu=mfu) + decode_s(shape, requests, device, mbu=mbu)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # 1: the first. 2: constrained answers, the interval of the accuracy; where the time goes,
-# conditions, warnings, ceilings, energy, money.
-SCHEMA_VERSION = 2
+# conditions, warnings, ceilings, energy, money. 3: the share of the commoner label,
+# garbage collection.
+SCHEMA_VERSION = 3
 VERSION_KEY = b"packsweep.schema_version"
 
 Kind = Literal["string", "int", "float", "bool", "time", "strings"]
@@ -278,6 +279,12 @@ PASS = (
         formula="labels_right / num_reviews",
         larger_is_better=True,
     ),
+    _float(
+        "commoner_label_share",
+        "",
+        "share of the reviews whose label is the commoner one: the accuracy of giving that label "
+        "to every review unread; null where not scored",
+    ),
 )
 
 CONDITIONS = (
@@ -316,6 +323,12 @@ CONDITIONS = (
         "",
         "share of the host's CPU time, idle time included, that others than the attempt's "
         "processes used in the window; what a hypervisor took away counts as theirs",
+        over_repeats="highest",
+    ),
+    _float(
+        "gc_s",
+        "s",
+        "time for which Python's garbage collector held up the process that feeds the engine",
         over_repeats="highest",
     ),
     _float(
@@ -478,6 +491,7 @@ CONSTANT = (
     "labels_surplus",
     "coverage",
     "accuracy",
+    "commoner_label_share",
 )
 _EVIDENCE = (
     "95 % Wilson interval of the accuracy, over the n distinct reviews of one pass: repeats and "

@@ -35,7 +35,7 @@ _PLAIN = _Family(qkv_bias=False, output_bias=False, mlp_bias=False)
 
 # Dense decoders with two norms a layer, one norm at the end and a gated MLP.
 # Source: modeling_*.py and configuration_*.py of these model types in transformers.
-_FAMILIES: dict[str, _Family] = {
+FAMILIES: dict[str, _Family] = {
     "granite": _Family(),
     "llama": _Family(),
     "ministral3": _PLAIN,
@@ -93,19 +93,19 @@ class ModelShape:
         Raises:
             ModelError: the model is of another design, or a figure is missing.
         """
-        text = _text_part(config)
+        text = text_part(config)
         family = _family(text)
-        num_heads = _integer(text, "num_attention_heads")
-        hidden_size = _integer(text, "hidden_size")
+        num_heads = integer(text, "num_attention_heads")
+        hidden_size = integer(text, "hidden_size")
         return cls(
-            num_layers=_integer(text, "num_hidden_layers"),
+            num_layers=integer(text, "num_hidden_layers"),
             hidden_size=hidden_size,
-            intermediate_size=_integer(text, "intermediate_size"),
+            intermediate_size=integer(text, "intermediate_size"),
             num_heads=num_heads,
-            num_kv_heads=_integer(text, "num_key_value_heads", default=num_heads),
-            head_dim=_integer(text, "head_dim", default=hidden_size // num_heads),
-            vocab_size=_integer(text, "vocab_size"),
-            max_position_embeddings=_integer(text, "max_position_embeddings"),
+            num_kv_heads=integer(text, "num_key_value_heads", default=num_heads),
+            head_dim=integer(text, "head_dim", default=hidden_size // num_heads),
+            vocab_size=integer(text, "vocab_size"),
+            max_position_embeddings=integer(text, "max_position_embeddings"),
             tie_word_embeddings=_flag(text, "tie_word_embeddings", default=family.tied),
             torch_dtype=_dtype(text),
             model_type=str(text["model_type"]),
@@ -197,7 +197,7 @@ class ModelShape:
         return round(2 * self.num_layers * self._kv_size * bytes_per_element)
 
 
-def _text_part(config: Mapping[str, object]) -> Mapping[str, object]:
+def text_part(config: Mapping[str, object]) -> Mapping[str, object]:
     """Return the language model's part; what it does not say, the outer config says."""
     text = config.get("text_config")
     if not isinstance(text, Mapping):
@@ -212,16 +212,16 @@ def _family(text: Mapping[str, object]) -> _Family:
     for key, design in _FOREIGN_KEYS.items():
         if text.get(key):
             _refuse(f"model_type {model_type!r} is {design} ({key})")
-    if model_type not in _FAMILIES:
+    if model_type not in FAMILIES:
         _refuse(f"model_type {model_type!r} is not known")
-    return _FAMILIES[str(model_type)]
+    return FAMILIES[str(model_type)]
 
 
 def _refuse(reason: str) -> NoReturn:
-    raise ModelError(f"cannot describe this model: {reason}; known are {', '.join(_FAMILIES)}")
+    raise ModelError(f"cannot describe this model: {reason}; known are {', '.join(FAMILIES)}")
 
 
-def _integer(text: Mapping[str, object], key: str, *, default: int | None = None) -> int:
+def integer(text: Mapping[str, object], key: str, *, default: int | None = None) -> int:
     """Return a positive figure; null counts as missing."""
     value = text.get(key)
     if value is None and default is not None:

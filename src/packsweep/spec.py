@@ -7,6 +7,7 @@ does. Where a field is an axis, one value or a list may stand in the file.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -165,7 +166,11 @@ class SimulatedTable(Table):
 
 
 class Sweep(Table):
-    """A whole sweep file."""
+    """A whole sweep file.
+
+    A ``[[variant]]`` is the same file with some values of its own; its cells come on top. So one
+    setting after the other can be changed, where a list would multiply with every other list.
+    """
 
     model: ModelTable
     grid: GridTable
@@ -175,6 +180,16 @@ class Sweep(Table):
     limits: LimitsTable = LimitsTable()
     cost: CostTable = CostTable()
     simulated: SimulatedTable = SimulatedTable()
+    variant: tuple[Sweep, ...] = ()
+
+    @property
+    def all(self) -> tuple[Sweep, ...]:
+        """The sweep itself and its variants."""
+        return (self, *self.variant)
+
+
+# Tables that a variant may change: the others hold for a whole sweep.
+VARIED = ("grid", "engine", "measure", "simulated")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
@@ -187,20 +202,52 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         SpecError: the file is not there, is no TOML, or holds something that is not allowed.
     """
-    values = _read_toml(path)
-    for override in overrides:
-        _apply_override(values, override)
-    return parse(values, where=str(path))
+    return parse(_read_toml(path), where=str(path), overrides=overrides)
 
 
-def parse(values: dict[str, Any], *, where: str) -> Sweep:
+def parse(values: dict[str, Any], *, where: str, overrides: Sequence[str] = ()) -> Sweep:
     """Check the tables of a sweep file; ``where`` names the file in messages.
+
+    Overrides hold for the sweep and for every variant.
 
     Raises:
         SpecError: with the first thing that is wrong, in one line.
     """
+    common = {name: table for name, table in values.items() if name != "variant"}
+    sweep = _checked(common, where, overrides)
+    variants = []
+    for number, changes in enumerate(_list_of_variants(values, where), 1):
+        told = f"{where}: variant {number}"
+        variants.append(_checked(_varied(common, changes, told), told, overrides))
+    return sweep.model_copy(update={"variant": tuple(variants)})
+
+
+def _list_of_variants(values: dict[str, Any], where: str) -> list[Any]:
+    found = values.get("variant", [])
+    if not isinstance(found, list):
+        raise SpecError(f"{where}: variant: is a list of tables; write [[variant]]")
+    return found
+
+
+def _varied(common: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
+    """Return the tables with the variant's values in place of theirs."""
+    merged = dict(common)
+    for name, table in changes.items() if isinstance(changes, dict) else [("", changes)]:
+        if name not in VARIED or not isinstance(table, dict):
+            allowed = ", ".join(f"{each}.KEY = VALUE" for each in VARIED)
+            raise SpecError(f"{where}: {name or repr(table)} cannot be varied; write {allowed}")
+        merged[name] = {**merged.get(name, {}), **table}
+    if merged.get("engine", {}).get("kind") != common.get("engine", {}).get("kind"):
+        raise SpecError(f"{where}: engine.kind: is one for a whole sweep")
+    return merged
+
+
+def _checked(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Sweep:
+    tables = copy.deepcopy(values)
+    for override in overrides:
+        _apply_override(tables, override)
     try:
-        sweep = Sweep.model_validate(values)
+        sweep = Sweep.model_validate(tables)
     except ValidationError as error:
         raise SpecError(f"{where}: {_explain(error)}") from None
     problem = _contradiction(sweep)

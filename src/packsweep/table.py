@@ -15,7 +15,7 @@ from rich.text import Text
 
 from packsweep import advice, labels, schema
 from packsweep.analysis import Comparison
-from packsweep.plan import Plan, PlannedCell
+from packsweep.forecast import CellForecast, Forecast
 from packsweep.reviews import LABELS
 from packsweep.rows import cell_values
 from packsweep.stats import Ratio
@@ -297,32 +297,42 @@ def _once(name: Sequence[str], index: int) -> Sequence[str]:
     return name if index == 0 else [""] * len(name)
 
 
-def plan(planned: Plan, done: Sequence[bool]) -> Table:
-    """Return the table of a plan: one line per cell."""
+def plan(forecast: Forecast) -> Table:
+    """Return the table of a plan: one line per cell, with durations where a GPU is named."""
     table = _table()
-    cells = [cell_values(each.cell) for each in planned.cells]
-    named = _add_cell_columns(table, cells, but=("cache_state",))
-    for heading in ("requests", "prompt\ntokens", "longest\nprompt", "output\ntokens"):
+    cells = forecast.cells
+    named = _add_cell_columns(table, [cell_values(each.planned.cell) for each in cells])
+    timed = forecast.reason is None
+    times = ("pass\ns", "cell\ns") if timed else ("longest\nprompt",)
+    for heading in ("requests", "prompt\ntokens", "output\ntokens", "KV\nGB", *times):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("cache", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for name, cell, is_done in zip(named, planned.cells, done, strict=True):
-        table.add_row(*name, *_planned(cell, is_done=is_done))
+    for name, cell in zip(named, cells, strict=True):
+        table.add_row(*name, *_planned(cell, timed=timed))
     return table
 
 
-def _planned(planned: PlannedCell, *, is_done: bool) -> list[str | Text]:
-    state = Text("done", style="green") if is_done else Text("missing")
-    if planned.infeasible:
-        state = Text("infeasible", style="yellow")
+def _planned(cell: CellForecast, *, timed: bool) -> list[str | Text]:
+    planned = cell.planned
+    last = [number(cell.pass_s), count(cell.warm_s)]
+    if not timed:
+        last = [count(planned.longest_prompt_tokens)]
     return [
         count(planned.num_requests),
         count(planned.prompt_tokens),
-        count(planned.longest_prompt_tokens),
         count(planned.output_tokens),
-        planned.cell.cache_state,
-        state,
+        number(planned.kv_pass_bytes / 1e9),
+        *last,
+        _state(cell),
     ]
+
+
+def _state(cell: CellForecast) -> Text:
+    if cell.planned.infeasible:
+        return Text("infeasible", style="yellow")
+    if cell.done:
+        return Text("done", style="green")
+    return Text("too big", style="yellow") if cell.too_big else Text("missing")
 
 
 def status_line(status: Status, *, position: str, again: bool) -> str:

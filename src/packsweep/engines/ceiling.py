@@ -1,4 +1,4 @@
-"""Measures what the device present can do: bf16 matrix multiplication and copying in memory.
+"""Measures what the device present can do: matrix multiplication and copying in memory.
 
 ``python -m packsweep.engines.ceiling`` prints one JSON document. It is a process of its own, which
 owns the device and leaves it free. The timed window is a batch of equal operations that lasts long
@@ -31,6 +31,7 @@ def main() -> None:
         "device": torch.cuda.get_device_name() if kind == "cuda" else processor(),
         "torch_version": torch.__version__,
         "matmul": [_matmul(kind, size) for size in _MATRIX_SIZES[kind]],
+        "matmul_fp8": [_matmul_fp8(size) for size in _MATRIX_SIZES[kind] if _has_fp8(kind)],
         "copy": [_copy(kind, size) for size in _COPY_BYTES[kind]],
     }
     sys.stdout.write(json.dumps(found))
@@ -42,6 +43,31 @@ def _matmul(kind: str, size: int) -> dict[str, Any]:
     product = torch.empty_like(left)
     rates = _rates(kind, lambda: torch.mm(left, right, out=product), 2 * size**3)
     return {"size": size, "values": rates}
+
+
+def _matmul_fp8(size: int) -> dict[str, Any]:
+    """Return the FLOP/s of multiplying two square fp8 matrices, bf16 out, one scale for each.
+
+    cuBLASLt's, with fast accumulation: the most that the units do.
+    """
+    left = torch.randn(size, size, device="cuda").to(torch.float8_e4m3fn)
+    right = torch.randn(size, size, device="cuda").to(torch.float8_e4m3fn).t()
+    one = torch.ones((), device="cuda")
+
+    def multiply() -> object:
+        return torch._scaled_mm(  # noqa: SLF001  (torch 2.9 has no public one)
+            left, right, scale_a=one, scale_b=one, out_dtype=torch.bfloat16, use_fast_accum=True
+        )
+
+    return {"size": size, "values": _rates("cuda", multiply, 2 * size**3)}
+
+
+def _has_fp8(kind: str) -> bool:
+    """Tell whether the device has fp8 units; emulation is no ceiling.
+
+    Source: https://developer.nvidia.com/cuda-gpus, compute capability 8.9 (Ada) and later.
+    """
+    return kind == "cuda" and torch.cuda.get_device_capability() >= (8, 9)
 
 
 def _copy(kind: str, num_bytes: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """An engine that computes what a pass would take instead of running it.
 
-Durations come from a roofline of the model's shape and a named device, with a seeded spread;
+Durations are those of ``predict`` for the model's shape and a named device, with a seeded spread;
 labels from a coin seeded by the prompt, since temperature 0 answers alike; cached tokens from the
 model of the prefix cache. Every row says ``engine = simulated``, and such rows are never merged
 with real ones. It exists so that planning, driving, storing and reporting can be exercised in
@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packsweep import roofline, tokens
+from packsweep import predict, roofline, tokens
+from packsweep.ceilings import Formats
 from packsweep.engines import (
     UNWATCHED,
     EngineInfo,
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from packsweep.models import Model
 
 _BLOCK_SIZE = 16
-# What the roofline computes with, whatever the cell asks for.
+# What it computes with, whatever the cell asks for.
 _FORMATS = {"dtype": "bfloat16", "quantization": None, "cache_dtype": "auto"}
+_SIZE = Formats(peak_dtype="bf16", layer_bytes=2.0, head_bytes=2.0, kv_bytes=2.0)
 _LABELS = ("positive", "negative")
 
 
@@ -50,7 +52,6 @@ class SimulatedEngine:
             EngineError: the cell plants a fault at start.
         """
         self._values: dict[str, Any] = dict(cell.simulated_settings)
-        self._shape = model.shape
         self._tokenizer = tokens.load(model)
         self._caching = cell.cache_state != "off"
         self._cache = PrefixCache(_BLOCK_SIZE)
@@ -61,7 +62,17 @@ class SimulatedEngine:
         _plant_start_fault(self._fault)
         locks = self._values["gpu_locks"]
         self._core = Core(Path(locks), cell.cell_id) if locks else None
-        self._device = roofline.DEVICES[self._values["device"]]
+        device = roofline.DEVICES[self._values["device"]]
+        self._engine = predict.Engine(
+            shape=model.shape,
+            device=device,
+            size=_SIZE,
+            peak_flops_per_s=device.bf16_flops_per_s,
+            mfu=self._values["mfu"],
+            mbu=self._values["mbu"],
+            max_num_batched_tokens=int(cell.settings["max_num_batched_tokens"] or 0),
+            max_num_seqs=int(cell.settings["max_num_seqs"] or 0),
+        )
         self.info = EngineInfo(
             resolved={**cell.settings, "block_size": _BLOCK_SIZE, **_FORMATS},
             block_size=_BLOCK_SIZE,
@@ -80,8 +91,9 @@ class SimulatedEngine:
         lengths = [self._length(*pair) for pair in zip(requests, answers, strict=True)]
         work = [self._work(*pair) for pair in zip(ids, lengths, strict=True)]
         spread = self._random.gauss(1.0, self._values["spread"])
-        duration_s = self._values["slowdown"] * max(spread, 0.1) * self._roofline_s(work)
-        prefill_share = self._prefill_share(work)
+        took = predict.pass_time(self._engine, predict.Pass(requests=tuple(work)))
+        duration_s = self._values["slowdown"] * max(spread, 0.1) * took.duration_s
+        prefill_share = took.prefill_s / (took.prefill_s + took.decode_s)
         results = [
             self._result(
                 prompt, done, (duration_s, prefill_share), text=text, natural_end=bool(asked.choice)
@@ -132,16 +144,6 @@ class SimulatedEngine:
         return roofline.Work(
             prompt_tokens=len(prompt), cached_tokens=cached, output_tokens=output_tokens
         )
-
-    def _roofline_s(self, work: Sequence[roofline.Work]) -> float:
-        return roofline.duration_s(
-            self._shape, work, self._device, mfu=self._values["mfu"], mbu=self._values["mbu"]
-        )
-
-    def _prefill_share(self, work: Sequence[roofline.Work]) -> float:
-        """Return the share of a pass that its prefill takes."""
-        prefill_s = roofline.prefill_s(self._shape, work, self._device, mfu=self._values["mfu"])
-        return prefill_s / self._roofline_s(work)
 
     def _result(
         self,

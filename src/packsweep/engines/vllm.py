@@ -77,7 +77,7 @@ class VllmEngine:
 
             imported = time.perf_counter()
             self._vllm = vllm
-            self._llm = vllm.LLM(**_arguments(cell, model))
+            self._llm = vllm.LLM(**arguments(cell, model))
         self._end_ids = frozenset(_end_token_ids(self._llm))
         config = self._llm.llm_engine.vllm_config
         self.info = EngineInfo(
@@ -168,7 +168,7 @@ class VllmEngine:
         )
 
 
-def _arguments(cell: Cell, model: Model) -> dict[str, Any]:
+def arguments(cell: Cell, model: Model) -> dict[str, Any]:
     """Return the arguments of ``vllm.LLM``: the cell's settings, and what isolation needs."""
     settings = {name: value for name, value in cell.settings.items() if value is not None}
     return {

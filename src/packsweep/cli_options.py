@@ -1,0 +1,80 @@
+"""Arguments and options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from packsweep.analysis import Against
+
+SweepArg = Annotated[
+    Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")
+]
+ResultsArg = Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder of a sweep.")]
+SetOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a value of the sweep file, e.g. engine.max_num_seqs=512. May be repeated.",
+    ),
+]
+ResultsOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--results",
+        metavar="FOLDER",
+        help="Results folder; results/<name of the sweep file> by default.",
+    ),
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+CeilingOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--ceiling",
+        metavar="FILE",
+        help="Hold MFU and MBU against what calc ceiling --json measured, not a data sheet.",
+    ),
+]
+PriceOpt = Annotated[
+    float | None,
+    typer.Option(
+        "--gpu-hour-usd",
+        metavar="USD",
+        min=0.0,
+        help="Price of a GPU for an hour, for the cost of reviews; else [cost] of the sweep file.",
+    ),
+]
+AcceleratorOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--accelerator",
+        metavar="NAMES",
+        help="Use these GPUs of the Ray cluster alone, by Ray's names, e.g. H800,H200.",
+    ),
+]
+MaxGpusOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--max-gpus",
+        metavar="N",
+        min=1,
+        help="The Ray cluster starts nodes on demand, up to N GPUs: wait for them.",
+    ),
+]
+MixedOpt = Annotated[
+    bool,
+    typer.Option("--allow-mixed", help="Merge rows of different devices, drivers or versions."),
+]
+
+
+def held_against(ceiling: Path | None, gpu_hour_usd: float | None) -> Against:
+    """Return what ``--ceiling`` and ``--gpu-hour-usd`` replace."""
+    from packsweep import ceilings
+    from packsweep.analysis import Against
+
+    measured = None if ceiling is None else ceilings.read(ceiling)
+    return Against(ceiling=measured, gpu_hour_usd=gpu_hour_usd)
