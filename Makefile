@@ -29,7 +29,7 @@ READY := $(VENV)/.ready-$(ENGINE)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help sweep test properties lint format setup lock clean
+.PHONY: help sweep test properties chaos lint format setup lock clean
 
 help: ## Show the targets and variables
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -47,6 +47,9 @@ test: lint ## Run the linters and the tests
 
 properties: $(READY) ## Look for new examples against the property tests: a few minutes
 	$(BIN)/python -m pytest --hypothesis-profile=search -m "hypothesis and not engine" $(ARGS)
+
+chaos: $(READY) ## Kill whatever runs a sweep on a Ray cluster, at random moments: 104 trials, an hour
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from tests.engine_sweep import run, write_sweep
-from tests.fakes import Cli
+from tests.fakes import Cli, write_byte_model
 
 # A busy machine is no failure of a property. The same examples every time, so that a test's verdict
 # is the code's alone; `make properties` looks for more.
@@ -23,31 +22,11 @@ settings.load_profile("packsweep")
 # A shell starts its background jobs with SIGINT ignored, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-CONFIG = {
-    "model_type": "llama",
-    "num_hidden_layers": 1,
-    "hidden_size": 8,
-    "intermediate_size": 16,
-    "num_attention_heads": 2,
-    "vocab_size": 256,
-    "max_position_embeddings": 32768,
-}
-
 
 @pytest.fixture(scope="session")
 def byte_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder without weights whose tokenizer makes one token of each byte."""
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers.models import BPE
-
-    folder = tmp_path_factory.mktemp("models") / "bytes"
-    folder.mkdir()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
-    return folder
+    return write_byte_model(tmp_path_factory.mktemp("models") / "bytes")
 
 
 @pytest.fixture(scope="session")

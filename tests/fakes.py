@@ -5,10 +5,12 @@ The stand-ins implement the protocols of ``packsweep.executors`` and ``packsweep
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from packsweep import grid, rows, spec
@@ -19,6 +21,15 @@ from packsweep.reviews import LABELS, Review
 from packsweep.store import Store
 from packsweep.task import Status, Task
 
+CONFIG = {
+    "model_type": "llama",
+    "num_hidden_layers": 1,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "vocab_size": 256,
+    "max_position_embeddings": 32768,
+}
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 REVIEWS = tuple(Review(text=f"text{index}", label=LABELS[index % 2]) for index in range(12))
@@ -96,6 +107,20 @@ def written(store: Store, of: Cell, attempt_id: str = "a0", **values: Any) -> No
     assert store.commit(of.cell_id, attempt_id)
 
 
+def write_byte_model(folder: Path) -> Path:
+    """Write a model folder without weights whose tokenizer makes one token of each byte."""
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import BPE
+
+    folder.mkdir(parents=True)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    return folder
+
+
 class FakeExecutor:
     """Ends every attempt at once, as it is told; writes and commits what ends well."""
 
@@ -104,6 +129,7 @@ class FakeExecutor:
     ) -> None:
         """Take a function from a task to its outcome and reason."""
         self.num_slots = num_slots
+        self.num_places = 1
         self.started: list[Task] = []
         self.num_stops = 0
         self.most_running = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,79 @@ def test_run_stops_early_infeasible_kept(store: Store) -> None:
     run = _Run(store, _ends(rest="oom"), made, stop_after_failures=2)
     assert run.run().stopped is not None
     assert run.attempts == [2, 3]
+
+
+class _Lossy(FakeExecutor):
+    """Ends attempts as told, and calls every failure a loss of the cluster's."""
+
+    def wait(self, timeout_s: float) -> list[Status]:
+        return [replace(each, lost=each.outcome != "ok") for each in super().wait(timeout_s)]
+
+
+def test_run_lost_attempts_show_nothing(store: Store) -> None:
+    """A node that takes many attempts with it does not stop the sweep; they are tried again."""
+    executor = _Lossy(_ends(rest=["crashed", "ok"]), num_slots=4)
+    driver = Driver(_plan(), store, executor, FakeReporter(), LimitsTable(stop_after_failures=2))
+    assert driver.run().all_well
+    assert [task.cell.n for task in executor.started] == [1, 2, 3, 4] * 2
+
+
+def test_run_lost_to_the_limit(store: Store) -> None:
+    """Cells that are lost as often as they may be tried do stop it."""
+    executor = _Lossy(_ends(rest="crashed"))
+    limits = LimitsTable(stop_after_failures=2, max_attempts=2)
+    outcome = Driver(_plan(), store, executor, FakeReporter(), limits).run()
+    assert outcome.stopped is not None
+    assert [task.cell.n for task in executor.started] == [1, 2, 3, 4, 1, 2]
+
+
+class _Nodes(FakeExecutor):
+    """Says on which of two nodes an attempt ran: on the first until it failed there twice."""
+
+    def wait(self, timeout_s: float) -> list[Status]:
+        places = ["bad", "bad", "other"]
+        index = min(len(self.started), len(places)) - 1
+        return [replace(each, place=places[index]) for each in super().wait(timeout_s)]
+
+
+@pytest.mark.parametrize(("num_places", "num_started"), [(1, 2), (2, 3)])
+def test_run_stops_early_everywhere(store: Store, num_places: int, num_started: int) -> None:
+    """Where there are more nodes than one, a sweep is not stopped for what one of them does."""
+    executor = _Nodes(_ends(rest="oom"))
+    executor.num_places = num_places
+    limits = LimitsTable(stop_after_failures=2)
+    outcome = Driver(_plan(), store, executor, FakeReporter(), limits).run()
+    assert outcome.stopped is not None
+    assert len(executor.started) == num_started
+
+
+def test_run_done_by_another(store: Store) -> None:
+    """A cell that another run commits meanwhile is not begun, and a line says so."""
+
+    def ends(task: Task) -> tuple[str, str | None]:
+        if task.cell.n == 1:
+            written(store, CELLS[1], "other")
+        return "ok", None
+
+    run = _Run(store, ends)
+    assert run.run().all_well
+    assert run.attempts == [1, 3, 4]
+    told = [status.reason for status in run.reporter.statuses]
+    assert told == [None, "another attempt was committed meanwhile", None, None]
+
+
+def test_run_committed_second(store: Store) -> None:
+    """An attempt that ends well after another was committed says which one counts."""
+
+    def ends(task: Task) -> tuple[str, str | None]:
+        written(store, task.cell, "other")
+        return "ok", None
+
+    run = _Run(store, ends, _plan(num_cells=1))
+    assert run.run().all_well
+    assert store.committed(CELLS[0].cell_id) == "other"
+    told = [status.reason for status in run.reporter.statuses]
+    assert told == ["another attempt was committed first and counts"]
 
 
 def test_run_several_slots(store: Store) -> None:

@@ -215,7 +215,7 @@ def test_worker_dies_with_supervisor(
         "from packsweep.supervisor import Supervisor\n"
         "from packsweep.task import task_from_json\n"
         "supervisor = Supervisor(task_from_json(Path(sys.argv[1]).read_text()))\n"
-        "while supervisor._phase != 'warmup':\n"
+        "while supervisor.phase != 'warmup':\n"
         "    assert supervisor.poll() is None\n"
         "    time.sleep(0.05)\n"
         "print(supervisor._process.pid, flush=True)\n"

@@ -20,8 +20,10 @@ from packsweep.cli_compare import compare_command
 from packsweep.cli_doctor import doctor_command
 from packsweep.cli_export import export_command
 from packsweep.cli_options import (
+    AcceleratorOpt,
     CeilingOpt,
     JsonOpt,
+    MaxGpusOpt,
     MixedOpt,
     PriceOpt,
     ResultsOpt,
@@ -124,6 +126,8 @@ def run_command(
             "on this machine. Inside a Ray job that is the default.",
         ),
     ] = None,
+    accelerator: AcceleratorOpt = None,
+    max_gpus: MaxGpusOpt = None,
     ceiling: CeilingOpt = None,
     gpu_hour_usd: PriceOpt = None,
     allow_mixed: MixedOpt = False,
@@ -135,9 +139,11 @@ def run_command(
     if local and ray:
         raise UserError("--local and --ray exclude each other")
     address = ray or ("auto" if "RAY_JOB_ID" in os.environ and not local else None)
+    if address is None and (accelerator or max_gpus):
+        raise UserError("--accelerator and --max-gpus choose nodes of a Ray cluster: add --ray")
     read, planned, store = _prepare(sweep, set_, results)
     _check_engine(read, store, in_ray=address is not None)
-    make_executor = _executor(address)
+    make_executor = _executor(address, accelerator, max_gpus)
     store.prepare()
     _keep_sweep(store, sweep, set_ or ())
     against = held_against(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
@@ -193,15 +199,20 @@ def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
         )
 
 
-def _executor(address: str | None) -> Callable[[], Executor]:
+def _executor(
+    address: str | None, accelerator: str | None, max_gpus: int | None
+) -> Callable[[], Executor]:
     """Return what starts the executor, on the cluster at ``address`` or on this machine."""
     if address is None:
         from packsweep.executors.local import LocalExecutor
 
         return LocalExecutor
+    from packsweep.executors.nodes import Demand
     from packsweep.executors.ray import RayExecutor
 
-    return lambda: RayExecutor(address)
+    named = tuple(name.strip() for name in (accelerator or "").split(",") if name.strip())
+    demand = Demand(accelerators=named, max_gpus=max_gpus)
+    return lambda: RayExecutor(address, demand)
 
 
 def _keep_sweep(store: Store, path: Path, overrides: Sequence[str]) -> None:

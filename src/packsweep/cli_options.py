@@ -69,6 +69,23 @@ PriceOpt = Annotated[
         help="Price of a GPU for an hour, for the cost of reviews; else [cost] of the sweep file.",
     ),
 ]
+AcceleratorOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--accelerator",
+        metavar="NAMES",
+        help="Use these GPUs of the Ray cluster alone, by Ray's names, e.g. H800,H200.",
+    ),
+]
+MaxGpusOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--max-gpus",
+        metavar="N",
+        min=1,
+        help="The Ray cluster starts nodes on demand, up to N GPUs: wait for them.",
+    ),
+]
 MixedOpt = Annotated[
     bool,
     typer.Option("--allow-mixed", help="Merge rows of different devices, drivers or versions."),

@@ -11,7 +11,7 @@ import re
 import uuid
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from packsweep.executors import Executor
 from packsweep.plan import Plan, PlannedCell
 from packsweep.spec import LimitsTable
 from packsweep.store import Store
-from packsweep.task import Status, Task
+from packsweep.task import Status, Task, done_by_another
 
 _WAIT_S = 1.0
 
@@ -79,6 +79,7 @@ class Driver:
         self._running: dict[str, PlannedCell] = {}
         self._outcome = Outcome()
         self._measured_before = False
+        self._num_places = executor.num_places
 
     def run(self) -> Outcome:
         """Measure every cell that is not done; leave nothing running, however this ends."""
@@ -104,6 +105,9 @@ class Driver:
         while self._waiting and len(self._running) < self._executor.num_slots:
             planned = self._waiting.popleft()
             task = self._task(planned)
+            if self._store.is_done(task.cell.cell_id):  # another run's, or one given up for lost
+                self._tell(done_by_another(task), again=False)
+                continue
             self._tries[task.cell.cell_id] = self._tries.get(task.cell.cell_id, 0) + 1
             self._running[task.attempt_id] = planned
             self._reporter.started(task.cell.cell_id, task.attempt)
@@ -113,11 +117,21 @@ class Driver:
         for status in statuses:
             planned = self._running.pop(status.attempt_id)
             again = self._try_again(status)
-            self._outcome.ended[status.cell_id] = status
-            self._reporter.ended(status, again=again)
+            self._tell(self._with_winner(status), again=again)
             if again:
                 self._waiting.append(planned)
             self._stop_if_hopeless(status)
+
+    def _tell(self, status: Status, *, again: bool) -> None:
+        self._outcome.ended[status.cell_id] = status
+        self._reporter.ended(status, again=again)
+
+    def _with_winner(self, status: Status) -> Status:
+        """Say of an attempt that ended well where another was committed before it."""
+        first = self._store.committed(status.cell_id)
+        if status.outcome != "ok" or status.reason or first in {None, status.attempt_id}:
+            return status
+        return replace(status, reason="another attempt was committed first and counts")
 
     def _try_again(self, status: Status) -> bool:
         """Tell whether another attempt may end better than this one."""
@@ -126,13 +140,15 @@ class Driver:
         return self._tries[status.cell_id] < self._limits.max_attempts
 
     def _stop_if_hopeless(self, status: Status) -> None:
-        """Stop when the first cells all failed the same way: the next would as well."""
+        """Stop when the first cells all failed the same way, and not on one bad node alone."""
         ended = self._outcome.ended.values()
-        failed = [each for each in ended if each.outcome != "infeasible"]
+        failed = [e for e in ended if e.outcome != "infeasible" and not self._only_lost(e)]
         if self._measured_before or any(each.outcome == "ok" for each in failed):
             return
         same = {f"{each.outcome}: {_signature(each.reason)}" for each in failed}
         if len(failed) < self._limits.stop_after_failures or len(same) > 1:
+            return
+        if len({each.place for each in failed}) < min(2, self._num_places):
             return
         if self._waiting or self._running:
             self._outcome.stopped = (
@@ -142,6 +158,10 @@ class Driver:
             self._reporter.stopped(self._outcome.stopped)
             self._waiting.clear()
             self._running.clear()
+
+    def _only_lost(self, status: Status) -> bool:
+        """Tell whether a node took the attempt with it: that shows nothing until it goes on."""
+        return status.lost and self._try_again(status)
 
     def _task(self, planned: PlannedCell) -> Task:
         cell = planned.cell
@@ -169,8 +189,7 @@ class Driver:
             outcome="infeasible",
             reason=planned.infeasible,
         )
-        self._outcome.ended[status.cell_id] = status
-        self._reporter.ended(status, again=False)
+        self._tell(status, again=False)
 
 
 def _signature(reason: str | None) -> str:

@@ -147,7 +147,11 @@ class CostTable(Table):
 
 
 class SimulatedTable(Table):
-    """``[simulated]``: what the simulated engine pretends to be; it needs no GPU and no vLLM."""
+    """``[simulated]``: what the simulated engine pretends to be; it needs no GPU and no vLLM.
+
+    ``gpu_locks`` names a folder; where it is set, the engine has a core, a process of its own that
+    ignores SIGTERM and holds a lock there for the GPU it is on, as vLLM's holds the memory.
+    """
 
     device: str = "H200"
     mfu: Annotated[float, Field(gt=0, le=1)] = 0.6
@@ -158,6 +162,7 @@ class SimulatedTable(Table):
     seed: int = 0
     real_seconds: Annotated[float, Field(ge=0)] = 0.0
     fault: Axis[Fault] = ("none",)
+    gpu_locks: str | None = None
 
 
 class Sweep(Table):

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from packsweep import environment, lifeline, rows
+from packsweep.spec import LimitsTable
 from packsweep.task import BEGAN, Status, Task, status_from_json
 
 POLL_S = 0.25
@@ -28,14 +29,18 @@ _STOP_TIMEOUT_S = 120.0
 
 
 class Supervisor:
-    """One worker process and everything that it starts."""
+    """One worker process and everything that it starts.
+
+    Attributes:
+        phase: what the worker is at, as it says itself.
+    """
 
     def __init__(self, task: Task, environ: dict[str, str] | None = None) -> None:
         """Start the worker for ``task``."""
         self.task = task
         self._folder = Path(tempfile.mkdtemp(prefix="packsweep-"))
         self._began = self._phase_began = time.monotonic()
-        self._phase = "spawn"
+        self.phase = "spawn"
         self._family: dict[int, psutil.Process] = {}
         self._log = task.store.log(task.cell.cell_id, task.attempt_id)
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -58,10 +63,10 @@ class Supervisor:
         spent = time.monotonic() - self._phase_began
         if (self._folder / "status.json").exists() and spent > _EXIT_GRACE_S:
             return self._finished()  # the result is in; what lingers is killed
-        limit = self._limit_s()
+        limit = phase_limit_s(self.task.limits, self.phase)
         if spent > limit:
             self._kill()
-            return self._failed("timeout", f"{self._phase} took longer than {limit:g} s")
+            return self._failed("timeout", f"{self.phase} took longer than {limit:g} s")
         return None
 
     def wait(self) -> Status:
@@ -79,21 +84,11 @@ class Supervisor:
         """Note a change of phase, and every descendant, so that none is missed at the end."""
         with contextlib.suppress(FileNotFoundError):
             phase = (self._folder / "phase").read_text(encoding="utf-8")
-            if phase != self._phase:
-                self._phase, self._phase_began = phase, time.monotonic()
+            if phase != self.phase:
+                self.phase, self._phase_began = phase, time.monotonic()
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self._process.pid).children(recursive=True):
                 self._family[child.pid] = child
-
-    def _limit_s(self) -> float:
-        limits = self.task.limits
-        if self._phase == "start":
-            return limits.engine_start_timeout_s
-        if self._phase == "check":
-            return limits.gpu_free_timeout_s + _STOP_TIMEOUT_S
-        if self._phase in {"spawn", "stop", "commit"}:
-            return _STOP_TIMEOUT_S
-        return limits.pass_timeout_s
 
     def _finished(self) -> Status:
         self._kill()
@@ -114,8 +109,8 @@ class Supervisor:
         said = _last_error(self._log)
         if code < 0:
             name = signal.Signals(-code).name
-            return f"the worker was ended by {name} in phase {self._phase}"
-        return f"the worker exited with {code} in phase {self._phase}: {said}"
+            return f"the worker was ended by {name} in phase {self.phase}"
+        return f"the worker exited with {code} in phase {self.phase}: {said}"
 
     def _failed(self, outcome: str, reason: str) -> Status:
         """Write the row that the worker could not write; a committed result stays what it is."""
@@ -145,6 +140,17 @@ class Supervisor:
                 child.kill()
         self._process.wait()
         psutil.wait_procs(family, timeout=10)
+
+
+def phase_limit_s(limits: LimitsTable, phase: str) -> float:
+    """Return how long a phase of an attempt may take."""
+    if phase == "start":
+        return limits.engine_start_timeout_s
+    if phase == "check":
+        return limits.gpu_free_timeout_s + _STOP_TIMEOUT_S
+    if phase in {"spawn", "stop", "commit"}:
+        return _STOP_TIMEOUT_S
+    return limits.pass_timeout_s
 
 
 def _last_error(log: Path) -> str:

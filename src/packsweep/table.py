@@ -301,9 +301,9 @@ def _state(cell: CellForecast) -> Text:
 def status_line(status: Status, *, position: str, again: bool) -> str:
     """Return the one line that a log shows for an attempt that ended."""
     told = f"{position} {status.cell_id}: {status.outcome}"
-    if status.outcome == "ok":
+    if status.reviews_per_s is not None:
         told += f", {number(status.reviews_per_s)} reviews/s, {percent(status.cached_share)} cached"
-    elif status.reason:
+    if status.reason:
         told += f": {status.reason}"
     told += f" [{status.wall_s:.0f} s]"
     return f"{told}; will try again" if again else told

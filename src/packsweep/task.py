@@ -75,11 +75,13 @@ class Status:
 
     Attributes:
         outcome: one of ``schema.OUTCOMES``.
-        reason: one line; None where the outcome is ok.
+        reason: one line; of an ok attempt only where another one counts.
         reviews_per_s: median over the repeats; None unless ok.
         cached_share: of the last repeat; None unless ok.
         wall_s: from the worker's start to its end, the engine's start and stop included.
         log: file with what the worker printed.
+        lost: the cluster lost it, which says nothing about the cell.
+        place: the node that it ran on, by Ray's id; None on this machine.
     """
 
     cell_id: str
@@ -91,10 +93,23 @@ class Status:
     cached_share: float | None = None
     wall_s: float = 0.0
     log: str | None = None
+    lost: bool = False
+    place: str | None = None
 
     def to_json(self) -> str:
         """Return the status as JSON."""
         return json.dumps(asdict(self))
+
+
+def done_by_another(task: Task) -> Status:
+    """Return how an attempt ended that was not needed any more: its cell is done."""
+    return Status(
+        cell_id=task.cell.cell_id,
+        attempt_id=task.attempt_id,
+        attempt=task.attempt,
+        outcome="ok",
+        reason="another attempt was committed meanwhile",
+    )
 
 
 def status_from_json(text: str) -> Status:

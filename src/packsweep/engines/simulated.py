@@ -14,6 +14,7 @@ import random
 import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packsweep import predict, roofline, tokens
@@ -26,6 +27,7 @@ from packsweep.engines import (
     RequestResult,
     Watcher,
 )
+from packsweep.engines.simulated_core import Core
 from packsweep.errors import EngineError
 from packsweep.prefix_cache import PrefixCache
 
@@ -58,6 +60,8 @@ class SimulatedEngine:
         self._random = random.Random(f"{self._values['seed']} {cell.cell_id} {os.getpid()}")
         self._fault: str = self._values["fault"]
         _plant_start_fault(self._fault)
+        locks = self._values["gpu_locks"]
+        self._core = Core(Path(locks), cell.cell_id) if locks else None
         device = roofline.DEVICES[self._values["device"]]
         self._engine = predict.Engine(
             shape=model.shape,
@@ -80,7 +84,7 @@ class SimulatedEngine:
     def run(self, requests: Sequence[Request], watch: Watcher = UNWATCHED) -> PassResult:
         """Compute the pass; sleep ``real_seconds`` so that a kill can hit it."""
         with watch:
-            time.sleep(self._values["real_seconds"])
+            self._pass_time(self._values["real_seconds"])
             self._plant_run_fault()
         ids = self._encode(requests)
         answers = [self._answer(request) for request in requests]
@@ -109,7 +113,15 @@ class SimulatedEngine:
         self._cache = PrefixCache(_BLOCK_SIZE)
 
     def close(self) -> None:
-        """Nothing runs."""
+        """End the core, if there is one."""
+        if self._core is not None:
+            self._core.close()
+
+    def _pass_time(self, seconds: float) -> None:
+        if self._core is None:
+            time.sleep(seconds)
+        else:
+            self._core.work(seconds)
 
     def _encode(self, requests: Sequence[Request]) -> list[list[int]]:
         """Tokenize each text once, however often it is submitted."""

@@ -1,6 +1,6 @@
 """Where attempts run. The same attempts, the same results; only the place differs.
 
-A new place is a module here that gives the driver these four things.
+A new place is a module here that gives the driver these five things.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ class Executor(Protocol):
     @property
     def num_slots(self) -> int:
         """How many attempts may be started before the first has ended."""
+
+    @property
+    def num_places(self) -> int:
+        """On how many machines attempts can run."""
 
     def start(self, task: Task) -> None:
         """Start an attempt."""

@@ -1,0 +1,103 @@
+"""A seeded handful of what ``make chaos`` does at length, on one cluster of logical GPUs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.chaos import killer, trial
+from tests.chaos.cluster import LogicalCluster
+from tests.chaos.trial import Arena
+
+from packsweep.engines.simulated_core import STARTS
+
+# Ray's own warnings about how it was started are no failure of ours.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
+
+JOB_STOP_S = 3.0  # from SIGTERM to SIGKILL when a job is stopped. Source: Ray's job_supervisor.py
+LABELS = {0: {"ray.io/accelerator-type": "H800"}, 1: {"ray.io/accelerator-type": "H200"}}
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory, byte_model: Path) -> Iterator[Arena]:
+    """A cluster of one logical H800 and one logical H200."""
+    cluster = LogicalCluster(labels=LABELS)
+    try:
+        yield Arena(cluster, tmp_path_factory.mktemp("chaos"), byte_model)
+    finally:
+        cluster.close()
+
+
+def test_strikes_leave_one_result_a_cell(arena: Arena) -> None:
+    """Engine, node and driver are killed in one run; run again, every cell has one result."""
+    report = trial.run(arena, ["engine", "node", "driver"], 0)
+    assert report.problems == ()
+    assert report.num_runs > 1
+
+
+def test_stopped_run_leaves_the_folder_to_another(arena: Arena) -> None:
+    """SIGTERM ends a run in time; a second one on the folder goes on, on the GPU that it names."""
+    sweep, results = arena.sweep("stopped")
+    first = arena.start(sweep, results)
+    arena.wait_for_attempt(first)
+    doomed = [process for each in killer.attempts(arena.cluster) for process in each.processes]
+    second = arena.start(sweep, results, "--accelerator", "h200")
+    began = time.monotonic()
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=60) == 130
+    ended_s = time.monotonic() - began
+    assert killer.alive(doomed, trial.GONE_S) == []
+    assert "the same command goes on" in arena.said(sweep)
+    before = len(_starts(sweep))
+    assert second.wait(timeout=200) == 0, arena.said(sweep)
+    assert trial.check(results, overlapping=True) == []
+    assert {start["gpu"] for start in _starts(sweep)[before:]} == {"1"}
+    assert ended_s < JOB_STOP_S
+
+
+def test_node_that_fails_gets_no_more_cells(arena: Arena) -> None:
+    """A GPU that somebody else holds costs two attempts; every cell is then measured elsewhere."""
+    sweep, results = arena.sweep("foreign", real_seconds=0.6)
+    with (sweep.parent / "locks" / "gpu-0").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        driver = arena.start(sweep, results, "--set", "limits.stop_after_failures=2")
+        assert driver.wait(timeout=200) == 0, arena.said(sweep)
+    lines = arena.said(sweep).splitlines()
+    assert sum("GPU 0 is held by another simulated engine [" in line for line in lines) == 2
+    assert sum("gets no more cells: several in a row failed there" in line for line in lines) == 1
+
+
+def test_accelerator_that_no_node_has(arena: Arena) -> None:
+    """One line says so and what there is, before anything is submitted; the driver needs no GPU."""
+    sweep, results = arena.sweep("none")
+    code = (
+        "import sys; from packsweep.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print('LOADED', sorted({'torch', 'vllm', 'pynvml'} & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", code, "run", str(sweep), "--results", str(results)]
+    done = subprocess.run(
+        [*command, "--ray", arena.cluster.address, "--accelerator", "H100"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "LOADED []\n")
+    assert done.stderr == (
+        "packsweep: --accelerator H100: no alive node has H100; the cluster has 1 x H200 on 1 "
+        "node, 1 x H800 on 1 node, 1 node without GPU; if it starts nodes on demand, say up to "
+        "how many GPUs with --max-gpus\n"
+    )
+
+
+def _starts(sweep: Path) -> list[dict[str, str]]:
+    path = sweep.parent / "locks" / STARTS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,0 +1,211 @@
+"""One trial: run a sweep on logical GPUs, kill something at a random moment, run again until done.
+
+What must then hold: every cell has one committed result, no cell was begun after its commit, no GPU
+ever had two engines, and nothing of ours runs 10 s after its cause to run is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos import killer
+from tests.chaos.cluster import LogicalCluster
+
+from packsweep.engines.simulated_core import STARTS
+from packsweep.store import COMMIT, Store
+
+GONE_S = 10.0
+_RUN_S = 180.0
+_MOST_RUNS = 4
+# An attempt lives about this long, so a kill hits any of its phases.
+_LATEST_S = 4.0
+_NUM_CELLS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a trial went; well if there are no problems."""
+
+    kind: str
+    seed: int
+    num_runs: int
+    seconds: float
+    problems: tuple[str, ...]
+
+
+class Arena:
+    """A cluster and a folder, where one trial follows another."""
+
+    def __init__(self, cluster: LogicalCluster, folder: Path, model: Path) -> None:
+        """Take a started cluster and a model folder."""
+        self.cluster = cluster
+        self.folder = folder
+        self.marker = str(folder / "cache")
+        self._model = model
+
+    def sweep(self, name: str, *, real_seconds: float = 0.3) -> tuple[Path, Path]:
+        """Write a sweep of three cells and return it and its results folder."""
+        folder = self.folder / name
+        (folder / "locks").mkdir(parents=True)
+        (folder / "chaos.toml").write_text(
+            f"""
+[model]
+name = "{self._model}"
+load_format = "dummy"
+[grid]
+strategy = ["packed"]
+n = [2]
+duplication = [1, 2, 3]
+[engine]
+kind = "simulated"
+[measure]
+repeats = 2
+sample_conditions = false
+[limits]
+max_attempts = 9
+[simulated]
+real_seconds = {real_seconds}
+gpu_locks = "{folder / "locks"}"
+""",
+            encoding="utf-8",
+        )
+        return folder / "chaos.toml", folder / "results"
+
+    def start(self, sweep: Path, results: Path, *more: str) -> subprocess.Popen[bytes]:
+        """Start the command that a user would start again and again."""
+        command = [sys.executable, "-m", "packsweep", "run", str(sweep), "--results", str(results)]
+        environ = os.environ | {"PACKSWEEP_CACHE": self.marker, "PYTHONWARNINGS": "ignore"}
+        with (sweep.parent / "run.log").open("ab") as log:
+            return subprocess.Popen(
+                [*command, "--ray", self.cluster.address, *more],
+                env=environ,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def said(self, sweep: Path) -> str:
+        """Return what all runs of a sweep have printed."""
+        return (sweep.parent / "run.log").read_text(encoding="utf-8")
+
+    def mend(self) -> None:
+        """Replace the nodes that are dead."""
+        for gpu in self.cluster.gpus:
+            if self.cluster.raylet(gpu).poll() is not None:
+                self.cluster.remove(gpu)
+                self.cluster.add(gpu)
+
+    def wait_for_attempt(self, driver: subprocess.Popen[bytes]) -> None:
+        """Wait until an attempt runs."""
+        while driver.poll() is None and not killer.attempts(self.cluster):
+            time.sleep(0.05)
+
+
+def run(arena: Arena, kinds: Sequence[str], seed: int, *more: str) -> Report:
+    """Run one trial: strike ``kinds`` one after the other, in one run while that lives."""
+    name = "-".join(kinds).replace(" ", "-")
+    rng = random.Random(f"{name} {seed}")
+    began = time.monotonic()
+    overlapping = not {killer.SECOND, *killer.FROZEN}.isdisjoint(kinds)
+    frozen = not set(kinds).isdisjoint(killer.FROZEN)
+    # An attempt outlasts Ray's patience with a frozen node, so that another runs beside it.
+    sweep, results = arena.sweep(f"{name}-{seed}", real_seconds=6 if frozen else 0.3)
+    problems: list[str] = []
+    driver = arena.start(sweep, results, *more)
+    try:
+        for kind in kinds:
+            if kind == killer.SECOND:
+                problems += _run_beside(arena, driver, rng, (sweep, results))
+            else:
+                problems += _strike(arena, kind, driver, rng)
+        num_runs = 1
+        while _end(driver) != 0 and num_runs < _MOST_RUNS:
+            driver = arena.start(sweep, results, *more)
+            num_runs += 1
+    finally:
+        driver.kill()
+    if driver.returncode != 0:
+        problems.append(f"run {num_runs} ended with {driver.returncode}")
+    left = killer.alive(killer.survivors(arena.marker), GONE_S)
+    arena.mend()
+    problems += [f"runs after the end: {each}" for each in left] + check(
+        results, overlapping=overlapping
+    )
+    return Report(name, seed, num_runs, time.monotonic() - began, tuple(problems))
+
+
+def _strike(
+    arena: Arena, kind: str, driver: subprocess.Popen[bytes], rng: random.Random
+) -> list[str]:
+    """Strike once, see that what hung on the victim is gone, and mend the cluster."""
+    arena.wait_for_attempt(driver)
+    time.sleep(rng.uniform(0, _LATEST_S))
+    while (doomed := killer.kill(kind, arena.cluster, driver.pid, rng)) is None:
+        if driver.poll() is not None:
+            return [f"the run ended before the strike at its {kind}"]
+        time.sleep(0.02)
+    left = killer.alive(doomed, GONE_S)
+    arena.mend()
+    return [f"runs {GONE_S:g} s after the kill: {each}" for each in left]
+
+
+def _run_beside(
+    arena: Arena, driver: subprocess.Popen[bytes], rng: random.Random, run: tuple[Path, Path]
+) -> list[str]:
+    """Run the same command a second time while the first one runs; both must end well."""
+    arena.wait_for_attempt(driver)
+    time.sleep(rng.uniform(0, _LATEST_S))
+    codes = [_end(each) for each in (arena.start(*run), driver)]
+    return [] if codes == [0, 0] else [f"two drivers ended with {codes}"]
+
+
+def _end(driver: subprocess.Popen[bytes]) -> int:
+    try:
+        return driver.wait(timeout=_RUN_S)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        return driver.wait()
+
+
+def check(results: Path, *, overlapping: bool = False) -> list[str]:
+    """Return what is wrong with the results of a sweep that was run until done.
+
+    Args:
+        results: the results folder.
+        overlapping: attempts at one cell ran side by side, so that one may outlast a commit.
+    """
+    store = Store(results)
+    cells = store.cell_ids()
+    problems = [f"{len(cells)} cells"] if len(cells) != _NUM_CELLS else []
+    problems += [f"{cell_id} is not done" for cell_id in cells if not store.is_done(cell_id)]
+    rows = store.read_passes().to_pylist()
+    found = sorted((row["cell_id"], row["repeat"]) for row in rows if row["outcome"] == "ok")
+    if found != [(cell_id, repeat) for cell_id in cells for repeat in (0, 1)]:
+        problems.append(f"not one result of two repeats for each cell: {found}")
+    return problems + _misused(store) + ([] if overlapping else _begun_after_commit(store))
+
+
+def _misused(store: Store) -> list[str]:
+    """Return the attempts that found another engine on their GPU."""
+    import pyarrow.parquet as pq
+
+    files = [path for path in store.cells.glob("*/*.parquet") if "requests-" not in path.name]
+    outcomes = [(path, pq.read_table(path)["outcome"].to_pylist()) for path in files]
+    return [f"two engines on one GPU: {path}" for path, told in outcomes if "gpu_busy" in told]
+
+
+def _begun_after_commit(store: Store) -> list[str]:
+    """Return the engines that were started for a cell that had its result."""
+    text = (store.root.parent / "locks" / STARTS).read_text(encoding="utf-8")
+    starts = [json.loads(line) for line in text.splitlines()]
+    commits = {cell: (store.cell(cell) / COMMIT).stat().st_mtime for cell in store.cell_ids()}
+    late = [start for start in starts if start["time"] > commits[start["cell_id"]]]
+    return [f"begun after its commit: {start}" for start in late]
