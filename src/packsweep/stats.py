@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+# Two processes of one cell lay up to this far apart where nothing differed (docs/LOG.md, "Equal
+# cells"). One process a side does not show that spread, so it is allowed for.
+ONE_PROCESS_MARGIN = 1.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +113,16 @@ class Ratio:
     freedom: float | None = None
 
     @property
+    def margin(self) -> float:
+        """The ratio that equal quantities may have without chance between repeats; at least 1."""
+        return 1.0 if self.between_processes else ONE_PROCESS_MARGIN
+
+    @property
     def differs(self) -> bool:
-        """The interval excludes 1; False where there is no interval."""
-        return self.ci_low is not None and (self.ci_low > 1 or (self.ci_high or 1) < 1)
+        """The interval excludes 1, and what processes differ by; False without an interval."""
+        if self.ci_low is None or self.ci_high is None:
+            return False
+        return self.ci_low > self.margin or self.ci_high < 1 / self.margin
 
     @property
     def inverse(self) -> Ratio:
@@ -126,13 +136,13 @@ class Ratio:
     def p_differs(self) -> float | None:
         """How often equal quantities would come out as far apart; None without an interval.
 
-        Two-sided t test on the logarithm.
+        Two-sided t test on the logarithm, of what goes beyond the margin.
         """
         if self.value is None or self.log_error is None:
             return None
         from scipy import special
 
-        distance = abs(math.log(self.value))
+        distance = max(0.0, abs(math.log(self.value)) - math.log(self.margin))
         if not self.log_error:
             return 0.0 if distance else 1.0
         return float(2 * special.stdtr(self.freedom, -distance / self.log_error))

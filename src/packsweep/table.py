@@ -178,7 +178,9 @@ def _ratio(ratio: Ratio) -> str:
     said = "no difference shown"
     if ratio.differs:
         said = "faster" if ratio.value > 1 else "slower"
-    scope = "" if ratio.between_processes else ", within one process each"
+    scope = ""
+    if not ratio.between_processes:
+        scope = f", one process each: beyond {ratio.margin - 1:.0%} is called"
     return f"{ratio.value:.2f}x [{ratio.ci_low:.2f}, {ratio.ci_high:.2f}], {said}{scope}"
 
 

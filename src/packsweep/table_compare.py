@@ -11,7 +11,7 @@ from packsweep.compare import CALLED, Change, Compared, Gate, kept, less_is_bett
 from packsweep.differences import Difference
 from packsweep.fit import Shown
 from packsweep.pairing import WORK, CellPasses, Pair
-from packsweep.stats import Ratio
+from packsweep.stats import ONE_PROCESS_MARGIN, Ratio
 from packsweep.table import DASH, number, percent, small, strategy
 from packsweep.table_show import heading
 
@@ -124,7 +124,8 @@ def legend(compared: Compared) -> list[str]:
         lines.append("could be chance: excludes 1, as one interval in 20 of equal results does")
     if any(not change.ratio.between_processes for change in known):
         lines.append(
-            "*: within one process each, another process may differ by more than the interval; "
+            "*: one process on a side; processes of one cell have differed by up to "
+            f"{ONE_PROCESS_MARGIN - 1:.0%}, so only what goes beyond that is called; "
             "set measure.replicates to 3 or more, in A and in B"
         )
     if any(not change.same_gpu for change in changes) and not _devices_differ(compared):
