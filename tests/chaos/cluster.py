@@ -43,6 +43,7 @@ class LogicalCluster:
         self._head = self._cluster.add_node(
             num_cpus=0,
             include_dashboard=False,
+            dashboard_agent_listen_port=0,  # any: other clusters may run on this machine
             object_store_memory=_STORE_BYTES,
             _system_config=_SYSTEM_CONFIG,
         )
