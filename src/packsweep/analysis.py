@@ -10,7 +10,6 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packsweep import advice, labels, schema, stats
@@ -39,7 +38,7 @@ def load_table(results: str | PathLike[str], table: str) -> pd.DataFrame:
     Raises:
         ResultsError: the folder is not there or holds no results, or there is no such table.
     """
-    store = Store(Path(results))
+    store = Store(results)
     store.check()
     if table == "passes":
         return to_pandas(store.read_passes())

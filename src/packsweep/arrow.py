@@ -1,0 +1,86 @@
+"""Rows as Parquet files and back, with the one explicit schema that every file carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from packsweep import schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = Mapping[str, Any]
+
+
+def table(rows: Iterable[Row], columns: Sequence[schema.Column]) -> pa.Table:
+    """Return rows as a table; a key that is no column is a mistake of ours."""
+    import pyarrow as pa
+
+    names = {column.name for column in columns}
+    listed = list(rows)
+    unknown = {key for row in listed for key in row} - names
+    assert not unknown, f"no such columns: {sorted(unknown)}"
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in names} for row in listed],
+        schema=schema.arrow_schema(columns),
+    )
+
+
+def to_parquet(found: pa.Table) -> bytes:
+    """Return a table as a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(found, sink, compression="zstd")
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def from_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table | None:
+    """Return the table in a file of ours; None where it is torn, empty, or of another schema."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            metadata = file.metadata
+            version = (metadata.metadata or {}).get(schema.VERSION_KEY)
+            if not metadata.num_rows or version != str(schema.SCHEMA_VERSION).encode():
+                return None
+            return file.read(columns, use_threads=False)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def schema_version(content: bytes) -> str:
+    """Return the schema version in a file's footer.
+
+    Raises:
+        ValueError: the file is no table of ours.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(content))
+        return str((metadata.metadata or {})[schema.VERSION_KEY].decode())
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise ValueError("no table of passes") from error
+
+
+def to_csv(found: pa.Table) -> bytes:
+    """Return a table as CSV, which knows no lists: their words with spaces between."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv
+
+    for index, field in enumerate(found.schema):
+        if pa.types.is_list(field.type):
+            joined = pc.binary_join(found.column(index), " ")
+            found = found.set_column(index, field.name, joined)
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(found, sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
