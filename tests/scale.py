@@ -162,6 +162,7 @@ def measure(num_cells: int, where: str, model: str = "embedded:llama-3.1-8b") ->
     again = Driver(made, store, CommittingExecutor(), FakeReporter(), limits)
     assert figures.timed("resume", again.run).kept == num_cells
     figures.timed("merge", lambda: analysis.merge(store))
+    figures.timed("merge again", lambda: analysis.merge(store))
     passes = figures.timed("read", lambda: analysis.to_pandas(store.read_passes()))
     figures.timed("compare", lambda: analysis.compare(passes))
     summary = analysis.records(analysis.summarise(passes))
@@ -182,7 +183,7 @@ def main() -> None:
     num_cells = int(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
         where = sys.argv[2] if len(sys.argv) > 2 else f"{folder}/results"
-        print(json.dumps(asdict(measure(num_cells, where)), indent=1))
+        sys.stdout.write(json.dumps(asdict(measure(num_cells, where)), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Row = Mapping[str, Any]
+_MANY_ROWS = 50
 
 
 def table(rows: Iterable[Row], columns: Sequence[schema.Column]) -> pa.Table:
@@ -28,18 +29,34 @@ def table(rows: Iterable[Row], columns: Sequence[schema.Column]) -> pa.Table:
 
 
 def to_parquet(found: pa.Table) -> bytes:
-    """Return a table as a Parquet file."""
+    """Return a table as a Parquet file.
+
+    A few rows in a hundred columns are hardly smaller for compression and dictionaries, and take
+    three times as long to read back.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(found, sink, compression="zstd")
+    many = found.num_rows >= _MANY_ROWS
+    pq.write_table(
+        found,
+        sink,
+        compression="zstd" if many else "none",
+        use_dictionary=many,
+        write_statistics=many,
+    )
     content: bytes = sink.getvalue().to_pybytes()
     return content
 
 
-def from_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table | None:
-    """Return the table in a file of ours; None where it is torn, empty, or of another schema."""
+def from_parquet(content: bytes | None, columns: list[str] | None = None) -> pa.Table | None:
+    """Return the table in a file of ours; None where there is none, or none that can be used.
+
+    It may be torn, empty, or of another schema.
+    """
+    if content is None:
+        return None
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -255,7 +255,7 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     from packsweep import analysis
 
     console = open_console()
-    passes = analysis.to_pandas(store.read_passes())
+    passes = analysis.to_pandas(store.read_passes(keep=True))
     analysis.merge_passes(store, passes, allow_mixed=allow_mixed, against=against)
     wanted = {cell.cell.cell_id for cell in planned.cells}
     passes = against.apply(passes[passes["cell_id"].isin(wanted)])

@@ -7,6 +7,7 @@
     cells/<cell_id>/COMMIT                      names the attempt that counts
     logs/<cell_id>/<attempt_id>.log             what the worker and its engine printed
     summary.parquet, summary.csv                one row per cell
+    index.parquet                               of large sweeps: all passes, to read them faster
 
 That is below a folder or below a prefix in an object store; ``storage/`` knows the difference.
 Nothing is ever seen half written. ``COMMIT`` is made only where there is none, so of two attempts
@@ -22,11 +23,10 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packsweep import arrow, schema, storage
+from packsweep import arrow, index, schema, storage
 from packsweep.arrow import Row
 from packsweep.errors import ResultsError
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 MARKER = "packsweep.json"
 COMMIT = "COMMIT"
 _CELLS = "cells"
-_NUM_TOGETHER = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,30 +232,54 @@ class Store:
                 return attempt_id, content
         return None
 
-    def read_passes(self) -> pa.Table:
-        """Return the passes of every cell: committed attempts, and failed ones where none is."""
-        return self._read(schema.PASSES, lambda _cell_id, found: found[1])
+    def read_passes(self, *, keep: bool = False) -> pa.Table:
+        """Return the passes of every cell: committed attempts, and failed ones where none is.
+
+        Args:
+            keep: leave an index behind where it saves the next reader some time.
+
+        Raises:
+            ResultsError: the place cannot be read; or, with ``keep``, not be written.
+        """
+        known = index.read(self.storage.read(index.KEY))
+        files: dict[str, str] = {}
+
+        def new_file(one: tuple[str, list[str]]) -> bytes | None:
+            found = self._counting_file(*one)
+            if found is None:
+                return None
+            files[one[0]] = hashlib.sha256(found[1]).hexdigest()
+            return None if known.files.get(one[0]) == files[one[0]] else found[1]
+
+        columns = schema.arrow_schema(schema.PASSES)
+        new = index.concatenated(self._tables(new_file), columns)
+        old = [cell_id for cell_id, digest in files.items() if known.files.get(cell_id) == digest]
+        table = index.concatenated(iter([known.rows_of(old), new]), columns)
+        table = table.sort_by([("cell_id", "ascending"), ("repeat", "ascending")])
+        if keep and len(files) - len(old) >= index.WORTH_KEEPING:
+            self.storage.write(index.KEY, index.Index(table, files).to_parquet())
+        return table
 
     def read_requests(self) -> pa.Table:
         """Return the requests of every attempt that ``read_passes`` returns."""
 
-        def content(cell_id: str, found: tuple[str, bytes]) -> bytes | None:
-            return self.storage.read(self.requests(cell_id, found[0]))
-
-        return self._read(schema.REQUESTS, content)
-
-    def _read(
-        self,
-        columns: Sequence[schema.Column],
-        content_of: Callable[[str, tuple[str, bytes]], bytes | None],
-    ) -> pa.Table:
-        def rows(one: tuple[str, list[str]]) -> pa.Table | None:
+        def requests(one: tuple[str, list[str]]) -> bytes | None:
             found = self._counting_file(*one)
-            content = None if found is None else content_of(one[0], found)
-            return None if content is None else arrow.from_parquet(content)
+            return None if found is None else self.storage.read(self.requests(one[0], found[0]))
 
-        tables = storage.in_parallel(rows, sorted(self.all_attempts().items()))
-        return _concatenated(tables, schema.arrow_schema(columns))
+        columns = schema.arrow_schema(schema.REQUESTS)
+        return index.concatenated(self._tables(requests), columns)
+
+    def _tables(
+        self, content_of: Callable[[tuple[str, list[str]]], bytes | None]
+    ) -> Iterator[pa.Table]:
+        """Yield a table of each cell, in order of name, that ``content_of`` gives a whole one of.
+
+        Files are read in parallel; decoding is work for the processor and done in one thread.
+        """
+        contents = storage.in_parallel(content_of, sorted(self.all_attempts().items()))
+        tables = map(arrow.from_parquet, contents)
+        return (table for table in tables if table is not None)
 
     def write_summary(self, rows: Sequence[Row]) -> None:
         """Write the summary as Parquet and as CSV.
@@ -280,14 +303,3 @@ def _attempts(files: Iterable[tuple[str, int]]) -> dict[str, list[str]]:
         if name[0].endswith(".parquet") and not name[0].startswith(("requests-", ".")):
             known.append(name[0].removesuffix(".parquet"))
     return found
-
-
-def _concatenated(tables: Iterator[pa.Table | None], columns: pa.Schema) -> pa.Table:
-    """Return the rows of all tables; many at a time, since a small table has a large overhead."""
-    import pyarrow as pa
-
-    parts = [columns.empty_table()]
-    known = (table for table in tables if table is not None)
-    while some := list(islice(known, _NUM_TOGETHER)):
-        parts.append(pa.concat_tables(some).combine_chunks())
-    return pa.concat_tables(parts).combine_chunks()

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import unquote
@@ -25,6 +26,7 @@ _URI = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(.*)")
 _OBJECT_STORES = ("s3", "gs", "az")
 # Requests at a time: a file server or an object store answers in milliseconds, not microseconds.
 _NUM_THREADS = 32
+_NUM_AHEAD = 256
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -93,6 +95,8 @@ def is_uri(where: str) -> bool:
 
 
 def in_parallel(function: Callable[[_In], _Out], values: Iterable[_In]) -> Iterator[_Out]:
-    """Yield ``function`` of each value, in order, many at a time."""
+    """Yield ``function`` of each value, in order, many at a time; few results wait to be taken."""
+    waiting = iter(values)
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        yield from pool.map(function, values)
+        while some := list(islice(waiting, _NUM_AHEAD)):
+            yield from pool.map(function, some)
