@@ -89,6 +89,11 @@ def _at(where: str) -> Storage:
     return ObjectStorage(f"{scheme}://{rest.strip('/')}")
 
 
+def forget() -> None:
+    """Let go of all connections: the next ``at`` looks at the environment again."""
+    _at.cache_clear()
+
+
 def is_uri(where: str) -> bool:
     """Tell a URI from a path."""
     return _URI.fullmatch(where) is not None

@@ -44,6 +44,10 @@ _ADVICE = {
 }
 
 
+class _UnansweredError(ResultsError):
+    """The connection was lost: whether the request was carried out is not known."""
+
+
 class ObjectStorage:
     """A prefix in a bucket."""
 
@@ -95,7 +99,7 @@ class ObjectStorage:
     def create(self, key: str, content: bytes) -> bool:
         """Put an object if there is none; when an answer is lost, look what came of it."""
         for _ in range(_NUM_CREATIONS - 1):
-            with contextlib.suppress(ResultsError):
+            with contextlib.suppress(_UnansweredError):
                 return self._create_once(key, content)
             found = self.read(key)
             if found is not None:
@@ -189,22 +193,20 @@ def _as_results_error(where: str) -> Iterator[None]:
     except (ResultsError, GeneratorExit):
         raise
     except Exception as error:  # noqa: BLE001  (obstore raises its own and Python's)
-        raise ResultsError(f"{where}: {_told(error)}") from None
-
-
-def _told(error: Exception) -> str:
-    """Say in one line what an error of obstore means."""
-    code, text = _code(error), str(error)
-    if code in _ADVICE:
-        return _ADVICE[code]
-    if status := re.search(r"status code: (\d+ [A-Za-z ]*)", text):
-        named = f" ({code})" if code else ""
-        return f"the server answers {status.group(1).strip()}{named}"
-    endpoint = re.search(r"https?://[^/\s]+", text)
-    if "error sending request" in text or "timed out" in text:
-        server = endpoint.group() if endpoint else "the server"
-        return f"{server} does not answer, or the connection was lost"
-    return " ".join(text.partition("Debug source")[0].split())[:300]
+        text = str(error)
+        code = _code(error)
+        if code in _ADVICE:
+            raise ResultsError(f"{where}: {_ADVICE[code]}") from None
+        if status := re.search(r"status code: (\d+ [A-Za-z ]*)", text):
+            named = f" ({code})" if code else ""
+            answer = f"the server answers {status.group(1).strip()}{named}"
+            raise ResultsError(f"{where}: {answer}") from None
+        if "error sending request" in text or "timed out" in text:
+            server = re.search(r"https?://[^/\s]+", text)
+            told = f"{server.group() if server else 'the server'} does not answer"
+            raise _UnansweredError(f"{where}: {told}, or the connection was lost") from None
+        told = " ".join(text.partition("Debug source")[0].split())[:300]
+        raise ResultsError(f"{where}: {told}") from None
 
 
 def _code(error: Exception) -> str | None:
