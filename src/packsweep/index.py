@@ -7,7 +7,7 @@ count only while that is the file that counts. Deleting it costs time and nothin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -31,13 +31,17 @@ class Index:
     table: pa.Table
     files: Mapping[str, str]
 
-    def rows_of(self, cell_ids: Iterable[str]) -> pa.Table:
-        """Return the rows of some cells."""
+    def with_rows(self, cell_ids: Collection[str], more: pa.Table) -> pa.Table:
+        """Return the rows of some of the cells and ``more``, in order of cell and repeat."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        if len(cell_ids) == len(self.files) and not more.num_rows:
+            return self.table  # as it is: a large sweep's rows are 100 MB, and once is enough
         wanted = pa.array(list(cell_ids), pa.string())
-        return self.table.filter(pc.is_in(self.table["cell_id"], value_set=wanted))
+        kept = self.table.filter(pc.is_in(self.table["cell_id"], value_set=wanted))
+        order = [("cell_id", "ascending"), ("repeat", "ascending")]
+        return pa.concat_tables([kept, more]).sort_by(order)
 
     def to_parquet(self) -> bytes:
         """Return the index as a file."""

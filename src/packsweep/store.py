@@ -254,8 +254,9 @@ class Store:
         columns = schema.arrow_schema(schema.PASSES)
         new = index.concatenated(self._tables(new_file), columns)
         old = [cell_id for cell_id, digest in files.items() if known.files.get(cell_id) == digest]
-        table = index.concatenated(iter([known.rows_of(old), new]), columns)
-        table = table.sort_by([("cell_id", "ascending"), ("repeat", "ascending")])
+        table = new
+        if old:
+            table = known.with_rows(old, new)
         if keep and len(files) - len(old) >= index.WORTH_KEEPING:
             self.storage.write(index.KEY, index.Index(table, files).to_parquet())
         return table

@@ -24,6 +24,17 @@ from packsweep.storage.local import LocalStorage
 # pathlib makes one slash of two, and so does a shell's completion now and then.
 _URI = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(.*)")
 _OBJECT_STORES = ("s3", "gs", "az")
+# What a process on another machine needs to reach the same place.
+ENVIRON = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+)
 # Requests at a time: a file server or an object store answers in milliseconds, not microseconds.
 _NUM_THREADS = 32
 _NUM_AHEAD = 256
