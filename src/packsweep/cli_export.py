@@ -107,7 +107,7 @@ def _content(
 
 
 def _write(content: str | bytes, output: Path | None) -> None:
-    from packsweep.store import replace_file
+    from packsweep.files import replace_file
 
     data = content.encode() if isinstance(content, str) else content
     if output is None:

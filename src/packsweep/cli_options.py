@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 SweepArg = Annotated[
     Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")
 ]
-ResultsArg = Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder of a sweep.")]
+ResultsArg = Annotated[
+    str,
+    typer.Argument(metavar="RESULTS", help="Results of a sweep: a folder or s3://bucket/prefix."),
+]
 SetOpt = Annotated[
     list[str] | None,
     typer.Option(
@@ -23,11 +26,11 @@ SetOpt = Annotated[
     ),
 ]
 ResultsOpt = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--results",
         metavar="FOLDER",
-        help="Results folder; results/<name of the sweep file> by default.",
+        help="Results folder or s3://bucket/prefix; results/<name of the sweep file> by default.",
     ),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

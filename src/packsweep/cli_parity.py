@@ -35,10 +35,12 @@ def compare_tool_command(
     What vllm bench throughput times is called with the cell's requests in a process of its own.
     Running the same command again goes on where it was.
     """
-    from packsweep import parity, plan, spec
+    from packsweep import parity, plan, spec, storage
     from packsweep.executors.local import LocalExecutor
     from packsweep.store import Store
 
+    if results and storage.is_uri(results):
+        raise UserError(f"--results: compare-tool keeps its files in a folder, not at {results}")
     read = spec.load(sweep, [*(set_ or ()), f"measure.replicates={pairs}"])
     planned = plan.make(read)
     parity.check(planned)
