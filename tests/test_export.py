@@ -45,7 +45,7 @@ def results(tmp_path: Path) -> Path:
         store.commit(of.cell_id, "a0")
     failed = cell(n=3)
     store.write(failed.cell_id, "a0", [pass_row(failed, outcome="oom", reason="no room")], [])
-    return store.root
+    return Path(store.root)
 
 
 def test_vllm_bench_has_the_names_of_vllm(capsys: Captured, results: Path) -> None:

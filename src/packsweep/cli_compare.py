@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,8 +17,8 @@ FAILED = 1
 
 
 def compare_command(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Results folder to compare with.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Results folder that may have changed.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="Results to compare with.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Results that may have changed.")],
     metric: Annotated[
         str, typer.Option("--metric", metavar="NAME", help="A time, a rate or an energy.")
     ] = "reviews_per_s",
@@ -46,22 +45,23 @@ def compare_command(
     folders are listed.
     """
     from packsweep import compare, table_compare
+    from packsweep.store import Store
 
     if fail_below is not None and not fail_below > 0:
         raise UserError(f"--fail-below {fail_below:g}: expected a share of A above 0, e.g. 0.95")
-    if a.resolve() == b.resolve():
+    if Store(a).absolute == Store(b).absolute:
         raise UserError(f"{a} and {b} are the same folder")
     of_a, of_b = (_passes(folder, where or [], allow_mixed=allow_mixed) for folder in (a, b))
     compared = compare.compare(of_a, of_b, metric)
     gate = None if fail_below is None else compare.gate(compared, fail_below)
     if json:
-        print_json({"a": str(a), "b": str(b), **table_compare.to_record(compared, gate)})
+        print_json({"a": a, "b": b, **table_compare.to_record(compared, gate)})
     else:
         _print(compared, gate, a, b)
     raise typer.Exit(FAILED if gate is not None and gate.failed else 0)
 
 
-def _passes(folder: Path, where: list[str], *, allow_mixed: bool) -> list[dict[str, Any]]:
+def _passes(folder: str, where: list[str], *, allow_mixed: bool) -> list[dict[str, Any]]:
     """Return the passes of the cells of ``folder`` that are wanted."""
     from packsweep import analysis, selection
     from packsweep.store import Store
@@ -84,7 +84,7 @@ def _passes(folder: Path, where: list[str], *, allow_mixed: bool) -> list[dict[s
     return [row for row in passes if row["group_id"] in groups]
 
 
-def _print(compared: Compared, gate: Gate | None, a: Path, b: Path) -> None:
+def _print(compared: Compared, gate: Gate | None, a: str, b: str) -> None:
     from packsweep import table_compare
 
     console = open_console()
