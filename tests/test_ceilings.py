@@ -36,7 +36,7 @@ from packsweep.store import Store
 from packsweep.task import task_from_json
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-LLAMA = ModelShape.from_config(llama3._CONFIG)
+LLAMA = ModelShape.from_config(llama3.CONFIG)
 BF16 = Formats(peak_dtype="bf16", layer_bytes=2, head_bytes=2, kv_bytes=2)
 # 2 layers of 8 * (2 * 8 + 2 * 4) + 3 * 8 * 16 = 576 entries; an output projection of 8 * 10.
 TINY = ModelShape.from_config(

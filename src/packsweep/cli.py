@@ -33,6 +33,7 @@ from packsweep.cli_options import (
 )
 from packsweep.cli_output import open_console, print_json, print_table, say
 from packsweep.cli_parity import compare_tool_command
+from packsweep.cli_report import after_run, report_command
 from packsweep.cli_show import merge_command, print_summary, show_command
 from packsweep.errors import UserError
 from packsweep.version import __version__
@@ -156,6 +157,7 @@ def run_command(
 
 app.command("show")(show_command)
 app.command("merge")(merge_command)
+app.command("report")(report_command)
 app.command("compare-tool")(compare_tool_command)
 app.command("compare")(compare_command)
 app.command("export")(export_command)
@@ -262,6 +264,7 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     rows = analysis.records(analysis.summarise(passes))
     print_summary(console, rows, [], analysis.compare(passes))
     say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
+    say(console, after_run(store, passes, against, allow_mixed=allow_mixed))
 
 
 def _interrupt_on_sigterm() -> None:

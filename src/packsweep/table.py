@@ -39,6 +39,11 @@ def count(value: float | None) -> str:
     return DASH if value is None else f"{round(value):,}"
 
 
+def exact(value: float | None) -> str:
+    """Return a number with six significant digits, for whoever reads on; a dash if undefined."""
+    return DASH if value is None else f"{value:.6g}"
+
+
 def percent(value: float | None) -> str:
     """Return a share in per cent; a dash if undefined."""
     return DASH if value is None else f"{100 * value:.0f}%"

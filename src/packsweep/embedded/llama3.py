@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 # Source: the model card and config of meta-llama/Llama-3.1-8B.
-_CONFIG: dict[str, Any] = {
+CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "num_hidden_layers": 32,
@@ -70,12 +70,12 @@ def write(source: Path, folder: Path) -> None:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": _SPECIAL[0],
         "eos_token": _SPECIAL[1],
-        "model_max_length": _CONFIG["max_position_embeddings"],
+        "model_max_length": CONFIG["max_position_embeddings"],
         "clean_up_tokenization_spaces": False,
     }
     hub_form.write(
         folder,
-        config=_CONFIG,
+        config=CONFIG,
         tokenizer=_tokenizer(source),
         tokenizer_config=tokenizer_config,
     )

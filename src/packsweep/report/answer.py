@@ -1,0 +1,165 @@
+"""The answer in one sentence: which strategy labelled the most reviews, and whether that is shown.
+
+Every figure is a ratio of reviews per second to the strategy ``separate`` under the same conditions
+(``analysis.compare``). Where an interval holds 1, or there is none, nothing is called.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from packsweep import schema, table
+from packsweep.analysis import Comparison
+from packsweep.report.parts import Row
+from packsweep.stats import Ratio
+
+BASELINE = "separate"
+_NEAR_ONE = 0.005
+
+
+def sentence(rows: Sequence[Row], compared: Sequence[Comparison]) -> str:
+    """Return the answer over the rows of a summary and their comparisons."""
+    told = _sentence(rows, [each for each in compared if each.axis == "strategy"])
+    if any(row["engine"] == schema.SIMULATED for row in rows):
+        return f"Simulated, not measured: {told[0].lower()}{told[1:]}"
+    return told
+
+
+def _sentence(rows: Sequence[Row], compared: Sequence[Comparison]) -> str:
+    if not rows:
+        return "Nothing can be called: there are no cells yet."
+    if all(row["outcome"] != "ok" for row in rows):
+        cells = "the only cell was" if len(rows) == 1 else f"none of the {len(rows)} cells was"
+        return f"Nothing can be called: {cells} {'not ' if len(rows) == 1 else ''}measured."
+    if not compared:
+        return (
+            "Nothing can be called: no other strategy was measured beside separate "
+            "under the same conditions."
+        )
+    by_id = {str(row["cell_id"]): row for row in rows}
+    baseline = headline(by_id, compared)
+    others = [each for each in compared if each.baseline == baseline]
+    return _verdict(others, by_id, _workload(by_id[baseline], rows))
+
+
+def headline(by_id: Mapping[str, Row], compared: Sequence[Comparison]) -> str:
+    """Return the baseline of the largest workload: most reviews, each submitted least often."""
+
+    def size(each: Comparison) -> tuple[int, int]:
+        row = by_id[each.baseline]
+        return int(row["n"]), -int(row["duplication"])
+
+    return max(compared, key=size).baseline
+
+
+def _workload(row: Row, rows: Sequence[Row]) -> str:
+    """Say what the compared cells share, as far as it differs within the sweep."""
+    told = f"n = {row['n']}"
+    if row["duplication"] > 1 or len({each["duplication"] for each in rows}) > 1:
+        times = "once" if row["duplication"] == 1 else f"{row['duplication']} times"
+        told += f", each request submitted {times}"
+    index = [each["cell_id"] for each in rows].index(row["cell_id"])
+    varied = table.varying(rows)
+    return told + "".join(
+        f", {name.replace('_', ' ')} {values[index]}" for name, values in varied.items()
+    )
+
+
+def _verdict(others: Sequence[Comparison], by_id: Mapping[str, Row], where: str) -> str:
+    """Call the fastest of ``others``, or separate, or nothing."""
+    ranked = sorted(others, key=lambda each: each.ratio.value or 0.0, reverse=True)
+    best = ranked[0]
+    name = _strategy(by_id[best.cell])
+    if best.ratio.differs and (best.ratio.value or 0) > 1:
+        told = f"{name} labelled the most reviews per second, {_times(best.ratio)} those of "
+        return f"At {where}, {told}{BASELINE} ({_interval(best.ratio)}){_tied(ranked, by_id)}."
+    undecided = [each for each in ranked if not each.ratio.differs]
+    if undecided:
+        return _nothing(undecided[0], _strategy(by_id[undecided[0].cell]), where)
+    nearest = ", the nearest other," if len(ranked) > 1 else ""
+    return (
+        f"At {where}, {BASELINE} labelled the most reviews per second: {name}{nearest} reached "
+        f"{_times(best.ratio)} its rate ({_interval(best.ratio)})."
+    )
+
+
+def _nothing(each: Comparison, name: str, where: str) -> str:
+    ratio = each.ratio
+    if ratio.ci_low is None:
+        return (
+            f"Nothing can be called at {where}: {name} labelled {table.number(ratio.value)} times "
+            f"the reviews per second of {BASELINE}, and one repeat each gives no interval."
+        )
+    return (
+        f"Nothing can be called at {where}: {name} labelled {_times(ratio)} the reviews per "
+        f"second of {BASELINE}, and that {_interval(ratio)} holds 1."
+    )
+
+
+def _tied(ranked: Sequence[Comparison], by_id: Mapping[str, Row]) -> str:
+    """Name those whose interval overlaps that of the best."""
+    low = ranked[0].ratio.ci_low or 0.0
+    tied = [
+        _strategy(by_id[each.cell]) for each in ranked[1:] if (each.ratio.ci_high or low) >= low
+    ]
+    return f"; not told apart from {', '.join(tied)}" if tied else ""
+
+
+def _strategy(row: Row) -> str:
+    return table.strategy(row["strategy"], row["pack_size"])
+
+
+def _times(ratio: Ratio) -> str:
+    assert ratio.value is not None
+    assert ratio.ci_low is not None
+    assert ratio.ci_high is not None
+    ends = (ratio.ci_low, ratio.ci_high)
+    # An end that two decimals would print as 1.00 is shown on its side of 1.
+    digits = 4 if any(abs(end - 1) < _NEAR_ONE for end in ends) else 2
+    low, high = (f"{end:.{digits}f}" for end in ends)
+    return f"{ratio.value:.{digits}f} times [{low}, {high}]"
+
+
+def _interval(ratio: Ratio) -> str:
+    draws = "engine processes" if ratio.between_processes else "repeats within one process each"
+    return f"95 % interval over {draws}"
+
+
+def counts(rows: Sequence[Row], compared: Sequence[Comparison]) -> str | None:
+    """Say how often which strategy was faster or slower than separate; None without comparisons."""
+    by_id = {str(row["cell_id"]): row for row in rows}
+    said: dict[str, Counter[str]] = {}
+    for each in compared:
+        if each.axis == "strategy":
+            said.setdefault(_strategy(by_id[each.cell]), Counter())[_said(each.ratio)] += 1
+    if not said:
+        return None
+    told = (
+        f"{name} {', '.join(f'{word} in {number}' for word, number in sorted(counter.items()))}"
+        for name, counter in said.items()
+    )
+    total = sum(counter.total() for counter in said.values())
+    return f"Of {total} comparisons with {BASELINE}: {'; '.join(told)}."
+
+
+def _said(ratio: Ratio) -> str:
+    if not ratio.differs:
+        return "not told apart"
+    return "faster" if (ratio.value or 0) > 1 else "slower"
+
+
+def answers_right(rows: Sequence[Row], compared: Sequence[Comparison]) -> str:
+    """Say how many answers were right in the cells that the sentence is about."""
+    strategies = [each for each in compared if each.axis == "strategy"]
+    by_id = {str(row["cell_id"]): row for row in rows}
+    cells = [row for row in rows if row["outcome"] == "ok"]
+    if strategies:
+        base = headline(by_id, strategies)
+        own = {base, *(each.cell for each in strategies if each.baseline == base)}
+        cells = [row for row in cells if row["cell_id"] in own]
+    scored = [row for row in cells if row["accuracy"] is not None]
+    if not scored:
+        return "Answers were not scored: this is about speed alone."
+    told = ", ".join(f"{_strategy(row)} {table.accuracy(row)}" for row in scored[:6])
+    return f"Answers right there, with the 95 % interval: {told}."

@@ -1,0 +1,31 @@
+"""Results and pages that the tests of the report share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.report.composed import SWEEP, compose
+
+from packsweep import analysis, report
+from packsweep.report import Found, Report
+
+
+@pytest.fixture(scope="session")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with measured, failed, invalid, infeasible and missing cells."""
+    return Path(compose(tmp_path_factory.mktemp("composed") / "results").root)
+
+
+@pytest.fixture(scope="session")
+def found(composed: Path) -> Found:
+    """What that folder holds."""
+    passes = analysis.load_table(composed, "passes")
+    requests = analysis.load_table(composed, "requests")
+    return report.collect(passes, requests, name="composed", sweep=SWEEP)
+
+
+@pytest.fixture(scope="session")
+def built(found: Found) -> Report:
+    """Its page, before it is HTML."""
+    return report.build(found)

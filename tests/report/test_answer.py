@@ -1,0 +1,182 @@
+"""The answer in one sentence, and when nothing may be called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packsweep import table
+from packsweep.analysis import Comparison
+from packsweep.report import answer
+from packsweep.stats import Ratio
+
+
+def row(strategy: str, n: int = 400, duplication: int = 1, **more: Any) -> dict[str, Any]:
+    """Return what the answer needs of a cell."""
+    name, _, size = strategy.partition("chunked")
+    return {
+        "cell_id": f"{strategy}-n{n}-dup{duplication}",
+        "strategy": name or "chunked",
+        "pack_size": int(size) if size else None,
+        "n": n,
+        "duplication": duplication,
+        "instruction": "after",
+        "template": "original",
+        "answer": "free",
+        "cache_state": "cold",
+        "duplication_order": "grouped",
+        "engine_settings": "{}",
+        "simulated_settings": "{}",
+        "engine": "vllm",
+        "outcome": "ok",
+        "accuracy": None,
+        "accuracy_ci_low": None,
+        "accuracy_ci_high": None,
+        **more,
+    }
+
+
+def against_separate(
+    cell: dict[str, Any], value: float, low: float | None = None, high: float | None = None
+) -> Comparison:
+    """Return the comparison of a cell with separate."""
+    baseline = f"separate-n{cell['n']}-dup{cell['duplication']}"
+    ratio = Ratio(value=value, ci_low=low, ci_high=high, between_processes=False)
+    return Comparison(cell=cell["cell_id"], baseline=baseline, axis="strategy", ratio=ratio)
+
+
+SEPARATE, PACKED, CHUNKED = row("separate"), row("packed"), row("chunked4")
+ROWS = [PACKED, SEPARATE, CHUNKED]
+
+
+def test_sentence_other_strategy_faster() -> None:
+    """An interval above 1 calls the other strategy."""
+    found = answer.sentence(ROWS[:2], [against_separate(PACKED, 1.3, 1.2, 1.4)])
+    assert found == (
+        "At n = 400, packed labelled the most reviews per second, 1.30 times [1.20, 1.40] those of "
+        "separate (95 % interval over repeats within one process each)."
+    )
+
+
+def test_sentence_separate_fastest() -> None:
+    """All intervals below 1 call separate, with the nearest other."""
+    compared = [
+        against_separate(PACKED, 0.24, 0.23, 0.25),
+        against_separate(CHUNKED, 0.9, 0.8, 0.95),
+    ]
+    found = answer.sentence(ROWS, compared)
+    assert found.startswith("At n = 400, separate labelled the most reviews per second: chunked4, ")
+    assert "the nearest other, reached 0.90 times [0.80, 0.95] its rate" in found
+
+
+def test_sentence_interval_holds_1() -> None:
+    """An interval that holds 1 calls nothing."""
+    found = answer.sentence(ROWS[:2], [against_separate(PACKED, 1.08, 0.99, 1.17)])
+    assert found.startswith("Nothing can be called at n = 400: packed labelled 1.08 times ")
+    assert found.endswith(
+        "[0.99, 1.17] the reviews per second of separate, and that 95 % interval "
+        "over repeats within one process each holds 1."
+    )
+
+
+def test_sentence_slower_beside_undecided() -> None:
+    """Separate is not called while one other strategy is undecided."""
+    compared = [against_separate(PACKED, 0.9, 0.85, 0.95), against_separate(CHUNKED, 0.8, 0.5, 1.2)]
+    assert answer.sentence(ROWS, compared).startswith("Nothing can be called at n = 400: chunked4 ")
+
+
+def test_sentence_no_interval() -> None:
+    """One repeat each calls nothing, however far apart."""
+    found = answer.sentence(ROWS[:2], [against_separate(PACKED, 5.0)])
+    assert found == (
+        "Nothing can be called at n = 400: packed labelled 5.00 times the reviews per second of "
+        "separate, and one repeat each gives no interval."
+    )
+
+
+def test_sentence_tied_others() -> None:
+    """A strategy whose interval overlaps that of the best is named."""
+    compared = [
+        against_separate(PACKED, 1.25, 1.15, 1.35),
+        against_separate(CHUNKED, 1.3, 1.2, 1.4),
+    ]
+    assert answer.sentence(ROWS, compared).endswith("; not told apart from packed.")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "there are no cells yet"),
+        ([row("packed", outcome="oom")], "the only cell was not measured"),
+        ([row("packed", outcome="oom")] * 2, "none of the 2 cells was measured"),
+        ([SEPARATE], "no other strategy was measured beside separate"),
+    ],
+)
+def test_sentence_nothing_compared(rows: list[dict[str, Any]], said: str) -> None:
+    """Without a comparison the sentence says why."""
+    found = answer.sentence(rows, [])
+    assert found.startswith("Nothing can be called: ")
+    assert said in found
+
+
+def test_sentence_largest_workload() -> None:
+    """The answer is about the largest n, each request submitted least often."""
+    rows = [row(name, n, d) for name in ("packed", "separate") for n in (4, 400) for d in (1, 10)]
+    compared = [against_separate(each, 1.5, 1.4, 1.6) for each in rows[:4]]
+    found = answer.sentence(rows, compared)
+    assert found.startswith("At n = 400, each request submitted once, packed labelled")
+
+
+def test_sentence_simulated() -> None:
+    """What was not measured says so first."""
+    rows = [{**each, "engine": "simulated"} for each in ROWS[:2]]
+    found = answer.sentence(rows, [against_separate(PACKED, 1.3, 1.2, 1.4)])
+    assert found.startswith("Simulated, not measured: at n = 400, packed")
+
+
+def test_sentence_end_near_1() -> None:
+    """An end that two decimals would print as 1.00 keeps its side of 1."""
+    found = answer.sentence(ROWS[:2], [against_separate(PACKED, 1.02, 1.0012, 1.04)])
+    assert "1.0200 times [1.0012, 1.0400]" in found
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.1, 0.9), st.floats(1.01, 3), st.floats(0.2, 5)),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_sentence_calls_only_what_differs(ends: list[tuple[float, float, float]]) -> None:
+    """Whatever the intervals are, something is called only where one excludes 1."""
+    compared = []
+    rows = [SEPARATE]
+    for index, (low, high, shift) in enumerate(ends):
+        rows.append(row(f"chunked{index + 1}"))
+        middle = shift * (low * high) ** 0.5
+        compared.append(against_separate(rows[-1], middle, low * shift, high * shift))
+    found = answer.sentence(rows, compared)
+    faster = [each.ratio for each in compared if (each.ratio.ci_low or 0) > 1]
+    all_slower = all((each.ratio.ci_high or 1) < 1 for each in compared)
+    assert found.startswith("At n = 400") == bool(faster or all_slower)
+
+
+def test_counts() -> None:
+    """Every comparison with separate is counted."""
+    compared = [against_separate(PACKED, 0.5, 0.4, 0.6), against_separate(CHUNKED, 1.1, 0.9, 1.3)]
+    assert answer.counts(ROWS, compared) == (
+        "Of 2 comparisons with separate: packed slower in 1; chunked4 not told apart in 1."
+    )
+
+
+def test_answers_right() -> None:
+    """The accuracy of the compared cells stands below, or that there is none."""
+    compared = [against_separate(PACKED, 0.5, 0.4, 0.6)]
+    scored = {"accuracy": 0.5, "accuracy_ci_low": 0.25, "accuracy_ci_high": 0.75}
+    rows = [{**PACKED, **scored}, SEPARATE, {**CHUNKED, **scored}]
+    told = answer.answers_right(rows, compared)
+    assert told == f"Answers right there, with the 95 % interval: packed {table.accuracy(rows[0])}."
+    assert "not scored" in answer.answers_right(ROWS, compared)
