@@ -30,7 +30,10 @@ if [ $# -lt 2 ]; then
     exit 2
 fi
 sweep=$1
-results=$(realpath -m "$2")
+case $2 in
+    *://*) results=$2 ;; # an object store
+    *) results=$(realpath -m "$2") ;;
+esac
 shift 2
 
 # shellcheck source=/dev/null

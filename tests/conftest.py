@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from tests.engine_sweep import run, write_sweep
 from tests.fakes import Cli, write_byte_model
+from tests.s3_server import S3Server
 
 # A busy machine is no failure of a property. The same examples every time, so that a test's verdict
 # is the code's alone; `make properties` looks for more.
@@ -65,11 +67,11 @@ def sweep_file(tmp_path: Path, sweep_text: str) -> Path:
 def cli() -> Cli:
     """Run ``packsweep ARG...`` as a user does and return what it said."""
 
-    def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "packsweep", *map(str, arguments)],
             cwd=cwd,
-            env={**os.environ, "TERM": "xterm-256color"},
+            env={**os.environ, "TERM": "xterm-256color", **environ},
             capture_output=True,
             text=True,
             timeout=100,
@@ -86,3 +88,23 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run("run", str(write_sweep(folder)), "--results", str(folder / "results"))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "results"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server on this machine, for this process and for those that it starts."""
+    with pytest.MonkeyPatch.context() as patch, S3Server() as server:
+        # Nobody's own profile takes part.
+        nothing = str(tmp_path_factory.mktemp("aws") / "none")
+        patch.setenv("AWS_CONFIG_FILE", nothing)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", nothing)
+        patch.delenv("AWS_PROFILE", raising=False)
+        for name, value in server.environ.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3Server) -> str:
+    """URI of a prefix in an empty bucket of its own."""
+    return f"s3://{s3.make_bucket()}/some/sweep"

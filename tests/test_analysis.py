@@ -163,7 +163,7 @@ def test_merge_refused_writes_nothing(store: Store) -> None:
     written(store, cell(n=3), device="two")
     with pytest.raises(ResultsError):
         _rows(store)
-    assert not list(store.root.glob("summary.*"))
+    assert not list(Path(store.root).glob("summary.*"))
 
 
 @pytest.mark.parametrize(

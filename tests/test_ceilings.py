@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from tests.fakes import cell, cells, pass_row, sweep, task
 
 import packsweep
-from packsweep import analysis, ceilings, cli_calc, devices, metrics, roofline, schema, table
+from packsweep import (
+    analysis,
+    ceilings,
+    cli_calc,
+    devices,
+    metrics,
+    roofline,
+    schema,
+    table,
+    table_show,
+)
 from packsweep.analysis import Against
 from packsweep.ceilings import Formats, Measured
 from packsweep.embedded import llama3
@@ -323,7 +333,7 @@ def test_price_goes_with_the_task(tmp_path: Path) -> None:
 
 def test_table_shows_ceilings_and_costs_where_known(priced: Store) -> None:
     rows = analysis.merge(priced)
-    headings = [str(column.header) for column in table.summary(rows).columns]
+    headings = [column.heading for column in table_show.summary(rows)]
     assert {"MFU", "MBU", "$/1000\nreviews"} <= set(headings)
     assert "J/1000\nreviews" not in headings
     assert any("$36 an hour" in line for line in table.conditions(rows))

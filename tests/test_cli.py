@@ -487,6 +487,49 @@ def test_show_vllm(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
     assert len(lines) == 20
 
 
+def test_show_where_sort_columns(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
+    """Cells are chosen, ordered and shown as asked, in JSON too."""
+    options = ["--where", "strategy=packed", "--sort", "reviews_per_s"]
+    found = json.loads(
+        _said(capsys, "show", finished, *options, "--columns", "reviews_per_s,dup", "--json")
+    )
+    assert [row["duplication"] for row in found] == [2, 1]
+    assert list(found[0]) == ["cell_id", "reviews_per_s", "duplication"]
+    said = _said(capsys, "show", finished, *options, "--columns", "n,mfu,device").splitlines()
+    assert [line.split()[:3] for line in said if "packed" in line] == [
+        ["packed", "2", "2"],
+        ["packed", "2", "1"],
+    ]
+
+
+def test_show_nothing_matches(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
+    """What there is instead is told; in JSON it is an empty list."""
+    said = _said(capsys, "show", finished, "--where", "n=7")
+    assert said == "no cell matches n=7; here n is 2\n"
+    assert _said(capsys, "show", finished, "--where", "n=7", "--json") == "[]\n"
+
+
+@pytest.mark.parametrize("options", [[], ["--time"], ["--group-by", "n"], ["--columns", "device"]])
+def test_show_fits_80_columns(cli: Cli, finished: Path, options: list[str]) -> None:
+    """On a narrow terminal the tables are narrow, and what had no room is told."""
+    done = cli("show", finished, *options, cwd=finished, COLUMNS="80")
+    assert done.returncode == 0
+    table = [line for line in done.stdout.splitlines() if line.startswith(" ")]
+    assert table
+    assert max(map(len, table)) <= 80
+
+
+@pytest.mark.usefixtures("here")
+def test_wrong_show_column(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
+    """A misspelt name is answered with the nearest one."""
+    for option in ("--sort", "--columns", "--group-by"):
+        with pytest.raises(SystemExit) as ended:
+            command_line.main(["show", str(finished), option, "stratgy"])
+        assert ended.value.code == 2
+        expected = f"packsweep: {option}: no column 'stratgy'; did you mean strategy?\n"
+        assert capsys.readouterr().err == expected
+
+
 def test_show_no_cells(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A folder of ours without cells says so."""
     Store(tmp_path).prepare()

@@ -260,4 +260,4 @@ def test_summary_condenses_what_was_seen_in_all_repeats(tmp_path: Path) -> None:
     assert row["throttle_reasons"] == ["hw_slowdown", "sw_power_cap"]
     assert row["num_samples"] == 7
     assert row["energy_j"] is None
-    assert "hw_slowdown sw_power_cap" in store.summary.with_suffix(".csv").read_text()
+    assert "hw_slowdown sw_power_cap" in Path(f"{store.summary}.csv").read_text()

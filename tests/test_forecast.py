@@ -183,7 +183,7 @@ def test_price_of_the_sweep_file(byte_model: Path) -> None:
 
 
 def _lines(made: Plan, found: Forecast) -> str:
-    return "\n".join(plan_text.lines(made, found, Path("results/x")))
+    return "\n".join(plan_text.lines(made, found, "results/x"))
 
 
 def test_lines(byte_model: Path) -> None:

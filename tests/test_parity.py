@@ -102,7 +102,7 @@ def test_what_was_measured_is_kept(tmp_path: Path) -> None:
     """After a stop in the third pair only what is missing is measured."""
     sides = Sides(tmp_path)
     sides.run()
-    (sides.store.root / parity.FOLDER / f"{CELLS[2].cell_id}.json").unlink()
+    (Path(sides.store.root) / parity.FOLDER / f"{CELLS[2].cell_id}.json").unlink()
     sides.went.clear()
     sides.run()
     assert sides.went == ["theirs 2"]

@@ -68,12 +68,22 @@ def test_ratio_of_processes_counts_the_spread_between_them() -> None:
 
 
 def test_ratio_of_single_processes_misses_the_spread_between_them() -> None:
-    """The same repeats from one process each are called different far too often, and say so."""
+    """The same repeats from one process each exclude 1 far too often, so that calls nothing."""
     source = random.Random(1)
     pairs = [[noisy(source, 100, 1, 5) for _ in range(2)] for _ in range(200)]
     found = [stats.ratio(a, b) for a, b in pairs]
-    assert sum(ratio.differs for ratio in found) > 60
-    assert not any(ratio.between_processes for ratio in found)
+    excluded = [ratio for ratio in found if not (ratio.ci_low or 0) <= 1 <= (ratio.ci_high or 0)]
+    assert len(excluded) > 60
+    assert not any(ratio.differs or ratio.between_processes for ratio in found)
+
+
+def test_ratio_of_single_processes_is_called_beyond_the_margin() -> None:
+    """Half as fast is more than processes differ by; 10 % slower is not."""
+    fast, slower, half = [[10.0, 10.1]], [[9.0, 9.1]], [[5.0, 5.1]]
+    assert stats.ratio(half, fast).differs
+    assert stats.ratio(fast, half).differs
+    assert not stats.ratio(slower, fast).differs
+    assert stats.ratio([*slower, [9.0]], [*fast, [10.0]]).differs
 
 
 def test_blocked_ratio_cancels_the_speed_of_each_gpu() -> None:

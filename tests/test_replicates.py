@@ -111,7 +111,7 @@ def test_comparison_line_says_what_is_shown() -> None:
     ]
     assert lines == [
         "a / b: 0.50x [0.40, 0.60], slower",
-        "a / b: 0.50x [0.40, 1.60], no difference shown, within one process each",
+        "a / b: 0.50x [0.40, 1.60], no difference shown, one process each: beyond 25% is called",
     ]
 
 

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes import cell, pass_row, written
 
-from packsweep import schema
+from packsweep import arrow, schema
 from packsweep.errors import ResultsError
 from packsweep.store import Store
 
@@ -37,8 +37,33 @@ def store(tmp_path: Path) -> Store:
     return found
 
 
-def _files(root: Path) -> list[str]:
+@pytest.fixture(params=["folder", "s3"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Empty results, in a folder and in a bucket."""
+    place = tmp_path / "results"
+    if request.param == "s3":
+        place = request.getfixturevalue("bucket")
+    found = Store(place)
+    found.prepare()
+    return found
+
+
+def _files(store: Store | Path) -> list[str]:
+    """Return all files, hidden ones too; of an object store, its keys."""
+    root = store if isinstance(store, Path) else store.storage.local("")
+    if root is None:
+        return sorted(key for key, _ in Store(str(store.root)).storage.list(""))
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def _put(store: Store, key: str, content: bytes) -> None:
+    store.storage.write(key, content)
+
+
+def _get(store: Store, key: str) -> bytes:
+    content = store.storage.read(key)
+    assert content is not None
+    return content
 
 
 def _reasons(store: Store) -> list[Any]:
@@ -55,24 +80,24 @@ def _refusal(store: Store) -> str:
 
 def test_paths() -> None:
     """Everything of an attempt lies where the head of the module says."""
-    store = Store(Path("r"))
-    assert store.attempt("c", "a") == Path("r/cells/c/a.parquet")
-    assert store.requests("c", "a") == Path("r/cells/c/requests-a.parquet")
-    assert store.log("c", "a") == Path("r/logs/c/a.log")
-    assert store.summary == Path("r/summary")
+    store = Store("r")
+    assert store.attempt("c", "a") == "cells/c/a.parquet"
+    assert store.requests("c", "a") == "cells/c/requests-a.parquet"
+    assert store.log("c", "a") == "logs/c/a.log"
+    assert store.summary == "r/summary"
 
 
-def test_prepare_new(store: Store) -> None:
+def test_prepare_new(anywhere: Store) -> None:
     """A new folder is marked as ours and holds no scratch file."""
-    assert _files(store.root) == ["packsweep.json"]
-    store.check()
+    assert _files(anywhere) == ["packsweep.json"]
+    anywhere.check()
 
 
-def test_prepare_twice(store: Store) -> None:
+def test_prepare_twice(anywhere: Store) -> None:
     """A folder of ours is taken as it is."""
-    written(store, CELL)
-    store.prepare()
-    assert store.is_done(ID)
+    written(anywhere, CELL)
+    anywhere.prepare()
+    assert anywhere.is_done(ID)
 
 
 def test_prepare_foreign(tmp_path: Path) -> None:
@@ -103,9 +128,9 @@ def test_prepare_read_only(store: Store) -> None:
     """A folder of ours that cannot be written any more is refused."""
     if os.geteuid() == 0:
         pytest.skip("root writes everywhere")
-    store.root.chmod(0o500)
+    Path(store.root).chmod(0o500)
     assert "cannot be written: " in _refusal(store)
-    store.root.chmod(0o700)
+    Path(store.root).chmod(0o700)
 
 
 def test_check_missing(tmp_path: Path) -> None:
@@ -120,17 +145,17 @@ def test_check_foreign(tmp_path: Path) -> None:
         Store(tmp_path).check()
 
 
-def test_write_no_scratch(store: Store) -> None:
+def test_write_no_scratch(anywhere: Store) -> None:
     """Writing leaves the two files of the attempt and nothing else."""
-    store.write(ID, "a0", [pass_row(CELL)], [REQUEST])
+    anywhere.write(ID, "a0", [pass_row(CELL)], [REQUEST])
     found = [f"cells/{ID}/a0.parquet", f"cells/{ID}/requests-a0.parquet", "packsweep.json"]
-    assert _files(store.root) == found
+    assert _files(anywhere) == found
 
 
-def test_write_alone_not_done(store: Store) -> None:
+def test_write_alone_not_done(anywhere: Store) -> None:
     """Nothing counts before it is committed."""
-    store.write(ID, "a0", [pass_row(CELL)], [])
-    assert not store.is_done(ID)
+    anywhere.write(ID, "a0", [pass_row(CELL)], [])
+    assert not anywhere.is_done(ID)
 
 
 def test_write_unknown_column(store: Store) -> None:
@@ -143,40 +168,40 @@ def test_write_disk_full(store: Store) -> None:
     """A write that fails half way raises and leaves no scratch file."""
     code = (
         "import resource, sys; from pathlib import Path; "
-        "from packsweep.store import replace_file; "
+        "from packsweep.files import replace_file; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); "
         "replace_file(Path(sys.argv[1]), bytes(100))"
     )
-    path = store.root / "big"
+    path = Path(store.root) / "big"
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
     )
     assert "OSError: [Errno 27]" in done.stderr
-    assert _files(store.root) == ["packsweep.json"]
+    assert _files(store) == ["packsweep.json"]
 
 
-def test_commit_first_wins(store: Store) -> None:
+def test_commit_first_wins(anywhere: Store) -> None:
     """The first of two attempts counts, and the second is told."""
-    written(store, CELL, "a0")
-    store.write(ID, "a1", [pass_row(CELL, "a1")], [])
-    assert not store.commit(ID, "a1")
-    assert store.committed(ID) == "a0"
+    written(anywhere, CELL, "a0")
+    anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
+    assert not anywhere.commit(ID, "a1")
+    assert anywhere.committed(ID) == "a0"
 
 
-def test_commit_no_scratch(store: Store) -> None:
+def test_commit_no_scratch(anywhere: Store) -> None:
     """Winning or losing, a commit leaves one file."""
-    written(store, CELL, "a0")
-    store.commit(ID, "a0")
-    assert _files(store.cell(ID)) == ["COMMIT", "a0.parquet"]
+    written(anywhere, CELL, "a0")
+    anywhere.commit(ID, "a0")
+    assert _files(anywhere) == [f"cells/{ID}/COMMIT", f"cells/{ID}/a0.parquet", "packsweep.json"]
 
 
-def test_commit_racing_threads(store: Store) -> None:
+def test_commit_racing_threads(anywhere: Store) -> None:
     """Of attempts that commit at once exactly one wins, every time, and it is the one named."""
     for round_ in range(30):
         one = cell(repeats=round_ + 1)
         names = [f"a{index}" for index in range(4)]
         for name in names:
-            store.write(one.cell_id, name, [pass_row(one, name)], [])
+            anywhere.write(one.cell_id, name, [pass_row(one, name)], [])
         barrier = threading.Barrier(4)
         won: list[str] = []
 
@@ -187,7 +212,7 @@ def test_commit_racing_threads(store: Store) -> None:
             won: list[str] = won,
         ) -> None:
             barrier.wait()
-            if store.commit(cell_id, name):
+            if anywhere.commit(cell_id, name):
                 won.append(name)
 
         threads = [threading.Thread(target=race, args=(name,)) for name in names]
@@ -195,13 +220,13 @@ def test_commit_racing_threads(store: Store) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert won == [store.committed(one.cell_id)]
+        assert won == [anywhere.committed(one.cell_id)]
 
 
 Won = tuple[str, str, bool]  # cell, attempt, told that it was first
 
 
-def _race(root: Path, name: str, cell_ids: list[str], barrier: Barrier, won: Queue[Won]) -> None:
+def _race(root: str, name: str, cell_ids: list[str], barrier: Barrier, won: Queue[Won]) -> None:
     for cell_id in cell_ids:
         barrier.wait()
         won.put((cell_id, name, Store(root).commit(cell_id, name)))
@@ -231,83 +256,91 @@ def test_commit_racing_processes(store: Store) -> None:
     assert winners == {cell_id: store.committed(cell_id) for cell_id in ids}
 
 
-def test_commit_broken_replaced(store: Store) -> None:
+def test_commit_broken_replaced(anywhere: Store) -> None:
     """A COMMIT that names nothing readable gives way to the next attempt."""
-    store.write(ID, "a1", [pass_row(CELL, "a1")], [])
-    (store.cell(ID) / "COMMIT").write_text("gone", encoding="ascii")
+    anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
+    _put(anywhere, f"cells/{ID}/COMMIT", b"gone")
+    assert not anywhere.is_done(ID)
+    assert anywhere.commit(ID, "a1")
+    assert anywhere.is_done(ID)
+
+
+def _truncated(content: bytes) -> bytes:
+    return content[:-10]
+
+
+def _zero_middle(content: bytes) -> bytes:
+    torn = bytearray(content)
+    torn[4 : len(torn) // 4] = bytes(len(torn) // 4 - 4)
+    return bytes(torn)
+
+
+def _with_metadata(content: bytes, metadata: dict[bytes, bytes]) -> bytes:
+    table = pq.read_table(pa.BufferReader(content))
+    return arrow.to_parquet(table.replace_schema_metadata(metadata))
+
+
+def _other_version(content: bytes) -> bytes:
+    return _with_metadata(content, {schema.VERSION_KEY: str(schema.SCHEMA_VERSION + 1).encode()})
+
+
+def _no_version(content: bytes) -> bytes:
+    return _with_metadata(content, {})
+
+
+def _no_rows(content: bytes) -> bytes:
+    return arrow.to_parquet(pq.read_table(pa.BufferReader(content)).slice(0, 0))
+
+
+DAMAGE = [_truncated, lambda _: b"", _other_version, _no_version, _no_rows]
+DAMAGE_IDS = ["truncated", "empty", "other version", "no version", "no rows"]
+
+
+def test_is_done_missing(store: Store) -> None:
+    """A committed file that is gone does not count, and hurts no other cell."""
+    written(store, CELL)
+    written(store, cell(n=3))
+    (Path(store.root) / store.attempt(ID, "a0")).unlink()
     assert not store.is_done(ID)
-    assert store.commit(ID, "a1")
-    assert store.is_done(ID)
-
-
-def _truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-10])
-
-
-def _zero_middle(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[4 : len(content) // 4] = bytes(len(content) // 4 - 4)
-    path.write_bytes(content)
-
-
-def _other_version(path: Path) -> None:
-    table = pq.read_table(path)
-    metadata = {schema.VERSION_KEY: str(schema.SCHEMA_VERSION + 1).encode()}
-    pq.write_table(table.replace_schema_metadata(metadata), path)
-
-
-def _no_version(path: Path) -> None:
-    pq.write_table(pq.read_table(path).replace_schema_metadata({}), path)
-
-
-def _no_rows(path: Path) -> None:
-    pq.write_table(pq.read_table(path).slice(0, 0), path)
-
-
-DAMAGE = [
-    Path.unlink,
-    _truncate,
-    lambda path: path.write_bytes(b""),
-    _other_version,
-    _no_version,
-    _no_rows,
-]
-DAMAGE_IDS = ["missing", "truncated", "empty", "other version", "no version", "no rows"]
+    assert [row["n"] for row in store.read_passes().to_pylist()] == [3]
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=DAMAGE_IDS)
-def test_is_done_damaged(store: Store, damage: Callable[[Path], object]) -> None:
+def test_is_done_damaged(anywhere: Store, damage: Callable[[bytes], bytes]) -> None:
     """A committed file that does not read back does not count, and hurts no other cell."""
     other = cell(n=3)
-    written(store, CELL)
-    written(store, other)
-    damage(store.attempt(ID, "a0"))
-    assert not store.is_done(ID)
-    assert [row["n"] for row in store.read_passes().to_pylist()] == [3]
+    written(anywhere, CELL)
+    written(anywhere, other)
+    key = anywhere.attempt(ID, "a0")
+    _put(anywhere, key, damage(_get(anywhere, key)))
+    assert not anywhere.is_done(ID)
+    assert anywhere.done([ID, other.cell_id]) == {other.cell_id}
+    assert [row["n"] for row in anywhere.read_passes().to_pylist()] == [3]
 
 
-def test_is_done_torn_inside(store: Store) -> None:
+def test_is_done_torn_inside(anywhere: Store) -> None:
     """A file whose pages are torn and whose footer is whole does not read back either."""
     other = cell(n=3)
-    written(store, CELL)
-    written(store, other)
-    _zero_middle(store.attempt(ID, "a0"))
-    assert not store.is_done(ID)
-    assert [row["n"] for row in store.read_passes().to_pylist()] == [3]
+    written(anywhere, CELL)
+    written(anywhere, other)
+    key = anywhere.attempt(ID, "a0")
+    _put(anywhere, key, _zero_middle(_get(anywhere, key)))
+    assert not anywhere.is_done(ID)
+    assert [row["n"] for row in anywhere.read_passes().to_pylist()] == [3]
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"\n"])
-def test_is_done_broken_commit(store: Store, content: bytes) -> None:
+def test_is_done_broken_commit(anywhere: Store, content: bytes) -> None:
     """A COMMIT that is empty or no text commits nothing."""
-    written(store, CELL)
-    (store.cell(ID) / "COMMIT").write_bytes(content)
-    assert not store.is_done(ID)
+    written(anywhere, CELL)
+    _put(anywhere, f"cells/{ID}/COMMIT", content)
+    assert not anywhere.is_done(ID)
 
 
-def test_is_done_unknown_cell(store: Store) -> None:
+def test_is_done_unknown_cell(anywhere: Store) -> None:
     """A cell without a folder is not done."""
-    assert not store.is_done("never-seen")
-    assert store.attempts("never-seen") == []
+    assert not anywhere.is_done("never-seen")
+    assert anywhere.attempts("never-seen") == []
 
 
 def test_read_failed_attempt(store: Store) -> None:
@@ -315,68 +348,66 @@ def test_read_failed_attempt(store: Store) -> None:
     for index, reason in enumerate(["first", "second"]):
         row = pass_row(CELL, f"a{index}", outcome="crashed", reason=reason)
         store.write(ID, f"a{index}", [row], [])
-        os.utime(store.attempt(ID, f"a{index}"), ns=(index, index))
+        os.utime(Path(store.root) / store.attempt(ID, f"a{index}"), ns=(index, index))
     assert _reasons(store) == ["second"]
     assert store.attempts(ID) == ["a0", "a1"]
 
 
-def test_read_committed_over_failed(store: Store) -> None:
+def test_read_committed_over_failed(anywhere: Store) -> None:
     """A committed attempt counts, whatever failed before or after."""
-    store.write(ID, "a0", [pass_row(CELL, "a0", outcome="crashed", reason="before")], [])
-    written(store, CELL, "a1")
-    store.write(ID, "a2", [pass_row(CELL, "a2", outcome="crashed", reason="after")], [])
-    assert _reasons(store) == [None]
+    anywhere.write(ID, "a0", [pass_row(CELL, "a0", outcome="crashed", reason="before")], [])
+    written(anywhere, CELL, "a1")
+    anywhere.write(ID, "a2", [pass_row(CELL, "a2", outcome="crashed", reason="after")], [])
+    assert _reasons(anywhere) == [None]
 
 
-def test_read_ok_not_committed(store: Store) -> None:
+def test_read_ok_not_committed(anywhere: Store) -> None:
     """A good attempt that died before its commit does not count as measured."""
-    store.write(ID, "a0", [pass_row(CELL)], [])
-    assert [row for row in store.read_passes().to_pylist() if row["outcome"] == "ok"] == []
+    anywhere.write(ID, "a0", [pass_row(CELL)], [])
+    assert [row for row in anywhere.read_passes().to_pylist() if row["outcome"] == "ok"] == []
 
 
-def test_read_requests_of_counting(store: Store) -> None:
+def test_read_requests_of_counting(anywhere: Store) -> None:
     """The requests returned are those of the attempt that counts."""
-    store.write(ID, "a1", [pass_row(CELL, "a1")], [{**REQUEST, "attempt_id": "a1"}])
-    store.write(ID, "a0", [pass_row(CELL)], [REQUEST])
-    store.commit(ID, "a0")
-    assert [row["attempt_id"] for row in store.read_requests().to_pylist()] == ["a0"]
+    anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [{**REQUEST, "attempt_id": "a1"}])
+    anywhere.write(ID, "a0", [pass_row(CELL)], [REQUEST])
+    anywhere.commit(ID, "a0")
+    assert [row["attempt_id"] for row in anywhere.read_requests().to_pylist()] == ["a0"]
 
 
-def test_read_requests_damaged(store: Store) -> None:
+def test_read_requests_damaged(anywhere: Store) -> None:
     """A torn file of requests does not make the others unreadable."""
     other = cell(n=3)
     for one in (CELL, other):
-        store.write(one.cell_id, "a0", [pass_row(one)], [{**REQUEST, "cell_id": one.cell_id}])
-        store.commit(one.cell_id, "a0")
-    _truncate(store.requests(ID, "a0"))
-    assert {row["cell_id"] for row in store.read_requests().to_pylist()} == {other.cell_id}
+        anywhere.write(one.cell_id, "a0", [pass_row(one)], [{**REQUEST, "cell_id": one.cell_id}])
+        anywhere.commit(one.cell_id, "a0")
+    key = anywhere.requests(ID, "a0")
+    _put(anywhere, key, _truncated(_get(anywhere, key)))
+    assert {row["cell_id"] for row in anywhere.read_requests().to_pylist()} == {other.cell_id}
 
 
-def test_read_nothing(store: Store) -> None:
+def test_read_nothing(anywhere: Store) -> None:
     """Empty results are empty tables with all columns."""
-    assert store.read_passes().schema.names == [column.name for column in schema.PASSES]
-    assert store.read_requests().num_rows == 0
+    assert anywhere.read_passes().schema.names == [column.name for column in schema.PASSES]
+    assert anywhere.read_requests().num_rows == 0
 
 
-def test_read_foreign_files(store: Store) -> None:
+def test_read_foreign_files(anywhere: Store) -> None:
     """Files and folders that are not ours are passed over."""
-    written(store, CELL)
-    (store.cells / "notes.txt").touch()
-    (store.cells / ".ipynb_checkpoints").mkdir()
-    (store.cell(ID) / "copy of a0.xlsx").touch()
-    (store.cell(ID) / ".0123.tmp").write_bytes(b"half")
-    (store.cell(ID) / ".hidden.parquet").write_bytes(b"half")
-    pq.write_table(pa.table({"x": [1]}), store.cell(ID) / "mine.parquet")
-    (store.root / "todo.md").touch()
-    assert store.is_done(ID)
-    assert _reasons(store) == [None]
+    written(anywhere, CELL)
+    foreign = ["cells/notes.txt", "cells/a/b/c.parquet", f"cells/{ID}/copy of a0.xlsx", "todo.md"]
+    foreign += [f"cells/{ID}/.0123.tmp", f"cells/{ID}/.hidden.parquet"]
+    for key in foreign:
+        _put(anywhere, key, b"half")
+    _put(anywhere, f"cells/{ID}/mine.parquet", arrow.to_parquet(pa.table({"x": [1]})))
+    assert anywhere.is_done(ID)
+    assert _reasons(anywhere) == [None]
 
 
-def test_read_foreign_file_alone(store: Store) -> None:
+def test_read_foreign_file_alone(anywhere: Store) -> None:
     """A foreign Parquet file in the folder of a cell is no attempt that counts."""
-    store.cell(ID).mkdir()
-    pq.write_table(pa.table({"x": [1]}), store.cell(ID) / "mine.parquet")
-    assert store.counting(ID) is None
+    _put(anywhere, f"cells/{ID}/mine.parquet", arrow.to_parquet(pa.table({"x": [1]})))
+    assert anywhere.counting(ID) is None
 
 
 CELLS = tuple(cell(n=n) for n in range(1, 5))
@@ -396,7 +427,7 @@ def test_read_order(order: list[Any], tmp_path_factory: pytest.TempPathFactory) 
 def test_write_summary(store: Store) -> None:
     """The summary is written as Parquet and as CSV, and leaves no scratch file."""
     store.write_summary([{"cell_id": "c", "n": 4, "pack_size": None}])
-    assert _files(store.root) == ["packsweep.json", "summary.csv", "summary.parquet"]
+    assert _files(store) == ["packsweep.json", "summary.csv", "summary.parquet"]
     row = pq.read_table(f"{store.summary}.parquet").to_pylist()[0]
     assert (row["n"], row["pack_size"]) == (4, None)
     header, line = Path(f"{store.summary}.csv").read_text(encoding="utf-8").splitlines()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 from tests.fakes import cell, pass_row
 
-from packsweep import schema, table
+from packsweep import fit, schema, table, table_show
 from packsweep.task import Status
 
 MEASURED = {
@@ -47,6 +47,10 @@ def _lines(renderable: RenderableType) -> list[str]:
     file = io.StringIO()
     Console(file=file, width=200).print(renderable)
     return [line for line in file.getvalue().splitlines() if line.strip()]
+
+
+def _table(rows: list[dict[str, Any]]) -> RenderableType:
+    return fit.table(fit.fit(table_show.summary(rows), 200))
 
 
 def _settings(**changes: Any) -> str:
@@ -107,35 +111,35 @@ def test_vllm_form() -> None:
 
 def test_summary_measured() -> None:
     """A line has the cell's values and its numbers, undefined ones as dashes."""
-    words = _lines(table.summary([_row()]))[-1].split()
+    words = _lines(_table([_row()]))[-1].split()
     assert words[:3] == ["packed", "2", "1"]
     assert words[3:] == ["1234.50", "21299.52", "65.75", "65.75±5.0%", "0%", "-", "88%", "ok"]
 
 
 def test_summary_failed() -> None:
     """A failed cell has dashes for all numbers, and its outcome."""
-    words = _lines(table.summary([_row("oom", "no room")]))[-1].split()
+    words = _lines(_table([_row("oom", "no room")]))[-1].split()
     assert words == ["packed", "2", "1", *"-------", "oom"]
 
 
 def test_summary_constant_settings() -> None:
     """What is the same in all cells has no column."""
-    lines = _lines(table.summary([_row(), _row(n=3)]))
-    assert "max num seqs" not in "\n".join(lines)
+    lines = _lines(_table([_row(), _row(n=3)]))
+    assert "max num" not in "\n".join(lines)
 
 
 def test_summary_varying_settings() -> None:
     """An engine setting that varies has a column of its own."""
     rows = [_row(engine_settings=_settings(max_num_seqs=size)) for size in (8, 16)]
-    lines = _lines(table.summary(rows))
-    assert "max num seqs" in "\n".join(lines)
+    lines = _lines(_table(rows))
+    assert "max num" in "\n".join(lines)
     assert [line.split()[1] for line in lines[-2:]] == ["8", "16"]
 
 
 def test_summary_varying_cache_state() -> None:
     """So has a value of the grid."""
-    lines = _lines(table.summary([_row(), _row(cache_state="off")]))
-    assert "cache state" in "\n".join(lines)
+    lines = _lines(_table([_row(), _row(cache_state="off")]))
+    assert "state" in "\n".join(lines)
 
 
 def test_conditions() -> None:

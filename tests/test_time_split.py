@@ -225,7 +225,8 @@ def test_engine_start_is_left_out_where_no_log_tells_of_it() -> None:
     """A table without a known value is not shown."""
     row = dict.fromkeys((column.name for column in schema.SUMMARY), None)
     known = {"outcome": "ok", "strategy": "packed", "n": 1, "duplication": 1, "wall_s": 2.0}
-    rows = [{**row, **known, "spawn_s": 1.0}]
+    settings = {"engine_settings": "{}", "simulated_settings": "{}"}
+    rows = [{**row, **known, **settings, "spawn_s": 1.0}]
     assert len(table_time.tables(rows)) == 1
     assert len(table_time.tables([{**rows[0], "compile_s": 1.0}])) == 2
     assert json.dumps(table_time._share(None, 1.0)) == "null"

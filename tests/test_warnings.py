@@ -106,7 +106,7 @@ def test_summary_stores_the_codes(tmp_path: Path) -> None:
     store.commit(failed.cell_id, "a0")
     merged = {each["n"]: each["warnings"] for each in analysis.merge(store)}
     assert merged == {2: ["few_repeats", "short"], 3: None}
-    assert "few_repeats short" in store.summary.with_suffix(".csv").read_text()
+    assert "few_repeats short" in Path(f"{store.summary}.csv").read_text()
 
 
 def row(cell_id: str, *codes: str) -> dict[str, Any]:

@@ -6,14 +6,13 @@ one version of vLLM and torch; simulated rows never with real ones.
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packsweep import advice, labels, schema, stats
+from packsweep import labels, schema, stats, summary
 from packsweep.ceilings import Measured
 from packsweep.errors import ResultsError
 from packsweep.store import Store
@@ -24,12 +23,7 @@ if TYPE_CHECKING:
 _ALIKE = ("device", "driver_version", "vllm_version", "torch_version")
 _ORDER = ["engine_settings", "cache_state", "strategy", "pack_size"]
 _ORDER += ["instruction", "template", "answer", "n"]
-_CONDENSE: dict[str, Callable[[list[Any]], Any]] = {
-    "median": statistics.median,
-    "lowest": min,
-    "highest": max,
-    "sum": sum,
-}
+_NUM_TOGETHER = 500  # cells, as plain rows in memory
 _STRATEGIES = ("packed", "separate", "chunked")
 
 
@@ -39,7 +33,7 @@ def load_table(results: str | PathLike[str], table: str) -> pd.DataFrame:
     Raises:
         ResultsError: the folder is not there or holds no results, or there is no such table.
     """
-    store = Store(Path(results))
+    store = Store(results)
     store.check()
     if table == "passes":
         return to_pandas(store.read_passes())
@@ -158,7 +152,7 @@ def summarise(passes: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cell, with ``schema.SUMMARY``'s columns, in the order of the grid."""
     import pandas as pd
 
-    rows = [_summary_row(group) for _, group in passes.groupby("group_id", sort=False)]
+    rows = [summary.of_cell(group) for group in _groups(passes)]
     names = [column.name for column in schema.SUMMARY]
     frame = pd.DataFrame(rows, columns=names)
     return frame.sort_values(
@@ -166,108 +160,30 @@ def summarise(passes: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _summary_row(group: pd.DataFrame) -> dict[str, Any]:
-    """Condense the repeats and replicates of one cell; what failed keeps no measured value.
-
-    A cell with replicates that failed beside some that did not is ok, and its reason tells.
-    """
-    ok = group[group["outcome"] == "ok"]
-    first = (group if ok.empty else ok).iloc[0]
-    shared = (
-        *schema.IDENTITY,
-        *schema.CELL,
-        *schema.PHASES,
-        *schema.PRICE,
-        *schema.CEILING,
-        *schema.ENVIRONMENT,
-    )
-    row: dict[str, Any] = {column.name: _plain(first[column.name]) for column in shared}
-    row["cell_id"] = row["group_id"]
-    row["num_repeats"], row["num_processes"] = len(ok), ok["attempt_id"].nunique()
-    if ok.empty:
-        return row
-    row["reason"] = _failed_replicates(group)
-    for name in schema.MEASURED:
-        row.update(_estimates(name, _processes(ok, name)))
-    row["repeats_for_1_percent"] = _repeats_for(_processes(ok, "reviews_per_s"))
-    for name in schema.CONSTANT:
-        row[name] = _condense(ok[name], "median")
-    for column in (*schema.WORK, *schema.CONDITIONS, *schema.ENERGY):
-        row[column.name] = _condense(ok[column.name], column.over_repeats)
-    row.update(_cost(row))
-    row["warnings"] = advice.codes(_plain_rows(ok))
-    row.update(_accuracy_interval(row["accuracy"], row["n"]))
-    return row
+def _groups(passes: pd.DataFrame) -> Iterator[list[dict[str, Any]]]:
+    """Yield the passes of each cell as plain rows, taking some cells at a time out of pandas."""
+    indices = list(passes.groupby("group_id", sort=False).indices.values())
+    for start in range(0, len(indices), _NUM_TOGETHER):
+        some = indices[start : start + _NUM_TOGETHER]
+        rows = iter(plain_rows(passes.take([index for group in some for index in group])))
+        for group in some:
+            yield list(itertools.islice(rows, len(group)))
 
 
-def _cost(row: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the price of 1,000 reviews: GPU time at their speed; null where undefined."""
-    price = row["gpu_hour_usd"]
-    return {
-        f"usd_per_1000_{name}": None if not price or not speed else price / 3600 * 1000 / speed
-        for name in ("reviews", "correct_reviews")
-        for speed in (row[f"{name}_per_s_median"],)
-    }
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame's rows as plain Python values; what pandas calls missing is None."""
+    columns = {str(name): _plain_values(frame[name]) for name in frame.columns}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(name): _plain(value) for name, value in row.items()}
-        for row in frame.to_dict(orient="records")
-    ]
-
-
-def _condense(values: pd.Series[Any], how: schema.Condensed) -> Any:  # noqa: ANN401
-    """Return one value for those of all repeats; None where none is known."""
-    known = [_plain(value) for value in values if _plain(value) is not None]
-    if not known:
-        return None
-    if how == "union":
-        return sorted({one for each in known for one in each})
-    return _CONDENSE[how](known)
-
-
-def _accuracy_interval(accuracy: float | None, num_reviews: int) -> dict[str, float]:
-    """Return the interval of an accuracy over ``num_reviews`` distinct reviews."""
-    interval = None if accuracy is None else stats.wilson(accuracy * num_reviews, num_reviews)
-    if interval is None:
-        return {}
-    return {"accuracy_ci_low": interval[0], "accuracy_ci_high": interval[1]}
-
-
-def _failed_replicates(group: pd.DataFrame) -> str | None:
-    failed = group[group["outcome"] != "ok"].drop_duplicates("cell_id")
-    if failed.empty:
-        return None
-    last = failed.iloc[-1]
-    told = f"{last['outcome']}: {last['reason']}"
-    return f"{len(failed)} of {group['cell_id'].nunique()} replicates failed, last {told}"
-
-
-def _processes(ok: pd.DataFrame, name: str) -> list[list[float]]:
-    """Return the repeats of each engine process, leaving out what is undefined."""
-    found = [part[name].dropna().tolist() for _, part in ok.groupby("attempt_id", sort=False)]
-    return [values for values in found if values]
-
-
-def _estimates(name: str, processes: list[list[float]]) -> dict[str, float | None]:
-    found, _ = stats.nested(processes)
-    return {
-        f"{name}_median": found.median,
-        f"{name}_mean": found.mean,
-        f"{name}_ci_low": found.ci_low,
-        f"{name}_ci_high": found.ci_high,
-    }
-
-
-def _repeats_for(processes: list[list[float]]) -> int | None:
-    means = [statistics.fmean(values) for values in processes]
-    pooled = [value for values in processes for value in values]
-    return stats.repeats_for(means if len(means) > 1 else pooled, 0.01)
+def _plain_values(column: pd.Series[Any]) -> list[Any]:
+    """Return a column as a list; lists in it were arrays."""
+    if column.dtype == object:
+        return [_plain(value) for value in column]
+    return column.astype(object).where(column.notna(), None).tolist()
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return a Python value; what pandas calls missing is None, an array is a list."""
     import pandas as pd
 
     if pd.api.types.is_list_like(value):
@@ -281,6 +197,7 @@ def _grid_order(column: pd.Series[Any]) -> pd.Series[Any]:
     return column
 
 
+_CELL_NAMES = tuple(column.name for column in schema.CELL)
 # What a cell is compared with: column -> the value of the other cell, all else being equal.
 _BASELINES = {"strategy": "separate", "cache_state": "cold"}
 _FREE = {"strategy": ("pack_size", "prompts_sha256"), "cache_state": ("engine_settings",)}
@@ -309,35 +226,48 @@ def compare(passes: pd.DataFrame) -> list[Comparison]:
     Both sides are blocked by GPU: a GPU that measured only one of them does not count.
     """
     ok = passes[passes["outcome"] == "ok"]
-    first = ok.drop_duplicates("group_id").set_index("group_id")
+    speeds = _speeds(ok)
+    cells = plain_rows(ok.drop_duplicates("group_id")[["group_id", *_CELL_NAMES]])
     found = []
     for axis, baseline in _BASELINES.items():
-        names = [column.name for column in schema.CELL]
-        shared = [name for name in names if name not in {axis, "replicate", *_FREE[axis]}]
-        for _, alike in first.groupby(shared, dropna=False, sort=False):
-            bases = alike.index[alike[axis] == baseline]
-            others = alike.index[alike[axis] != baseline]
-            found += [_comparison(ok, cell, base, axis) for base in bases for cell in others]
+        shared = [name for name in _CELL_NAMES if name not in {axis, "replicate", *_FREE[axis]}]
+        alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for cell in cells:
+            alike.setdefault(tuple(cell[name] for name in shared), []).append(cell)
+        for members in alike.values():
+            bases = [cell["group_id"] for cell in members if cell[axis] == baseline]
+            others = [cell["group_id"] for cell in members if cell[axis] != baseline]
+            found += [_comparison(speeds, one, base, axis) for base in bases for one in others]
     return found
 
 
-def _comparison(ok: pd.DataFrame, cell: str, baseline: str, axis: str) -> Comparison:
-    sides = [ok[ok["group_id"] == group_id] for group_id in (cell, baseline)]
-    devices = ok["device_uuid"].fillna("").unique()
-    blocks = [
-        tuple(_processes(s[s["device_uuid"].fillna("") == device], "reviews_per_s") for s in sides)
-        for device in devices
-    ]
-    ratio = stats.blocked_ratio([(block[0], block[1]) for block in blocks])
-    return Comparison(cell=cell, baseline=baseline, axis=axis, ratio=ratio)
+_Speeds = dict[str, dict[str | None, list[dict[str, Any]]]]
+
+
+def _speeds(ok: pd.DataFrame) -> _Speeds:
+    """Return the passes by cell and by GPU."""
+    found: _Speeds = {}
+    for row in plain_rows(ok[["group_id", "device_uuid", "attempt_id", "reviews_per_s"]]):
+        found.setdefault(row["group_id"], {}).setdefault(row["device_uuid"], []).append(row)
+    return found
+
+
+def _comparison(speeds: _Speeds, cell: str, baseline: str, axis: str) -> Comparison:
+    sides = speeds[cell], speeds[baseline]
+    above, below = (
+        {uuid: summary.processes(rows, "reviews_per_s") for uuid, rows in side.items()}
+        for side in sides
+    )
+    blocks = [(above[uuid], below[uuid]) for uuid in above if uuid in below]
+    return Comparison(cell=cell, baseline=baseline, axis=axis, ratio=stats.blocked_ratio(blocks))
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a summary as plain values; undefined is None."""
     kinds = {column.name: column.kind for column in schema.SUMMARY}
     return [
-        {str(name): _typed(_plain(value), kinds[str(name)]) for name, value in row.items()}
-        for row in frame.to_dict(orient="records")
+        {name: _typed(value, kinds[name]) for name, value in row.items()}
+        for row in plain_rows(frame)
     ]
 
 
@@ -353,7 +283,7 @@ def merge(
     Raises:
         ResultsError: rows do not belong together, or the folder cannot be written.
     """
-    passes = to_pandas(store.read_passes())
+    passes = to_pandas(store.read_passes(keep=True))
     return merge_passes(store, passes, allow_mixed=allow_mixed, against=against or Against())
 
 

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from packsweep.cli_calc import calc
+from packsweep.cli_compare import compare_command
+from packsweep.cli_doctor import doctor_command
+from packsweep.cli_export import export_command
 from packsweep.cli_options import (
     AcceleratorOpt,
     CeilingOpt,
@@ -88,7 +91,7 @@ def plan_command(
 
     on = forecast.target(device)
     _, planned, store = _prepare(sweep, set_, results)
-    done = [each.cell.cell_id for each in planned.cells if store.is_done(each.cell.cell_id)]
+    done = store.done([each.cell.cell_id for each in planned.cells])
     found = forecast.make(
         planned,
         on,
@@ -154,18 +157,26 @@ def run_command(
 app.command("show")(show_command)
 app.command("merge")(merge_command)
 app.command("compare-tool")(compare_tool_command)
+app.command("compare")(compare_command)
+app.command("export")(export_command)
+app.command("doctor")(doctor_command)
 
 
 def _prepare(
-    path: Path, overrides: list[str] | None, results: Path | None
+    path: Path, overrides: list[str] | None, results: str | None
 ) -> tuple[Sweep, Plan, Store]:
     """Read and work out a sweep; everything that a user can get wrong comes out here."""
     from packsweep import plan, spec
     from packsweep.store import Store
 
     sweep = spec.load(path, overrides or ())
-    store = Store(_results_root() / (results or Path("results") / path.stem))
-    return sweep, plan.make(sweep), store
+    return sweep, plan.make(sweep), Store(_place(results or f"results/{path.stem}"))
+
+
+def _place(results: str) -> str | Path:
+    from packsweep import storage
+
+    return results if storage.is_uri(results) else _results_root() / results
 
 
 def _results_root() -> Path:
@@ -211,10 +222,8 @@ def _executor(
 
 def _keep_sweep(store: Store, path: Path, overrides: Sequence[str]) -> None:
     """Keep what was run beside its results: the sweep file, and what overrode it."""
-    from packsweep.store import replace_file
-
     more = "".join(f"# --set {override}\n" for override in overrides)
-    replace_file(store.root / "sweep.toml", path.read_bytes() + more.encode())
+    store.keep_sweep(path.read_bytes() + more.encode())
 
 
 def _measure(
@@ -246,7 +255,7 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     from packsweep import analysis
 
     console = open_console()
-    passes = analysis.to_pandas(store.read_passes())
+    passes = analysis.to_pandas(store.read_passes(keep=True))
     analysis.merge_passes(store, passes, allow_mixed=allow_mixed, against=against)
     wanted = {cell.cell.cell_id for cell in planned.cells}
     passes = against.apply(passes[passes["cell_id"].isin(wanted)])

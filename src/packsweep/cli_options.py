@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 SweepArg = Annotated[
     Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")
 ]
-ResultsArg = Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder of a sweep.")]
+ResultsArg = Annotated[
+    str,
+    typer.Argument(metavar="RESULTS", help="Results of a sweep: a folder or s3://bucket/prefix."),
+]
 SetOpt = Annotated[
     list[str] | None,
     typer.Option(
@@ -23,14 +26,35 @@ SetOpt = Annotated[
     ),
 ]
 ResultsOpt = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--results",
         metavar="FOLDER",
-        help="Results folder; results/<name of the sweep file> by default.",
+        help="Results folder or s3://bucket/prefix; results/<name of the sweep file> by default.",
     ),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+WhereOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="NAME=VALUE",
+        help="Only these cells; also != > >= < <=. May be repeated: the same name again means "
+        "either, another name means both.",
+    ),
+]
+SortOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--sort",
+        metavar="NAME",
+        help="Order by a column: best first where it has a best, else the smallest.",
+    ),
+]
+ColumnsOpt = Annotated[
+    str | None,
+    typer.Option("--columns", metavar="A,B,C", help="These columns beside what tells cells apart."),
+]
 CeilingOpt = Annotated[
     Path | None,
     typer.Option(
@@ -78,3 +102,38 @@ def held_against(ceiling: Path | None, gpu_hour_usd: float | None) -> Against:
 
     measured = None if ceiling is None else ceilings.read(ceiling)
     return Against(ceiling=measured, gpu_hour_usd=gpu_hour_usd)
+
+
+def split(words: str | None) -> list[str]:
+    """Return what stands between commas."""
+    return [word.strip() for word in (words or "").split(",") if word.strip()]
+
+
+def selected(
+    rows: list[dict[str, Any]], where: list[str], sort: str | None, *, reverse: bool = False
+) -> list[dict[str, Any]]:
+    """Return the rows that ``--where`` and ``--sort`` ask for.
+
+    Raises:
+        ResultsError: they name no column.
+    """
+    from packsweep import selection
+
+    if not rows or not (where or sort or reverse):
+        return rows
+    wide = selection.widened(rows)
+    places = {id(each): row for each, row in zip(wide, rows, strict=True)}
+    found = selection.where(wide, where)
+    if sort:
+        name = selection.name_of(sort, wide, option="--sort")
+        found = selection.sort(found, name, reverse=reverse)
+    elif reverse:
+        found.reverse()
+    return [places[id(each)] for each in found]
+
+
+def selection_is_empty(rows: list[dict[str, Any]], where: list[str]) -> str:
+    """Say that no row is left, and what values the named columns have."""
+    from packsweep import selection
+
+    return selection.nothing_matches(selection.widened(rows), where)

@@ -8,13 +8,19 @@ import typer
 
 from packsweep.cli_options import (
     CeilingOpt,
+    ColumnsOpt,
     JsonOpt,
     MixedOpt,
     PriceOpt,
     ResultsArg,
+    SortOpt,
+    WhereOpt,
     held_against,
+    selected,
+    selection_is_empty,
+    split,
 )
-from packsweep.cli_output import open_console, print_json, print_table, say
+from packsweep.cli_output import open_console, print_columns, print_json, print_table, say
 from packsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,33 +49,83 @@ def show_command(
     time: Annotated[
         bool, typer.Option("--time", help="Print where the wall clock of every cell went.")
     ] = False,
+    where: WhereOpt = None,
+    sort: SortOpt = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Turn the order around.")] = False,
+    group_by: Annotated[
+        str | None,
+        typer.Option("--group-by", metavar="A,B", help="Put cells alike in these together."),
+    ] = None,
+    columns: ColumnsOpt = None,
     ceiling: CeilingOpt = None,
     gpu_hour_usd: PriceOpt = None,
     json: JsonOpt = False,
     allow_mixed: MixedOpt = False,
 ) -> None:
-    """Show the table of a results folder."""
+    """Show the table of a results folder: as many columns as the terminal has room for.
+
+    Names are those of docs/METRICS.md, without _median, and of engine settings.
+    """
     from packsweep import analysis
     from packsweep.store import Store
 
-    if vllm + positions + confusion > 1:
-        raise UserError("--vllm, --positions and --confusion exclude each other")
+    if vllm + positions + confusion + time > 1:
+        raise UserError("--vllm, --positions, --confusion and --time exclude each other")
+    if (vllm or positions or confusion or time) and (columns or group_by):
+        raise UserError("--columns and --group-by belong to the table of cells")
     store = Store(results)
     store.check()
     passes = analysis.to_pandas(store.read_passes())
-    mixed = analysis.check_alike(passes, allow_mixed=allow_mixed)
     regarded = held_against(ceiling, gpu_hour_usd).apply(passes)
-    rows = analysis.records(analysis.summarise(regarded))
-    if positions or confusion:
+    found = analysis.records(analysis.summarise(regarded))
+    rows = selected(found, where or [], sort, reverse=reverse)
+    passes = passes[passes["group_id"].isin({row["group_id"] for row in rows})]
+    mixed = analysis.check_alike(passes, allow_mixed=allow_mixed)
+    if found and not rows and not json:
+        print(selection_is_empty(found, where or []))
+    elif positions or confusion:
         _print_labels(store, rows, by_position=positions, json=json)
     elif json:
-        print_json(rows)
+        print_json(_with_columns(rows, columns))
     elif vllm:
         _print_vllm(rows)
     elif time:
         _print_time(open_console(), rows)
+    elif columns or group_by:
+        _print_chosen(open_console(), rows, columns, group_by)
+        if not columns:
+            _print_footer(open_console(), rows, mixed, analysis.compare(passes))
     else:
         print_summary(open_console(), rows, mixed, analysis.compare(passes))
+
+
+def _print_chosen(
+    console: Console, rows: list[dict[str, Any]], columns: str | None, group_by: str | None
+) -> None:
+    """Print the columns that are asked for, one below the other where they do not fit beside."""
+    from packsweep import fit, table_show
+
+    ordered, groups, ends = table_show.grouped(rows, split(group_by))
+    words = split(columns)
+    own = table_show.chosen(ordered, words) if words else table_show.summary(ordered)
+    named = {group.name for group in groups}
+    shown = [*groups, *(column for column in own if column.name not in named)]
+    if words and fit.total(shown, fit.NARROW) > console.width:
+        for line in fit.records(shown):
+            say(console, line)
+    else:
+        print_columns(console, shown, ends)
+
+
+def _with_columns(rows: list[dict[str, Any]], columns: str | None) -> list[dict[str, Any]]:
+    """Return rows of these columns alone, and of cell_id."""
+    if not columns:
+        return rows
+    from packsweep import selection
+
+    wide = selection.widened(rows)
+    names = [selection.name_of(word, wide, option="--columns") for word in split(columns)]
+    return [{name: row.get(name) for name in ("cell_id", *names)} for row in wide]
 
 
 def merge_command(
@@ -96,12 +152,24 @@ def print_summary(
     mixed: Sequence[str],
     compared: Sequence[Comparison],
 ) -> None:
-    from packsweep import table
+    """Print the table of a sweep and what must be known to read it."""
+    from packsweep import table_show
 
     if not rows:
         say(console, "no cells yet")
         return
-    print_table(console, table.summary(rows))
+    print_columns(console, table_show.summary(rows))
+    _print_footer(console, rows, mixed, compared)
+
+
+def _print_footer(
+    console: Console,
+    rows: Sequence[dict[str, Any]],
+    mixed: Sequence[str],
+    compared: Sequence[Comparison],
+) -> None:
+    from packsweep import table
+
     lines = [
         *table.reasons(rows),
         *table.warnings(rows),
@@ -130,6 +198,8 @@ def _print_labels(
     else:
         frame = labels.confusion(found)
     rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    shown = {cell["cell_id"] for cell in cells}
+    rows = [row for row in rows if row["cell_id"] in shown]
     if json:
         print_json(rows)
     elif not rows:
@@ -152,8 +222,8 @@ def _print_vllm(rows: Sequence[dict[str, Any]]) -> None:
 def _print_time(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     from packsweep import table, table_time
 
-    for renderable in table_time.tables(rows):
-        print_table(console, renderable)
+    for columns in table_time.tables(rows):
+        print_columns(console, columns)
     for line in table.reasons(rows):
         say(console, line)
     say(console, "shares of the seconds to their left, once per attempt; a pass: medians")

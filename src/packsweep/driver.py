@@ -12,7 +12,6 @@ import uuid
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
 from packsweep import rows, schema
@@ -74,6 +73,7 @@ class Driver:
         self._executor = executor
         self._reporter = reporter
         self._limits = limits
+        self._before: dict[str, int] = {}
         self._tries: dict[str, int] = {}
         self._waiting: deque[PlannedCell] = deque()
         self._running: dict[str, PlannedCell] = {}
@@ -83,8 +83,13 @@ class Driver:
 
     def run(self) -> Outcome:
         """Measure every cell that is not done; leave nothing running, however this ends."""
-        done = {c.cell for c in self._plan.cells if self._store.is_done(c.cell.cell_id)}
+        ids = [planned.cell.cell_id for planned in self._plan.cells]
+        are_done = self._store.done(ids)
+        done = {
+            c.cell for c, cell_id in zip(self._plan.cells, ids, strict=True) if cell_id in are_done
+        }
         missing = [c for c in self._plan.schedule if c.cell not in done]
+        self._before = {each: len(ids) for each, ids in self._store.all_attempts().items()}
         self._outcome.kept = len(done)
         self._measured_before = any(c.cell in done and not c.infeasible for c in self._plan.cells)
         try:
@@ -164,12 +169,12 @@ class Driver:
         return status.lost and self._try_again(status)
 
     def _task(self, planned: PlannedCell) -> Task:
-        cell = planned.cell
+        cell, cell_id = planned.cell, planned.cell.cell_id
         return Task(
             cell=cell,
             attempt_id=uuid.uuid4().hex,
-            attempt=len(self._store.attempts(cell.cell_id)),
-            results=str(Path(self._store.root).resolve()),
+            attempt=self._before.get(cell_id, 0) + self._tries.get(cell_id, 0),
+            results=self._store.absolute,
             reviews=self._plan.reviews[: cell.n],
             limits=self._limits,
             chat=self._plan.chat,

@@ -161,6 +161,48 @@ def use(gpu: Gpu) -> GpuUse:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What NVML says of this machine at one moment; None where it does not tell.
+
+    Attributes:
+        num_gpus: of the machine, visible or not.
+        gpu: the one that this process may use.
+        cuda: the newest CUDA, major and minor, that the driver supports.
+        error: what keeps NVML from telling, although a driver seems to be there.
+    """
+
+    num_gpus: int = 0
+    gpu: Gpu | None = None
+    use: GpuUse | None = None
+    throttle_reasons: frozenset[str] | None = None
+    cuda: tuple[int, int] | None = None
+    error: str | None = None
+
+
+def survey() -> Survey:
+    """Look at the machine once; whatever NVML refuses is told, not raised."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return _survey(pynvml)
+    except pynvml.NVMLError as error:
+        absent = isinstance(error, pynvml.NVMLError_LibraryNotFound)
+        return Survey(error=None if absent else str(error))
+
+
+def _survey(nvml: Any) -> Survey:  # noqa: ANN401
+    gpu, cuda = visible_gpu(), int(nvml.nvmlSystemGetCudaDriverVersion())
+    return Survey(
+        num_gpus=int(nvml.nvmlDeviceGetCount()),
+        gpu=gpu,
+        use=None if gpu is None else use(gpu),
+        throttle_reasons=None if gpu is None else gauges(gpu).read().throttle_reasons,
+        cuda=(cuda // 1000, cuda % 1000 // 10),
+    )
+
+
 def wait_until_free(gpu: Gpu, timeout_s: float) -> GpuUse | None:
     """Wait until no process computes on ``gpu``; return who still does at the deadline."""
     deadline = time.monotonic() + timeout_s

@@ -23,9 +23,10 @@ from packsweep.driver import Driver, Reporter
 from packsweep.engines import Request, vllm_bench
 from packsweep.errors import EngineError, SpecError
 from packsweep.executors import Executor
+from packsweep.files import replace_file
 from packsweep.plan import Plan, PlannedCell
 from packsweep.spec import LimitsTable
-from packsweep.store import Store, replace_file
+from packsweep.store import Store
 from packsweep.task import Task, task_from_json
 from packsweep.workload import Workload
 
@@ -113,7 +114,7 @@ class Pairs:
         return read(self.store, [self._path(planned) for planned in pairs])
 
     def _path(self, planned: PlannedCell) -> Path:
-        return self.store.root / FOLDER / f"{planned.cell.cell_id}.json"
+        return Path(self.store.root) / FOLDER / f"{planned.cell.cell_id}.json"
 
     def _ours(self, planned: PlannedCell) -> None:
         alone = dataclasses.replace(self.plan, cells=(planned,), schedule=(planned,))
@@ -132,7 +133,7 @@ class Pairs:
             cell=planned.cell,
             attempt_id=uuid.uuid4().hex,
             attempt=0,
-            results=str(self.store.root.resolve()),
+            results=self.store.absolute,
             reviews=self.plan.reviews[: planned.cell.n],
             limits=self.limits,
             chat=self.plan.chat,

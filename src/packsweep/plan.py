@@ -118,8 +118,11 @@ def make(sweep: Sweep) -> Plan:
     )
     texts = _Texts(tokenizer)
     cost = label_budget.cost_of(tokenizer)
+    # Thousands of cells share a few sets of prompts.
+    distinct = {cell.prompts_sha256: cell for cell in cells}
+    prompts = {sha256: cell.build_prompts(rows, chat) for sha256, cell in distinct.items()}
     planned = {
-        cell: _planned(cell, cell.build_prompts(rows, chat), model, texts, cost) for cell in cells
+        cell: _planned(cell, prompts[cell.prompts_sha256], model, texts, cost) for cell in cells
     }
     return Plan(
         model=model,

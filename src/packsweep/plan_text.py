@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from packsweep import analysis, devices, predict, schema, table
@@ -13,7 +12,7 @@ from packsweep.plan import Plan
 from packsweep.store import Store
 
 
-def lines(plan: Plan, forecast: Forecast, root: Path) -> Iterator[str]:
+def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
     """Yield the lines below the table."""
     for cell in forecast.cells:
         cell_id = cell.planned.cell.cell_id

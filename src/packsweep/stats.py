@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+# Two processes of one cell lay up to this far apart where nothing differed (docs/LOG.md, "Equal
+# cells"). One process a side does not show that spread, so it is allowed for.
+ONE_PROCESS_MARGIN = 1.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,13 @@ def half_width(values: Sequence[float]) -> float | None:
     from scipy import special
 
     t = special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)
-    return float(t) * statistics.stdev(values) / math.sqrt(len(values))
+    return float(t) * _spread(values) / math.sqrt(len(values))
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Return the standard deviation; ``statistics.stdev`` computes in fractions, for 0.1 ms."""
+    mean = statistics.fmean(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,17 +107,51 @@ class Ratio:
         ci_high: upper end of it.
         between_processes: the interval counts the spread between engine processes, not only that
             of the repeats inside one.
+        log_error: standard error of the ratio's logarithm; None where there is no interval.
+        freedom: degrees of freedom of that error.
     """
 
     value: float | None
     ci_low: float | None
     ci_high: float | None
     between_processes: bool
+    log_error: float | None = None
+    freedom: float | None = None
+
+    @property
+    def margin(self) -> float:
+        """The ratio that equal quantities may have without chance between repeats; at least 1."""
+        return 1.0 if self.between_processes else ONE_PROCESS_MARGIN
 
     @property
     def differs(self) -> bool:
-        """The interval excludes 1; False where there is no interval."""
-        return self.ci_low is not None and (self.ci_low > 1 or (self.ci_high or 1) < 1)
+        """The interval excludes 1, and what processes differ by; False without an interval."""
+        if self.ci_low is None or self.ci_high is None:
+            return False
+        return self.ci_low > self.margin or self.ci_high < 1 / self.margin
+
+    @property
+    def inverse(self) -> Ratio:
+        """The ratio turned around."""
+        value, low, high = (
+            None if end is None else 1 / end for end in (self.value, self.ci_high, self.ci_low)
+        )
+        return dataclasses.replace(self, value=value, ci_low=low, ci_high=high)
+
+    @property
+    def p_differs(self) -> float | None:
+        """How often equal quantities would come out as far apart; None without an interval.
+
+        Two-sided t test on the logarithm, of what goes beyond the margin.
+        """
+        if self.value is None or self.log_error is None:
+            return None
+        from scipy import special
+
+        distance = max(0.0, abs(math.log(self.value)) - math.log(self.margin))
+        if not self.log_error:
+            return 0.0 if distance else 1.0
+        return float(2 * special.stdtr(self.freedom, -distance / self.log_error))
 
 
 Processes = Sequence[Sequence[float]]
@@ -142,13 +185,7 @@ def ratio(numerator: Processes, denominator: Processes) -> Ratio:
     if not above or not below:
         return Ratio(value=None, ci_low=None, ci_high=None, between_processes=False)
     center = statistics.fmean(above) - statistics.fmean(below)
-    half = _welch_half_width(above, below)
-    return Ratio(
-        value=math.exp(center),
-        ci_low=None if half is None else math.exp(center - half),
-        ci_high=None if half is None else math.exp(center + half),
-        between_processes=across,
-    )
+    return _ratio(center, _welch(above, below), between_processes=across)
 
 
 def blocked_ratio(blocks: Sequence[tuple[Processes, Processes]]) -> Ratio:
@@ -161,14 +198,23 @@ def blocked_ratio(blocks: Sequence[tuple[Processes, Processes]]) -> Ratio:
     if len(whole) < 2:  # noqa: PLR2004  (one block, or none, has no spread between blocks)
         return ratio(*whole[0]) if whole else ratio([], [])
     logs = [math.log(found) for block in whole if (found := ratio(*block).value)]
-    center, half = statistics.fmean(logs), half_width(logs)
-    assert half is not None, "two blocks have a spread"
-    return Ratio(
-        value=math.exp(center),
-        ci_low=math.exp(center - half),
-        ci_high=math.exp(center + half),
-        between_processes=True,
-    )
+    error = statistics.stdev(logs) / math.sqrt(len(logs))
+    return _ratio(statistics.fmean(logs), (error, len(logs) - 1), between_processes=True)
+
+
+def holm(p_values: Sequence[float], chance: float) -> list[bool]:
+    """Tell which of several tests may be called, with at most ``chance`` of any false call.
+
+    Unlike Bonferroni's, the limit loosens as tests are called; they need not be independent.
+
+    Source: Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure.
+    """
+    called = [False] * len(p_values)
+    for left, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[index] > chance / (len(p_values) - left):
+            break
+        called[index] = True
+    return called
 
 
 def repeats_for(values: Sequence[float], share: float) -> int | None:
@@ -195,16 +241,33 @@ def _draws(processes: Processes, *, across: bool) -> list[float]:
     return [value for repeats in logs for value in repeats]
 
 
-def _welch_half_width(above: Sequence[float], below: Sequence[float]) -> float | None:
-    """Return half the interval of a difference of means; None where one side has no spread."""
-    if min(len(above), len(below)) < 2:  # noqa: PLR2004
-        return None
+def _ratio(center: float, spread: tuple[float, float] | None, *, between_processes: bool) -> Ratio:
+    """Return the ratio whose logarithm is ``center``; ``spread`` is its error and freedom."""
+    if spread is None:
+        value = math.exp(center)
+        return Ratio(value=value, ci_low=None, ci_high=None, between_processes=between_processes)
     from scipy import special
 
+    error, freedom = spread
+    half = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
+    return Ratio(
+        value=math.exp(center),
+        ci_low=math.exp(center - half),
+        ci_high=math.exp(center + half),
+        between_processes=between_processes,
+        log_error=error,
+        freedom=freedom,
+    )
+
+
+def _welch(above: Sequence[float], below: Sequence[float]) -> tuple[float, float] | None:
+    """Return error and freedom of a difference of means; None where one side has no spread."""
+    if min(len(above), len(below)) < 2:  # noqa: PLR2004
+        return None
     parts = [statistics.variance(side) / len(side) for side in (above, below)]
     if not sum(parts):
-        return 0.0
+        return 0.0, float(len(above) + len(below) - 2)
     freedom = sum(parts) ** 2 / sum(
         part**2 / (len(side) - 1) for part, side in zip(parts, (above, below), strict=True)
     )
-    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(sum(parts))
+    return math.sqrt(sum(parts)), freedom

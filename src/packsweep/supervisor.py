@@ -15,11 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from packsweep import environment, lifeline, rows
+from packsweep.errors import ResultsError
 from packsweep.spec import LimitsTable
 from packsweep.task import BEGAN, Status, Task, status_from_json
 
@@ -42,8 +44,7 @@ class Supervisor:
         self._began = self._phase_began = time.monotonic()
         self.phase = "spawn"
         self._family: dict[int, psutil.Process] = {}
-        self._log = task.store.log(task.cell.cell_id, task.attempt_id)
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = task.log_path(self._folder)
         (self._folder / "task.json").write_text(task.to_json(), encoding="utf-8")
         (self._folder / BEGAN).write_text(repr(time.time()), encoding="ascii")
         with self._log.open("wb") as log:
@@ -80,6 +81,18 @@ class Supervisor:
         self._kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _clear(self) -> str:
+        """Bring the log to the results and remove the folder; return where the log is now."""
+        if self._log.is_relative_to(self._folder):
+            try:
+                self.task.store.write_log(
+                    self.task.cell.cell_id, self.task.attempt_id, self._log.read_bytes()
+                )
+            except ResultsError:
+                return str(self._log)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return self.task.log
+
     def _watch(self) -> None:
         """Note a change of phase, and every descendant, so that none is missed at the end."""
         with contextlib.suppress(FileNotFoundError):
@@ -95,14 +108,16 @@ class Supervisor:
         path = self._folder / "status.json"
         if path.exists():
             status = status_from_json(path.read_text(encoding="utf-8"))
-            shutil.rmtree(self._folder, ignore_errors=True)
-            return status
+            return replace(status, log=self._clear())
         return self._failed("crashed", self._why())
 
     def _committed(self) -> bool:
         """Tell whether the worker committed its result before it ended."""
         store, cell_id = self.task.store, self.task.cell.cell_id
-        return store.committed(cell_id) == self.task.attempt_id and store.is_done(cell_id)
+        try:
+            return store.committed(cell_id) == self.task.attempt_id and store.is_done(cell_id)
+        except ResultsError:
+            return False  # whoever runs the sweep again will see
 
     def _why(self) -> str:
         code = self._process.returncode
@@ -118,7 +133,6 @@ class Supervisor:
         committed = self._committed()
         spent = {"wall_s": time.monotonic() - self._began}
         told = None if committed else rows.write_failed(task, outcome, reason, spent)
-        shutil.rmtree(self._folder, ignore_errors=True)
         return Status(
             cell_id=task.cell.cell_id,
             attempt_id=task.attempt_id,
@@ -126,7 +140,7 @@ class Supervisor:
             outcome="ok" if committed else outcome,
             reason=told,
             wall_s=time.monotonic() - self._began,
-            log=str(self._log),
+            log=self._clear(),
         )
 
     def _kill(self) -> None:

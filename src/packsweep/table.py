@@ -6,7 +6,7 @@ The only place that formats. Undefined is a dash, never 0.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -23,16 +23,7 @@ from packsweep.task import Status
 
 Row = Mapping[str, Any]
 DASH = "-"
-_OUTCOME_STYLE = {"ok": "green", "infeasible": "yellow"}
-_HEADINGS = (
-    "requests\n/s",
-    "total\ntokens/s",
-    "output\ntokens/s",
-    "reviews/s\n(95% CI)",
-    "cache\nhit",
-    "found",
-    "right\n(95% CI)",
-)
+OUTCOME_STYLE = {"ok": "green", "infeasible": "yellow"}
 _NAMED_CELLS = 3
 _NAMED_SETTINGS = ("instruction", "template", "answer", "cache_state", "duplication_order")
 _FOUND = (*LABELS, labels.NONE)
@@ -78,30 +69,6 @@ def strategy(name: str, pack_size: int | None) -> str:
     return name if pack_size is None else f"{name}{pack_size}"
 
 
-# Shown where some cell has a value: heading, column, how it is written.
-_WHERE_KNOWN: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
-    ("MFU", "mfu", percent),
-    ("MBU", "mbu", percent),
-    ("J/1000\nreviews", "joules_per_1000_reviews", count),
-    ("$/1000\nreviews", "usd_per_1000_reviews", small),
-)
-
-
-def summary(rows: Sequence[Row]) -> Table:
-    """Return the table of a sweep: one line per cell, what varies in columns of its own."""
-    table = _table()
-    named = _add_cell_columns(table, rows)
-    known = [more for more in _WHERE_KNOWN if any(row.get(more[1]) is not None for row in rows)]
-    for heading in (*_HEADINGS, *(heading for heading, _, _ in known)):
-        table.add_column(heading, justify="right", overflow="fold")
-    table.add_column("outcome", no_wrap=True)
-    for name, row in zip(named, rows, strict=True):
-        more = (written(row.get(column)) for _, column, written in known)
-        outcome = Text(row["outcome"], style=_OUTCOME_STYLE.get(row["outcome"], "red"))
-        table.add_row(*name, *_measured(row), *more, outcome)
-    return table
-
-
 def _add_cell_columns(
     table: Table, cells: Sequence[Row], *, but: Sequence[str] = ()
 ) -> list[list[str]]:
@@ -109,25 +76,33 @@ def _add_cell_columns(
 
     ``but`` names settings that have a column already.
     """
-    varying = {name: [str(cell[name]) for cell in cells] for name in _NAMED_SETTINGS}
-    varying |= _settings(cells)
-    varying = {
-        name: values for name, values in varying.items() if len(set(values)) > 1 and name not in but
-    }
+    apart = varying(cells, but=but)
     table.add_column("strategy", no_wrap=True)
-    for heading in varying:
+    for heading in apart:
         table.add_column(heading.replace("_", " "), overflow="fold")
     for heading in ("n", "dup"):
         table.add_column(heading, justify="right", overflow="fold")
     return [
         [
             strategy(cell["strategy"], cell["pack_size"]),
-            *(values[index] for values in varying.values()),
+            *(values[index] for values in apart.values()),
             str(cell["n"]),
             str(cell["duplication"]),
         ]
         for index, cell in enumerate(cells)
     ]
+
+
+def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Return the settings that are not the same in all cells: name -> one value per cell.
+
+    ``but`` names settings that are told elsewhere.
+    """
+    known = {name: [str(cell[name]) for cell in cells] for name in _NAMED_SETTINGS}
+    known |= _settings(cells)
+    return {
+        name: values for name, values in known.items() if len(set(values)) > 1 and name not in but
+    }
 
 
 def _settings(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -137,18 +112,6 @@ def _settings(rows: Sequence[Row]) -> dict[str, list[str]]:
     ]
     names = sorted({name for values in parsed for name in values} - {"enable_prefix_caching"})
     return {name: [str(values.get(name)) for values in parsed] for name in names}
-
-
-def _measured(row: Row) -> list[str]:
-    return [
-        number(row["requests_per_s_median"]),
-        number(row["total_tokens_per_s_median"]),
-        number(row["output_tokens_per_s_median"]),
-        number(row["reviews_per_s_median"]) + half_width(row, "reviews_per_s"),
-        percent(row["cached_share"]),
-        percent(row["coverage"]),
-        accuracy(row),
-    ]
 
 
 def vllm_form(row: Row) -> list[str]:
@@ -215,7 +178,9 @@ def _ratio(ratio: Ratio) -> str:
     said = "no difference shown"
     if ratio.differs:
         said = "faster" if ratio.value > 1 else "slower"
-    scope = "" if ratio.between_processes else ", within one process each"
+    scope = ""
+    if not ratio.between_processes:
+        scope = f", one process each: beyond {ratio.margin - 1:.0%} is called"
     return f"{ratio.value:.2f}x [{ratio.ci_low:.2f}, {ratio.ci_high:.2f}], {said}{scope}"
 
 

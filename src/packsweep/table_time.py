@@ -6,21 +6,23 @@ log tells, and one timed pass within it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from packsweep import schema
-from packsweep.table import number, percent, strategy
+from packsweep.fit import ESSENTIAL, Shown
+from packsweep.table import number, percent
+from packsweep.table_show import cell_columns
 
 Row = Mapping[str, Any]
 _PASS = ("before_engine_s", "prefill_span_s", "decode_span_s", "after_engine_s")
 
 
-def tables(rows: Sequence[Row]) -> list[Table]:
-    """Return the tables of the cells that were measured; one with nothing in it is left out."""
+def tables(rows: Sequence[Row]) -> list[list[Shown]]:
+    """Return the columns of each table, of the cells that were measured; empty ones are left out.
+
+    Where room is short, the part that is smallest in all cells goes first.
+    """
     measured = [row for row in rows if row["outcome"] == "ok"]
     parts = [
         ("attempt", "wall_s", [column.name for column in schema.WALL]),
@@ -28,27 +30,27 @@ def tables(rows: Sequence[Row]) -> list[Table]:
         ("pass", "duration_s_median", list(_PASS)),
     ]
     return [
-        _table(measured, title, whole, known)
+        [*cell_columns(measured), *_parts(measured, title, whole, known)]
         for title, whole, names in parts
         if (known := [name for name in names if any(row[name] is not None for row in measured)])
     ]
 
 
-def _table(rows: Sequence[Row], title: str, whole: str, names: Iterable[str]) -> Table:
-    listed = list(names)
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    made.add_column("strategy", no_wrap=True)
-    for heading in ("n", "dup", f"{title}\ns", *map(_heading, listed)):
-        made.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        made.add_row(
-            strategy(row["strategy"], row["pack_size"]),
-            str(row["n"]),
-            str(row["duplication"]),
-            number(row[whole]),
-            *(percent(_share(row[name], row[whole])) for name in listed),
-        )
-    return made
+def _parts(rows: Sequence[Row], title: str, whole: str, names: Sequence[str]) -> list[Shown]:
+    seconds = tuple(number(row[whole]) for row in rows)
+    shares = {name: [_share(row[name], row[whole]) for row in rows] for name in names}
+    by_size = sorted(names, key=lambda name: max(each or 0.0 for each in shares[name]))
+    return [
+        Shown(heading=f"{title}\ns", cells=seconds),
+        *(
+            Shown(
+                heading=_heading(name),
+                cells=tuple(map(percent, shares[name])),
+                rank=len(names) - by_size.index(name) + ESSENTIAL,
+            )
+            for name in names
+        ),
+    ]
 
 
 def _heading(name: str) -> str:

@@ -28,7 +28,7 @@ class Task:
     """One attempt at one cell.
 
     Attributes:
-        results: absolute path of the results folder.
+        results: absolute path or URI of the results.
         attempt: how many attempts there were before.
         reviews: the cell's n reviews.
         chat: the chat template that the cell's prompts are rendered with, if they are.
@@ -47,7 +47,17 @@ class Task:
     @property
     def store(self) -> Store:
         """The results that the attempt belongs to."""
-        return Store(Path(self.results))
+        return Store(self.results)
+
+    @property
+    def log(self) -> str:
+        """Where what the worker prints lies in the end."""
+        store = self.store
+        return f"{store.absolute}/{store.log(self.cell.cell_id, self.attempt_id)}"
+
+    def log_path(self, folder: Path) -> Path:
+        """Return the file that the worker prints into: the log itself, or one in ``folder``."""
+        return self.store.local_log(self.cell.cell_id, self.attempt_id) or folder / "worker.log"
 
     def to_json(self) -> str:
         """Return the task as JSON."""
@@ -79,7 +89,7 @@ class Status:
         reviews_per_s: median over the repeats; None unless ok.
         cached_share: of the last repeat; None unless ok.
         wall_s: from the worker's start to its end, the engine's start and stop included.
-        log: file with what the worker printed.
+        log: path or URI of what the worker printed.
         lost: the cluster lost it, which says nothing about the cell.
         place: the node that it ran on, by Ray's id; None on this machine.
     """

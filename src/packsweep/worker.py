@@ -38,12 +38,12 @@ from packsweep import (
 from packsweep.conditions import Conditions, Unwatched, Watch, own_pids
 from packsweep.engines import Engine, EngineInfo, PassResult, Request
 from packsweep.engines.start_log import start_phases
-from packsweep.errors import EngineError, PacksweepError
+from packsweep.errors import EngineError, PacksweepError, ResultsError
+from packsweep.files import replace_file
 from packsweep.metrics import Answered
 from packsweep.phases import PhaseClock
 from packsweep.prefix_cache import Submitted, expected_cached_tokens
 from packsweep.shapes import ModelShape
-from packsweep.store import replace_file
 from packsweep.task import BEGAN, Status, Task, task_from_json
 from packsweep.workload import Workload
 
@@ -97,6 +97,7 @@ class Attempt:
 
     def _measure(self) -> None:
         self._announce("check", "check")
+        self._task.store.check()  # where nothing can be written, nothing need be measured
         gpu_before = self._check_gpu()
         self._announce("start", "resolve")
         model = models.resolve(
@@ -282,8 +283,7 @@ class Attempt:
         text = checks.one_line(str(error))
         if error.outcome != "crashed":
             return error.outcome, text
-        log = self._task.store.log(self._task.cell.cell_id, self._task.attempt_id)
-        cause = checks.engine_core_cause(log)
+        cause = checks.engine_core_cause(self._task.log_path(self._folder))
         if cause is None:
             return error.outcome, text
         return ("oom" if engines.is_oom(cause) else "crashed"), cause
@@ -291,10 +291,15 @@ class Attempt:
     def _record(self, outcome: str, reason: str | None, wall_s: float) -> Status:
         """Write the attempt's files, commit them if it ended well, and say how it went."""
         task, cell_id = self._task, self._task.cell.cell_id
-        passes = self._rows(outcome, reason)
-        task.store.write(cell_id, task.attempt_id, passes, self._request_rows())
-        if outcome == "ok":
-            task.store.commit(cell_id, task.attempt_id)
+        try:
+            passes = self._rows(outcome, reason)
+            task.store.write(cell_id, task.attempt_id, passes, self._request_rows())
+            if outcome == "ok":
+                task.store.commit(cell_id, task.attempt_id)
+        except ResultsError as error:
+            traceback.print_exc()
+            before = "" if outcome == "ok" else f"{outcome}: {reason}; "
+            outcome, reason = "crashed", f"{before}its row could not be written: {error}"
         speeds = [row["reviews_per_s"] for row in self.measured.passes]
         return Status(
             cell_id=cell_id,
@@ -305,7 +310,7 @@ class Attempt:
             reviews_per_s=statistics.median(speeds) if outcome == "ok" else None,
             cached_share=self.measured.passes[-1]["cached_share"] if outcome == "ok" else None,
             wall_s=wall_s,
-            log=str(task.store.log(cell_id, task.attempt_id)),
+            log=task.log,
         )
 
     def _rows(self, outcome: str, reason: str | None) -> list[dict[str, Any]]:
@@ -332,7 +337,7 @@ class Attempt:
         return {"spawn_s": self._spawn_s, **spent, "wall_s": wall_s}
 
     def _log_text(self) -> str:
-        log = self._task.store.log(self._task.cell.cell_id, self._task.attempt_id)
+        log = self._task.log_path(self._folder)
         return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
     def _announce(self, phase: str, column: str) -> None:

@@ -18,8 +18,9 @@ SCRIPT = CLUSTER / "slurm.sh"
 # A step that lasts until Slurm ends it. `ray stop` before it returns at once.
 SRUN = """#!/bin/sh
 case "$*" in *"ray stop"*) exit 0 ;; esac
+echo "$*" > "$SLURM_TMP/command"
 echo $$ > "$SLURM_TMP/step"
-exec sleep 100
+exec sleep "${STEP_S:-100}"
 """
 # Requeueing ends the step.
 SCONTROL = """#!/bin/sh
@@ -90,6 +91,23 @@ class TestRestartedOften:
         said, _ = job.communicate(timeout=60)
         assert "restarted 3 times, not again" in said
         assert not (tmp_path / "scontrol").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "handed_on"), [("results", "{cwd}/results"), ("s3://bucket/seed", "s3://bucket/seed")]
+)
+def test_results_folder_is_named_alike_on_every_node(
+    environ: dict[str, str], tmp_path: Path, given: str, handed_on: str
+) -> None:
+    subprocess.run(
+        ["bash", str(SCRIPT), "sweep.toml", given, "--set", "measure.repeats=2"],
+        env={**environ, "STEP_S": "0"},
+        cwd=tmp_path,
+        check=True,
+    )
+    command = (tmp_path / "command").read_text()
+    expected = f"run sweep.toml --results {handed_on.format(cwd=tmp_path)} --ray 127.0.0.1:20007"
+    assert f"{expected} --set measure.repeats=2\n" in command
 
 
 def test_script_without_a_results_folder_says_how_it_is_used(environ: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ def lost(task: Task, outcome: str, reason: str, wall_s: float) -> Status:
         outcome="ok" if committed else outcome,
         reason=None if committed else rows.write_failed(named, outcome, reason, {"wall_s": wall_s}),
         wall_s=wall_s,
-        log=str(task.store.log(task.cell.cell_id, task.attempt_id)),
+        log=task.log,
         lost=True,
     )
 

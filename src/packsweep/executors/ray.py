@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from packsweep import storage
 from packsweep.errors import UserError
 from packsweep.executors import nodes, ray_address
 from packsweep.executors.lost import lost, told
@@ -307,4 +308,5 @@ def _join(address: str) -> Any:  # noqa: ANN401
 def _env_vars() -> dict[str, str]:
     """Return what a worker needs to find this very code, when the job brought it along."""
     names = ("PACKSWEEP_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "VLLM_CACHE_ROOT")
-    return {name: os.environ[name] for name in names if name in os.environ}
+    wanted = (*names, *storage.ENVIRON)
+    return {name: os.environ[name] for name in wanted if name in os.environ}

@@ -1,0 +1,101 @@
+"""Rows as Parquet files and back, with the one explicit schema that every file carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from packsweep import schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = Mapping[str, Any]
+_MANY_ROWS = 50
+
+
+def table(rows: Iterable[Row], columns: Sequence[schema.Column]) -> pa.Table:
+    """Return rows as a table; a key that is no column is a mistake of ours."""
+    import pyarrow as pa
+
+    types = schema.arrow_schema(columns)
+    listed = list(rows)
+    unknown = {key for row in listed for key in row} - set(types.names)
+    assert not unknown, f"no such columns: {sorted(unknown)}"
+    arrays = [pa.array([row.get(each.name) for row in listed], each.type) for each in types]
+    return pa.Table.from_arrays(arrays, schema=types)
+
+
+def to_parquet(found: pa.Table) -> bytes:
+    """Return a table as a Parquet file.
+
+    A few rows in a hundred columns are hardly smaller for compression and dictionaries, and take
+    three times as long to read back.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    many = found.num_rows >= _MANY_ROWS
+    pq.write_table(
+        found,
+        sink,
+        compression="zstd" if many else "none",
+        use_dictionary=many,
+        write_statistics=many,
+    )
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def from_parquet(content: bytes | None, columns: list[str] | None = None) -> pa.Table | None:
+    """Return the table in a file of ours; None where there is none, or none that can be used.
+
+    It may be torn, empty, or of another schema.
+    """
+    if content is None:
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            metadata = file.metadata
+            version = (metadata.metadata or {}).get(schema.VERSION_KEY)
+            if not metadata.num_rows or version != str(schema.SCHEMA_VERSION).encode():
+                return None
+            return file.read(columns, use_threads=False)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def schema_version(content: bytes) -> str:
+    """Return the schema version in a file's footer.
+
+    Raises:
+        ValueError: the file is no table of ours.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(content))
+        return str((metadata.metadata or {})[schema.VERSION_KEY].decode())
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise ValueError("no table of passes") from error
+
+
+def to_csv(found: pa.Table) -> bytes:
+    """Return a table as CSV, which knows no lists: their words with spaces between."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv
+
+    for index, field in enumerate(found.schema):
+        if pa.types.is_list(field.type):
+            joined = pc.binary_join(found.column(index), " ")
+            found = found.set_column(index, field.name, joined)
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(found, sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

@@ -1,0 +1,39 @@
+"""A thousand cells: what a cell costs the driver, the scan and the merge. See ``scale``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.scale import Figures, measure
+
+NUM_CELLS = 1000
+
+
+@pytest.fixture(scope="module")
+def figures(byte_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Figures:
+    """What a thousand cells took."""
+    return measure(NUM_CELLS, str(tmp_path_factory.mktemp("scale") / "results"), str(byte_model))
+
+
+def test_driver(figures: Figures) -> None:
+    """The driver's own share of a cell is milliseconds: CPU time, the machine may be busy."""
+    assert figures.driver_cpu_ms_per_cell < 10
+
+
+def test_scan(figures: Figures) -> None:
+    """What is done is known in a fraction of a millisecond a cell."""
+    assert figures.cpu_s["scan"] < 2
+    assert figures.cpu_s["resume"] < 4
+
+
+def test_merge(figures: Figures) -> None:
+    """A thousand files are merged in seconds, and with the index in a fraction of that."""
+    assert figures.cpu_s["merge"] < 15
+    assert figures.cpu_s["merge again"] < figures.cpu_s["merge"]
+
+
+def test_tables(figures: Figures) -> None:
+    """Comparing and printing do not grow faster than the cells."""
+    assert figures.cpu_s["compare"] < 3
+    assert figures.cpu_s["plan_table"] + figures.cpu_s["show_table"] < 15
