@@ -17,8 +17,8 @@ FAILED = 1
 
 
 def compare_command(
-    a: Annotated[str, typer.Argument(metavar="A", help="Results folder to compare with.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Results folder that may have changed.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="Results to compare with.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Results that may have changed.")],
     metric: Annotated[
         str, typer.Option("--metric", metavar="NAME", help="A time, a rate or an energy.")
     ] = "reviews_per_s",
@@ -55,7 +55,7 @@ def compare_command(
     compared = compare.compare(of_a, of_b, metric)
     gate = None if fail_below is None else compare.gate(compared, fail_below)
     if json:
-        print_json({"a": str(a), "b": str(b), **table_compare.to_record(compared, gate)})
+        print_json({"a": a, "b": b, **table_compare.to_record(compared, gate)})
     else:
         _print(compared, gate, a, b)
     raise typer.Exit(FAILED if gate is not None and gate.failed else 0)

@@ -97,7 +97,6 @@ class Attempt:
 
     def _measure(self) -> None:
         self._announce("check", "check")
-        self._task.store.check()  # where nothing can be written, nothing need be measured
         gpu_before = self._check_gpu()
         self._announce("start", "resolve")
         model = models.resolve(
