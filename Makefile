@@ -48,7 +48,7 @@ test: lint ## Run the linters and the tests
 properties: $(READY) ## Look for new examples against the property tests: a few minutes
 	$(BIN)/python -m pytest --hypothesis-profile=search -m "hypothesis and not engine" $(ARGS)
 
-chaos: $(READY) ## Kill whatever runs a sweep on a Ray cluster, at random moments: 104 trials, an hour
+chaos: $(READY) ## Kill whatever runs a sweep on a Ray cluster, at random moments: 108 trials, an hour
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(READY) ## Check style, types and the direction of imports

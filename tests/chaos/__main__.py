@@ -16,7 +16,7 @@ from tests.fakes import write_byte_model
 def main() -> None:
     """Run the trials; exit with 1 if one of them had a problem."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=13, help="of each kind")
+    parser.add_argument("--trials", type=int, default=12, help="of each kind")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", default=killer.KINDS, choices=killer.KINDS)
     args = parser.parse_args()
