@@ -144,7 +144,7 @@ class Ratio:
 
         Two-sided t test on the logarithm, of what goes beyond the margin.
         """
-        if self.value is None or self.log_error is None:
+        if self.value is None or self.log_error is None or self.freedom is None:
             return None
         from scipy import special
 

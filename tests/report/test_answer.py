@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ def against_separate(
 ) -> Comparison:
     """Return the comparison of a cell with separate."""
     baseline = f"separate-n{cell['n']}-dup{cell['duplication']}"
-    ratio = Ratio(value=value, ci_low=low, ci_high=high, between_processes=False)
+    ratio = Ratio(value=value, ci_low=low, ci_high=high, between_processes=True)
     return Comparison(cell=cell["cell_id"], baseline=baseline, axis="strategy", ratio=ratio)
 
 
@@ -57,8 +58,17 @@ def test_sentence_other_strategy_faster() -> None:
     found = answer.sentence(ROWS[:2], [against_separate(PACKED, 1.3, 1.2, 1.4)])
     assert found == (
         "At n = 400, packed labelled the most reviews per second, 1.30 times [1.20, 1.40] those of "
-        "separate (95 % interval over repeats within one process each)."
+        "separate (95 % interval over engine processes)."
     )
+
+
+def test_sentence_one_process_each() -> None:
+    """What processes of one cell may differ by is not called, and the sentence says so."""
+    one = against_separate(PACKED, 1.15, 1.1, 1.2)
+    one = replace(one, ratio=replace(one.ratio, between_processes=False))
+    found = answer.sentence(ROWS[:2], [one])
+    assert found.startswith("Nothing can be called at n = 400: packed labelled 1.15 times")
+    assert "one engine process each calls only what goes beyond 25%" in found
 
 
 def test_sentence_separate_fastest() -> None:
@@ -78,7 +88,7 @@ def test_sentence_interval_holds_1() -> None:
     assert found.startswith("Nothing can be called at n = 400: packed labelled 1.08 times ")
     assert found.endswith(
         "[0.99, 1.17] the reviews per second of separate, and that 95 % interval "
-        "over repeats within one process each holds 1."
+        "over engine processes holds 1."
     )
 
 

@@ -91,9 +91,15 @@ def _nothing(each: Comparison, name: str, where: str) -> str:
             f"Nothing can be called at {where}: {name} labelled {table.number(ratio.value)} times "
             f"the reviews per second of {BASELINE}, and one repeat each gives no interval."
         )
+    why = f"that {_interval(ratio)} holds 1"
+    if ratio.ci_low > 1 or (ratio.ci_high or 1) < 1:
+        why = (
+            f"one engine process each calls only what goes beyond {ratio.margin - 1:.0%} "
+            "(measure.replicates)"
+        )
     return (
         f"Nothing can be called at {where}: {name} labelled {_times(ratio)} the reviews per "
-        f"second of {BASELINE}, and that {_interval(ratio)} holds 1."
+        f"second of {BASELINE}, and {why}."
     )
 
 
