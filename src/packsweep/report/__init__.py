@@ -150,8 +150,8 @@ def render(report: Report, *, folder: str | None = "") -> str:
 
     Args:
         report: what stands in it.
-        folder: of the results, as a link from where the page will lie: empty if that is it, None if none
-            leads there.
+        folder: of the results, as a link from where the page will lie: empty if that is it,
+            None if none leads there.
 
     Raises:
         UserError: what draws the charts is not installed.
