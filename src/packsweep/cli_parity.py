@@ -41,10 +41,12 @@ def compare_tool_command(
 
     if results and storage.is_uri(results):
         raise UserError(f"--results: compare-tool keeps its files in a folder, not at {results}")
+    if results and "://" in results:
+        raise UserError("compare-tool: --results: vLLM's files need a folder of this machine")
     read = spec.load(sweep, [*(set_ or ()), f"measure.replicates={pairs}"])
     planned = plan.make(read)
     parity.check(planned)
-    store = Store(results or Path("results") / f"{sweep.stem}-compare-tool")
+    store = Store(results or f"results/{sweep.stem}-compare-tool")
     store.prepare()
     made = parity.Pairs(
         plan=planned,
