@@ -17,8 +17,8 @@ FAILED = 1
 
 
 def compare_command(
-    a: Annotated[str, typer.Argument(metavar="A", help="Results folder to compare with.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Results folder that may have changed.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="Results to compare with.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Results that may have changed.")],
     metric: Annotated[
         str, typer.Option("--metric", metavar="NAME", help="A time, a rate or an energy.")
     ] = "reviews_per_s",

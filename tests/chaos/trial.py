@@ -197,19 +197,22 @@ def _misused(store: Store) -> list[str]:
     """Return the attempts that found another engine on their GPU."""
     import pyarrow.parquet as pq
 
-    cells = Path(store.root) / "cells"
-    files = [path for path in cells.glob("*/*.parquet") if "requests-" not in path.name]
+    files = [
+        path
+        for path in Path(store.root, "cells").glob("*/*.parquet")
+        if "requests-" not in path.name
+    ]
     outcomes = [(path, pq.read_table(path)["outcome"].to_pylist()) for path in files]
     return [f"two engines on one GPU: {path}" for path, told in outcomes if "gpu_busy" in told]
 
 
 def _begun_after_commit(store: Store) -> list[str]:
     """Return the engines that were started for a cell that had its result."""
-    root = Path(store.root)
-    text = (root.parent / "locks" / STARTS).read_text(encoding="utf-8")
+    text = (Path(store.root).parent / "locks" / STARTS).read_text(encoding="utf-8")
     starts = [json.loads(line) for line in text.splitlines()]
     commits = {
-        cell: (root / store.cell(cell) / COMMIT).stat().st_mtime for cell in store.cell_ids()
+        cell: Path(store.root, store.cell(cell), COMMIT).stat().st_mtime
+        for cell in store.cell_ids()
     }
     late = [start for start in starts if start["time"] > commits[start["cell_id"]]]
     return [f"begun after its commit: {start}" for start in late]
