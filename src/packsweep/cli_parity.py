@@ -41,8 +41,6 @@ def compare_tool_command(
 
     if results and storage.is_uri(results):
         raise UserError(f"--results: compare-tool keeps its files in a folder, not at {results}")
-    if results and "://" in results:
-        raise UserError("compare-tool: --results: vLLM's files need a folder of this machine")
     read = spec.load(sweep, [*(set_ or ()), f"measure.replicates={pairs}"])
     planned = plan.make(read)
     parity.check(planned)
