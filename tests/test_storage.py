@@ -175,7 +175,7 @@ def test_at_client_missing(missing: str) -> None:
         "from packsweep.cli import main; main(['show', 's3://b/p'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    told = f'packsweep: s3://b/p: needs {missing}; pip install "packsweep[s3]"\n'
+    told = f"packsweep: s3://b/p: needs {missing}; make setup, or pip install obstore boto3\n"
     assert (done.returncode, done.stderr) == (2, told)
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
-# Two processes of one cell lay up to this far apart where nothing differed (docs/LOG.md, "Equal
-# cells"). One process a side does not show that spread, so it is allowed for.
+# Of two processes of one cell 95 in 100 lay closer than this where nothing differed (docs/LOG.md,
+# "Are equal cells called equal?"). One process a side does not show that spread: it is allowed for.
 ONE_PROCESS_MARGIN = 1.25
 
 

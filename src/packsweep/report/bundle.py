@@ -12,7 +12,7 @@ from packsweep.errors import UserError
 from packsweep.files import replace_file
 from packsweep.paths import cache_root
 
-INSTALL = "pip install 'packsweep[report]'"
+INSTALL = "make setup, or pip install altair vl-convert-python"
 
 
 def installed() -> bool:

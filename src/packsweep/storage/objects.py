@@ -31,7 +31,7 @@ _REQUEST_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 3.0
 _NUM_CREATIONS = 3
 
-_INSTALL = 'pip install "packsweep[s3]"'
+_INSTALL = "make setup, or pip install obstore boto3"
 # What a server's error code means to the user: code -> what to do.
 _ADVICE = {
     "NoSuchBucket": "there is no such bucket; make it, or name another",
