@@ -40,11 +40,16 @@ def row(strategy: str, n: int = 400, duplication: int = 1, **more: Any) -> dict[
 
 
 def against_separate(
-    cell: dict[str, Any], value: float, low: float | None = None, high: float | None = None
+    cell: dict[str, Any],
+    value: float,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    between: bool = True,
 ) -> Comparison:
     """Return the comparison of a cell with separate."""
     baseline = f"separate-n{cell['n']}-dup{cell['duplication']}"
-    ratio = Ratio(value=value, ci_low=low, ci_high=high, between_processes=False)
+    ratio = Ratio(value=value, ci_low=low, ci_high=high, between_processes=between)
     return Comparison(cell=cell["cell_id"], baseline=baseline, axis="strategy", ratio=ratio)
 
 
@@ -57,7 +62,7 @@ def test_sentence_other_strategy_faster() -> None:
     found = answer.sentence(ROWS[:2], [against_separate(PACKED, 1.3, 1.2, 1.4)])
     assert found == (
         "At n = 400, packed labelled the most reviews per second, 1.30 times [1.20, 1.40] those of "
-        "separate (95 % interval over repeats within one process each)."
+        "separate (95 % interval over engine processes)."
     )
 
 
@@ -78,8 +83,20 @@ def test_sentence_interval_holds_1() -> None:
     assert found.startswith("Nothing can be called at n = 400: packed labelled 1.08 times ")
     assert found.endswith(
         "[0.99, 1.17] the reviews per second of separate, and that 95 % interval "
-        "over repeats within one process each holds 1."
+        "over engine processes holds 1."
     )
+
+
+def test_sentence_one_process_each() -> None:
+    """One process each shows no spread between processes, so a small difference is not called."""
+    near = against_separate(PACKED, 1.1, 1.05, 1.15, between=False)
+    assert answer.sentence(ROWS[:2], [near]) == (
+        "Nothing can be called at n = 400: packed labelled 1.10 times [1.05, 1.15] the reviews per "
+        "second of separate, and that 95 % interval over repeats within one process each lies "
+        "within the 25% by which two processes may differ."
+    )
+    far = against_separate(PACKED, 1.5, 1.4, 1.6, between=False)
+    assert answer.sentence(ROWS[:2], [far]).startswith("At n = 400, packed labelled the most")
 
 
 def test_sentence_slower_beside_undecided() -> None:
