@@ -29,10 +29,10 @@ READY := $(VENV)/.ready-$(ENGINE)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help sweep test properties chaos lint format setup lock clean
+.PHONY: help sweep test test-long properties chaos lint format setup lock clean
 
 help: ## Show the targets and variables
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 	@echo
 	@echo "  SWEEP=FILE      the sweep file ($(SWEEP))"
 	@echo "  ARGS='...'      more arguments for packsweep run, or for pytest"
@@ -44,6 +44,9 @@ sweep: $(READY) ## Run a sweep and print its table; run again, it goes on where 
 
 test: lint ## Run the linters and the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-long: $(READY) ## Run the tests that make test leaves out for their length
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 properties: $(READY) ## Look for new examples against the property tests: a few minutes
 	$(BIN)/python -m pytest --hypothesis-profile=search -m "hypothesis and not engine" $(ARGS)

@@ -99,6 +99,7 @@ def test_settings_in_force_are_recorded(local: Path) -> None:
     assert resolved["dtype"] == "bfloat16"
 
 
+@pytest.mark.long
 def test_vllm_benchmark_serves_the_same_requests(local: Path, tmp_path: Path) -> None:
     """vLLM's own benchmark is given a cell's requests: as many, as long, as much of them cached."""
     made = plan.make(spec.load(local.parent / "small.toml"))

@@ -9,7 +9,7 @@ import packsweep
 
 WAIT_S = 280.0
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 
 
 def check(way: Way) -> str:
