@@ -32,7 +32,7 @@ READY := $(VENV)/.ready-$(ENGINE)
 .PHONY: help sweep test test-long properties chaos lint format setup lock clean
 
 help: ## Show the targets and variables
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 	@echo
 	@echo "  SWEEP=FILE      the sweep file ($(SWEEP))"
 	@echo "  ARGS='...'      more arguments for packsweep run, or for pytest"
