@@ -146,7 +146,7 @@ def counts(rows: Sequence[Row], compared: Sequence[Comparison]) -> str | None:
         for name, counter in said.items()
     )
     total = sum(counter.total() for counter in said.values())
-    return f"Of {total} comparisons with {BASELINE}: {'; '.join(told)}."
+    return f"Of {total:,} comparisons with {BASELINE}: {'; '.join(told)}."
 
 
 def _said(ratio: Ratio) -> str:

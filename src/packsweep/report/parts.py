@@ -143,12 +143,12 @@ def _plain(cell: object) -> str:
     return str(getattr(cell, "plain", cell))
 
 
-def condensed(rows: Sequence[T], most: int, *, what: str = "rows") -> tuple[list[T], str | None]:
+def condensed(rows: Sequence[T], most: int) -> tuple[list[T], str | None]:
     """Return the first and last of too many rows, and a note that says so."""
     if len(rows) <= most:
         return list(rows), None
     half = most // 2
-    note = f"the first and the last {half} of {len(rows):,} {what}; summary.csv has all cells"
+    note = f"the first and the last {half} of {len(rows):,} rows; summary.csv has all cells"
     return [*rows[:half], *rows[-half:]], note
 
 

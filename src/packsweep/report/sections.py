@@ -15,7 +15,6 @@ from packsweep.report.parts import (
     Figure,
     Row,
     Section,
-    condensed,
     extremes,
     from_rich,
     from_shown,
@@ -51,9 +50,9 @@ def ratios(compared: Sequence[Comparison], rows: Sequence[Row]) -> Figure | None
     if not compared:
         return None
     words = names(rows)
+    found, note = _most_telling(compared)
     order = {str(row["cell_id"]): place for place, row in enumerate(rows)}
-    ranked = sorted(compared, key=lambda each: (each.axis != "strategy", order[each.baseline]))
-    found, note = condensed(ranked, MAX_MARKS, what="comparisons")
+    found.sort(key=lambda each: (each.axis != "strategy", order[each.baseline]))
     points = [
         Point(
             cell=_pair(words[each.cell], words[each.baseline]),
@@ -87,6 +86,16 @@ def ratios(compared: Sequence[Comparison], rows: Sequence[Row]) -> Figure | None
             *([f"Shown: {note}."] if note else []),
         ),
     )
+
+
+def _most_telling(compared: Sequence[Comparison]) -> tuple[list[Comparison], str | None]:
+    """Return the largest and smallest ratios of too many, and a note."""
+    if len(compared) <= MAX_MARKS:
+        return list(compared), None
+    ranked = sorted(compared, key=lambda each: each.ratio.value or 0.0, reverse=True)
+    half = MAX_MARKS // 2
+    note = f"the {half} largest and the {half} smallest of {len(ranked):,} ratios"
+    return [*ranked[:half], *ranked[-half:]], note
 
 
 def _margin(compared: Sequence[Comparison]) -> list[str]:
