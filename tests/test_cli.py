@@ -52,7 +52,7 @@ def test_help(cli: Cli, tmp_path: Path) -> None:
     """--help names every command."""
     done = cli("--help", cwd=tmp_path)
     assert done.returncode == 0
-    for command in ("plan", "run", "show", "merge"):
+    for command in ("plan", "run", "show", "merge", "report"):
         assert f"\n  {command} " in done.stdout
 
 
@@ -307,7 +307,7 @@ def test_run_output(first_run: FirstRun) -> None:
 
 
 def test_run_files(first_run: FirstRun) -> None:
-    """A run leaves the committed cells, their logs, the sweep file and the summary."""
+    """A run leaves the committed cells, their logs, the sweep file, the summary and the report."""
     results = first_run[0] / "results" / "tiny"
     assert len(_cells(results)) == 4
     assert all((folder / "COMMIT").is_file() for folder in _cells(results))
@@ -319,6 +319,7 @@ def test_run_files(first_run: FirstRun) -> None:
         "logs",
         "summary.parquet",
         "summary.csv",
+        "report.html",
     }
     assert pq.read_table(results / "summary.parquet").num_rows == 4
 

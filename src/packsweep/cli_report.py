@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from packsweep.store import Store
 
 NAME = "report.html"
-# Up to so much a report takes less than two seconds: then a run writes it unasked.
+# Up to so many cells a report takes less than two seconds: then a run writes it unasked.
 _FEW_CELLS = 100
-_FEW_REQUESTS = 50_000
 
 OutputOpt = Annotated[
     Path | None,
@@ -60,9 +59,7 @@ def after_run(store: Store, passes: pd.DataFrame, against: Against, *, allow_mix
     """
     from packsweep import report
 
-    few = passes["cell_id"].nunique() <= _FEW_CELLS
-    few = few and int(passes["num_requests"].fillna(0).sum()) <= _FEW_REQUESTS
-    if not few or not report.installed():
+    if passes["cell_id"].nunique() > _FEW_CELLS or not report.installed():
         return f"report: packsweep report {store.root}"
     _write(store, None, _page(store, passes, against, None, allow_mixed=allow_mixed))
     return f"report: {store.root}/{NAME}"
@@ -87,7 +84,7 @@ def _page(
     sweep = store.storage.read("sweep.toml")
     found = report.collect(
         passes,
-        analysis.to_pandas(store.read_requests()),
+        lambda cell_ids: analysis.to_pandas(store.read_requests(cell_ids)),
         name=store.absolute.rstrip("/").rpartition("/")[2],
         sweep=None if sweep is None else sweep.decode(),
         against=against,

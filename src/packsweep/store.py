@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -261,10 +261,19 @@ class Store:
             self.storage.write(index.KEY, index.Index(table, files).to_parquet())
         return table
 
-    def read_requests(self) -> pa.Table:
-        """Return the requests of every attempt that ``read_passes`` returns."""
+    def read_requests(self, cell_ids: Container[str] | None = None) -> pa.Table:
+        """Return the requests of every attempt that ``read_passes`` returns.
+
+        Args:
+            cell_ids: of these cells alone.
+
+        Raises:
+            ResultsError: the place cannot be read.
+        """
 
         def requests(one: tuple[str, list[str]]) -> bytes | None:
+            if cell_ids is not None and one[0] not in cell_ids:
+                return None
             found = self._counting_file(*one)
             return None if found is None else self.storage.read(self.requests(one[0], found[0]))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tests.fakes import REVIEWS, pass_row
@@ -49,9 +48,8 @@ def cells(text: str = SWEEP) -> tuple[Cell, ...]:
     return grid.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=100)
 
 
-def compose(root: Path, *, spread: float = 0.01) -> Store:
+def compose(store: Store, *, spread: float = 0.01) -> Store:
     """Write the results of ``SWEEP``; repeats differ by ``spread`` of the speed."""
-    store = Store(root)
     store.prepare()
     store.keep_sweep(SWEEP.encode())
     for cell in cells():

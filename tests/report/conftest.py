@@ -9,12 +9,13 @@ from tests.report.composed import SWEEP, compose
 
 from packsweep import analysis, report
 from packsweep.report import Found, Report
+from packsweep.store import Store
 
 
 @pytest.fixture(scope="session")
 def composed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with measured, failed, invalid, infeasible and missing cells."""
-    return Path(compose(tmp_path_factory.mktemp("composed") / "results").root)
+    return Path(compose(Store(tmp_path_factory.mktemp("composed") / "results")).root)
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +23,12 @@ def found(composed: Path) -> Found:
     """What that folder holds."""
     passes = analysis.load_table(composed, "passes")
     requests = analysis.load_table(composed, "requests")
-    return report.collect(passes, requests, name="composed", sweep=SWEEP)
+    return report.collect(
+        passes,
+        lambda cells: requests[[cell in cells for cell in requests["cell_id"]]],
+        name="composed",
+        sweep=SWEEP,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Container
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from packsweep import report
+from packsweep import analysis, report
 from packsweep.report import Found, Report
 from packsweep.report.parts import Section
 
@@ -174,6 +177,22 @@ def test_sections_without_data(found: Found) -> None:
     assert "No energy" in said["cost"]
     assert not [figure for section in built.sections for figure in section.figures]
     assert "<script>" not in report.render(built)
+
+
+def test_few_requests_are_read(composed: Path) -> None:
+    """Of many requests those of the cells that are looked into are read, and no others."""
+    asked: list[set[str]] = []
+    none = analysis.load_table(composed, "requests").iloc[:0]
+
+    def read(cells: Container[str]) -> pd.DataFrame:
+        assert isinstance(cells, set)
+        asked.append(cells)
+        return none
+
+    passes = analysis.load_table(composed, "passes")
+    report.collect(passes, read, name="composed", sweep=None)
+    scored = passes.loc[passes["accuracy"].notna(), "cell_id"].nunique()
+    assert [len(cells) for cells in asked] == [scored]
 
 
 def test_nothing_measured(found: Found) -> None:

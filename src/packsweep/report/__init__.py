@@ -9,7 +9,7 @@ Values and text only: this package starts nothing and reads no results.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -72,7 +72,7 @@ class Report:
 
 def collect(
     passes: pd.DataFrame,
-    requests: pd.DataFrame,
+    read_requests: Callable[[Container[str]], pd.DataFrame],
     *,
     name: str,
     sweep: str | None,
@@ -81,17 +81,26 @@ def collect(
 ) -> Found:
     """Work out what the report shows.
 
+    Args:
+        passes: of all cells.
+        read_requests: gives those of the cells asked for, which are a few: requests can be many.
+        name: of the results.
+        sweep: text of the sweep file, where it was kept.
+        against: ceiling and price in place of what the rows say.
+        allow_mixed: put rows side by side that were not measured alike.
+
     Raises:
         ResultsError: rows do not belong together.
     """
     mixed = analysis.check_alike(passes, allow_mixed=allow_mixed)
-    regarded = (against or Against()).apply(passes)
+    rows = analysis.records(analysis.summarise((against or Against()).apply(passes)))
+    requests = read_requests({*sections.scored(rows), *author.telling(rows)})
     counts = passes.loc[passes["outcome"] == "ok", "cell_id"]
     found = labels.of_requests(requests[requests["cell_id"].isin(counts)])
     each_cell = passes.drop_duplicates("cell_id")
     return Found(
         name=name,
-        rows=analysis.records(analysis.summarise(regarded)),
+        rows=rows,
         compared=analysis.compare(passes),
         mixed=mixed,
         requests=requests,
@@ -109,7 +118,12 @@ def _records(frame: pd.DataFrame) -> list[Row]:
 
 
 def build(found: Found) -> Report:
-    """Return the page's sentences, tables and charts."""
+    """Return the page's sentences, tables and charts.
+
+    Raises:
+        UserError: what draws the charts is not installed.
+    """
+    bundle.check_installed()
     rows, compared = found.rows, found.compared
     below = [answer.counts(rows, compared), answer.answers_right(rows, compared)]
     return Report(
@@ -150,11 +164,8 @@ def render(report: Report, *, folder: str | None = "") -> str:
 
     Args:
         report: what stands in it.
-        folder: of the results, as a link from where the page will lie: empty if that is it,
-            None if none leads there.
-
-    Raises:
-        UserError: what draws the charts is not installed.
+        folder: of the results, as a link from where the page will lie: empty if that is it, None
+            if no link leads there.
     """
     import jinja2
 

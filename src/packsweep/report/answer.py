@@ -1,7 +1,8 @@
 """The answer in one sentence: which strategy labelled the most reviews, and whether that is shown.
 
 Every figure is a ratio of reviews per second to the strategy ``separate`` under the same conditions
-(``analysis.compare``). Where an interval holds 1, or there is none, nothing is called.
+(``analysis.compare``). Where an interval does not exclude 1, and what equal processes differ by
+(``stats.Ratio.margin``), nothing is called.
 """
 
 from __future__ import annotations
@@ -91,23 +92,22 @@ def _nothing(each: Comparison, name: str, where: str) -> str:
             f"Nothing can be called at {where}: {name} labelled {table.number(ratio.value)} times "
             f"the reviews per second of {BASELINE}, and one repeat each gives no interval."
         )
-    why = f"that {_interval(ratio)} holds 1"
-    if ratio.ci_low > 1 or (ratio.ci_high or 1) < 1:
-        why = (
-            f"one engine process each calls only what goes beyond {ratio.margin - 1:.0%} "
-            "(measure.replicates)"
-        )
-    return (
+    told = (
         f"Nothing can be called at {where}: {name} labelled {_times(ratio)} the reviews per "
-        f"second of {BASELINE}, and {why}."
+        f"second of {BASELINE}, and that {_interval(ratio)} "
     )
+    if ratio.ci_low <= 1 <= (ratio.ci_high or 1):
+        return f"{told}holds 1."
+    return f"{told}does not go beyond the {ratio.margin - 1:.0%} by which two processes may differ."
 
 
 def _tied(ranked: Sequence[Comparison], by_id: Mapping[str, Row]) -> str:
-    """Name those whose interval overlaps that of the best."""
+    """Name those whose interval comes as near to that of the best as equal processes may."""
     low = ranked[0].ratio.ci_low or 0.0
     tied = [
-        _strategy(by_id[each.cell]) for each in ranked[1:] if (each.ratio.ci_high or low) >= low
+        _strategy(by_id[each.cell])
+        for each in ranked[1:]
+        if (each.ratio.ci_high or low) * each.ratio.margin >= low
     ]
     return f"; not told apart from {', '.join(tied)}" if tied else ""
 

@@ -86,14 +86,9 @@ def section(rows: Sequence[Row], requests: pd.DataFrame) -> Section | None:
 
     Args:
         rows: of a summary.
-        requests: of the same cells, which show the shape of a model whose name does not.
+        requests: of the cells of ``telling``: they show the shape of a model whose name does not.
     """
-    alike = [
-        row
-        for own in grouped(rows, lambda row: str(row["model_fingerprint"])).values()
-        if is_8b(_telling(own), requests)
-        for row in own
-    ]
+    alike = [row for own in _models(rows) if is_8b(_telling(own), requests) for row in own]
     if not alike:
         return None
     title = "Beside the author's figures"
@@ -108,6 +103,15 @@ def section(rows: Sequence[Row], requests: pd.DataFrame) -> Section | None:
         "choice: compare prompt tokens before speeds. ± is half the 95 % interval of this sweep."
     )
     return Section(key="author", title=title, lines=(told,), tables=(made,))
+
+
+def telling(rows: Sequence[Row]) -> list[str]:
+    """Return the cells whose requests ``section`` needs: one of each model."""
+    return [str(_telling(own)["cell_id"]) for own in _models(rows)]
+
+
+def _models(rows: Sequence[Row]) -> list[list[Row]]:
+    return list(grouped(rows, lambda row: str(row["model_fingerprint"])).values())
 
 
 def _telling(rows: Sequence[Row]) -> Row:

@@ -22,14 +22,18 @@ def installed() -> bool:
     return all(find_spec(name) is not None for name in ("altair", "vl_convert"))
 
 
-def javascript() -> str:
-    """Return the script; it defines ``vegaEmbed`` and can stand inside a script element.
+def check_installed() -> None:
+    """Refuse to go on without what draws charts.
 
     Raises:
         UserError: Altair or vl-convert is not installed.
     """
     if not installed():
         raise UserError(f"the report needs Altair and vl-convert: {INSTALL}")
+
+
+def javascript() -> str:
+    """Return the script; it defines ``vegaEmbed`` and can stand inside a script element."""
     import vl_convert
 
     path = cache_root() / "report" / f"vega-{version('vl-convert-python')}.js"

@@ -8,7 +8,7 @@ from packsweep import schema, table, table_time
 from packsweep.analysis import Comparison
 from packsweep.report import charts
 from packsweep.report.charts import Axis, Limit, Point
-from packsweep.report.curves import limit_notes, points_table
+from packsweep.report.curves import limit_notes, points_table, reviews_per_prompt
 from packsweep.report.parts import (
     MAX_MARKS,
     MAX_PANELS,
@@ -83,9 +83,16 @@ def ratios(compared: Sequence[Comparison], rows: Sequence[Row]) -> Figure | None
         data=data,
         notes=(
             _BY_CHANCE,
+            *_margin(compared),
             *([f"Shown: {note}."] if note else []),
         ),
     )
+
+
+def _margin(compared: Sequence[Comparison]) -> list[str]:
+    """Say what is asked of comparisons that do not show the spread between processes."""
+    inside = [each.ratio for each in compared if not each.ratio.between_processes]
+    return [f"One process each: beyond {ratio.margin - 1:.0%} is called." for ratio in inside[:1]]
 
 
 def _pair(cell: str, baseline: str) -> str:
@@ -158,43 +165,50 @@ def _bars(
     )
 
 
+def scored(rows: Sequence[Row]) -> list[str]:
+    """Return the cells whose answers are looked into, those with several reviews a prompt first."""
+    known = [row for row in rows if row["accuracy"] is not None]
+    several_first = sorted(known, key=lambda row: reviews_per_prompt(row) == 1)
+    return [str(row["cell_id"]) for row in several_first[:MAX_MARKS]]
+
+
 def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[Row]) -> Section:
     """Return accuracy by position in a prompt, for the cells whose prompts hold several reviews.
 
     Args:
         rows: of a summary.
-        positions: of ``labels.by_position``.
-        confusion: of ``labels.confusion``.
+        positions: of ``labels.by_position``, for the cells of ``scored``.
+        confusion: of ``labels.confusion``, for the same.
     """
     key, title = "accuracy", "Accuracy by position in a prompt"
-    scored = [row for row in rows if row["accuracy"] is not None]
-    if not scored:
+    looked_into = scored(rows)
+    if not looked_into:
         line = "No answers were scored: random weights, or no cell ended ok."
         return Section(key=key, title=title, lines=(line,))
-    own = {
-        row["cell_id"]: [each for each in positions if each["cell_id"] == row["cell_id"]]
-        for row in scored
-    }
-    several = [row for row in scored if len(own[row["cell_id"]]) > 1]
+    few = [row for row in rows if row["cell_id"] in looked_into]
+    own = {row["cell_id"]: [each for each in positions if _is_of(each, row)] for row in few}
+    several = [row for row in few if len(own[row["cell_id"]]) > 1]
     words = names(rows)
     figures = tuple(
         _position_figure(row, own[row["cell_id"]], words[row["cell_id"]])
         for row in several[:MAX_PANELS]
     )
+    number = sum(row["accuracy"] is not None for row in rows)
     lines = ["Labels found and right over the distinct reviews of one pass; Wilson intervals."]
-    if not several:
-        lines.append("No curve: every prompt held one review.")
+    lines += [] if several else ["No curve: every prompt held one review."]
     if len(several) > MAX_PANELS:
-        lines.append(
-            f"The first {MAX_PANELS} of {len(several)} cells with several reviews in a "
-            "prompt are drawn."
-        )
-    few = scored[:MAX_MARKS]
+        lines.append(f"Drawn: {MAX_PANELS} of {len(several)} cells with several reviews a prompt.")
+    if number > len(few):
+        lines.append(f"Looked into: {len(few)} of {number:,} scored cells.")
     tables = (
         from_rich(table.positions(positions, few), "Right by position in the prompt"),
         from_rich(table.confusion(confusion, few), "Expected labels against those found"),
     )
     return Section(key=key, title=title, lines=tuple(lines), figures=figures, folded=tables)
+
+
+def _is_of(each: Row, row: Row) -> bool:
+    return bool(each["cell_id"] == row["cell_id"])
 
 
 def _position_figure(row: Row, own: Sequence[Row], words: str) -> Figure:
