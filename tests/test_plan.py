@@ -136,3 +136,28 @@ def test_infeasible_llama() -> None:
     small = {"kv_cache_memory_bytes": 8 * 2**30}
     assert "needs 17179869184 B" in str(_planned(LLAMA, engine=small).infeasible)
     assert _planned(LLAMA, engine={"kv_cache_memory_bytes": 16 * 2**30}).infeasible is None
+
+
+def test_cells_of_other_engines_are_planned_alone(byte_model: Path) -> None:
+    """What cells share is worked out once; each is planned as it would be by itself."""
+    axes: dict[str, Any] = {
+        "grid": {"strategy": ["packed", "separate"], "n": [2, 3], "duplication": [1, 3]},
+        "engine": {
+            "block_size": [16, 32],
+            "max_model_len": [200, 4096],
+            "dtype": ["auto", "float32"],
+        },
+        "measure": {"cache_state": ["cold", "primed", "off"]},
+    }
+    model = {"name": str(byte_model)}
+    together = plan.make(sweep(model=model, **axes)).cells
+    assert len(together) == 2 * 2 * 2 * 2 * 2 * 2 * 3
+    for found in together[::7]:
+        cell = found.cell
+        alone = _planned(
+            byte_model,
+            grid={"strategy": cell.strategy, "n": cell.n, "duplication": cell.duplication},
+            engine={name: cell.settings[name] for name in axes["engine"]},
+            measure={"cache_state": cell.cache_state},
+        )
+        assert alone == found

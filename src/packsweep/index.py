@@ -68,4 +68,4 @@ def concatenated(tables: Iterator[pa.Table], columns: pa.Schema) -> pa.Table:
     parts = [columns.empty_table()]
     while some := list(islice(tables, _NUM_TOGETHER)):
         parts.append(pa.concat_tables(some).combine_chunks())
-    return pa.concat_tables(parts).combine_chunks()
+    return pa.concat_tables(parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packsweep import grid, label_budget, models, reviews, tokens
 from packsweep.answers import LabelCost
@@ -118,12 +118,14 @@ def make(sweep: Sweep) -> Plan:
     )
     texts = _Texts(tokenizer)
     cost = label_budget.cost_of(tokenizer)
-    # Thousands of cells share a few sets of prompts.
-    distinct = {cell.prompts_sha256: cell for cell in cells}
-    prompts = {sha256: cell.build_prompts(rows, chat) for sha256, cell in distinct.items()}
-    planned = {
-        cell: _planned(cell, prompts[cell.prompts_sha256], model, texts, cost) for cell in cells
-    }
+    # Thousands of cells share a few sets of requests.
+    alike: dict[tuple[object, ...], PlannedCell] = {}
+    planned: dict[Cell, PlannedCell] = {}
+    for cell in cells:
+        key = _requests_key(cell)
+        if key not in alike:
+            alike[key] = _planned(cell, cell.build_prompts(rows, chat), model, texts, cost)
+        planned[cell] = _with_engine(alike[key], cell, model)
     return Plan(
         model=model,
         reviews=rows,
@@ -192,6 +194,32 @@ class _Texts:
             found = self._tokenizer.encode(texts, add_special_tokens=add)
             self._known.update((key, array("I", ids)) for key, ids in zip(new, found, strict=True))
         return [self._known[key] for key in keys]
+
+
+def _requests_key(cell: Cell) -> tuple[object, ...]:
+    """Return all that tells one pass's requests, and what the cache serves of them, from another's.
+
+    The prompts' hash stands for strategy, n, wording and reviews.
+    """
+    return (
+        cell.prompts_sha256,
+        cell.template,
+        cell.answer,
+        cell.output_tokens_per_review,
+        cell.duplication,
+        cell.cache_state,
+        cell.settings["block_size"],
+    )
+
+
+def _with_engine(planned: PlannedCell, cell: Cell, model: Model) -> PlannedCell:
+    """Return the plan of ``cell``, which submits the same requests to another engine."""
+    return replace(
+        planned,
+        cell=cell,
+        kv_bytes_per_token=model.shape.kv_cache_bytes_per_token(_bytes_per_element(cell)),
+        infeasible=_infeasible(cell, model, planned.longest_request_tokens),
+    )
 
 
 def _planned(
