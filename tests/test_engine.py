@@ -122,6 +122,7 @@ def test_vllm_benchmark_serves_the_same_requests(local: Path, tmp_path: Path) ->
     assert theirs["elapsed_time"] > 0
 
 
+@pytest.mark.long
 def test_primed_and_off_have_the_cached_tokens_they_promise(tmp_path: Path) -> None:
     """Primed serves all whole blocks of a prompt, off serves none."""
     sweep = write_sweep(
