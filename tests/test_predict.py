@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.test_roofline import SHAPE
 
 from packsweep import predict, roofline
 from packsweep.ceilings import Formats
@@ -20,22 +21,7 @@ from packsweep.predict import (
     PassTime,
 )
 from packsweep.roofline import Work
-from packsweep.shapes import ModelShape
 
-# q = kv = 2, so 4 * 2 * 2 + 3 * 2 * 5 = 46 entries a layer; the output projection has 7 * 2.
-SHAPE = ModelShape(
-    num_layers=1,
-    hidden_size=2,
-    intermediate_size=5,
-    num_heads=1,
-    num_kv_heads=1,
-    head_dim=2,
-    vocab_size=7,
-    max_position_embeddings=100,
-    tie_word_embeddings=True,
-    torch_dtype="bfloat16",
-    model_type="llama",
-)
 ENGINE = Engine(
     shape=SHAPE,
     device=Device(bf16_flops_per_s=1e5, memory_bytes_per_s=1e4, source="made up"),

@@ -98,7 +98,7 @@ def _say(line: str) -> None:
 
 def lines(found: Parity) -> list[str]:
     """Return what is printed of a comparison."""
-    from packsweep import stats
+    from packsweep import stats, table
 
     told = []
     for name, processes in (("packsweep", found.ours), ("vllm bench throughput", found.theirs)):
@@ -112,7 +112,7 @@ def lines(found: Parity) -> list[str]:
     )
     told.append(f"ours / theirs: {ratio.value:.4f}, {interval}")
     told.append(f"tokens of a pass: {found.tokens[0]:,} / {found.tokens[1]:,}")
-    told.append(f"of them cached: {_count(found.cached[0])} / {found.cached[1]:,}")
+    told.append(f"of them cached: {table.count(found.cached[0])} / {found.cached[1]:,}")
     return told
 
 
@@ -129,10 +129,6 @@ def record(found: Parity) -> dict[str, Any]:
         "tokens": found.tokens,
         "cached_tokens": found.cached,
     }
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
 
 
 def _with_interval(side: Any) -> str:  # noqa: ANN401  (stats.Estimate)

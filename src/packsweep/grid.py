@@ -152,11 +152,10 @@ def expand(
     Raises:
         ReviewsError: fewer reviews than the largest n.
     """
-    largest = max(n for each in sweep.all for n in each.grid.n)
-    if largest > len(reviews):
-        message = f"grid.n: {largest} is more than the {len(reviews)} reviews there are"
+    if sweep.largest_n > len(reviews):
+        message = f"grid.n: {sweep.largest_n} is more than the {len(reviews)} reviews there are"
         raise ReviewsError(message)
-    assert chat is not None or not any("chat" in each.grid.template for each in sweep.all)
+    assert chat is not None or not sweep.needs_chat
     hashes = _content_hashes(reviews, chat)
     found = [
         replace(_cell(each, point, hashes, model_fingerprint, max_model_len), replicate=replicate)

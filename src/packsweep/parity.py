@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packsweep import environment, lifeline, models, stats, tokens
+from packsweep import environment, lifeline, stats, tokens
 from packsweep.driver import Driver, Reporter
 from packsweep.engines import Request, vllm_bench
 from packsweep.errors import EngineError, SpecError
@@ -185,12 +185,7 @@ def main(given: str, output: str) -> None:
     """Measure theirs in this process and write vLLM's figures to ``output`` as JSON."""
     task = task_from_json(Path(given).read_text(encoding="utf-8"))
     cell = task.cell
-    model = models.resolve(
-        cell.model,
-        revision=cell.model_revision,
-        tokenizer=cell.tokenizer,
-        load_format=cell.load_format,
-    )
+    model = task.resolve_model()
     workload = Workload.of(cell, task.reviews, task.chat)
     encode = tokens.load(model)
 

@@ -104,11 +104,9 @@ def make(sweep: Sweep) -> Plan:
         load_format=sweep.model.load_format,
     )
     _check_context(sweep, model)
-    largest = max(n for each in sweep.all for n in each.grid.n)
-    rows = reviews.load(sweep.reviews.source, limit=largest, seed=sweep.reviews.seed)
+    rows = reviews.load(sweep.reviews.source, limit=sweep.largest_n, seed=sweep.reviews.seed)
     tokenizer = tokens.load(model)
-    asked = any("chat" in each.grid.template for each in sweep.all)
-    chat = _chat(tokenizer, model) if asked else None
+    chat = _chat(tokenizer, model) if sweep.needs_chat else None
     cells = grid.expand(
         sweep,
         rows,

@@ -187,6 +187,16 @@ class Sweep(Table):
         """The sweep itself and its variants."""
         return (self, *self.variant)
 
+    @property
+    def largest_n(self) -> int:
+        """The most reviews that a cell labels."""
+        return max(n for each in self.all for n in each.grid.n)
+
+    @property
+    def needs_chat(self) -> bool:
+        """Some cell is worded by the model's chat template."""
+        return any("chat" in each.grid.template for each in self.all)
+
 
 # Tables that a variant may change: the others hold for a whole sweep.
 VARIED = ("grid", "engine", "measure", "simulated")

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from packsweep import grid
+from packsweep import grid, models
 from packsweep.chat import ChatTemplate
 from packsweep.grid import Cell
+from packsweep.models import Model
 from packsweep.reviews import Review
 from packsweep.spec import LimitsTable
 from packsweep.store import Store
@@ -58,6 +59,19 @@ class Task:
     def log_path(self, folder: Path) -> Path:
         """Return the file that the worker prints into: the log itself, or one in ``folder``."""
         return self.store.local_log(self.cell.cell_id, self.attempt_id) or folder / "worker.log"
+
+    def resolve_model(self) -> Model:
+        """Find the cell's model on this machine, as ``models.resolve`` does.
+
+        Raises:
+            ModelError: it is not there or cannot be used.
+        """
+        return models.resolve(
+            self.cell.model,
+            revision=self.cell.model_revision,
+            tokenizer=self.cell.tokenizer,
+            load_format=self.cell.load_format,
+        )
 
     def to_json(self) -> str:
         """Return the task as JSON."""

@@ -29,7 +29,6 @@ from packsweep import (
     hardware,
     lifeline,
     metrics,
-    models,
     rows,
     schema,
     scoring,
@@ -99,12 +98,7 @@ class Attempt:
         self._announce("check", "check")
         gpu_before = self._check_gpu()
         self._announce("start", "resolve")
-        model = models.resolve(
-            self._task.cell.model,
-            revision=self._task.cell.model_revision,
-            tokenizer=self._task.cell.tokenizer,
-            load_format=self._task.cell.load_format,
-        )
+        model = self._task.resolve_model()
         self.measured.shape = model.shape
         self._clock.enter("engine_start")
         engine = engines.start(self._task.cell, model)
