@@ -159,7 +159,7 @@ def measure(num_cells: int, where: str, model: str = "embedded:llama-3.1-8b") ->
     figures.timed("merge again", lambda: analysis.merge(store))
     passes = figures.timed("read", lambda: analysis.to_pandas(store.read_passes()))
     figures.timed("compare", lambda: analysis.compare(passes))
-    summary = analysis.records(analysis.summarise(passes))
+    summary = analysis.summarise(passes)
     figures.timed("plan_table", lambda: _printed(table.plan(_forecast(made))))
     figures.timed("show_table", lambda: _shown(summary))
     return figures

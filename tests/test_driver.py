@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tests import fakes
 from tests.fakes import REVIEWS, FakeExecutor, FakeReporter, cell, written
 
-from packsweep import models
+from packsweep import index, models
 from packsweep.driver import Driver, Outcome
 from packsweep.plan import Plan
 from packsweep.spec import LimitsTable
@@ -270,6 +271,31 @@ def test_run_committed_second(store: Store) -> None:
     assert store.committed(CELLS[0].cell_id) == "other"
     told = [status.reason for status in run.reporter.statuses]
     assert told == ["another attempt was committed first and counts"]
+
+
+def test_run_indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While cells end, the index grows by a part for every so many, and by what failed by none."""
+    monkeypatch.setattr(index, "NUM_TOGETHER", 2)
+    parts = Path(store.root) / index.FOLDER
+    seen: list[int] = []
+
+    def ends(task: Task) -> tuple[str, str | None]:
+        seen.append(len(list(parts.glob("*"))))
+        return _ends(n2="oom")(task)
+
+    assert not _Run(store, ends).run().all_well
+    assert seen == [0, 0, 0, 1]
+    with_index = store.read_passes()
+    shutil.rmtree(parts)
+    assert with_index.equals(store.read_passes())
+
+
+def test_run_not_indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index that cannot be written takes nothing from the run."""
+    monkeypatch.setattr(index, "NUM_TOGETHER", 2)
+    (Path(store.root) / index.FOLDER).write_text("in the way")
+    assert _Run(store, _ends()).run().all_well
+    assert store.read_passes(keep=False).num_rows == 4
 
 
 def test_run_several_slots(store: Store) -> None:

@@ -258,10 +258,11 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
 
     console = open_console()
     passes = analysis.to_pandas(store.read_passes(keep=True))
-    analysis.merge_passes(store, passes, allow_mixed=allow_mixed, against=against)
-    wanted = {cell.cell.cell_id for cell in planned.cells}
-    passes = against.apply(passes[passes["cell_id"].isin(wanted)])
-    rows = analysis.records(analysis.summarise(passes))
+    rows = analysis.merge_passes(store, passes, allow_mixed=allow_mixed, against=against)
+    wanted = passes["cell_id"].isin({cell.cell.cell_id for cell in planned.cells})
+    passes = against.apply(passes if wanted.all() else passes[wanted])
+    if not wanted.all():
+        rows = analysis.summarise(passes)
     print_summary(console, rows, [], analysis.compare(passes))
     say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
     say(console, after_run(store, passes, against, allow_mixed=allow_mixed))

@@ -77,7 +77,7 @@ def show_command(
     store.check()
     passes = analysis.to_pandas(store.read_passes())
     regarded = held_against(ceiling, gpu_hour_usd).apply(passes)
-    found = analysis.records(analysis.summarise(regarded))
+    found = analysis.summarise(regarded)
     rows = selected(found, where or [], sort, reverse=reverse)
     passes = passes[passes["group_id"].isin({row["group_id"] for row in rows})]
     mixed = analysis.check_alike(passes, allow_mixed=allow_mixed)

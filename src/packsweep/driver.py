@@ -7,6 +7,7 @@ on where it was. The driver starts no engine and imports neither vLLM nor torch.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from collections import deque
@@ -14,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from packsweep import rows, schema
+from packsweep import index, rows, schema
+from packsweep.errors import ResultsError
 from packsweep.executors import Executor
 from packsweep.plan import Plan, PlannedCell
 from packsweep.spec import LimitsTable
@@ -78,6 +80,7 @@ class Driver:
         self._waiting: deque[PlannedCell] = deque()
         self._running: dict[str, PlannedCell] = {}
         self._outcome = Outcome()
+        self._to_index: list[str] = []
         self._measured_before = False
         self._num_places = executor.num_places
 
@@ -126,6 +129,16 @@ class Driver:
             if again:
                 self._waiting.append(planned)
             self._stop_if_hopeless(status)
+            if status.outcome == "ok":
+                self._to_index.append(status.cell_id)
+        if len(self._to_index) >= index.NUM_TOGETHER:
+            self._index()
+
+    def _index(self) -> None:
+        """Spare the readers of a large sweep some decoding; what goes wrong with it is no loss."""
+        with contextlib.suppress(ResultsError):
+            self._store.add_to_index(self._to_index)
+        self._to_index = []
 
     def _tell(self, status: Status, *, again: bool) -> None:
         self._outcome.ended[status.cell_id] = status
