@@ -31,7 +31,7 @@ from packsweep.cli_options import (
     SweepArg,
     held_against,
 )
-from packsweep.cli_output import open_console, print_json, print_table, say
+from packsweep.cli_output import open_console, print_columns, print_json, say
 from packsweep.cli_parity import compare_tool_command
 from packsweep.cli_report import after_run, report_command
 from packsweep.cli_show import merge_command, print_summary, show_command
@@ -88,7 +88,7 @@ def plan_command(
     json: JsonOpt = False,
 ) -> None:
     """Show what a sweep will do: requests, tokens, memory, time, money. Runs nothing."""
-    from packsweep import forecast, plan_text, table
+    from packsweep import forecast, plan_text
 
     on = forecast.target(device)
     _, planned, store = _prepare(sweep, set_, results)
@@ -105,7 +105,7 @@ def plan_command(
         print_json(plan_text.record(planned, found))
         return
     console = open_console()
-    print_table(console, table.plan(found))
+    print_columns(console, plan_text.columns(found))
     for line in plan_text.lines(planned, found, store.root):
         say(console, line)
 

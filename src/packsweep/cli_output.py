@@ -25,7 +25,7 @@ def print_columns(console: Console, columns: Sequence[Shown], sections: Sequence
     from packsweep import fit
 
     fitted = fit.fit(columns, console.width)
-    print_table(console, fit.table(fitted, sections))
+    print_table(console, fit.Lines(fitted, sections))
     if fitted.left_out:
         say(console, f"not shown at this width: {', '.join(fitted.left_out)}")
 

@@ -182,8 +182,7 @@ def _print_footer(
             "reviews/s compared, 95% interval of the ratio:",
             *table.comparisons(compared),
         ]
-    for line in lines:
-        say(console, line)
+    say(console, "\n".join(lines))
 
 
 def _print_labels(
