@@ -170,7 +170,8 @@ def _committing(ray: Any, passes: Passes) -> Any:
     """Return the remote function of ``executors.ray``, but for ``max_calls`` and the supervisor."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes do not have it
 
-    @ray.remote(num_gpus=1, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
+    # max_calls=0: without it Ray gives every task on a GPU a new process.
+    @ray.remote(num_gpus=1, max_calls=0, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
     def attempt(task_json: str) -> Iterator[dict[str, str] | str]:
         from packsweep import supervisor
         from packsweep.executors.ray import words

@@ -20,7 +20,7 @@ from packsweep.cli_options import (
     selection_is_empty,
     split,
 )
-from packsweep.cli_output import open_console, print_columns, print_json, print_table, say
+from packsweep.cli_output import ends, open_console, print_columns, print_json, print_table, say
 from packsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _print_footer(
     from packsweep import table
 
     lines = [
-        *table.reasons(rows),
+        *ends(console, table.reasons(rows)),
         *table.warnings(rows),
         *(f"MIXED {line}" for line in mixed),
         *table.conditions(rows),
@@ -180,7 +180,7 @@ def _print_footer(
         lines += [
             "",
             "reviews/s compared, 95% interval of the ratio:",
-            *table.comparisons(compared),
+            *ends(console, table.comparisons(compared)),
         ]
     say(console, "\n".join(lines))
 

@@ -7,7 +7,7 @@ tell cells apart are stacked into one column, a line each.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rich import box
@@ -20,6 +20,7 @@ from rich.text import Text
 
 WIDE, NARROW = 2, 1  # letters between columns
 ESSENTIAL = 2
+DOTS = "..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,14 @@ def stacked(columns: Sequence[Shown]) -> tuple[Shown, ...]:
     first = columns.index(axes[0])
     others = [column for column in columns if not column.axis]
     return (*others[:first], one, *others[first:])
+
+
+def ends(columns: Sequence[Shown], num_each: int) -> list[Shown]:
+    """Return the first and the last ``num_each`` rows with a row of dots between them."""
+    return [
+        replace(each, cells=(*each.cells[:num_each], DOTS, *each.cells[-num_each:]))
+        for each in columns
+    ]
 
 
 @dataclass(frozen=True, slots=True)
