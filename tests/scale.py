@@ -325,13 +325,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("num_cells", type=int)
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--gpus", type=int, default=NUM_SLOTS, help="of the Ray cluster")
     parser.add_argument("--folder", type=Path, help="an empty one for the results; else none stays")
     given = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         address = None
         if given.ray:
-            options = (f"--num-gpus={NUM_SLOTS}", f"--num-cpus={NUM_SLOTS}")
+            options = (f"--num-gpus={given.gpus}", f"--num-cpus={given.gpus}")
             address = stack.enter_context(ray_head(*options)).address
         figures = measure(given.num_cells, folder, address=address)
     sys.stdout.write(json.dumps(asdict(figures), indent=1) + "\n")

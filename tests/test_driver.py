@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -288,6 +288,29 @@ def test_run_indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with_index = store.read_passes()
     shutil.rmtree(parts)
     assert with_index.equals(store.read_passes())
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_run_killed_while_indexing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, written: bool
+) -> None:
+    """A driver that dies before or after it wrote a part of the index loses and doubles nothing."""
+    monkeypatch.setattr(index, "NUM_TOGETHER", 2)
+    whole = Store.add_to_index
+
+    def dying(self: Store, cell_ids: Sequence[str]) -> None:
+        if written:
+            whole(self, cell_ids)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_to_index", dying)
+        with pytest.raises(KeyboardInterrupt):
+            _Run(store, _ends()).run()
+    again = _Run(store, _ends())
+    assert again.run().kept == 2
+    found = store.read_passes(keep=True).column("cell_id").to_pylist()
+    assert found == sorted(each.cell_id for each in CELLS)
 
 
 def test_run_not_indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

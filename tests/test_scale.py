@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,16 @@ NUM_CELLS = 1000
 def figures(byte_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Figures:
     """What a thousand cells took."""
     return measure(NUM_CELLS, tmp_path_factory.mktemp("scale"), str(byte_model))
+
+
+def test_ray() -> None:
+    """A few hundred cells go through Ray's executor, each once, and the driver stays small."""
+    command = [sys.executable, "-m", "tests.scale", "200", "--ray", "--gpus", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads("{" + f"\n{done.stdout}".rpartition("\n{")[2])  # after Ray's warnings
+    assert figures["later_half_cpu_ms_per_cell"] < 40
+    assert figures["peak_mib"]["end of a run"] < 500
 
 
 def test_driver(figures: Figures) -> None:
