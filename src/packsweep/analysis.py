@@ -7,6 +7,7 @@ one version of vLLM and torch; simulated rows never with real ones.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -172,7 +173,11 @@ def summarise(passes: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _typed(value: Any, kind: str) -> Any:  # noqa: ANN401
-    return round(value) if kind == "int" and value is not None else value
+    if value is None:
+        return None
+    if kind == "string":
+        return sys.intern(value)  # thousands of cells share most of what is said of them
+    return round(value) if kind == "int" else value
 
 
 def _groups(passes: pd.DataFrame) -> Iterator[list[dict[str, Any]]]:

@@ -244,12 +244,7 @@ class Store:
         Raises:
             ResultsError: the place cannot be read; or, with ``keep``, not be written.
         """
-        import pyarrow as pa
-
-        order = [("cell_id", "ascending"), ("repeat", "ascending")]
-        found = pa.concat_tables(self._tables(keep=keep)).sort_by(order)
-        pa.default_memory_pool().release_unused()  # of a large sweep more than its rows take
-        return found
+        return _in_order(self._tables(keep=keep))
 
     def _tables(self, *, keep: bool) -> list[pa.Table]:
         """Return the passes of every cell as ``read_passes`` does, in no order."""
@@ -348,6 +343,26 @@ def _parts(files: Iterable[_File | None]) -> Iterator[index.Part]:
     while some := list(islice(tables, index.NUM_TOGETHER)):
         digests = {file.cell_id: file.digest for file, _ in some}
         yield index.Part(index.joined(table for _, table in some), digests)
+
+
+def _in_order(tables: list[pa.Table]) -> pa.Table:
+    """Return the rows of ``tables``, which is emptied, in order of cell and repeat.
+
+    A column at a time, each given back when it is copied: a large sweep's rows are 100 MB.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    left = pa.concat_tables(tables)
+    tables.clear()
+    columns, pool = left.schema, pa.default_memory_pool()
+    order = pc.sort_indices(left, sort_keys=[("cell_id", "ascending"), ("repeat", "ascending")])
+    ordered = []
+    for name in columns.names:
+        ordered.append(left[name].take(order))
+        left = left.drop_columns([name])
+        pool.release_unused()
+    return pa.Table.from_arrays(ordered, schema=columns)
 
 
 def _attempts(files: Iterable[tuple[str, int]]) -> dict[str, list[str]]:
