@@ -254,9 +254,10 @@ def _measure(
 
 
 def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: bool) -> None:
-    from packsweep import analysis
+    from packsweep import analysis, tokens
 
     console = open_console()
+    tokens.give_back_memory()
     passes = analysis.to_pandas(store.read_passes(keep=True))
     rows = analysis.merge_passes(store, passes, allow_mixed=allow_mixed, against=against)
     wanted = passes["cell_id"].isin({cell.cell.cell_id for cell in planned.cells})

@@ -60,7 +60,7 @@ class Tokenizer:
 
 
 def give_back_memory() -> None:
-    """Return to the system what tokenizers took that are gone; glibc keeps it, 150 MB and more."""
+    """Return to the system what is free; glibc keeps it, after a tokenizer 150 MB and more."""
     with contextlib.suppress(OSError, AttributeError):  # of another C library
         ctypes.CDLL(None).malloc_trim(0)
 
