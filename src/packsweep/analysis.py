@@ -281,14 +281,8 @@ def merge(
         ResultsError: rows do not belong together, or the folder cannot be written.
     """
     passes = to_pandas(store.read_passes(keep=True))
-    return merge_passes(store, passes, allow_mixed=allow_mixed, against=against or Against())
-
-
-def merge_passes(
-    store: Store, passes: pd.DataFrame, *, allow_mixed: bool, against: Against
-) -> list[dict[str, Any]]:
-    """Do what ``merge`` does with the passes of ``store``, already read."""
     check_alike(passes, allow_mixed=allow_mixed)
-    rows = summarise(against.apply(passes))
+    rows = summarise((against or Against()).apply(passes))
+    del passes  # of thousands of cells 100 MB
     store.write_summary(rows)
     return rows

@@ -33,7 +33,7 @@ from packsweep.cli_options import (
 )
 from packsweep.cli_output import open_console, print_columns, print_json, say
 from packsweep.cli_parity import compare_tool_command
-from packsweep.cli_report import after_run, report_command
+from packsweep.cli_report import after_run, is_small, report_command
 from packsweep.cli_show import merge_command, print_summary, show_command
 from packsweep.errors import UserError
 from packsweep.version import __version__
@@ -259,12 +259,18 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     console = open_console()
     tokens.give_back_memory()
     passes = analysis.to_pandas(store.read_passes(keep=True))
-    rows = analysis.merge_passes(store, passes, allow_mixed=allow_mixed, against=against)
+    analysis.check_alike(passes, allow_mixed=allow_mixed)
+    passes = against.apply(passes)
+    rows = merged = analysis.summarise(passes)
     wanted = passes["cell_id"].isin({cell.cell.cell_id for cell in planned.cells})
-    passes = against.apply(passes if wanted.all() else passes[wanted])
     if not wanted.all():
+        passes = passes[wanted]
         rows = analysis.summarise(passes)
-    print_summary(console, rows, [], analysis.compare(passes))
+    compared = analysis.compare(passes)
+    if not is_small(passes):
+        passes = passes[["cell_id"]]  # the others of thousands of cells are 100 MB
+    store.write_summary(merged)
+    print_summary(console, rows, [], compared)
     say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
     say(console, after_run(store, passes, against, allow_mixed=allow_mixed))
 

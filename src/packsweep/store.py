@@ -317,9 +317,12 @@ class Store:
         Raises:
             ResultsError: the place cannot be written.
         """
+        import pyarrow as pa
+
         table = arrow.table(rows, schema.SUMMARY)
-        self.storage.write("summary.parquet", arrow.to_parquet(table))
-        self.storage.write("summary.csv", arrow.to_csv(table))
+        for name, written in (("parquet", arrow.to_parquet), ("csv", arrow.to_csv)):
+            self.storage.write(f"summary.{name}", written(table))
+            pa.default_memory_pool().release_unused()  # of thousands of cells tens of MB
 
 
 class _File:
