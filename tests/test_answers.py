@@ -317,7 +317,7 @@ def _summary(**values: Any) -> dict[str, Any]:
     of = replace(cell(), n=100, duplication=2)
     rows = [{**pass_row(of, num_reviews=200, **values), "repeat": repeat} for repeat in (0, 1)]
     passes = pd.DataFrame(rows, columns=[column.name for column in schema.PASSES])
-    return analysis.records(analysis.summarise(passes))[0]
+    return analysis.summarise(passes)[0]
 
 
 def test_summary_interval_over_distinct_reviews() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tests import fakes
 from tests.fakes import REVIEWS, FakeExecutor, FakeReporter, cell, written
 
-from packsweep import models
+from packsweep import index, models
 from packsweep.driver import Driver, Outcome
 from packsweep.plan import Plan
 from packsweep.spec import LimitsTable
@@ -270,6 +271,54 @@ def test_run_committed_second(store: Store) -> None:
     assert store.committed(CELLS[0].cell_id) == "other"
     told = [status.reason for status in run.reporter.statuses]
     assert told == ["another attempt was committed first and counts"]
+
+
+def test_run_indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While cells end, the index grows by a part for every so many, and by what failed by none."""
+    monkeypatch.setattr(index, "NUM_TOGETHER", 2)
+    parts = Path(store.root) / index.FOLDER
+    seen: list[int] = []
+
+    def ends(task: Task) -> tuple[str, str | None]:
+        seen.append(len(list(parts.glob("*"))))
+        return _ends(n2="oom")(task)
+
+    assert not _Run(store, ends).run().all_well
+    assert seen == [0, 0, 0, 1]
+    with_index = store.read_passes()
+    shutil.rmtree(parts)
+    assert with_index.equals(store.read_passes())
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_run_killed_while_indexing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, written: bool
+) -> None:
+    """A driver that dies before or after it wrote a part of the index loses and doubles nothing."""
+    monkeypatch.setattr(index, "NUM_TOGETHER", 2)
+    whole = Store.add_to_index
+
+    def dying(self: Store, cell_ids: Sequence[str]) -> None:
+        if written:
+            whole(self, cell_ids)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_to_index", dying)
+        with pytest.raises(KeyboardInterrupt):
+            _Run(store, _ends()).run()
+    again = _Run(store, _ends())
+    assert again.run().kept == 2
+    found = store.read_passes(keep=True).column("cell_id").to_pylist()
+    assert found == sorted(each.cell_id for each in CELLS)
+
+
+def test_run_not_indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index that cannot be written takes nothing from the run."""
+    monkeypatch.setattr(index, "NUM_TOGETHER", 2)
+    (Path(store.root) / index.FOLDER).write_text("in the way")
+    assert _Run(store, _ends()).run().all_well
+    assert store.read_passes(keep=False).num_rows == 4
 
 
 def test_run_several_slots(store: Store) -> None:

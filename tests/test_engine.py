@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 from tests.engine_sweep import run, write_sweep
+from tests.ray_head import ray_head
 
 import packsweep
 from packsweep import parity, plan, spec
@@ -172,34 +172,12 @@ def test_killed_process_leaves_no_engine_behind(tmp_path: Path, victim: str) -> 
 
 
 @pytest.fixture
-def ray_job(tmp_path: Path) -> Iterator[list[str]]:
+def ray_job() -> Iterator[list[str]]:
     """Start a Ray head on this machine and yield the command that submits a job to it."""
-    port = 8277
-    environ = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    environ["PATH"] = f"{Path(sys.executable).parent}:{environ['PATH']}"
-    start = ["ray", "start", "--head", "--block", "--port=0", f"--dashboard-port={port}"]
-    with (tmp_path / "ray.log").open("wb") as log:
-        head = subprocess.Popen(start, env=environ, stdout=log, stderr=log)
-    submit = ["env", "RAY_AUTH_MODE=disabled", f"PATH={environ['PATH']}", "ray", "job", "submit"]
-    try:
-        assert wait_for(lambda: answers(port), 120), (tmp_path / "ray.log").read_text()
-        yield [*submit, "--address", f"http://127.0.0.1:{port}"]
-    finally:
-        family = psutil.Process(head.pid).children(recursive=True)
-        head.terminate()
-        _, alive = psutil.wait_procs([*family, psutil.Process(head.pid)], timeout=20)
-        for process in alive:
-            process.kill()
-        head.wait(timeout=20)
-
-
-def answers(port: int) -> bool:
-    """Tell whether the dashboard at ``port`` takes jobs."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/jobs/", timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
+    path = f"PATH={Path(sys.executable).parent}:{os.environ['PATH']}"
+    with ray_head() as head:
+        submit = ["env", "RAY_AUTH_MODE=disabled", path, "ray", "job", "submit"]
+        yield [*submit, "--address", f"http://{head.dashboard}"]
 
 
 def test_ray_job_gives_the_results_of_a_local_run(

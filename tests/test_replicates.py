@@ -77,7 +77,7 @@ def test_schedule_depends_on_the_seed_alone() -> None:
 
 def test_summary_of_replicates() -> None:
     """One row per cell; the interval is that of the process means."""
-    row = analysis.records(analysis.summarise(passes(separate=[[9.0, 11.0], [12.0, 12.0]])))[0]
+    row = analysis.summarise(passes(separate=[[9.0, 11.0], [12.0, 12.0]]))[0]
     assert (row["num_repeats"], row["num_processes"]) == (4, 2)
     assert row["reviews_per_s_mean"] == 11
     assert row["reviews_per_s_ci_low"] == pytest.approx(11 - 12.706, abs=0.01)  # t(1) x 1

@@ -31,9 +31,9 @@ from packsweep.cli_options import (
     SweepArg,
     held_against,
 )
-from packsweep.cli_output import open_console, print_json, print_table, say
+from packsweep.cli_output import open_console, print_columns, print_json, say
 from packsweep.cli_parity import compare_tool_command
-from packsweep.cli_report import after_run, report_command
+from packsweep.cli_report import after_run, is_small, report_command
 from packsweep.cli_show import merge_command, print_summary, show_command
 from packsweep.errors import UserError
 from packsweep.version import __version__
@@ -91,7 +91,7 @@ def plan_command(
     json: JsonOpt = False,
 ) -> None:
     """Show what a sweep will do: requests, tokens, memory, time, money. Runs nothing."""
-    from packsweep import forecast, plan_text, table
+    from packsweep import forecast, plan_text
 
     on = forecast.target(device)
     _, planned, store = _prepare(sweep, set_, results)
@@ -108,7 +108,7 @@ def plan_command(
         print_json(plan_text.record(planned, found))
         return
     console = open_console()
-    print_table(console, table.plan(found))
+    print_columns(console, plan_text.columns(found))
     for line in plan_text.lines(planned, found, store.root):
         say(console, line)
 
@@ -257,15 +257,23 @@ def _measure(
 
 
 def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: bool) -> None:
-    from packsweep import analysis
+    from packsweep import analysis, tokens
 
     console = open_console()
+    tokens.give_back_memory()
     passes = analysis.to_pandas(store.read_passes(keep=True))
-    analysis.merge_passes(store, passes, allow_mixed=allow_mixed, against=against)
-    wanted = {cell.cell.cell_id for cell in planned.cells}
-    passes = against.apply(passes[passes["cell_id"].isin(wanted)])
-    rows = analysis.records(analysis.summarise(passes))
-    print_summary(console, rows, [], analysis.compare(passes))
+    analysis.check_alike(passes, allow_mixed=allow_mixed)
+    passes = against.apply(passes)
+    rows = merged = analysis.summarise(passes)
+    wanted = passes["cell_id"].isin({cell.cell.cell_id for cell in planned.cells})
+    if not wanted.all():
+        passes = passes[wanted]
+        rows = analysis.summarise(passes)
+    compared = analysis.compare(passes)
+    if not is_small(passes):
+        passes = passes[["cell_id"]]  # the others of thousands of cells are 100 MB
+    store.write_summary(merged)
+    print_summary(console, rows, [], compared)
     say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
     say(console, after_run(store, passes, against, allow_mixed=allow_mixed))
 

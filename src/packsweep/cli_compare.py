@@ -76,7 +76,7 @@ def _passes(folder: str, where: list[str], *, allow_mixed: bool) -> list[dict[st
         raise ResultsError(f"{folder}: {error}") from None
     if not where:
         return list(passes)
-    rows = selection.widened(analysis.records(analysis.summarise(frame)))
+    rows = selection.widened(analysis.summarise(frame))
     wanted = selection.where(rows, where)
     if rows and not wanted:
         raise ResultsError(f"{folder}: {selection.nothing_matches(rows, where)}")

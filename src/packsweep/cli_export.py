@@ -84,7 +84,7 @@ def _rows(store: Store, table: Table, *, allow_mixed: bool) -> list[dict[str, An
     analysis.check_alike(frame, allow_mixed=allow_mixed)
     if table is Table.passes:
         return list(passes.to_pylist())
-    return analysis.records(analysis.summarise(frame))
+    return analysis.summarise(frame)
 
 
 def _content(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from packsweep.fit import Shown
 
 _PIPE_WIDTH = 160
+_NUM_ENDS = 100  # rows of each end that a terminal gets of very many
 
 
 def print_table(console: Console, renderable: RenderableType) -> None:
@@ -21,13 +22,39 @@ def print_table(console: Console, renderable: RenderableType) -> None:
 
 
 def print_columns(console: Console, columns: Sequence[Shown], sections: Sequence[int] = ()) -> None:
-    """Print a table as wide as the console, and say what had no room."""
+    """Print a table as wide as the console, and say what had no room.
+
+    A terminal gets the two ends of thousands of rows, a pipe all of them.
+    """
     from packsweep import fit
 
+    num_rows = len(columns[0].cells)
+    num_left_out = _num_left_out(console, num_rows)
+    if num_left_out:
+        columns = fit.ends(columns, _NUM_ENDS)
+        sections = [row for row in sections if row < _NUM_ENDS] + [
+            row - num_left_out + 1 for row in sections if row >= num_rows - _NUM_ENDS
+        ]
     fitted = fit.fit(columns, console.width)
-    print_table(console, fit.table(fitted, sections))
+    print_table(console, fit.Lines(fitted, sections))
     if fitted.left_out:
         say(console, f"not shown at this width: {', '.join(fitted.left_out)}")
+    if num_left_out:
+        say(console, f"{num_left_out:,} of {num_rows:,} rows not shown; a pipe gets all: | less")
+
+
+def ends(console: Console, lines: Sequence[str]) -> list[str]:
+    """Return the two ends of thousands of lines for a terminal, all of them for a pipe."""
+    num_left_out = _num_left_out(console, len(lines))
+    if not num_left_out:
+        return list(lines)
+    return [*lines[:_NUM_ENDS], f"... {num_left_out:,} more ...", *lines[-_NUM_ENDS:]]
+
+
+def _num_left_out(console: Console, num_lines: int) -> int:
+    """Return how many of so many lines a terminal is spared; a few are not worth it."""
+    num_more = num_lines - 2 * _NUM_ENDS
+    return num_more if console.is_terminal and num_more > _NUM_ENDS else 0
 
 
 def say(console: Console, text: str) -> None:

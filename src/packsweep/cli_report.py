@@ -52,6 +52,11 @@ def report_command(
     print(f"{output or f'{store.root}/{NAME}'}: {len(page) / 2**20:.1f} MiB")
 
 
+def is_small(passes: pd.DataFrame) -> bool:
+    """Tell whether a run of these writes a report by itself."""
+    return bool(passes["cell_id"].nunique() <= _FEW_CELLS)
+
+
 def after_run(store: Store, passes: pd.DataFrame, against: Against, *, allow_mixed: bool) -> str:
     """Write the report of a small sweep; return the line that says where it is, or how to get it.
 
@@ -59,7 +64,7 @@ def after_run(store: Store, passes: pd.DataFrame, against: Against, *, allow_mix
     """
     from packsweep import report
 
-    if passes["cell_id"].nunique() > _FEW_CELLS or not report.installed():
+    if not is_small(passes) or not report.installed():
         return f"report: packsweep report {store.root}"
     _write(store, None, _page(store, passes, against, None, allow_mixed=allow_mixed))
     return f"report: {store.root}/{NAME}"

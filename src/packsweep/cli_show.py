@@ -20,7 +20,7 @@ from packsweep.cli_options import (
     selection_is_empty,
     split,
 )
-from packsweep.cli_output import open_console, print_columns, print_json, print_table, say
+from packsweep.cli_output import ends, open_console, print_columns, print_json, print_table, say
 from packsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def show_command(
     store.check()
     passes = analysis.to_pandas(store.read_passes())
     regarded = held_against(ceiling, gpu_hour_usd).apply(passes)
-    found = analysis.records(analysis.summarise(regarded))
+    found = analysis.summarise(regarded)
     rows = selected(found, where or [], sort, reverse=reverse)
     passes = passes[passes["group_id"].isin({row["group_id"] for row in rows})]
     mixed = analysis.check_alike(passes, allow_mixed=allow_mixed)
@@ -171,7 +171,7 @@ def _print_footer(
     from packsweep import table
 
     lines = [
-        *table.reasons(rows),
+        *ends(console, table.reasons(rows)),
         *table.warnings(rows),
         *(f"MIXED {line}" for line in mixed),
         *table.conditions(rows),
@@ -180,10 +180,9 @@ def _print_footer(
         lines += [
             "",
             "reviews/s compared, 95% interval of the ratio:",
-            *table.comparisons(compared),
+            *ends(console, table.comparisons(compared)),
         ]
-    for line in lines:
-        say(console, line)
+    say(console, "\n".join(lines))
 
 
 def _print_labels(

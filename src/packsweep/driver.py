@@ -7,6 +7,7 @@ on where it was. The driver starts no engine and imports neither vLLM nor torch.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from collections import deque
@@ -14,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from packsweep import rows, schema
+from packsweep import index, rows, schema
+from packsweep.errors import ResultsError
 from packsweep.executors import Executor
 from packsweep.plan import Plan, PlannedCell
 from packsweep.spec import LimitsTable
@@ -78,7 +80,8 @@ class Driver:
         self._waiting: deque[PlannedCell] = deque()
         self._running: dict[str, PlannedCell] = {}
         self._outcome = Outcome()
-        self._measured_before = False
+        self._to_index: list[str] = []
+        self._any_measured = False
         self._num_places = executor.num_places
 
     def run(self) -> Outcome:
@@ -91,7 +94,7 @@ class Driver:
         missing = [c for c in self._plan.schedule if c.cell not in done]
         self._before = {each: len(ids) for each, ids in self._store.all_attempts().items()}
         self._outcome.kept = len(done)
-        self._measured_before = any(c.cell in done and not c.infeasible for c in self._plan.cells)
+        self._any_measured = any(c.cell in done and not c.infeasible for c in self._plan.cells)
         try:
             self._reporter.began(num_cells=len(self._plan.cells), num_done=self._outcome.kept)
             for planned in missing:
@@ -126,9 +129,20 @@ class Driver:
             if again:
                 self._waiting.append(planned)
             self._stop_if_hopeless(status)
+            if status.outcome == "ok":
+                self._to_index.append(status.cell_id)
+        if len(self._to_index) >= index.NUM_TOGETHER:
+            self._index()
+
+    def _index(self) -> None:
+        """Spare the readers of a large sweep some decoding; what goes wrong with it is no loss."""
+        with contextlib.suppress(ResultsError):
+            self._store.add_to_index(self._to_index)
+        self._to_index = []
 
     def _tell(self, status: Status, *, again: bool) -> None:
         self._outcome.ended[status.cell_id] = status
+        self._any_measured |= status.outcome == "ok"
         self._reporter.ended(status, again=again)
 
     def _with_winner(self, status: Status) -> Status:
@@ -146,10 +160,10 @@ class Driver:
 
     def _stop_if_hopeless(self, status: Status) -> None:
         """Stop when the first cells all failed the same way, and not on one bad node alone."""
+        if self._any_measured:
+            return
         ended = self._outcome.ended.values()
         failed = [e for e in ended if e.outcome != "infeasible" and not self._only_lost(e)]
-        if self._measured_before or any(each.outcome == "ok" for each in failed):
-            return
         same = {f"{each.outcome}: {_signature(each.reason)}" for each in failed}
         if len(failed) < self._limits.stop_after_failures or len(same) > 1:
             return

@@ -6,15 +6,21 @@ tell cells apart are stacked into one column, a line each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 WIDE, NARROW = 2, 1  # letters between columns
 ESSENTIAL = 2
+DOTS = "..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +33,7 @@ class Shown:
             settings are stacked before it goes.
         axis: a setting, which may be stacked.
         name: what it is called where it is left out.
+        width: letters of its longest line.
     """
 
     heading: str
@@ -36,11 +43,13 @@ class Shown:
     axis: bool = False
     name: str = ""
 
-    @property
-    def width(self) -> int:
-        """Letters of its longest line."""
-        lines = [line for text in (self.heading, *self.cells) for line in str(text).split("\n")]
-        return max(map(len, lines))
+    width: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Measure it once: there may be thousands of cells."""
+        texts = (self.heading, *map(str, self.cells))
+        longest = max(cell_len(line) for text in texts for line in text.split("\n"))
+        object.__setattr__(self, "width", max(longest, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,15 +103,84 @@ def stacked(columns: Sequence[Shown]) -> tuple[Shown, ...]:
     return (*others[:first], one, *others[first:])
 
 
-def table(fitted: Fitted, sections: Sequence[int] = ()) -> Table:
-    """Return columns as a table; ``sections`` are the rows after which a line is drawn."""
-    columns, padding = fitted.columns, (0, fitted.gap - 1, 0, 0)
-    made = Table(box=box.SIMPLE_HEAD, padding=padding, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column.heading, justify="left" if column.left else "right", overflow="fold")
-    for index, row in enumerate(zip(*(column.cells for column in columns), strict=True)):
-        made.add_row(*row, end_section=index in sections)
-    return made
+def ends(columns: Sequence[Shown], num_each: int) -> list[Shown]:
+    """Return the first and the last ``num_each`` rows with a row of dots between them."""
+    return [
+        replace(each, cells=(*each.cells[:num_each], DOTS, *each.cells[-num_each:]))
+        for each in columns
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A table as rich prints one, made of whole lines: rich takes a millisecond for a row.
+
+    Where a line has no room rich's own table is printed, which folds what is in it.
+
+    Attributes:
+        sections: rows after which a line is left empty.
+    """
+
+    fitted: Fitted
+    sections: Collection[int] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table's lines."""
+        columns = self.fitted.columns
+        width = total(columns, self.fitted.gap)
+        if width > options.max_width or options.ascii_only:
+            yield self._folding()
+            return
+        empty = Segment(" " * width + "\n")
+        yield empty
+        yield from self._row(_bottom([column.heading for column in columns]), Style(bold=True))
+        yield Segment(f" {'─' * (width - 2)} \n")
+        rows = list(zip(*(column.cells for column in columns), strict=True))
+        for index, row in enumerate(rows):
+            if index - 1 in self.sections:
+                yield empty
+            yield from self._row(row)
+        yield empty
+
+    def _row(self, row: Sequence[str | Text], style: Style | None = None) -> Iterator[Segment]:
+        """Yield the lines of a row; a ``Text`` in it has a style of its own."""
+        cells = [str(text).split("\n") for text in row]
+        styles = [Style.parse(str(each.style)) if isinstance(each, Text) else style for each in row]
+        for index in range(max(map(len, cells))):
+            lines = [cell[index] if index < len(cell) else "" for cell in cells]
+            yield from self._line(lines, styles)
+
+    def _line(self, texts: Sequence[str], styles: Sequence[Style | None]) -> Iterator[Segment]:
+        """Yield a line, in pieces where something in it has a style."""
+        gap = before = " "
+        for text, style, column in zip(texts, styles, self.fitted.columns, strict=True):
+            fill = " " * (column.width - cell_len(text))
+            left, right = ("", fill) if column.left else (fill, "")
+            if style is None:
+                before += left + text + right
+            else:
+                yield Segment(before + left)
+                yield Segment(text, style)
+                before = right
+            before += gap * self.fitted.gap
+        yield Segment(before[: 1 - self.fitted.gap or None] + "\n")
+
+    def _folding(self) -> Table:
+        padding = (0, self.fitted.gap - 1, 0, 0)
+        made = Table(box=box.SIMPLE_HEAD, padding=padding, pad_edge=False, header_style="bold")
+        for column in self.fitted.columns:
+            justify: Literal["left", "right"] = "left" if column.left else "right"
+            made.add_column(column.heading, justify=justify, overflow="fold")
+        cells = (column.cells for column in self.fitted.columns)
+        for index, row in enumerate(zip(*cells, strict=True)):
+            made.add_row(*row, end_section=index in self.sections)
+        return made
+
+
+def _bottom(headings: Sequence[str]) -> list[str]:
+    """Return headings as high as the highest, their last lines beside each other."""
+    height = max(heading.count("\n") for heading in headings)
+    return ["\n" * (height - heading.count("\n")) + heading for heading in headings]
 
 
 def records(columns: Sequence[Shown]) -> list[str]:

@@ -12,7 +12,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from packsweep import answers, prompts
@@ -35,7 +35,7 @@ Setting = str | int | float | bool | None
 Settings = tuple[tuple[str, Setting], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One point of the grid.
 
@@ -86,7 +86,7 @@ class Cell:
         """Reviews labelled in one pass, every copy counted."""
         return self.n * self.duplication
 
-    @property
+    @cached_property
     def cell_id(self) -> str:
         """Readable slug and 12 hex digits of the hash of all values."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -100,7 +100,7 @@ class Cell:
         again = f"-r{self.replicate}" if self.replicate else ""
         return f"{strategy}{before}-n{self.n}-dup{self.duplication}-{self.cache_state}{again}"
 
-    @property
+    @cached_property
     def group_id(self) -> str:
         """The cell_id of replicate 0: what replicates of one cell share."""
         return replace(self, replicate=0).cell_id

@@ -124,7 +124,7 @@ def make(sweep: Sweep) -> Plan:
         if key not in alike:
             alike[key] = _planned(cell, cell.build_prompts(rows, chat), model, texts, cost)
         planned[cell] = _with_engine(alike[key], cell, model)
-    return Plan(
+    made = Plan(
         model=model,
         reviews=rows,
         cells=tuple(planned.values()),
@@ -133,6 +133,9 @@ def make(sweep: Sweep) -> Plan:
         advice=_advice(cells, cost),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
     )
+    del tokenizer, texts
+    tokens.give_back_memory()
+    return made
 
 
 def _advice(cells: Sequence[Cell], cost: LabelCost) -> str | None:

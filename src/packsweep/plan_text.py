@@ -1,15 +1,58 @@
-"""What ``packsweep plan`` says beside its table, and all of it as JSON."""
+"""What ``packsweep plan`` says: its table, the lines below it, and all of it as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from packsweep import analysis, devices, predict, schema, table
+from rich.text import Text
+
+from packsweep import analysis, devices, predict, schema, table, table_show
+from packsweep.fit import Shown
 from packsweep.forecast import CellForecast, Forecast, Target
 from packsweep.plan import Plan
+from packsweep.rows import cell_values
 from packsweep.store import Store
+
+
+def columns(forecast: Forecast) -> list[Shown]:
+    """Return the columns of its table: a line per cell, with durations where a GPU is named."""
+    cells = forecast.cells
+    told = _KNOWN | (_TIMES if forecast.reason is None else _LENGTHS)
+    return [
+        *table_show.cell_columns([cell_values(each.planned.cell) for each in cells]),
+        *(
+            Shown(heading=heading, cells=tuple(map(written, cells)), rank=rank)
+            for heading, (written, rank) in told.items()
+        ),
+        Shown(heading="state", cells=tuple(map(_state, cells)), left=True),
+    ]
+
+
+# Heading -> what stands below it, and its rank: the largest goes first where room is short.
+_Told = dict[str, tuple[Callable[[CellForecast], str], int]]
+_KNOWN: _Told = {
+    "requests": (lambda cell: table.count(cell.planned.num_requests), 4),
+    "prompt\ntokens": (lambda cell: table.count(cell.planned.prompt_tokens), 3),
+    "output\ntokens": (lambda cell: table.count(cell.planned.output_tokens), 6),
+    "KV\nGB": (lambda cell: table.number(cell.planned.kv_pass_bytes / 1e9), 5),
+}
+_TIMES: _Told = {
+    "pass\ns": (lambda cell: table.number(cell.pass_s), 2),
+    "cell\ns": (lambda cell: table.count(cell.warm_s), 1),
+}
+_LENGTHS: _Told = {
+    "longest\nprompt": (lambda cell: table.count(cell.planned.longest_prompt_tokens), 1),
+}
+
+
+def _state(cell: CellForecast) -> Text:
+    if cell.planned.infeasible:
+        return Text("infeasible", style="yellow")
+    if cell.done:
+        return Text("done", style="green")
+    return Text("too big", style="yellow") if cell.too_big else Text("missing")
 
 
 def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:

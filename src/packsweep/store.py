@@ -7,7 +7,7 @@
     cells/<cell_id>/COMMIT                      names the attempt that counts
     logs/<cell_id>/<attempt_id>.log             what the worker and its engine printed
     summary.parquet, summary.csv                one row per cell
-    index.parquet                               of large sweeps: all passes, to read them faster
+    index/<id>.parquet                          of large sweeps: the passes of many cells
 
 That is below a folder or below a prefix in an object store; ``storage/`` knows the difference.
 Nothing is ever seen half written. ``COMMIT`` is made only where there is none, so of two attempts
@@ -21,8 +21,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -235,31 +236,57 @@ class Store:
     def read_passes(self, *, keep: bool = False) -> pa.Table:
         """Return the passes of every cell: committed attempts, and failed ones where none is.
 
+        In order of cell and repeat.
+
         Args:
-            keep: leave an index behind where it saves the next reader some time.
+            keep: add to the index what it lacks where that saves the next reader some time.
 
         Raises:
             ResultsError: the place cannot be read; or, with ``keep``, not be written.
         """
-        known = index.read(self.storage.read(index.KEY))
+        return _in_order(self._tables(keep=keep))
+
+    def _tables(self, *, keep: bool) -> list[pa.Table]:
+        """Return the passes of every cell as ``read_passes`` does, in no order."""
+        parts = self._index()
+        known = index.known(parts)
         files: dict[str, str] = {}
 
-        def new_file(one: tuple[str, list[str]]) -> bytes | None:
+        def new_file(one: tuple[str, list[str]]) -> _File | None:
             found = self._counting_file(*one)
             if found is None:
                 return None
-            files[one[0]] = hashlib.sha256(found[1]).hexdigest()
-            return None if known.files.get(one[0]) == files[one[0]] else found[1]
+            file = _File(one[0], found[1])
+            files[file.cell_id] = file.digest
+            return None if file.digest in known.get(file.cell_id, ()) else file
 
-        columns = schema.arrow_schema(schema.PASSES)
-        new = index.concatenated(self._tables(new_file), columns)
-        old = [cell_id for cell_id, digest in files.items() if known.files.get(cell_id) == digest]
-        table = new
-        if old:
-            table = known.with_rows(old, new)
-        if keep and len(files) - len(old) >= index.WORTH_KEEPING:
-            self.storage.write(index.KEY, index.Index(table, files).to_parquet())
-        return table
+        new = storage.in_parallel(new_file, sorted(self.all_attempts().items()))
+        tables = [schema.arrow_schema(schema.PASSES).empty_table()]
+        for part in _parts(new):
+            tables.append(part.table)
+            if keep and len(part.files) == index.NUM_TOGETHER:
+                self.storage.write(index.new_key(), part.to_parquet())
+        return [*tables, *index.select(parts, files)]
+
+    def add_to_index(self, cell_ids: Sequence[str]) -> None:
+        """Put the passes of cells that were committed into the index.
+
+        Raises:
+            ResultsError: the place cannot be read or written.
+        """
+
+        def file(cell_id: str) -> _File | None:
+            found = self._committed_file(cell_id)
+            return None if found is None else _File(cell_id, found[1])
+
+        for part in _parts(storage.in_parallel(file, cell_ids)):
+            self.storage.write(index.new_key(), part.to_parquet())
+
+    def _index(self) -> list[index.Part]:
+        """Return the parts of the index that can be used."""
+        keys = [key for key, _ in self.storage.list(index.FOLDER)]
+        parts = map(index.read, storage.in_parallel(self.storage.read, keys))
+        return [part for part in parts if part is not None]
 
     def read_requests(self, cell_ids: Container[str] | None = None) -> pa.Table:
         """Return the requests of every attempt that ``read_passes`` returns.
@@ -277,19 +304,12 @@ class Store:
             found = self._counting_file(*one)
             return None if found is None else self.storage.read(self.requests(one[0], found[0]))
 
-        columns = schema.arrow_schema(schema.REQUESTS)
-        return index.concatenated(self._tables(requests), columns)
-
-    def _tables(
-        self, content_of: Callable[[tuple[str, list[str]]], bytes | None]
-    ) -> Iterator[pa.Table]:
-        """Yield a table of each cell, in order of name, that ``content_of`` gives a whole one of.
-
-        Files are read in parallel; decoding is work for the processor and done in one thread.
-        """
-        contents = storage.in_parallel(content_of, sorted(self.all_attempts().items()))
-        tables = map(arrow.from_parquet, contents)
-        return (table for table in tables if table is not None)
+        contents = storage.in_parallel(requests, sorted(self.all_attempts().items()))
+        tables = (table for table in map(arrow.from_parquet, contents) if table is not None)
+        parts = [schema.arrow_schema(schema.REQUESTS).empty_table()]
+        while some := list(islice(tables, index.NUM_TOGETHER)):
+            parts.append(index.joined(some))
+        return index.joined(parts)
 
     def write_summary(self, rows: Sequence[Row]) -> None:
         """Write the summary as Parquet and as CSV.
@@ -297,9 +317,55 @@ class Store:
         Raises:
             ResultsError: the place cannot be written.
         """
+        import pyarrow as pa
+
         table = arrow.table(rows, schema.SUMMARY)
-        self.storage.write("summary.parquet", arrow.to_parquet(table))
-        self.storage.write("summary.csv", arrow.to_csv(table))
+        for name, written in (("parquet", arrow.to_parquet), ("csv", arrow.to_csv)):
+            self.storage.write(f"summary.{name}", written(table))
+            pa.default_memory_pool().release_unused()  # of thousands of cells tens of MB
+
+
+class _File:
+    """The file of passes that counts for a cell."""
+
+    def __init__(self, cell_id: str, content: bytes) -> None:
+        self.cell_id, self.content = cell_id, content
+        self.digest = hashlib.sha256(content).hexdigest()
+
+
+def _parts(files: Iterable[_File | None]) -> Iterator[index.Part]:
+    """Yield the rows of many files in one piece each.
+
+    Files are read in threads; decoding is work for the processor, which threads only hinder.
+    """
+    tables = (
+        (file, table)
+        for file in files
+        if file is not None and (table := arrow.from_parquet(file.content)) is not None
+    )
+    while some := list(islice(tables, index.NUM_TOGETHER)):
+        digests = {file.cell_id: file.digest for file, _ in some}
+        yield index.Part(index.joined(table for _, table in some), digests)
+
+
+def _in_order(tables: list[pa.Table]) -> pa.Table:
+    """Return the rows of ``tables``, which is emptied, in order of cell and repeat.
+
+    A column at a time, each given back when it is copied: a large sweep's rows are 100 MB.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    left = pa.concat_tables(tables)
+    tables.clear()
+    columns, pool = left.schema, pa.default_memory_pool()
+    order = pc.sort_indices(left, sort_keys=[("cell_id", "ascending"), ("repeat", "ascending")])
+    ordered = []
+    for name in columns.names:
+        ordered.append(left[name].take(order))
+        left = left.drop_columns([name])
+        pool.release_unused()
+    return pa.Table.from_arrays(ordered, schema=columns)
 
 
 def _attempts(files: Iterable[tuple[str, int]]) -> dict[str, list[str]]:

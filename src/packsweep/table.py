@@ -11,13 +11,10 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from packsweep import advice, labels, schema
 from packsweep.analysis import Comparison
-from packsweep.forecast import CellForecast, Forecast
 from packsweep.reviews import LABELS
-from packsweep.rows import cell_values
 from packsweep.stats import Ratio
 from packsweep.task import Status
 
@@ -266,44 +263,6 @@ def _by_cell(rows: Sequence[Row], cells: Sequence[Row]) -> list[list[Row]]:
 def _once(name: Sequence[str], index: int) -> Sequence[str]:
     """Return what tells a cell apart on its first line, and nothing on the others."""
     return name if index == 0 else [""] * len(name)
-
-
-def plan(forecast: Forecast) -> Table:
-    """Return the table of a plan: one line per cell, with durations where a GPU is named."""
-    table = _table()
-    cells = forecast.cells
-    named = _add_cell_columns(table, [cell_values(each.planned.cell) for each in cells])
-    timed = forecast.reason is None
-    times = ("pass\ns", "cell\ns") if timed else ("longest\nprompt",)
-    for heading in ("requests", "prompt\ntokens", "output\ntokens", "KV\nGB", *times):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for name, cell in zip(named, cells, strict=True):
-        table.add_row(*name, *_planned(cell, timed=timed))
-    return table
-
-
-def _planned(cell: CellForecast, *, timed: bool) -> list[str | Text]:
-    planned = cell.planned
-    last = [number(cell.pass_s), count(cell.warm_s)]
-    if not timed:
-        last = [count(planned.longest_prompt_tokens)]
-    return [
-        count(planned.num_requests),
-        count(planned.prompt_tokens),
-        count(planned.output_tokens),
-        number(planned.kv_pass_bytes / 1e9),
-        *last,
-        _state(cell),
-    ]
-
-
-def _state(cell: CellForecast) -> Text:
-    if cell.planned.infeasible:
-        return Text("infeasible", style="yellow")
-    if cell.done:
-        return Text("done", style="green")
-    return Text("too big", style="yellow") if cell.too_big else Text("missing")
 
 
 def status_line(status: Status, *, position: str, again: bool) -> str:

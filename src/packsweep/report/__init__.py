@@ -93,7 +93,7 @@ def collect(
         ResultsError: rows do not belong together.
     """
     mixed = analysis.check_alike(passes, allow_mixed=allow_mixed)
-    rows = analysis.records(analysis.summarise((against or Against()).apply(passes)))
+    rows = analysis.summarise((against or Against()).apply(passes))
     requests = read_requests({*sections.scored(rows), *author.telling(rows)})
     counts = passes.loc[passes["outcome"] == "ok", "cell_id"]
     found = labels.of_requests(requests[requests["cell_id"].isin(counts)])
