@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -197,3 +198,39 @@ def test_answers_right() -> None:
     told = answer.answers_right(rows, compared)
     assert told == f"Answers right there, with the 95 % interval: packed {table.accuracy(rows[0])}."
     assert "not scored" in answer.answers_right(ROWS, compared)
+
+
+def _with(cell: dict[str, Any], speed: float, **settings: Any) -> dict[str, Any]:
+    """Return a cell that was measured with other settings."""
+    told = json.dumps(settings)
+    return {
+        **cell,
+        "cell_id": f"{cell['cell_id']}-{told}",
+        "engine_settings": told,
+        "reviews_per_s_median": speed,
+        "reviews_per_s_mean": speed,
+        "reviews_per_s_ci_low": speed * 0.99,
+        "reviews_per_s_ci_high": speed * 1.01,
+    }
+
+
+def test_settings_of_most_cells_lead_and_the_fastest_cell_is_named() -> None:
+    """The sentence is about the settings that most cells have; the fastest cell comes after it."""
+    plain = [
+        _with(cell, speed, quantization=None) for cell, speed in ((SEPARATE, 139), (PACKED, 33))
+    ]
+    fp8 = [
+        _with(cell, speed, quantization="fp8") for cell, speed in ((SEPARATE, 228), (CHUNKED, 226))
+    ]
+    ratio = Ratio(value=0.5, ci_low=0.45, ci_high=0.55, between_processes=True)
+    compared = [
+        Comparison(cell=other["cell_id"], baseline=base["cell_id"], axis="strategy", ratio=ratio)
+        for base, other in (fp8, plain)
+    ]
+    rows = [*fp8, *plain, _with(row("packed", n=40), 60, quantization=None)]
+    assert answer.sentence(rows, compared).startswith("At n = 400, quantization None, separate ")
+    assert answer.fastest(rows, compared) == (
+        "Fastest of all cells of that size: separate, quantization fp8, 228.00±1.0% reviews/s, "
+        "beside 139.00±1.0% of separate above."
+    )
+    assert answer.fastest(plain, compared[1:]) is None

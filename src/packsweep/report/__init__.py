@@ -125,7 +125,11 @@ def build(found: Found) -> Report:
     """
     bundle.check_installed()
     rows, compared = found.rows, found.compared
-    below = [answer.counts(rows, compared), answer.answers_right(rows, compared)]
+    below = [
+        answer.fastest(rows, compared),
+        answer.counts(rows, compared),
+        answer.answers_right(rows, compared),
+    ]
     return Report(
         name=found.name,
         answer=answer.sentence(rows, compared),

@@ -45,13 +45,54 @@ def _sentence(rows: Sequence[Row], compared: Sequence[Comparison]) -> str:
 
 
 def headline(by_id: Mapping[str, Row], compared: Sequence[Comparison]) -> str:
-    """Return the baseline of the largest workload: most reviews, each submitted least often."""
+    """Return the baseline of the largest workload: most reviews, each submitted least often.
 
-    def size(each: Comparison) -> tuple[int, int]:
+    Where settings vary, of those the ones that most cells of the sweep have.
+    """
+    varied = table.varying(list(by_id.values()))
+    settings = dict(zip(by_id, zip(*varied.values(), strict=True), strict=True)) if varied else {}
+    common = [Counter(values) for values in varied.values()]
+
+    def size(each: Comparison) -> tuple[int, int, int]:
         row = by_id[each.baseline]
-        return int(row["n"]), -int(row["duplication"])
+        own = settings.get(each.baseline, ())
+        shared = sum(counter[value] for counter, value in zip(common, own, strict=False))
+        return int(row["n"]), -int(row["duplication"]), shared
 
     return max(compared, key=size).baseline
+
+
+def fastest(rows: Sequence[Row], compared: Sequence[Comparison]) -> str | None:
+    """Name the fastest cell of the answer's workload, whatever its settings; None if none vary."""
+    strategies = [each for each in compared if each.axis == "strategy"]
+    varied = table.varying(rows)
+    if not strategies or not varied:
+        return None
+    by_id = {str(row["cell_id"]): row for row in rows}
+    base = by_id[headline(by_id, strategies)]
+    alike = [
+        row
+        for row in rows
+        if row["outcome"] == "ok" and all(row[name] == base[name] for name in ("n", "duplication"))
+    ]
+    best = max(alike, key=lambda row: float(row["reviews_per_s_median"]))
+    if best is base:
+        return None
+    mine, theirs = rows.index(best), rows.index(base)
+    told = [
+        f"{name.replace('_', ' ')} {values[mine]}"
+        for name, values in varied.items()
+        if values[mine] != values[theirs]
+    ]
+    return (
+        f"Fastest of all cells of that size: {', '.join([_strategy(best), *told])}, "
+        f"{_speed(best)} reviews/s, beside {_speed(base)} of {BASELINE} above."
+    )
+
+
+def _speed(row: Row) -> str:
+    speed = table.number(row["reviews_per_s_median"])
+    return f"{speed}{table.half_width(row, 'reviews_per_s')}"
 
 
 def _workload(row: Row, rows: Sequence[Row]) -> str:

@@ -5,6 +5,7 @@ One H800, vLLM of June 2025, Hermes-3-Llama-3.1-8B, IMDB reviews, one repeat eac
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ _ALIKE = {
     "output_tokens_per_review": 1,
     "cache_state": "cold",
 }
+_UNQUANTIZED = {"quantization": None, "kv_cache_dtype": "auto"}
 _NAMED = re.compile(r"llama-?3(\.1)?-8b", re.IGNORECASE)
 _HEADINGS = (
     "strategy",
@@ -141,7 +143,10 @@ def _work(request: Mapping[Any, Any]) -> Work:
 
 
 def _published(row: Row) -> Published | None:
+    settings = json.loads(row["engine_settings"])
     if any(row[name] != value for name, value in _ALIKE.items()):
+        return None
+    if any(settings.get(name, value) != value for name, value in _UNQUANTIZED.items()):
         return None
     return PUBLISHED.get((row["strategy"], row["n"], row["duplication"]))
 
