@@ -127,7 +127,7 @@ def here(
 ) -> Path:
     """A current folder of our own, and a cache elsewhere."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RAY_JOB_ID", raising=False)
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
     monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path_factory.mktemp("cache")))
     return tmp_path
 

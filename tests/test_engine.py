@@ -195,6 +195,7 @@ def test_ray_job_gives_the_results_of_a_local_run(
     command = [*ray_job, "--working-dir", str(job), "--", *entry, *results]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "on Ray: 1 node without GPU; cells at once: 1" in done.stdout
     assert "[2/2]" in done.stdout
     columns = [
         "cell_id",

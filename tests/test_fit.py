@@ -7,7 +7,6 @@ import io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from rich.text import Text
 
 from packsweep import fit
 from packsweep.fit import Fitted, Shown
@@ -46,45 +45,8 @@ def test_fit_drops_by_rank_and_only_as_needed(columns: list[Shown], width: int) 
 def test_total_is_what_is_printed(columns: list[Shown], gap: int) -> None:
     """A table is as wide as is told, so that what fits does not wrap."""
     file = io.StringIO()
-    Console(file=file, width=400).print(fit.Lines(Fitted(columns=tuple(columns), gap=gap)))
+    Console(file=file, width=400).print(fit.table(Fitted(columns=tuple(columns), gap=gap)))
     assert {len(line) for line in file.getvalue().splitlines()} == {fit.total(columns, gap)}
-
-
-CELLS = st.one_of(
-    st.text("ab1±中\n", max_size=9),
-    st.builds(Text, st.text("ab", max_size=5), style=st.sampled_from(["red", "green", "bold"])),
-)
-
-
-@given(st.data(), st.integers(1, 4), st.integers(1, 5), st.sampled_from([fit.WIDE, fit.NARROW]))
-def test_lines_are_those_of_rich(data: st.DataObject, width: int, height: int, gap: int) -> None:
-    """A table that has room looks as rich's own does, its colours included."""
-    columns = [
-        Shown(
-            heading=data.draw(st.text("ab\n", min_size=1, max_size=6)),
-            cells=tuple(data.draw(CELLS) for _ in range(height)),
-            left=data.draw(st.booleans()),
-        )
-        for _ in range(width)
-    ]
-    lines = fit.Lines(
-        Fitted(columns=tuple(columns), gap=gap), data.draw(st.sets(st.integers(0, height - 1)))
-    )
-    printed = []
-    for each in (lines, lines._folding()):
-        file = io.StringIO()
-        console = Console(file=file, width=200, force_terminal=True, color_system="truecolor")
-        console.print(each, crop=False)
-        printed.append(Text.from_ansi(file.getvalue()))
-    assert printed[0].plain == printed[1].plain
-    assert [_styles(each) for each in printed[:1]] == [_styles(each) for each in printed[1:]]
-
-
-def _styles(text: Text) -> list[str]:
-    """Return how each letter that can be seen is styled."""
-    console = Console(color_system="truecolor")
-    places = [index for index, letter in enumerate(text.plain) if not letter.isspace()]
-    return [str(text.get_style_at_offset(console, index)) for index in places]
 
 
 def test_settings_are_stacked_before_what_is_essential_goes() -> None:

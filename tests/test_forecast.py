@@ -131,17 +131,17 @@ def test_target_spelling() -> None:
 
 def test_run_order_one_gpu() -> None:
     """The first start is cold, the others find its compile cache."""
-    found = forecast.run_order(_cells(50.0, 60.0, 70.0), 1)
-    assert found.wall_s == found.gpu_s == 180 + COLD_S - WARM_S
+    found = forecast.run_order(_cells(60.0, 70.0, 80.0), 1)
+    assert found.wall_s == found.gpu_s == 210 + COLD_S - WARM_S
     assert found.num_cold == 1
 
 
 def test_run_order_two_gpus() -> None:
     """Both GPUs start cold; the third cell goes where one is free first."""
-    found = forecast.run_order(_cells(50.0, 60.0, 70.0), 2)
+    found = forecast.run_order(_cells(60.0, 70.0, 80.0), 2)
     cold = COLD_S - WARM_S
-    assert (found.num_cold, found.wall_s) == (2, 50 + cold + 70)
-    assert found.gpu_s == 180 + 2 * cold
+    assert (found.num_cold, found.wall_s) == (2, 60 + cold + 80)
+    assert found.gpu_s == 210 + 2 * cold
 
 
 def test_run_order_warm() -> None:
@@ -191,8 +191,8 @@ def test_lines(byte_model: Path) -> None:
     made = _plan(byte_model)
     said = _lines(made, forecast.make(made, _on(), num_gpus=2, gpu_hour_usd=3.5))
     assert "1 cells, 1 missing" in said
-    assert "predicted on 2 x H200: 94" in said
-    assert "GPU hours, $0.0" in said
+    assert "predicted on 2 x H200: 109" in said
+    assert "GPU hours, $0.1" in said
     assert "63% of peak FLOP/s, 93% of bandwidth" in said
 
 

@@ -99,6 +99,26 @@ def test_compare_one_repeat_each() -> None:
     assert line == "packed / separate: 0.50x, no interval from one repeat each"
 
 
+def test_compare_across_gpus_says_so() -> None:
+    """Where no GPU measured both sides they are compared all the same, and the line tells."""
+    rows = passes(packed=[[5.0, 5.1]], separate=[[10.0, 10.2]])
+    rows["device_uuid"] = ["GPU-a" if name == "packed-x" else "GPU-b" for name in rows["group_id"]]
+    (found,) = analysis.compare(rows)
+    assert found.ratio.value == pytest.approx(0.5)
+    (line,) = table.comparisons([found])
+    assert line.endswith("beyond 25% is called, on different GPUs")
+
+
+def test_compare_on_shared_gpus_leaves_out_the_others() -> None:
+    """A GPU that measured both sides decides, whatever a third process on another GPU says."""
+    rows = passes(packed=[[5.0, 5.1], [50.0, 50.1]], separate=[[10.0, 10.2]])
+    strange = rows["reviews_per_s"] > 20
+    rows["device_uuid"] = ["GPU-b" if other else "GPU-a" for other in strange]
+    (found,) = analysis.compare(rows)
+    assert found.ratio.value == pytest.approx(0.5)
+    assert found.same_gpu
+
+
 def test_comparison_line_says_what_is_shown() -> None:
     """The line says slower only where the interval excludes 1."""
     shown = Ratio(value=0.5, ci_low=0.4, ci_high=0.6, between_processes=True)

@@ -76,6 +76,14 @@ def test_axis_of_engine_settings() -> None:
     assert _parse(engine={"max_num_seqs": [8, 16]}).engine.max_num_seqs == (8, 16)
 
 
+def test_json_setting_has_one_spelling() -> None:
+    """Two spellings of one JSON object are one value, so they name one cell."""
+    loose = _parse(engine={"compilation_config": '{"mode":3,  "custom_ops": ["+rms_norm"]}'})
+    tight = _parse(engine={"compilation_config": '{"custom_ops":["+rms_norm"],"mode":3}'})
+    assert loose == tight
+    assert loose.engine.compilation_config == ('{"custom_ops": ["+rms_norm"], "mode": 3}',)
+
+
 def test_override_toml_value(tmp_path: Path) -> None:
     """An override is read as TOML."""
     assert _load(tmp_path, "", "grid.n=[4, 40]").grid.n == (4, 40)
@@ -171,6 +179,11 @@ def test_parse_round_trip(n: list[int], repeats: int, seed: int | None, share: f
         ({"measure": {"repeats": [3]}}, "measure.repeats: [3] is not allowed"),
         ({"measure": {"ignore_eos": 1}}, "measure.ignore_eos: 1 is not allowed"),
         ({"engine": {"gpu_memory_utilization": 1.5}}, "engine.gpu_memory_utilization: 1.5 is not"),
+        (
+            {"engine": {"compilation_config": "mode=3"}},
+            "engine.compilation_config: 'mode=3' is not",
+        ),
+        ({"engine": {"compilation_config": "3"}}, "engine.compilation_config: '3' is not allowed"),
         ({"engine": 3}, "engine: should be a table [engine], not 3"),
         ({"simulated": {"device": "H999"}, "engine": {"kind": "simulated"}}, "simulated.device: "),
     ],

@@ -50,7 +50,7 @@ def _lines(renderable: RenderableType) -> list[str]:
 
 
 def _table(rows: list[dict[str, Any]]) -> RenderableType:
-    return fit.Lines(fit.fit(table_show.summary(rows), 200))
+    return fit.table(fit.fit(table_show.summary(rows), 200))
 
 
 def _settings(**changes: Any) -> str:

@@ -222,18 +222,21 @@ class Comparison:
         baseline: group_id of the other.
         axis: what differs, ``strategy`` or ``cache_state``.
         ratio: reviews per second of the cell over that of the baseline.
+        same_gpu: some GPU measured both sides; the ratio is taken on such GPUs alone.
     """
 
     cell: str
     baseline: str
     axis: str
     ratio: stats.Ratio
+    same_gpu: bool = True
 
 
 def compare(passes: pd.DataFrame) -> list[Comparison]:
     """Compare every cell with ``separate``, and with ``cold``, where that was measured as well.
 
-    Both sides are blocked by GPU: a GPU that measured only one of them does not count.
+    Both sides are blocked by GPU: a GPU that measured only one of them does not count. Where none
+    measured both, all processes of a side are taken together, and the comparison says so.
     """
     ok = passes[passes["outcome"] == "ok"]
     speeds = _speeds(ok)
@@ -268,8 +271,10 @@ def _comparison(speeds: _Speeds, cell: str, baseline: str, axis: str) -> Compari
         {uuid: summary.processes(rows, "reviews_per_s") for uuid, rows in side.items()}
         for side in sides
     )
-    blocks = [(above[uuid], below[uuid]) for uuid in above if uuid in below]
-    return Comparison(cell=cell, baseline=baseline, axis=axis, ratio=stats.blocked_ratio(blocks))
+    shared = [(above[uuid], below[uuid]) for uuid in above if uuid in below]
+    everything = ([*itertools.chain(*above.values())], [*itertools.chain(*below.values())])
+    found = stats.blocked_ratio(shared or [everything])
+    return Comparison(cell=cell, baseline=baseline, axis=axis, ratio=found, same_gpu=bool(shared))
 
 
 def merge(

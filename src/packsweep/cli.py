@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 _RAY_COPY = "working_dir_files"  # Source: Ray 2.57 to 2.60, _private/runtime_env/packaging.py
+# Set for the entry of a Ray job and nothing else; RAY_JOB_ID is taken away from it.
+# Source: Ray 2.57 to 2.60, dashboard/modules/job/job_supervisor.py.
+_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 app = typer.Typer(
     name="packsweep",
@@ -139,7 +142,7 @@ def run_command(
     """
     if local and ray:
         raise UserError("--local and --ray exclude each other")
-    address = ray or ("auto" if "RAY_JOB_ID" in os.environ and not local else None)
+    address = ray or ("auto" if _RAY_JOB in os.environ and not local else None)
     if address is None and (accelerator or max_gpus):
         raise UserError("--accelerator and --max-gpus choose nodes of a Ray cluster: add --ray")
     read, planned, store = _prepare(sweep, set_, results)

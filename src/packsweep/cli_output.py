@@ -36,7 +36,7 @@ def print_columns(console: Console, columns: Sequence[Shown], sections: Sequence
             row - num_left_out + 1 for row in sections if row >= num_rows - _NUM_ENDS
         ]
     fitted = fit.fit(columns, console.width)
-    print_table(console, fit.Lines(fitted, sections))
+    print_table(console, fit.table(fitted, sections))
     if fitted.left_out:
         say(console, f"not shown at this width: {', '.join(fitted.left_out)}")
     if num_left_out:

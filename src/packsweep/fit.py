@@ -6,15 +6,12 @@ tell cells apart are stacked into one column, a line each.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.segment import Segment
-from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -111,76 +108,16 @@ def ends(columns: Sequence[Shown], num_each: int) -> list[Shown]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """A table as rich prints one, made of whole lines: rich takes a millisecond for a row.
-
-    Where a line has no room rich's own table is printed, which folds what is in it.
-
-    Attributes:
-        sections: rows after which a line is left empty.
-    """
-
-    fitted: Fitted
-    sections: Collection[int] = ()
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the table's lines."""
-        columns = self.fitted.columns
-        width = total(columns, self.fitted.gap)
-        if width > options.max_width or options.ascii_only:
-            yield self._folding()
-            return
-        empty = Segment(" " * width + "\n")
-        yield empty
-        yield from self._row(_bottom([column.heading for column in columns]), Style(bold=True))
-        yield Segment(f" {'─' * (width - 2)} \n")
-        rows = list(zip(*(column.cells for column in columns), strict=True))
-        for index, row in enumerate(rows):
-            if index - 1 in self.sections:
-                yield empty
-            yield from self._row(row)
-        yield empty
-
-    def _row(self, row: Sequence[str | Text], style: Style | None = None) -> Iterator[Segment]:
-        """Yield the lines of a row; a ``Text`` in it has a style of its own."""
-        cells = [str(text).split("\n") for text in row]
-        styles = [Style.parse(str(each.style)) if isinstance(each, Text) else style for each in row]
-        for index in range(max(map(len, cells))):
-            lines = [cell[index] if index < len(cell) else "" for cell in cells]
-            yield from self._line(lines, styles)
-
-    def _line(self, texts: Sequence[str], styles: Sequence[Style | None]) -> Iterator[Segment]:
-        """Yield a line, in pieces where something in it has a style."""
-        gap = before = " "
-        for text, style, column in zip(texts, styles, self.fitted.columns, strict=True):
-            fill = " " * (column.width - cell_len(text))
-            left, right = ("", fill) if column.left else (fill, "")
-            if style is None:
-                before += left + text + right
-            else:
-                yield Segment(before + left)
-                yield Segment(text, style)
-                before = right
-            before += gap * self.fitted.gap
-        yield Segment(before[: 1 - self.fitted.gap or None] + "\n")
-
-    def _folding(self) -> Table:
-        padding = (0, self.fitted.gap - 1, 0, 0)
-        made = Table(box=box.SIMPLE_HEAD, padding=padding, pad_edge=False, header_style="bold")
-        for column in self.fitted.columns:
-            justify: Literal["left", "right"] = "left" if column.left else "right"
-            made.add_column(column.heading, justify=justify, overflow="fold")
-        cells = (column.cells for column in self.fitted.columns)
-        for index, row in enumerate(zip(*cells, strict=True)):
-            made.add_row(*row, end_section=index in self.sections)
-        return made
-
-
-def _bottom(headings: Sequence[str]) -> list[str]:
-    """Return headings as high as the highest, their last lines beside each other."""
-    height = max(heading.count("\n") for heading in headings)
-    return ["\n" * (height - heading.count("\n")) + heading for heading in headings]
+def table(fitted: Fitted, sections: Sequence[int] = ()) -> Table:
+    """Return columns as a table; ``sections`` are the rows after which a line is drawn."""
+    padding = (0, fitted.gap - 1, 0, 0)
+    made = Table(box=box.SIMPLE_HEAD, padding=padding, pad_edge=False, header_style="bold")
+    for column in fitted.columns:
+        justify: Literal["left", "right"] = "left" if column.left else "right"
+        made.add_column(column.heading, justify=justify, overflow="fold")
+    for index, row in enumerate(zip(*(column.cells for column in fitted.columns), strict=True)):
+        made.add_row(*row, end_section=index in sections)
+    return made
 
 
 def records(columns: Sequence[Shown]) -> list[str]:

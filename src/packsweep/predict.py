@@ -42,9 +42,10 @@ PREFILL_STEP_S = 0.010
 # Source: 0.25 s for 124,593 tokens in 400 texts, 0.36 to 0.47 s for 115,419 tokens in one.
 TOKENIZE_S_PER_TOKEN = 2.7e-6
 # From the start of the process to a ready engine; cold: its compile cache is empty.
-# Source: docs/LOG.md, the experiment's grid; random weights.
-START_COLD_S = 90.0
-START_WARM_S = 46.0
+# Source: docs/LOG.md: 53 to 55 s alone on a host, 55 to 70 s with two at once, cold 101 to 110 s; a
+# slower host took 79 to 167 s. Random weights.
+START_COLD_S = 105.0
+START_WARM_S = 56.0
 SHUTDOWN_S = 4.0
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from packsweep.devices import DEVICES
 from packsweep.errors import SpecError
@@ -35,9 +36,24 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else (value,)
 
 
+def _json_object(text: str) -> str:
+    """Return the JSON object in ``text``, spelled in one way, so that it names one cell.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text.lstrip().startswith("{"):
+        raise ValueError('is not a JSON object such as {"mode": 3}')
+    try:
+        return json.dumps(json.loads(text), sort_keys=True)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+
+
 Axis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 OptionalAxis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple)]
 Positive = Annotated[int, Field(ge=1)]
+JsonObject = Annotated[str, AfterValidator(_json_object)]
 
 
 class Table(BaseModel):
@@ -81,7 +97,8 @@ class EngineTable(Table):
 
     A key left out of the file takes the value below, which is then passed to vLLM by name: vLLM's
     own defaults for batch limits depend on the device and on its version. ``None`` leaves the
-    choice to vLLM; what it chose is recorded with the result.
+    choice to vLLM; what it chose is recorded with the result. ``compilation_config`` is JSON, as
+    on vLLM's command line.
     """
 
     kind: EngineKind = "vllm"
@@ -95,6 +112,7 @@ class EngineTable(Table):
     block_size: Axis[Positive | None] = (None,)
     dtype: Axis[Literal["auto", "bfloat16", "float16", "float32", "half", "float"]] = ("auto",)
     quantization: Axis[str | None] = (None,)
+    linear_backend: Axis[str | None] = (None,)
     kv_cache_dtype: Axis[str] = ("auto",)
     enforce_eager: Axis[bool] = (False,)
     enable_chunked_prefill: Axis[bool] = (True,)
@@ -103,6 +121,7 @@ class EngineTable(Table):
     performance_mode: Axis[Literal["balanced", "interactivity", "throughput"] | None] = (None,)
     optimization_level: Axis[Annotated[int, Field(ge=0, le=3)] | None] = (None,)
     max_cudagraph_capture_size: Axis[Positive | None] = (None,)
+    compilation_config: Axis[JsonObject | None] = (None,)
     long_prefill_token_threshold: Axis[Annotated[int, Field(ge=0)] | None] = (None,)
     disable_cascade_attn: Axis[bool | None] = (None,)
     cpu_offload_gb: Axis[Annotated[float, Field(ge=0)] | None] = (None,)

@@ -170,6 +170,7 @@ def comparisons(found: Sequence[Comparison]) -> list[str]:
     """Return one line per comparison: the ratio, its interval, and what may be said of it."""
     return [
         f"{each.cell.rpartition('-')[0]} / {each.baseline.rpartition('-')[0]}: {_ratio(each.ratio)}"
+        + ("" if each.same_gpu else ", on different GPUs")
         for each in found
     ]
 

@@ -16,6 +16,7 @@ def check(way: Way) -> str:
     """Wait for the end of a way, hold it to its table, and return what it said."""
     status, said = way.run.said(WAIT_S)
     assert status == 0, said
+    assert "on Ray: " in said
     assert "[2/2]" in said
     summary = packsweep.load(way.checkout / "results" / "seed", "summary")
     assert list(summary["outcome"]) == ["ok"] * 2

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.metadata
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,7 +58,8 @@ _RESOLVED = {
     ),
     "attention_config": ("backend",),
     "parallel_config": ("distributed_executor_backend", "tensor_parallel_size"),
-    "compilation_config": ("mode", "cudagraph_mode", "max_cudagraph_capture_size"),
+    "compilation_config": ("mode", "custom_ops", "cudagraph_mode", "max_cudagraph_capture_size"),
+    "kernel_config": ("linear_backend",),
 }
 
 
@@ -170,7 +172,11 @@ class VllmEngine:
 
 def arguments(cell: Cell, model: Model) -> dict[str, Any]:
     """Return the arguments of ``vllm.LLM``: the cell's settings, and what isolation needs."""
-    settings = {name: value for name, value in cell.settings.items() if value is not None}
+    settings: dict[str, Any] = {
+        name: value for name, value in cell.settings.items() if value is not None
+    }
+    if "compilation_config" in settings:
+        settings["compilation_config"] = json.loads(settings["compilation_config"])
     return {
         **settings,
         "model": model.path,

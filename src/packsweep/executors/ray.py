@@ -104,6 +104,8 @@ class RayExecutor:
         self._attempt = _remote(self._ray)
         self._running: dict[Any, _Running] = {}
         self._trust: Trust | None = None
+        at_once = self._num_at_once()
+        say(f"on Ray: {nodes.described(self._nodes)}; cells at once: {at_once}")
 
     @property
     def num_slots(self) -> int:

@@ -99,9 +99,15 @@ def _most_telling(compared: Sequence[Comparison]) -> tuple[list[Comparison], str
 
 
 def _margin(compared: Sequence[Comparison]) -> list[str]:
-    """Say what is asked of comparisons that do not show the spread between processes."""
+    """Say what some comparisons do not cover: the spread between processes, and between GPUs."""
     inside = [each.ratio for each in compared if not each.ratio.between_processes]
-    return [f"One process each: beyond {ratio.margin - 1:.0%} is called." for ratio in inside[:1]]
+    said = [f"One process each: beyond {ratio.margin - 1:.0%} is called." for ratio in inside[:1]]
+    apart = sum(not each.same_gpu for each in compared)
+    return (
+        [*said, f"{apart} of {len(compared)} between different GPUs of one kind."]
+        if apart
+        else said
+    )
 
 
 def _pair(cell: str, baseline: str) -> str:

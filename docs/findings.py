@@ -1,0 +1,82 @@
+"""Draw docs/findings.png from results/reference/h200: python docs/findings.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import altair as alt
+import pandas as pd
+
+import packsweep
+
+ROOT = Path(__file__).resolve().parents[1]
+# The author's figures on an H800, of 2025: n, strategy, reviews/s.
+AUTHOR = [
+    (4, "packed", 32.0),
+    (40, "packed", 40.65),
+    (400, "packed", 16.8),
+    (4, "separate", 32.0),
+    (40, "separate", 73.27),
+    (400, "separate", 65.75),
+]
+LARGEST_N = 400
+PLAIN = {"max_num_batched_tokens": 16384, "kv_cache_dtype": "auto", "enforce_eager": False}
+SIZE: dict[str, int] = {"width": 330, "height": 260}
+
+
+def cells() -> pd.DataFrame:
+    """Return the cells with each request submitted once and no setting but the format varied."""
+    found = packsweep.load(ROOT / "results" / "reference" / "h200", "summary")
+    settings = found["engine_settings"].map(json.loads)
+    plain = settings.map(lambda values: PLAIN.items() <= values.items())
+    found["format"] = settings.map(lambda values: values["quantization"] or "bf16")
+    names = {f"reviews_per_s_{name}": name for name in ("mean", "ci_low", "ci_high")}
+    return found[plain & (found["duplication"] == 1)].rename(columns=names)
+
+
+def by_n(found: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Return speed against n in bf16, the author's H800 dashed beside it."""
+    original = (found["format"] == "bf16") & (found["instruction"] == "after")
+    ours = found[original & found["strategy"].isin(["packed", "separate"])]
+    author = pd.DataFrame(AUTHOR, columns=["n", "strategy", "mean"])
+    frames = {"H200": ours, "H800, the author's": author}
+    data = pd.concat([frame.assign(device=name) for name, frame in frames.items()])
+    data = data[["n", "strategy", "device", "mean", "ci_low", "ci_high"]]
+    legend = alt.Legend(title=None, orient="bottom")
+    ticks = alt.Axis(values=sorted({n for n, _, _ in AUTHOR}), title="n, reviews in a pass")
+    base = alt.Chart(data).encode(
+        x=alt.X("n:Q", scale=alt.Scale(type="log"), axis=ticks),
+        y=alt.Y("mean:Q", title="reviews labelled per second"),
+        color=alt.Color("strategy:N", legend=legend),
+    )
+    lines = base.mark_line().encode(strokeDash=alt.StrokeDash("device:N", legend=legend))
+    spread = base.mark_rule(strokeWidth=2).encode(y="ci_low:Q", y2="ci_high:Q")
+    points = base.mark_point(filled=True, size=60)
+    chart = alt.layer(lines, spread, points, title="Separate prompts win from 40 reviews on")
+    return chart.properties(**SIZE)
+
+
+def by_setting(found: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Return the speed of 400 reviews by strategy, place of the instruction and format."""
+    data = found[found["n"] == LARGEST_N].copy()
+    asked = data["strategy"].where(
+        data["strategy"] != "chunked", data["pack_size"].astype(str) + " a prompt"
+    )
+    place = data["instruction"].map({"after": "", "before": ", instruction first"})
+    data["setting"] = asked + place + ", " + data["format"]
+    data = data[["setting", "mean", "ci_low", "ci_high"]]
+    base = alt.Chart(data).encode(
+        y=alt.Y("setting:N", sort="-x", title=None, axis=alt.Axis(labelLimit=260)),
+        x=alt.X("mean:Q", title="reviews labelled per second", scale=alt.Scale(domainMax=260)),
+    )
+    bars = base.mark_bar(color="#4c78a8")
+    spread = base.mark_rule(strokeWidth=2, color="black").encode(x="ci_low:Q", x2="ci_high:Q")
+    text = base.mark_text(align="left", dx=8).encode(text=alt.Text("mean:Q", format=".0f"))
+    return alt.layer(bars, spread, text, title="400 reviews on one H200").properties(**SIZE)
+
+
+if __name__ == "__main__":
+    measured = cells()
+    chart = alt.hconcat(by_n(measured), by_setting(measured)).configure_view(stroke=None)
+    chart.save(ROOT / "docs" / "findings.png", scale_factor=2)
