@@ -17,11 +17,13 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_output, "_NUM_ENDS", 2)
 
 
-def _printed(num_rows: int, *, terminal: bool, sections: tuple[int, ...] = ()) -> list[str]:
+def _printed(
+    num_rows: int, *, terminal: bool, sections: tuple[int, ...] = (), brief: bool = False
+) -> list[str]:
     file = io.StringIO()
     console = Console(file=file, width=80, force_terminal=terminal, no_color=True)
     column = Shown(heading="n", cells=tuple(map(str, range(num_rows))))
-    cli_output.print_columns(console, [column], sections)
+    cli_output.print_columns(console, [column], sections, brief=brief)
     return [line.strip() for line in file.getvalue().splitlines()][3:]
 
 
@@ -33,6 +35,13 @@ def test_terminal_gets_both_ends() -> None:
     """And a line that says how many rows are missing and how to see them."""
     told = "5 of 9 rows not shown; a pipe gets all: | less"
     assert _printed(9, terminal=True) == ["0", "1", "...", "7", "8", "", told]
+
+
+def test_log_of_a_run_gets_both_ends() -> None:
+    """What a run leaves in a log is no place for thousands of rows."""
+    told = "5 of 9 rows not shown; packsweep show RESULTS | less has all"
+    found = _printed(9, terminal=False, brief=True)
+    assert found == ["0", "1", "...", "7", "8", "", told]
 
 
 def test_terminal_gets_all_but_thousands() -> None:

@@ -273,7 +273,7 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     if not is_small(passes):
         passes = passes[["cell_id"]]  # the others of thousands of cells are 100 MB
     store.write_summary(merged)
-    print_summary(console, rows, [], compared)
+    print_summary(console, rows, [], compared, brief=True)
     say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
     say(console, after_run(store, passes, against, allow_mixed=allow_mixed))
 

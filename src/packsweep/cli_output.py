@@ -21,15 +21,21 @@ def print_table(console: Console, renderable: RenderableType) -> None:
     console.print(renderable, crop=False)
 
 
-def print_columns(console: Console, columns: Sequence[Shown], sections: Sequence[int] = ()) -> None:
+def print_columns(
+    console: Console,
+    columns: Sequence[Shown],
+    sections: Sequence[int] = (),
+    *,
+    brief: bool = False,
+) -> None:
     """Print a table as wide as the console, and say what had no room.
 
-    A terminal gets the two ends of thousands of rows, a pipe all of them.
+    A terminal gets the two ends of thousands of rows; a pipe gets all of them, unless ``brief``.
     """
     from packsweep import fit
 
     num_rows = len(columns[0].cells)
-    num_left_out = _num_left_out(console, num_rows)
+    num_left_out = _num_left_out(console, num_rows, brief=brief)
     if num_left_out:
         columns = fit.ends(columns, _NUM_ENDS)
         sections = [row for row in sections if row < _NUM_ENDS] + [
@@ -40,21 +46,22 @@ def print_columns(console: Console, columns: Sequence[Shown], sections: Sequence
     if fitted.left_out:
         say(console, f"not shown at this width: {', '.join(fitted.left_out)}")
     if num_left_out:
-        say(console, f"{num_left_out:,} of {num_rows:,} rows not shown; a pipe gets all: | less")
+        where = "packsweep show RESULTS | less has all" if brief else "a pipe gets all: | less"
+        say(console, f"{num_left_out:,} of {num_rows:,} rows not shown; {where}")
 
 
-def ends(console: Console, lines: Sequence[str]) -> list[str]:
-    """Return the two ends of thousands of lines for a terminal, all of them for a pipe."""
-    num_left_out = _num_left_out(console, len(lines))
+def ends(console: Console, lines: Sequence[str], *, brief: bool = False) -> list[str]:
+    """Return the two ends of thousands of lines where ``print_columns`` prints those of a table."""
+    num_left_out = _num_left_out(console, len(lines), brief=brief)
     if not num_left_out:
         return list(lines)
     return [*lines[:_NUM_ENDS], f"... {num_left_out:,} more ...", *lines[-_NUM_ENDS:]]
 
 
-def _num_left_out(console: Console, num_lines: int) -> int:
+def _num_left_out(console: Console, num_lines: int, *, brief: bool) -> int:
     """Return how many of so many lines a terminal is spared; a few are not worth it."""
     num_more = num_lines - 2 * _NUM_ENDS
-    return num_more if console.is_terminal and num_more > _NUM_ENDS else 0
+    return num_more if (brief or console.is_terminal) and num_more > _NUM_ENDS else 0
 
 
 def say(console: Console, text: str) -> None:

@@ -151,15 +151,25 @@ def print_summary(
     rows: Sequence[dict[str, Any]],
     mixed: Sequence[str],
     compared: Sequence[Comparison],
+    *,
+    brief: bool = False,
 ) -> None:
-    """Print the table of a sweep and what must be known to read it."""
+    """Print the table of a sweep and what must be known to read it.
+
+    Args:
+        console: where to.
+        rows: of the summary.
+        mixed: what the rows do not share and should.
+        compared: the comparisons of the cells.
+        brief: of thousands of rows the two ends alone, as in a log.
+    """
     from packsweep import table_show
 
     if not rows:
         say(console, "no cells yet")
         return
-    print_columns(console, table_show.summary(rows))
-    _print_footer(console, rows, mixed, compared)
+    print_columns(console, table_show.summary(rows), brief=brief)
+    _print_footer(console, rows, mixed, compared, brief=brief)
 
 
 def _print_footer(
@@ -167,11 +177,13 @@ def _print_footer(
     rows: Sequence[dict[str, Any]],
     mixed: Sequence[str],
     compared: Sequence[Comparison],
+    *,
+    brief: bool = False,
 ) -> None:
     from packsweep import table
 
     lines = [
-        *ends(console, table.reasons(rows)),
+        *ends(console, table.reasons(rows), brief=brief),
         *table.warnings(rows),
         *(f"MIXED {line}" for line in mixed),
         *table.conditions(rows),
@@ -180,7 +192,7 @@ def _print_footer(
         lines += [
             "",
             "reviews/s compared, 95% interval of the ratio:",
-            *ends(console, table.comparisons(compared)),
+            *ends(console, table.comparisons(compared), brief=brief),
         ]
     say(console, "\n".join(lines))
 
