@@ -144,7 +144,7 @@ def test_primed_and_off_have_the_cached_tokens_they_promise(tmp_path: Path) -> N
     assert (primed["cached_tokens"] == whole).all()
 
 
-@pytest.mark.parametrize("victim", ["driver", "worker"])
+@pytest.mark.parametrize("victim", [pytest.param("driver", marks=pytest.mark.long), "worker"])
 def test_killed_process_leaves_no_engine_behind(tmp_path: Path, victim: str) -> None:
     """SIGKILL of the driver or the worker ends every process of the engine within seconds."""
     sweep = write_sweep(tmp_path, repeats="50")

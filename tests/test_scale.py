@@ -19,6 +19,8 @@ def figures(byte_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Figur
     return measure(NUM_CELLS, tmp_path_factory.mktemp("scale"), str(byte_model))
 
 
+@pytest.mark.long
+@pytest.mark.timeout(150)
 def test_ray() -> None:
     """A few hundred cells go through Ray's executor, each once, and the driver stays small."""
     command = [sys.executable, "-m", "tests.scale", "200", "--ray", "--gpus", "4"]
