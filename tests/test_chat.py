@@ -173,7 +173,7 @@ def test_plan_counts_special_tokens(chat_model: Path, template: str, extra: int)
 
 def test_plan_no_chat_template(byte_model: Path) -> None:
     """A model without a chat template is refused before anything runs, with what to do."""
-    with pytest.raises(ModelError, match=r"has no chat template; use original or corrected"):
+    with pytest.raises(ModelError, match=r"has no chat template; take another template"):
         plan.make(_sweep(byte_model, grid={"template": ["original", "chat"]}))
 
 

@@ -264,14 +264,15 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     passes = analysis.to_pandas(store.read_passes(keep=True))
     analysis.check_alike(passes, allow_mixed=allow_mixed)
     passes = against.apply(passes)
-    rows = merged = analysis.summarise(passes)
     wanted = passes["cell_id"].isin({cell.cell.cell_id for cell in planned.cells})
-    if not wanted.all():
-        passes = passes[wanted]
-        rows = analysis.summarise(passes)
-    compared = analysis.compare(passes)
-    if not is_small(passes):
-        passes = passes[["cell_id"]]  # the others of thousands of cells are 100 MB
+    own = passes if wanted.all() else passes[wanted]
+    compared = analysis.compare(own)  # before there are rows: of thousands of cells 100 MB
+    tokens.give_back_memory()
+    merged = analysis.summarise(passes)
+    rows = merged if own is passes else analysis.summarise(own)
+    passes = own if is_small(own) else own[["cell_id"]]  # the others are 100 MB as well
+    del own
+    tokens.give_back_memory()
     store.write_summary(merged)
     print_summary(console, rows, [], compared, brief=True)
     say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")

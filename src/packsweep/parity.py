@@ -74,7 +74,7 @@ def check(plan: Plan) -> None:
     if (cell.answer, cell.template == "chat", cell.cache_state) != ("free", False, "cold"):
         raise SpecError(
             "compare-tool: vllm bench throughput knows free answers to plain text in a new engine: "
-            "use answer free, template original or corrected, cache_state cold"
+            "use answer free, any template but chat, cache_state cold"
         )
 
 

@@ -163,7 +163,7 @@ def _chat(tokenizer: Tokenizer, model: Model) -> ChatTemplate:
     """Return the model's chat template; refuse a model without one."""
     if tokenizer.chat is None:
         raise ModelError(
-            f"grid.template: {model.name} has no chat template; use original or corrected, or "
+            f"grid.template: {model.name} has no chat template; take another template, or "
             "name a tokenizer that has one with model.tokenizer"
         )
     return tokenizer.chat

@@ -40,6 +40,7 @@ _ORIGINAL = (
 _CORRECTED = (
     "determine whether it is a positive or a negative comment. Answer only positive or negative:\n"
 )
+_SHORT = "positive or negative? Answer only with positive or negative:\n"
 
 # A chat model that is not told to keep to lines writes sentences.
 _LINES = (
@@ -60,6 +61,14 @@ TEMPLATES: dict[Template, Wording] = {
         many_after=f"For each line of the comments above, {_CORRECTED}",
         one_before=f"For the comment below, {_CORRECTED}",
         many_before=f"For each line of the comments below, {_CORRECTED}",
+    ),
+    # Asked before a review, these are 16 tokens of Llama 3's tokenizer, the special one counted: a
+    # whole block of the prefix cache, so that no prompt computes any of them again.
+    "short": Wording(
+        one_after=f"Is the comment above {_SHORT}",
+        many_after=f"Is each comment above {_SHORT}",
+        one_before=f"Is the comment below {_SHORT}",
+        many_before=f"Is each comment below {_SHORT}",
     ),
     # What the user says; the model's own chat template goes around it.
     "chat": Wording(

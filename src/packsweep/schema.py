@@ -81,7 +81,7 @@ CELL = (
     _int("duplication", "", "times each request is submitted within one pass"),
     _string("duplication_order", "grouped (AAABBB) or interleaved (ABABAB)"),
     _string("instruction", "the sentence that asks stands after or before the reviews"),
-    _string("template", "wording: original, corrected, or chat in the model's chat template"),
+    _string("template", "wording: original, corrected, short, or chat in the model's own"),
     _string("answer", "free, or choice: constrained to a line for each review, each a label"),
     _int("output_tokens_per_review", "tokens", "output tokens allowed for each review"),
     _string("cache_state", "cold, primed or off: state of the prefix cache before a pass"),

@@ -24,7 +24,7 @@ Strategy = Literal["packed", "separate", "chunked"]
 Instruction = Literal["after", "before"]
 DuplicationOrder = Literal["grouped", "interleaved"]
 CacheState = Literal["cold", "primed", "off"]
-Template = Literal["original", "corrected", "chat"]
+Template = Literal["original", "corrected", "short", "chat"]
 Answer = Literal["free", "choice"]
 EngineKind = Literal["vllm", "simulated"]
 Fault = Literal["none", "start", "oom", "crash", "hang", "unfinished", "wrong_cache"]
@@ -216,6 +216,14 @@ class Sweep(Table):
         """Some cell is worded by the model's chat template."""
         return any("chat" in each.grid.template for each in self.all)
 
+
+# Setting -> the value of a cell whose sweep file does not name it, as text.
+DEFAULTS = {
+    name: str(field.default[0])
+    for table in (GridTable, EngineTable, MeasureTable)
+    for name, field in table.model_fields.items()
+    if isinstance(field.default, tuple) and field.default
+}
 
 # Tables that a variant may change: the others hold for a whole sweep.
 VARIED = ("grid", "engine", "measure", "simulated")

@@ -107,6 +107,17 @@ def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[
     }
 
 
+def unusual(varied: Mapping[str, Sequence[str]], index: int) -> dict[str, str]:
+    """Return what ``varying`` holds of one cell, without the values that a sweep file may omit."""
+    from packsweep.spec import DEFAULTS
+
+    return {
+        name: values[index]
+        for name, values in varied.items()
+        if values[index] != DEFAULTS.get(name)
+    }
+
+
 def _settings(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Return the engine settings of all cells: name -> one value per row."""
     parsed = [

@@ -103,9 +103,11 @@ def _workload(row: Row, rows: Sequence[Row]) -> str:
         told += f", each request submitted {times}"
     index = [each["cell_id"] for each in rows].index(row["cell_id"])
     varied = table.varying(rows)
-    return told + "".join(
-        f", {name.replace('_', ' ')} {values[index]}" for name, values in varied.items()
-    )
+    named = table.unusual(varied, index)
+    told += "".join(f", {name.replace('_', ' ')} {value}" for name, value in named.items())
+    if len(named) == len(varied):
+        return told
+    return told + (", other settings" if named else ", settings") + " at their defaults"
 
 
 def _verdict(others: Sequence[Comparison], by_id: Mapping[str, Row], where: str) -> str:
@@ -117,12 +119,31 @@ def _verdict(others: Sequence[Comparison], by_id: Mapping[str, Row], where: str)
         told = f"{name} labelled the most reviews per second, {_times(best.ratio)} those of "
         return f"At {where}, {told}{BASELINE} ({_interval(best.ratio)}){_tied(ranked, by_id)}."
     undecided = [each for each in ranked if not each.ratio.differs]
-    if undecided:
+    slower = [each for each in ranked if each.ratio.differs]
+    if undecided and not slower:
         return _nothing(undecided[0], _strategy(by_id[undecided[0].cell]), where)
+    if undecided:
+        return _not_beaten(slower, undecided, by_id, where)
     nearest = ", the nearest other," if len(ranked) > 1 else ""
     return (
         f"At {where}, {BASELINE} labelled the most reviews per second: {name}{nearest} reached "
         f"{_times(best.ratio)} its rate ({_interval(best.ratio)})."
+    )
+
+
+def _not_beaten(
+    slower: Sequence[Comparison],
+    undecided: Sequence[Comparison],
+    by_id: Mapping[str, Row],
+    where: str,
+) -> str:
+    """Say by how much some lag behind separate while others cannot be told apart from it."""
+    behind = (f"{_strategy(by_id[each.cell])} {_times(each.ratio)}" for each in reversed(slower))
+    near = ", ".join(_strategy(by_id[each.cell]) for each in undecided)
+    return (
+        f"At {where}, nothing was shown to label more reviews per second than {BASELINE}: "
+        f"{', '.join(behind)} its rate ({_interval(slower[-1].ratio)}); "
+        f"not told apart from it: {near}."
     )
 
 

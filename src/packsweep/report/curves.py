@@ -242,13 +242,16 @@ def _limits(primed: Sequence[Row], curve: _Curve, shown: Container[str]) -> list
 
 
 def _conditions(rows: Sequence[Row], fixed: str) -> dict[str, str]:
-    """Return what a panel is about, in words: cell_id -> the values that vary and are no axis."""
+    """Return what a panel is about, in words: cell_id -> the values that vary and are no axis.
+
+    Values that a sweep file may omit are left out.
+    """
     varied = table.varying(rows, but=("cache_state",) if fixed == "n" else ())
     several = len({row[fixed] for row in rows}) > 1
     found = {}
     for index, row in enumerate(rows):
         told = [f"{fixed} {row[fixed]}"] if several else []
-        told += [f"{name} {values[index]}" for name, values in varied.items()]
+        told += [f"{name} {value}" for name, value in table.unusual(varied, index).items()]
         found[str(row["cell_id"])] = ", ".join(told)
     return found
 

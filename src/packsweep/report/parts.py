@@ -169,17 +169,19 @@ def _rank(value: float | None) -> float:
 
 
 def names(rows: Sequence[Row]) -> dict[str, str]:
-    """Return what tells each cell apart in a few words: cell_id -> name, each once."""
+    """Return what tells each cell apart in a few words: cell_id -> name, each once.
+
+    A setting that varies is named where it has another value than its default.
+    """
     varied = table.varying(rows)
     several = len({row["duplication"] for row in rows}) > 1
     found = {}
     for index, row in enumerate(rows):
         told = [table.strategy(row["strategy"], row["pack_size"]), f"n={row['n']}"]
         told += [f"dup={row['duplication']}"] if several else []
-        told += [
-            values[index] if name == "cache_state" else f"{name}={values[index]}"
-            for name, values in varied.items()
-        ]
+        told += [varied["cache_state"][index]] if "cache_state" in varied else []
+        others = table.unusual(varied, index).items()
+        told += [f"{name}={value}" for name, value in others if name != "cache_state"]
         found[str(row["cell_id"])] = " ".join(told)
     taken = Counter(found.values())
     return {
