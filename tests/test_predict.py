@@ -70,11 +70,22 @@ def test_long_prefill_reaches_its_share() -> None:
 
 
 def test_pass_time_steps_of_prefill() -> None:
-    """40 tokens in steps of at most 16 are 3 steps, and the first request goes ahead alone."""
+    """Steps that compute for longer than the host prepares one: the first two cost time."""
     together, alone = _time(*[_work(8)] * 5), _time(_work(40))
     compute_s = 5 * (8 * 92 + 36 * 8 + 28) / 0.5e5
-    assert together.prefill_s == pytest.approx(compute_s + 4 * PREFILL_STEP_S)
-    assert alone.prefill_s == pytest.approx((40 * 92 + 820 * 8 + 28) / 0.5e5 + 3 * PREFILL_STEP_S)
+    assert together.prefill_s == pytest.approx(compute_s + 2 * PREFILL_STEP_S)
+    assert alone.prefill_s == pytest.approx((40 * 92 + 820 * 8 + 28) / 0.5e5 + 2 * PREFILL_STEP_S)
+
+
+def test_pass_time_steps_too_short_to_prepare() -> None:
+    """40 tokens in steps of at most 16 are 3 steps, and the first request goes ahead alone.
+
+    Steps that compute for less than the host prepares one wait for it, all four of them.
+    """
+    fast = replace(ENGINE, peak_flops_per_s=1e9)
+    compute_s = 5 * (8 * 92 + 36 * 8 + 28) / 0.5e9
+    found = _time(*[_work(8)] * 5, engine=fast)
+    assert found.prefill_s == pytest.approx(4 * PREFILL_STEP_S + compute_s / 2)
 
 
 def test_pass_time_turns_of_decode() -> None:

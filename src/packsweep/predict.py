@@ -6,7 +6,7 @@ docs/PREDICTION.md has the formula in words and its figures beside measured ones
 A pass is bound by the GPU or by the process that feeds it, whichever ends last::
 
     duration = max(first text + prefill + decode, every text + the last request alone)
-    prefill  = FLOPs / (peak FLOP/s * MFU) + steps * PREFILL_STEP_S
+    prefill  = FLOPs / (peak FLOP/s * MFU) + two steps * PREFILL_STEP_S + what later ones wait
     decode   = bytes / (peak bytes/s * MBU) + steps * DECODE_STEP_S
 
 The constants are shares and times measured on one H200 with an 8B model, none of them fitted to a
@@ -27,8 +27,8 @@ from packsweep.shapes import ModelShape
 
 # Share of the data sheet's FLOP/s that prefill reaches, by the dtype that it computes in.
 # Source: docs/LOG.md, the experiment's grid: 62 % over whole passes, one prompt of 115,419 tokens
-# and 400 short ones alike, here without the steps' own time. fp8: 400 short prompts in 1.80 s.
-MFU = {"bf16": 0.63, "fp8": 0.51}
+# and 400 short ones alike. fp8: 400 short prompts in 1.80 s.
+MFU = {"bf16": 0.62, "fp8": 0.495}
 # Share of the data sheet's bytes/s that decode reaches: 167 GB in a step of 37.4 ms.
 # Source: docs/LOG.md, packed 400 x 10: 399 steps in 14.91 s.
 MBU = 0.93
@@ -158,7 +158,10 @@ def _prefill_s(engine: Engine, load: Pass) -> float:
     )
     # The engine starts with the first request while the others are still being tokenized.
     steps += load.num_requests > 1
-    return flops / (engine.peak_flops_per_s * engine.mfu) + steps * PREFILL_STEP_S
+    computing_s = flops / (engine.peak_flops_per_s * engine.mfu)
+    # From the third step on one is prepared while the one before it computes.
+    waiting_s = max(0.0, PREFILL_STEP_S - computing_s / steps)
+    return computing_s + min(steps, 2) * PREFILL_STEP_S + max(steps - 2, 0) * waiting_s
 
 
 def _decode_s(engine: Engine, load: Pass, steps: int) -> float:
