@@ -9,8 +9,9 @@ import pytest
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 
-from packsweep import models, tokens
+from packsweep import models, prompts, tokens
 from packsweep.errors import ModelError
+from packsweep.reviews import Review
 
 CONFIG = {
     "model_type": "llama",
@@ -131,3 +132,26 @@ def test_encode_as_transformers(
     assert tokenizer.encode(TEXTS) == reference(TEXTS).input_ids
     assert tokenizer.eos_token_ids == (reference.eos_token_id,)
     assert tokenizer.chat_template == reference.chat_template
+
+
+@pytest.mark.slow
+def test_short_wording_fills_a_block(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked before a review it is 16 tokens of Llama 3, whatever review comes after it."""
+    cache = tmp_path_factory.getbasetemp() / "packsweep-cache"
+    monkeypatch.setenv("PACKSWEEP_CACHE", str(cache))
+    tokenizer = tokens.load(models.resolve("embedded:llama-3.1-8b", load_format="dummy"))
+    asked = [
+        prompts.build(
+            [Review(text=text, label="positive")],
+            strategy="separate",
+            pack_size=None,
+            instruction="before",
+            template="short",
+        )[0].text
+        for text in (*TEXTS[:-1], "I", '"Quoted', "9", "...")
+    ]
+    encoded = tokenizer.encode(asked)
+    assert len({tuple(ids[:16]) for ids in encoded}) == 1
+    assert len({ids[16] for ids in encoded}) > 1
