@@ -168,6 +168,25 @@ def test_formats_in_force(settings: dict[str, Any], expected: tuple[Any, ...]) -
 
 
 @pytest.mark.parametrize(
+    ("quantization", "stored", "expected"),
+    [
+        (None, "fp8", ("fp8", 1)),
+        ("fp8", "fp8", ("fp8", 1)),
+        ("compressed-tensors", "fp8", ("fp8", 1)),
+        ("compressed-tensors", "compressed-tensors", (None, None)),
+        (None, "gptq", (None, None)),
+        ("gptq_marlin", "gptq", (None, None)),
+    ],
+)
+def test_formats_of_a_quantized_checkpoint(
+    quantization: str | None, stored: str, expected: tuple[str | None, float | None]
+) -> None:
+    """What is stored in fp8 counts as that before the start and under vLLM's name for it after."""
+    found = ceilings.formats({"quantization": quantization}, "bfloat16", stored)
+    assert (found.peak_dtype, found.layer_bytes) == expected
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("NVIDIA H200", "H200"),

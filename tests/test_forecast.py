@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,22 @@ def test_unmeasured_dtype(byte_model: Path, engine: dict[str, Any]) -> None:
     """A dtype whose share was not measured has no duration, rather than a guess."""
     found = forecast.make(_plan(byte_model, engine=engine), _on())
     assert "nothing is known of the dtype or quantization" in str(found.reason)
+
+
+def test_checkpoint_in_fp8(byte_model: Path, tmp_path: Path) -> None:
+    """A checkpoint that is stored in fp8 is foretold as fp8, one in four bits not at all."""
+    computing_s = {}
+    for method in ("", "fp8", "gptq"):
+        folder = shutil.copytree(byte_model, tmp_path / (method or "plain"))
+        config = json.loads((folder / "config.json").read_text())
+        config["quantization_config"] = method and {"quant_method": method}
+        (folder / "config.json").write_text(json.dumps(config))
+        found = _one(folder, grid={"strategy": "packed", "n": 4}).time
+        if found is not None:
+            computing_s[method] = found.prefill_s - predict.PREFILL_STEP_S
+    faster = 2 * predict.MFU["fp8"] / predict.MFU["bf16"]
+    assert computing_s.keys() == {"", "fp8"}
+    assert computing_s["fp8"] == pytest.approx(computing_s[""] / faster, rel=0.01)
 
 
 def test_too_big_for_the_context(byte_model: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from packsweep.errors import ModelError
-from packsweep.shapes import ModelShape
+from packsweep.shapes import ModelShape, stored_quantization
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -154,3 +154,36 @@ def test_num_parameters_as_transformers(model_type: str, *, bias: bool) -> None:
         model = transformers.AutoModelForCausalLM.from_config(config)
     shape = ModelShape.from_config(config.to_dict())
     assert shape.num_parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+FP8 = {"num_bits": 8, "type": "float"}
+
+
+def _compressed(weights: dict[str, Any], activations: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a compressed-tensors checkpoint of one group."""
+    group = {"targets": ["Linear"], "weights": weights, "input_activations": activations}
+    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (None, None),
+        ({"quant_method": "fp8", "activation_scheme": "static"}, "fp8"),
+        ({"quant_method": "fbgemm_fp8"}, "fp8"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "modelopt"),
+        (_compressed(FP8, FP8 | {"dynamic": True}), "fp8"),
+        (_compressed(FP8, None), "compressed-tensors"),
+        (_compressed({"num_bits": 8, "type": "int"}, FP8), "compressed-tensors"),
+        ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+    ],
+)
+def test_stored_quantization(stored: dict[str, Any] | None, expected: str | None) -> None:
+    """Checkpoints in fp8 are found whoever wrote them; weights alone in 8 bits are not fp8."""
+    config = LLAMA | {"quantization_config": stored}
+    assert stored_quantization(config) == expected
+    assert ModelShape.from_config(config).quantization == expected
+    nested = {"model_type": "mllama", "text_config": config}
+    assert stored_quantization(nested) == expected

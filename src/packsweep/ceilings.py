@@ -45,8 +45,16 @@ class Formats:
     kv_bytes: float | None
 
 
-def formats(settings: Mapping[str, Any], stored_dtype: str) -> Formats:
+def formats(
+    settings: Mapping[str, Any], stored_dtype: str, stored_quantization: str | None = None
+) -> Formats:
     """Return the formats behind an engine's settings in force, by vLLM's names.
+
+    Args:
+        settings: of the engine; a quantization there is what is loaded.
+        stored_dtype: of the checkpoint, as ``ModelShape.torch_dtype``.
+        stored_quantization: likewise; vLLM calls what it loads from such a checkpoint by the name
+            of its writer.
 
     Attention is computed in the model's dtype under fp8 as well; its share is small and the peak
     taken is that of fp8.
@@ -54,8 +62,8 @@ def formats(settings: Mapping[str, Any], stored_dtype: str) -> Formats:
     dtype = str(settings.get("dtype") or "auto")
     element, peak = _DTYPES.get(stored_dtype if dtype == "auto" else dtype, (None, None))
     kv_bytes = _kv_bytes(str(settings.get("cache_dtype") or "auto"), element)
-    quantization = str(settings.get("quantization") or "")
-    if "fp8" in quantization:
+    quantization = str(settings.get("quantization") or stored_quantization or "")
+    if "fp8" in quantization or stored_quantization == "fp8":
         return Formats(peak_dtype="fp8", layer_bytes=1.0, head_bytes=element, kv_bytes=kv_bytes)
     if quantization:
         return Formats(peak_dtype=None, layer_bytes=None, head_bytes=element, kv_bytes=kv_bytes)

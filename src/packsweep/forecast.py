@@ -239,7 +239,8 @@ def _formats(cell: Cell, model: Model) -> Formats:
     """
     stored = model.shape.torch_dtype
     settings = {**cell.settings, "cache_dtype": cell.settings["kv_cache_dtype"]}
-    return ceilings.formats(settings, "bfloat16" if stored == "float32" else stored)
+    stored = "bfloat16" if stored == "float32" else stored
+    return ceilings.formats(settings, stored, model.shape.quantization)
 
 
 def _engine(cell: Cell, model: Model, used: Formats, device: Device) -> predict.Engine | None:

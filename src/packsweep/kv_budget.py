@@ -11,7 +11,7 @@ from typing import Any
 from packsweep import known_models, kv_cache, models, parameters
 from packsweep.errors import ModelError
 from packsweep.kv_cache import BlockPool, KvLayout
-from packsweep.shapes import text_part
+from packsweep.shapes import stored_quantization, text_part
 
 # vLLM's word -> bytes of an element.
 ELEMENT_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "fp8": 1.0}
@@ -162,7 +162,7 @@ def _dtype(asked: str, config: Mapping[str, Any]) -> str:
     """Return the dtype of the weights: what was asked, or how the model is stored."""
     if asked != "auto":
         return asked
-    if (config.get("quantization_config") or {}).get("quant_method") == "fp8":
+    if stored_quantization(config) == "fp8":
         return "fp8"
     return _stored(config)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from packsweep.errors import ModelError
 
@@ -68,6 +68,7 @@ class ModelShape:
         tie_word_embeddings: the output projection is the embedding table, stored once.
         torch_dtype: dtype the weights are stored in, by the config's own word.
         model_type: the config's ``model_type``, of the text part.
+        quantization: as the checkpoint is stored, ``stored_quantization``.
     """
 
     num_layers: int
@@ -85,6 +86,7 @@ class ModelShape:
     output_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    quantization: str | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> ModelShape:
@@ -113,6 +115,7 @@ class ModelShape:
             output_bias=_bias(text, "attention_bias", family.output_bias),
             mlp_bias=_bias(text, "mlp_bias", family.mlp_bias),
             qk_norm=family.qk_norm,
+            quantization=stored_quantization(config),
         )
 
     @property
@@ -204,6 +207,37 @@ def text_part(config: Mapping[str, object]) -> Mapping[str, object]:
         return config
     shared = ("tie_word_embeddings", "torch_dtype", "dtype")
     return {key: config[key] for key in shared if key in config} | dict(text)
+
+
+def stored_quantization(config: Mapping[str, Any]) -> str | None:
+    """Return how a checkpoint is quantized: None if it is not, else the config's own word for it.
+
+    That is ``fp8`` wherever both weights and activations of the layers are 8-bit floats, whoever
+    wrote the checkpoint.
+
+    Source: vLLM 0.32, model_executor/layers/quantization, which reads the same keys.
+    """
+    stored = config.get("quantization_config") or text_part(config).get("quantization_config")
+    if not isinstance(stored, Mapping):
+        return None
+    method = str(stored.get("quant_method"))
+    if method == "fbgemm_fp8" or (method == "modelopt" and stored.get("quant_algo") == "FP8"):
+        return "fp8"
+    if method == "compressed-tensors" and _all_fp8(stored.get("config_groups")):
+        return "fp8"
+    return method
+
+
+def _all_fp8(groups: object) -> bool:
+    """Tell whether all groups of compressed-tensors have 8-bit floats for both factors."""
+    if not isinstance(groups, Mapping) or not groups:
+        return False
+    factors = [
+        group.get(name) or {}
+        for group in groups.values()
+        for name in ("weights", "input_activations")
+    ]
+    return all((each.get("num_bits"), each.get("type")) == (8, "float") for each in factors)
 
 
 def _family(text: Mapping[str, object]) -> _Family:

@@ -209,8 +209,10 @@ class Attempt:
 
     def _formats(self) -> ceilings.Formats:
         assert self.measured.info is not None
-        assert self.measured.shape is not None
-        return ceilings.formats(self.measured.info.resolved, self.measured.shape.torch_dtype)
+        shape = self.measured.shape
+        assert shape is not None
+        resolved = self.measured.info.resolved
+        return ceilings.formats(resolved, shape.torch_dtype, shape.quantization)
 
     def _ceiling(self) -> ceilings.Ceiling:
         """Return what the device can do in the formats in force; empty before the start."""
