@@ -70,6 +70,7 @@ def planned(of: Cell, *, infeasible: str | None = None) -> PlannedCell:
         load=Pass(requests=()),
         kv_bytes_per_token=1,
         kv_pass_tokens=0,
+        shared_tokens=0,
         infeasible=infeasible,
     )
 

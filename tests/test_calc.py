@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -107,9 +108,9 @@ def test_calc_labels_unknown_model(cli: Cli, tmp_path: Path) -> None:
 def test_plan_advice(byte_model: Path) -> None:
     """A packed answer too short for its labels is told at plan, with what would do."""
     made = plan.make(sweep(model={"name": _weighty(byte_model), "load_format": "auto"}))
-    assert made.advice is not None
-    assert "the 2 output tokens of packed-n2-dup1-cold hold 0 labels of 2" in made.advice
-    assert "grid.output_tokens_per_review = 9 has room for all" in made.advice
+    (told,) = made.advice
+    assert "the 2 output tokens of packed-n2-dup1-cold hold 0 labels of 2" in told
+    assert "grid.output_tokens_per_review = 9 has room for all" in told
 
 
 @pytest.mark.parametrize(
@@ -119,12 +120,37 @@ def test_plan_advice(byte_model: Path) -> None:
 def test_plan_no_advice(byte_model: Path, grid: dict[str, object]) -> None:
     """Nothing is said where every label fits, or where one token is the experiment's own."""
     made = plan.make(sweep(model={"name": _weighty(byte_model), "load_format": "auto"}, grid=grid))
-    assert made.advice is None
+    assert made.advice == ()
 
 
 def test_plan_no_advice_random_weights(byte_model: Path) -> None:
     """Random weights are not scored, so nothing is said."""
-    assert plan.make(sweep(model={"name": str(byte_model)})).advice is None
+    assert plan.make(sweep(model={"name": str(byte_model)})).advice == ()
+
+
+BEFORE = {"strategy": "separate", "instruction": "before", "n": [1, 2, 3]}
+
+
+def test_plan_advice_split_block(byte_model: Path) -> None:
+    """What no whole block holds of the original sentence's 116 bytes is told, once."""
+    (told,) = plan.make(sweep(model={"name": str(byte_model)}, grid=BEFORE)).advice
+    assert told.startswith("all prompts of separate-before-n3-dup1-cold begin with the same 116 ")
+    assert "4 of them are computed again in every prompt" in told
+    assert told.endswith("which a wording of 112 tokens would spare")
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"grid": BEFORE | {"n": 1}},
+        {"grid": BEFORE | {"instruction": "after"}},
+        {"grid": BEFORE, "measure": {"cache_state": "off"}},
+        {"grid": BEFORE, "engine": {"block_size": 4}},
+    ],
+)
+def test_plan_no_advice_whole_blocks(byte_model: Path, tables: dict[str, Any]) -> None:
+    """One prompt, nothing shared, no cache, or a prefix of whole blocks: nothing is said."""
+    assert plan.make(sweep(model={"name": str(byte_model)}, **tables)).advice == ()
 
 
 def _weighty(folder: Path) -> str:

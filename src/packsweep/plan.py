@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from packsweep import grid, label_budget, models, reviews, tokens
 from packsweep.answers import LabelCost
@@ -40,6 +41,7 @@ class PlannedCell:
         load: what a pass computes, with what the prefix cache serves of it.
         kv_bytes_per_token: what a token takes in the KV cache.
         kv_pass_tokens: tokens of the blocks that a pass takes, if none is given up again.
+        shared_tokens: with which all its prompts begin alike; 0 of a single prompt.
         infeasible: why no engine can run it, or None.
     """
 
@@ -52,6 +54,7 @@ class PlannedCell:
     load: Pass
     kv_bytes_per_token: int
     kv_pass_tokens: int
+    shared_tokens: int
     infeasible: str | None
 
     @property
@@ -78,7 +81,7 @@ class Plan:
         cells: in the order of the grid.
         schedule: the same cells in the order in which they are measured.
         chat: the model's chat template, where a cell uses it.
-        advice: what the user should know before a run, or None.
+        advice: what the user should know before a run, a line each.
         gpu_hour_usd: what an hour of a GPU costs, stored with the results.
     """
 
@@ -87,7 +90,7 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     schedule: tuple[PlannedCell, ...]
     chat: ChatTemplate | None = None
-    advice: str | None = None
+    advice: tuple[str, ...] = ()
     gpu_hour_usd: float | None = None
 
 
@@ -130,7 +133,7 @@ def make(sweep: Sweep) -> Plan:
         cells=tuple(planned.values()),
         schedule=tuple(planned[c] for c in grid.schedule(cells, sweep.measure.order_seed)),
         chat=chat,
-        advice=_advice(cells, cost),
+        advice=(*_too_short(cells, cost), *_split_block(planned.values())),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
     )
     del tokenizer, texts
@@ -138,8 +141,8 @@ def make(sweep: Sweep) -> Plan:
     return made
 
 
-def _advice(cells: Sequence[Cell], cost: LabelCost) -> str | None:
-    """Return what to know of answers too short for their labels, if there are such."""
+def _too_short(cells: Sequence[Cell], cost: LabelCost) -> Iterator[str]:
+    """Say which answers are too short for their labels, if there are such."""
     short = [
         cell
         for cell in cells
@@ -149,13 +152,34 @@ def _advice(cells: Sequence[Cell], cost: LabelCost) -> str | None:
         and cost.labels_held(cell.n * cell.output_tokens_per_review) < cell.n
     ]
     if not short:
-        return None
+        return
     most = max(short, key=lambda cell: cell.n)
     num_tokens = most.n * most.output_tokens_per_review
-    return (
+    yield (
         f"answers are too short for their labels in {len(short)} cells: the {num_tokens} output "
         f"tokens of {most.slug} hold {cost.labels_held(num_tokens)} labels of {most.n}, a line "
         f"each; grid.output_tokens_per_review = {cost.per_review} has room for all"
+    )
+
+
+def _split_block(cells: Iterable[PlannedCell]) -> Iterator[str]:
+    """Say of the cell with most requests what the cache does not serve of a shared instruction."""
+    split = [
+        planned
+        for planned in cells
+        if planned.cell.instruction == "before"
+        and planned.cell.cache_state != "off"
+        and planned.shared_tokens % _block_size(planned.cell)
+    ]
+    if not split:
+        return
+    most = max(split, key=lambda planned: planned.num_requests)
+    size, shared = _block_size(most.cell), most.shared_tokens
+    again = shared % size
+    yield (
+        f"all prompts of {most.cell.slug} begin with the same {shared} tokens, and the cache keeps "
+        f"whole blocks of {size}: {again} of them are computed again in every prompt, which a "
+        f"wording of {shared - again or size} tokens would spare"
     )
 
 
@@ -243,6 +267,7 @@ def _planned(
         load=load,
         kv_bytes_per_token=model.shape.kv_cache_bytes_per_token(_bytes_per_element(cell)),
         kv_pass_tokens=kv_pass_tokens,
+        shared_tokens=_shared_tokens(ids),
         infeasible=_infeasible(cell, model, needed),
     )
 
@@ -253,7 +278,7 @@ def _load(cell: Cell, ids: Sequence[TokenIds], outputs: Sequence[int]) -> tuple[
     A repeated prompt finds every whole block of itself but the one with its last token; a new one
     what it shares with those before it.
     """
-    size = int(cell.settings["block_size"] or _BLOCK_SIZE)
+    size = _block_size(cell)
     again = [0 if cell.cache_state == "off" else (len(each) - 1) // size * size for each in ids]
     first = again
     if cell.cache_state == "cold":
@@ -271,6 +296,18 @@ def _load(cell: Cell, ids: Sequence[TokenIds], outputs: Sequence[int]) -> tuple[
         copies=_works(ids, again, outputs) if copies else (),
         num_copies=copies,
     ), taken
+
+
+def _block_size(cell: Cell) -> int:
+    return int(cell.settings["block_size"] or _BLOCK_SIZE)
+
+
+def _shared_tokens(ids: Sequence[TokenIds]) -> int:
+    """Return with how many tokens all prompts begin alike; 0 of a single one."""
+    first, *others = ids
+    pairs = (zip(first, other, strict=False) for other in others)
+    alike = (sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pair)) for pair in pairs)
+    return min(alike, default=0)
 
 
 def _works(

@@ -63,8 +63,7 @@ def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
             yield f"{cell_id}: infeasible: {cell.planned.infeasible}"
         elif cell.too_big:
             yield f"{cell_id}: too big: {cell.too_big}"
-    if plan.advice:
-        yield plan.advice
+    yield from plan.advice
     missing = [cell for cell in forecast.cells if not cell.done]
     tokens = sum(cell.planned.prompt_tokens for cell in missing if cell.due)
     yield (
