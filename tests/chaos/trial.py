@@ -39,6 +39,7 @@ class Report:
     num_runs: int
     seconds: float
     problems: tuple[str, ...]
+    num_strikes: int = 1
 
 
 class Arena:
@@ -51,8 +52,10 @@ class Arena:
         self.marker = str(folder / "cache")
         self._model = model
 
-    def sweep(self, name: str, *, real_seconds: float = 0.3) -> tuple[Path, Path]:
-        """Write a sweep of three cells and return it and its results folder."""
+    def sweep(
+        self, name: str, *, real_seconds: float = 0.3, num_cells: int = _NUM_CELLS
+    ) -> tuple[Path, Path]:
+        """Write a sweep of so many cells and return it and its results folder."""
         folder = self.folder / name
         (folder / "locks").mkdir(parents=True)
         (folder / "chaos.toml").write_text(
@@ -63,14 +66,14 @@ load_format = "dummy"
 [grid]
 strategy = ["packed"]
 n = [2]
-duplication = [1, 2, 3]
+duplication = {list(range(1, num_cells + 1))}
 [engine]
 kind = "simulated"
 [measure]
 repeats = 2
 sample_conditions = false
 [limits]
-max_attempts = 9
+max_attempts = {3 * num_cells}
 [simulated]
 real_seconds = {real_seconds}
 gpu_locks = "{folder / "locks"}"
@@ -127,7 +130,9 @@ def run(arena: Arena, kinds: Sequence[str], seed: int, *more: str) -> Report:
             if kind == killer.SECOND:
                 problems += _run_beside(arena, driver, rng, (sweep, results))
             else:
-                problems += _strike(arena, kind, driver, rng)
+                found = _strike(arena, kind, driver, rng)
+                early = [f"the run ended before the strike at its {kind}"]
+                problems += early if found is None else found
         num_runs = 1
         while _end(driver) != 0 and num_runs < _MOST_RUNS:
             driver = arena.start(sweep, results, *more)
@@ -136,23 +141,66 @@ def run(arena: Arena, kinds: Sequence[str], seed: int, *more: str) -> Report:
         driver.kill()
     if driver.returncode != 0:
         problems.append(f"run {num_runs} ended with {driver.returncode}")
+    problems += _at_the_end(arena, results, overlapping=overlapping)
+    return Report(name, seed, num_runs, time.monotonic() - began, tuple(problems))
+
+
+def storm(arena: Arena, kinds: Sequence[str], seed: int, *, num_cells: int = 9) -> Report:
+    """Strike ``kinds`` in random order at one sweep until it is done, and finish it.
+
+    It is started again whenever it ended with something left to do.
+    """
+    rng = random.Random(f"storm {seed}")
+    left = rng.sample(kinds, len(kinds))
+    began = time.monotonic()
+    sweep, results = arena.sweep(f"storm-{seed}", real_seconds=1, num_cells=num_cells)
+    driver = arena.start(sweep, results)
+    problems: list[str] = []
+    num_runs, num_strikes = 1, 0
+    try:
+        while left and driver.poll() != 0:
+            if driver.poll() is not None:
+                driver = arena.start(sweep, results)
+                num_runs += 1
+            found = _strike(arena, left[0], driver, rng)
+            if found is not None:
+                problems += found
+                num_strikes += 1
+                del left[0]
+        while _end(driver) != 0 and num_runs < _MOST_RUNS + len(kinds):
+            driver = arena.start(sweep, results)
+            num_runs += 1
+    finally:
+        driver.kill()
+    if driver.returncode != 0:
+        problems.append(f"run {num_runs} ended with {driver.returncode}")
+    problems += _at_the_end(arena, results, num_cells=num_cells)
+    seconds = time.monotonic() - began
+    return Report("storm", seed, num_runs, seconds, tuple(problems), num_strikes)
+
+
+def _at_the_end(
+    arena: Arena, results: Path, *, overlapping: bool = False, num_cells: int = _NUM_CELLS
+) -> list[str]:
+    """Return what still runs when the sweep is done, and what is wrong with its results."""
     left = killer.alive(killer.survivors(arena.marker), GONE_S)
     arena.mend()
-    problems += [f"runs after the end: {each}" for each in left] + check(
-        results, overlapping=overlapping
-    )
-    return Report(name, seed, num_runs, time.monotonic() - began, tuple(problems))
+    told = [f"runs after the end: {each}" for each in left]
+    return told + check(results, overlapping=overlapping, num_cells=num_cells)
 
 
 def _strike(
     arena: Arena, kind: str, driver: subprocess.Popen[bytes], rng: random.Random
-) -> list[str]:
-    """Strike once, see that what hung on the victim is gone, and mend the cluster."""
+) -> list[str] | None:
+    """Strike once, see that what hung on the victim is gone, and mend the cluster.
+
+    None where the run ended before there was a victim.
+    """
     arena.wait_for_attempt(driver)
     time.sleep(rng.uniform(0, _LATEST_S))
     while (doomed := killer.kill(kind, arena.cluster, driver.pid, rng)) is None:
         if driver.poll() is not None:
-            return [f"the run ended before the strike at its {kind}"]
+            return None
         time.sleep(0.02)
     left = killer.alive(doomed, GONE_S)
     arena.mend()
@@ -177,16 +225,17 @@ def _end(driver: subprocess.Popen[bytes]) -> int:
         return driver.wait()
 
 
-def check(results: Path, *, overlapping: bool = False) -> list[str]:
+def check(results: Path, *, overlapping: bool = False, num_cells: int = _NUM_CELLS) -> list[str]:
     """Return what is wrong with the results of a sweep that was run until done.
 
     Args:
         results: the results folder.
         overlapping: attempts at one cell ran side by side, so that one may outlast a commit.
+        num_cells: of the sweep.
     """
     store = Store(results)
     cells = store.cell_ids()
-    problems = [f"{len(cells)} cells"] if len(cells) != _NUM_CELLS else []
+    problems = [f"{len(cells)} cells"] if len(cells) != num_cells else []
     problems += [f"{cell_id} is not done" for cell_id in cells if not store.is_done(cell_id)]
     rows = store.read_passes().to_pylist()
     found = sorted((row["cell_id"], row["repeat"]) for row in rows if row["outcome"] == "ok")
