@@ -31,6 +31,15 @@ def byte_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_byte_model(tmp_path_factory.mktemp("models") / "bytes")
 
 
+@pytest.fixture
+def embedded_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Embedded models are converted into a folder that all tests share."""
+    cache = tmp_path_factory.getbasetemp() / "packsweep-cache"
+    monkeypatch.setenv("PACKSWEEP_CACHE", str(cache))
+
+
 @pytest.fixture(scope="session")
 def sweep_text(byte_model: Path) -> str:
     """A simulated sweep of four cells, two repeats each."""

@@ -20,9 +20,8 @@ SWEEP = f"""
 [model]
 name = "{MODEL}"
 [grid]
-strategy = "chunked"  # of 7 reviews one has a prompt of its own
+STRATEGY
 n = 7
-pack_size = 3
 duplication = 2
 template = "chat"
 answer = "choice"
@@ -37,10 +36,17 @@ repeats = 2
 """
 
 
-@pytest.fixture(scope="module")
-def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+ASKED = [
+    # Of 7 reviews one has a prompt of its own.
+    pytest.param('strategy = "chunked"\npack_size = 3', id="chunked"),
+    pytest.param('strategy = "separate"', id="separate", marks=pytest.mark.long),
+]
+
+
+@pytest.fixture(scope="module", params=ASKED)
+def sweep_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("answers") / "answers.toml"
-    path.write_text(SWEEP, encoding="utf-8")
+    path.write_text(SWEEP.replace("STRATEGY", request.param), encoding="utf-8")
     return path
 
 

@@ -149,12 +149,9 @@ def test_resolve_no_hub_id() -> None:
 
 
 @pytest.mark.slow
-def test_resolve_llama_shape_without_dummy(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("embedded_cache")
+def test_resolve_llama_shape_without_dummy() -> None:
     """The shape of Llama 3.1 8B has no weights to load."""
-    cache = tmp_path_factory.getbasetemp() / "packsweep-cache"
-    monkeypatch.setenv("PACKSWEEP_CACHE", str(cache))
     assert "model.load_format=dummy" in _refusal("embedded:llama-3.1-8b")
     model = models.resolve("embedded:llama-3.1-8b", load_format="dummy")
     assert model.shape.num_parameters == 8_030_261_248

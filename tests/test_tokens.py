@@ -118,14 +118,11 @@ def test_load_tokenizer_of_larger_model(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("embedded_cache")
 @pytest.mark.parametrize("name", ["embedded:llama-3.1-8b", "embedded:smollm2-135m"])
-def test_encode_as_transformers(
-    name: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_encode_as_transformers(name: str) -> None:
     """The ids, the end token and the template are those of transformers' AutoTokenizer."""
     transformers = pytest.importorskip("transformers")
-    cache = tmp_path_factory.getbasetemp() / "packsweep-cache"
-    monkeypatch.setenv("PACKSWEEP_CACHE", str(cache))
     model = models.resolve(name, load_format="dummy")
     tokenizer = tokens.load(model)
     reference = transformers.AutoTokenizer.from_pretrained(model.tokenizer_path)
@@ -135,12 +132,9 @@ def test_encode_as_transformers(
 
 
 @pytest.mark.slow
-def test_short_wording_fills_a_block(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("embedded_cache")
+def test_short_wording_fills_a_block() -> None:
     """Asked before a review it is 16 tokens of Llama 3, whatever review comes after it."""
-    cache = tmp_path_factory.getbasetemp() / "packsweep-cache"
-    monkeypatch.setenv("PACKSWEEP_CACHE", str(cache))
     tokenizer = tokens.load(models.resolve("embedded:llama-3.1-8b", load_format="dummy"))
     asked = [
         prompts.build(

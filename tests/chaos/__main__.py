@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _one(arena: Arena, kind: str, seed: int) -> Report:
-    report = trial.run(arena, [kind], seed)
+    report = trial.run(arena, kind, seed)
     told = "; ".join(report.problems) or "well"
     _say(f"{kind} {seed}: {report.num_runs} run(s), {report.seconds:.1f} s: {told}")
     return report

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from tests.chaos import killer
 from tests.chaos.cluster import LogicalCluster
 
@@ -112,37 +113,27 @@ gpu_locks = "{folder / "locks"}"
             time.sleep(0.05)
 
 
-def run(arena: Arena, kinds: Sequence[str], seed: int, *more: str) -> Report:
-    """Run one trial: strike ``kinds`` one after the other, in one run while that lives."""
-    name = "-".join(kinds).replace(" ", "-")
+def run(arena: Arena, kind: str, seed: int) -> Report:
+    """Run one trial: strike ``kind`` once, and run the sweep until it is done."""
+    name = kind.replace(" ", "-")
     rng = random.Random(f"{name} {seed}")
     began = time.monotonic()
-    overlapping = not {killer.SECOND, *killer.FROZEN}.isdisjoint(kinds)
-    frozen = not set(kinds).isdisjoint(killer.FROZEN)
     # An attempt outlasts Ray's patience with a frozen node, so that another runs beside it.
-    # A run that is struck more than once lasts until the last strike.
-    pass_s = 6 if frozen else 0.3 if len(kinds) == 1 else 2
-    sweep, results = arena.sweep(f"{name}-{seed}", real_seconds=pass_s)
-    problems: list[str] = []
-    driver = arena.start(sweep, results, *more)
+    sweep = arena.sweep(f"{name}-{seed}", real_seconds=6 if kind in killer.FROZEN else 0.3)
+    driver = arena.start(*sweep)
     try:
-        for kind in kinds:
-            if kind == killer.SECOND:
-                problems += _run_beside(arena, driver, rng, (sweep, results))
-            else:
-                found = _strike(arena, kind, driver, rng)
-                early = [f"the run ended before the strike at its {kind}"]
-                problems += early if found is None else found
-        num_runs = 1
-        while _end(driver) != 0 and num_runs < _MOST_RUNS:
-            driver = arena.start(sweep, results, *more)
-            num_runs += 1
+        if kind == killer.SECOND:
+            problems = _run_beside(arena, driver, rng, sweep)
+        else:
+            found = _strike(arena, kind, driver, rng)
+            early = [f"the run ended before the strike at its {kind}"]
+            problems = early if found is None else found
+        num_more, told = _finish(arena, driver, sweep, _MOST_RUNS - 1)
     finally:
         driver.kill()
-    if driver.returncode != 0:
-        problems.append(f"run {num_runs} ended with {driver.returncode}")
-    problems += _at_the_end(arena, results, overlapping=overlapping)
-    return Report(name, seed, num_runs, time.monotonic() - began, tuple(problems))
+    overlapping = kind in {killer.SECOND, *killer.FROZEN}
+    problems += told + _at_the_end(arena, sweep[1], overlapping=overlapping)
+    return Report(name, seed, 1 + num_more, time.monotonic() - began, tuple(problems))
 
 
 def storm(arena: Arena, kinds: Sequence[str], seed: int, *, num_cells: int = 9) -> Report:
@@ -153,40 +144,56 @@ def storm(arena: Arena, kinds: Sequence[str], seed: int, *, num_cells: int = 9) 
     rng = random.Random(f"storm {seed}")
     left = rng.sample(kinds, len(kinds))
     began = time.monotonic()
-    sweep, results = arena.sweep(f"storm-{seed}", real_seconds=1, num_cells=num_cells)
-    driver = arena.start(sweep, results)
+    sweep = arena.sweep(f"storm-{seed}", real_seconds=1, num_cells=num_cells)
+    driver = arena.start(*sweep)
     problems: list[str] = []
-    num_runs, num_strikes = 1, 0
+    num_runs = 1
     try:
         while left and driver.poll() != 0:
             if driver.poll() is not None:
-                driver = arena.start(sweep, results)
+                driver = arena.start(*sweep)
                 num_runs += 1
             found = _strike(arena, left[0], driver, rng)
             if found is not None:
                 problems += found
-                num_strikes += 1
                 del left[0]
-        while _end(driver) != 0 and num_runs < _MOST_RUNS + len(kinds):
-            driver = arena.start(sweep, results)
-            num_runs += 1
+        num_more, told = _finish(arena, driver, sweep, _MOST_RUNS - 1)
     finally:
         driver.kill()
-    if driver.returncode != 0:
-        problems.append(f"run {num_runs} ended with {driver.returncode}")
-    problems += _at_the_end(arena, results, num_cells=num_cells)
+    problems += told + _at_the_end(arena, sweep[1], num_cells=num_cells)
     seconds = time.monotonic() - began
-    return Report("storm", seed, num_runs, seconds, tuple(problems), num_strikes)
+    num_strikes = len(kinds) - len(left)
+    return Report("storm", seed, num_runs + num_more, seconds, tuple(problems), num_strikes)
+
+
+def _finish(
+    arena: Arena, driver: subprocess.Popen[bytes], sweep: tuple[Path, Path], most: int
+) -> tuple[int, list[str]]:
+    """Wait for a run, and run again until one ends well, at most ``most`` times.
+
+    Returns:
+        How many more runs that took, and what is wrong with the last one.
+    """
+    num_more = 0
+    while (code := _end(driver)) != 0 and num_more < most:
+        driver = arena.start(*sweep)
+        num_more += 1
+    return num_more, [] if code == 0 else [f"the last run ended with {code}"]
 
 
 def _at_the_end(
     arena: Arena, results: Path, *, overlapping: bool = False, num_cells: int = _NUM_CELLS
 ) -> list[str]:
     """Return what still runs when the sweep is done, and what is wrong with its results."""
-    left = killer.alive(killer.survivors(arena.marker), GONE_S)
+    left = _left(arena, killer.survivors(arena.marker), "after the end")
+    return left + check(results, overlapping=overlapping, num_cells=num_cells)
+
+
+def _left(arena: Arena, doomed: Sequence[psutil.Process], when: str) -> list[str]:
+    """Wait for the end of what is doomed, mend the cluster, and return what still runs."""
+    alive = killer.alive(doomed, GONE_S)
     arena.mend()
-    told = [f"runs after the end: {each}" for each in left]
-    return told + check(results, overlapping=overlapping, num_cells=num_cells)
+    return [f"runs {when}: {each}" for each in alive]
 
 
 def _strike(
@@ -202,9 +209,7 @@ def _strike(
         if driver.poll() is not None:
             return None
         time.sleep(0.02)
-    left = killer.alive(doomed, GONE_S)
-    arena.mend()
-    return [f"runs {GONE_S:g} s after the kill: {each}" for each in left]
+    return _left(arena, doomed, f"{GONE_S:g} s after the kill")
 
 
 def _run_beside(

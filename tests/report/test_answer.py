@@ -110,6 +110,15 @@ def test_sentence_slower_beside_undecided() -> None:
     )
 
 
+def test_sentence_faster_beside_undecided() -> None:
+    """What is shown to be faster is called, though another's uncertain median lies above it."""
+    compared = [against_separate(PACKED, 1.3, 1.2, 1.4), against_separate(CHUNKED, 1.5, 0.9, 2.1)]
+    assert answer.sentence(ROWS, compared) == (
+        "At n = 400, packed labelled the most reviews per second, 1.30 times [1.20, 1.40] those of "
+        "separate (95 % interval over engine processes); not told apart from chunked4."
+    )
+
+
 def test_sentence_names_what_is_unusual() -> None:
     """Of the settings that vary those are named that a sweep file has to name."""
     rows = [

@@ -111,19 +111,23 @@ def _workload(row: Row, rows: Sequence[Row]) -> str:
 
 
 def _verdict(others: Sequence[Comparison], by_id: Mapping[str, Row], where: str) -> str:
-    """Call the fastest of ``others``, or separate, or nothing."""
+    """Call the fastest that is shown to be faster than separate, or separate, or nothing."""
     ranked = sorted(others, key=lambda each: each.ratio.value or 0.0, reverse=True)
-    best = ranked[0]
-    name = _strategy(by_id[best.cell])
-    if best.ratio.differs and (best.ratio.value or 0) > 1:
+    faster = [each for each in ranked if _said(each.ratio) == "faster"]
+    if faster:
+        best = faster[0]
+        name = _strategy(by_id[best.cell])
         told = f"{name} labelled the most reviews per second, {_times(best.ratio)} those of "
-        return f"At {where}, {told}{BASELINE} ({_interval(best.ratio)}){_tied(ranked, by_id)}."
+        tied = _tied(best, ranked, by_id)
+        return f"At {where}, {told}{BASELINE} ({_interval(best.ratio)}){tied}."
     undecided = [each for each in ranked if not each.ratio.differs]
     slower = [each for each in ranked if each.ratio.differs]
     if undecided and not slower:
         return _nothing(undecided[0], _strategy(by_id[undecided[0].cell]), where)
     if undecided:
         return _not_beaten(slower, undecided, by_id, where)
+    best = ranked[0]
+    name = _strategy(by_id[best.cell])
     nearest = ", the nearest other," if len(ranked) > 1 else ""
     return (
         f"At {where}, {BASELINE} labelled the most reviews per second: {name}{nearest} reached "
@@ -163,13 +167,13 @@ def _nothing(each: Comparison, name: str, where: str) -> str:
     return f"{told}does not go beyond the {ratio.margin - 1:.0%} by which two processes may differ."
 
 
-def _tied(ranked: Sequence[Comparison], by_id: Mapping[str, Row]) -> str:
+def _tied(best: Comparison, others: Sequence[Comparison], by_id: Mapping[str, Row]) -> str:
     """Name those whose interval comes as near to that of the best as equal processes may."""
-    low = ranked[0].ratio.ci_low or 0.0
+    low = best.ratio.ci_low or 0.0
     tied = [
         _strategy(by_id[each.cell])
-        for each in ranked[1:]
-        if (each.ratio.ci_high or low) * each.ratio.margin >= low
+        for each in others
+        if each is not best and (each.ratio.ci_high or low) * each.ratio.margin >= low
     ]
     return f"; not told apart from {', '.join(tied)}" if tied else ""
 
