@@ -10,9 +10,8 @@ SWEEP = """
 [model]
 name = "embedded:smollm2-135m"
 [grid]
-strategy = ["packed", "separate", "chunked"]
+strategy = ["packed", "separate"]
 n = 4
-pack_size = 2
 duplication = 2
 [engine]
 max_model_len = 4096
@@ -23,10 +22,16 @@ enforce_eager = true
 [measure]
 repeats = 2
 """
+CHUNKED = """
+[[variant]]
+grid.strategy = "chunked"
+grid.pack_size = 2
+grid.prompt_type = "tokens"
+"""
 
 
 def write_sweep(folder: Path, **replaced: str) -> Path:
-    text = SWEEP
+    text = SWEEP if "strategy" in replaced else SWEEP + CHUNKED
     for old, new in replaced.items():
         text = text.replace(f"{old} = ", f"{old} = {new} # ")
     path = folder / "small.toml"

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import REVIEWS, cell, cells, sweep
 
+import packsweep
 from packsweep import grid
 from packsweep.errors import ReviewsError
 from packsweep.grid import Cell
 
+REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference" / "h200"
 AXES = st.fixed_dictionaries(
     {
         "n": st.lists(st.integers(1, 12), min_size=1, max_size=3, unique=True),
@@ -104,6 +109,7 @@ def test_expand_fault_axis() -> None:
         {"grid": {"instruction": "before"}},
         {"grid": {"duplication_order": "interleaved"}},
         {"grid": {"output_tokens_per_review": 2}},
+        {"grid": {"prompt_type": "tokens"}},
         {"measure": {"repeats": 4}},
         {"measure": {"warmup_passes": 0}},
         {"measure": {"ignore_eos": False}},
@@ -117,6 +123,21 @@ def test_expand_fault_axis() -> None:
 def test_cell_id_other_value(change: dict[str, dict[str, Any]]) -> None:
     """Whatever changes the measurement changes the name."""
     assert cells(**change)[0].cell_id != cells()[0].cell_id
+
+
+def test_cell_id_of_earlier_version() -> None:
+    """Cells measured before a setting was there keep the ids that they have on disk."""
+    passes = packsweep.load(REFERENCE).to_dict("records")
+    fields = {field.name for field in dataclasses.fields(grid.Cell)}
+    optional = ("pack_size", "max_repeats", "stop_at_half_width", "model_revision", "tokenizer")
+    for row in passes:
+        values = {name: row[name] for name in fields}
+        values |= {name: None for name in optional if pd.isna(row[name])}
+        values |= {
+            name: tuple(json.loads(row[name]).items())
+            for name in ("engine_settings", "simulated_settings")
+        }
+        assert grid.from_dict(values).cell_id == row["cell_id"]
 
 
 @pytest.mark.parametrize("field", ["text", "label"])

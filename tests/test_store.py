@@ -386,6 +386,32 @@ def test_read_requests_damaged(anywhere: Store) -> None:
     assert {row["cell_id"] for row in anywhere.read_requests().to_pylist()} == {other.cell_id}
 
 
+def _earlier(content: bytes) -> bytes:
+    """Return a file of passes as the version before ``prompt_type`` wrote it."""
+    table = pq.read_table(pa.BufferReader(content)).drop_columns(["prompt_type"])
+    return arrow.to_parquet(table.replace_schema_metadata({schema.VERSION_KEY: b"3"}))
+
+
+def test_read_earlier_version(anywhere: Store) -> None:
+    """Cells of an earlier version are done; a column that they lack holds what was the rule."""
+    old, new = cell(n=3), cell(n=4, prompt_type="tokens")
+    for one in (old, new):
+        anywhere.write(one.cell_id, "a0", [pass_row(one)], [])
+    key = anywhere.attempt(old.cell_id, "a0")
+    _put(anywhere, key, _earlier(_get(anywhere, key)))
+    for one in (old, new):
+        anywhere.commit(one.cell_id, "a0")
+    assert anywhere.done([old.cell_id, new.cell_id]) == {old.cell_id, new.cell_id}
+    for _ in range(2):  # from the files, then from the index
+        passes = anywhere.read_passes(keep=True)
+        assert passes.schema.equals(schema.arrow_schema(schema.PASSES), check_metadata=True)
+        assert passes.select(["n", "prompt_type"]).to_pylist() == [
+            {"n": 3, "prompt_type": "text"},
+            {"n": 4, "prompt_type": "tokens"},
+        ]
+        anywhere.add_to_index([old.cell_id, new.cell_id])
+
+
 def test_read_nothing(anywhere: Store) -> None:
     """Empty results are empty tables with all columns."""
     assert anywhere.read_passes().schema.names == [column.name for column in schema.PASSES]

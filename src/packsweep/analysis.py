@@ -30,6 +30,7 @@ _ORDER = (
     "instruction",
     "template",
     "answer",
+    "prompt_type",
     "n",
     "duplication",
 )

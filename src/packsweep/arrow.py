@@ -65,11 +65,26 @@ def from_parquet(content: bytes | None, columns: list[str] | None = None) -> pa.
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             metadata = file.metadata
             version = (metadata.metadata or {}).get(schema.VERSION_KEY)
-            if not metadata.num_rows or version != str(schema.SCHEMA_VERSION).encode():
+            if not metadata.num_rows or version is None or version.decode() not in schema.READABLE:
                 return None
             return file.read(columns, use_threads=False)
     except (OSError, pa.ArrowException):
         return None
+
+
+def passes_from_parquet(content: bytes | None) -> pa.Table | None:
+    """Return the passes in a file of ours, one of an earlier version in the form of this one."""
+    found = from_parquet(content)
+    if found is None:
+        return None
+    import pyarrow as pa
+
+    now = schema.arrow_schema(schema.PASSES)
+    for index, column in enumerate(schema.PASSES):
+        if column.formerly is not None and column.name not in found.column_names:
+            values = pa.repeat(column.formerly, found.num_rows)
+            found = found.add_column(index, now.field(column.name), values)
+    return found.replace_schema_metadata({**(found.schema.metadata or {}), **now.metadata})
 
 
 def schema_version(content: bytes) -> str:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from packsweep import answers, prompts
+from packsweep import answers, prompts, schema
 from packsweep.chat import ChatTemplate
 from packsweep.errors import ReviewsError
 from packsweep.reviews import Review, content_sha256
@@ -25,6 +25,7 @@ from packsweep.spec import (
     DuplicationOrder,
     EngineKind,
     Instruction,
+    PromptType,
     Strategy,
     Sweep,
     Table,
@@ -33,6 +34,8 @@ from packsweep.spec import (
 
 Setting = str | int | float | bool | None
 Settings = tuple[tuple[str, Setting], ...]
+
+_OLD = frozenset((column.name, column.formerly) for column in schema.CELL if column.formerly)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,7 @@ class Cell:
     instruction: Instruction
     template: Template
     answer: Answer
+    prompt_type: PromptType
     output_tokens_per_review: int
     cache_state: CacheState
     ignore_eos: bool
@@ -88,8 +92,13 @@ class Cell:
 
     @cached_property
     def cell_id(self) -> str:
-        """Readable slug and 12 hex digits of the hash of all values."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Readable slug and 12 hex digits of the hash of all values.
+
+        A value that every cell had before there was a choice is left out, so that results of an
+        earlier version keep their ids.
+        """
+        values = {name: value for name, value in asdict(self).items() if (name, value) not in _OLD}
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return f"{self.slug}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
     @property
@@ -97,8 +106,9 @@ class Cell:
         """The grid's own values, short: ``chunked4-n16-dup1-cold``."""
         strategy = f"{self.strategy}{self.pack_size or ''}"
         before = "-before" if self.instruction == "before" else ""
+        tokens = "-tokens" if self.prompt_type == "tokens" else ""
         again = f"-r{self.replicate}" if self.replicate else ""
-        return f"{strategy}{before}-n{self.n}-dup{self.duplication}-{self.cache_state}{again}"
+        return f"{strategy}{before}{tokens}-n{self.n}-dup{self.duplication}-{self.cache_state}{again}"
 
     @cached_property
     def group_id(self) -> str:

@@ -56,7 +56,7 @@ def new_key() -> str:
 
 def read(content: bytes | None) -> Part | None:
     """Return the part in a file; None where it cannot be used."""
-    table = arrow.from_parquet(content)
+    table = arrow.passes_from_parquet(content)
     if table is None:
         return None
     columns = schema.arrow_schema(schema.PASSES)

@@ -31,6 +31,7 @@ WORK = (
 )
 # Columns of a cell by the keys of the sweep file.
 SETTINGS = {
+    "prompt_type": "grid.prompt_type",
     "model": "model.name",
     "model_revision": "model.revision",
     "tokenizer": "model.tokenizer",

@@ -71,10 +71,11 @@ def check(plan: Plan) -> None:
         raise SpecError(f"{cell.cell_id}: infeasible: {planned.infeasible}")
     if cell.engine != "vllm":
         raise SpecError("compare-tool compares with vLLM's benchmark: engine.kind must be vllm")
-    if (cell.answer, cell.template == "chat", cell.cache_state) != ("free", False, "cold"):
+    asked = (cell.answer, cell.template == "chat", cell.prompt_type, cell.cache_state)
+    if asked != ("free", False, "text", "cold"):
         raise SpecError(
             "compare-tool: vllm bench throughput knows free answers to plain text in a new engine: "
-            "use answer free, any template but chat, cache_state cold"
+            "use answer free, any template but chat, prompt_type text, cache_state cold"
         )
 
 

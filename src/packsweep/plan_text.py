@@ -166,6 +166,7 @@ def _cell_record(forecast: CellForecast) -> dict[str, Any]:
         "duplication": cell.duplication,
         "template": cell.template,
         "answer": cell.answer,
+        "prompt_type": cell.prompt_type,
         "cache_state": cell.cache_state,
         "engine_settings": cell.settings,
         "num_requests": planned.num_requests,

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 # 1: the first. 2: constrained answers, the interval of the accuracy; where the time goes,
 # conditions, warnings, ceilings, energy, money. 3: the share of the commoner label,
-# garbage collection.
-SCHEMA_VERSION = 3
+# garbage collection. 4: the type of a prompt.
+SCHEMA_VERSION = 4
+# What is read; a column that such a file lacks holds what it would have held (Column.formerly).
+READABLE = frozenset({"3", "4"})
 VERSION_KEY = b"packsweep.schema_version"
 
 Kind = Literal["string", "int", "float", "bool", "time", "strings"]
@@ -38,6 +40,8 @@ class Column:
         source: who defines it, where that is not packsweep.
         larger_is_better: None where neither is.
         over_repeats: how the summary condenses it.
+        formerly: what rows hold that were written before there was the column. A cell with this
+            value keeps the id that it had.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Column:
     source: str = ""
     larger_is_better: bool | None = None
     over_repeats: Condensed = "median"
+    formerly: str | None = None
 
 
 def _string(name: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
@@ -83,6 +88,11 @@ CELL = (
     _string("instruction", "the sentence that asks stands after or before the reviews"),
     _string("template", "wording: original, corrected, short, or chat in the model's own"),
     _string("answer", "free, or choice: constrained to a line for each review, each a label"),
+    _string(
+        "prompt_type",
+        "text, tokenized by the engine one by one; or tokens, tokenized together before",
+        formerly="text",
+    ),
     _int("output_tokens_per_review", "tokens", "output tokens allowed for each review"),
     _string("cache_state", "cold, primed or off: state of the prefix cache before a pass"),
     Column(name="ignore_eos", kind="bool", meaning="output lengths are forced"),

@@ -26,6 +26,7 @@ DuplicationOrder = Literal["grouped", "interleaved"]
 CacheState = Literal["cold", "primed", "off"]
 Template = Literal["original", "corrected", "short", "chat"]
 Answer = Literal["free", "choice"]
+PromptType = Literal["text", "tokens"]
 EngineKind = Literal["vllm", "simulated"]
 Fault = Literal["none", "start", "oom", "crash", "hang", "unfinished", "wrong_cache"]
 
@@ -89,6 +90,7 @@ class GridTable(Table):
     instruction: Axis[Instruction] = ("after",)
     template: Axis[Template] = ("original",)
     answer: Axis[Answer] = ("free",)
+    prompt_type: Axis[PromptType] = ("text",)
     output_tokens_per_review: Axis[Positive] = (1,)
 
 

@@ -183,7 +183,7 @@ class Store:
             attempt_id, version, digest = self._commit_lines(cell_id)
         except ValueError:
             return None
-        if version != str(schema.SCHEMA_VERSION):
+        if version not in schema.READABLE:
             return None
         content = self.storage.read(self.attempt(cell_id, attempt_id))
         if content is None or hashlib.sha256(content).hexdigest() != digest:
@@ -341,7 +341,7 @@ def _parts(files: Iterable[_File | None]) -> Iterator[index.Part]:
     tables = (
         (file, table)
         for file in files
-        if file is not None and (table := arrow.from_parquet(file.content)) is not None
+        if file is not None and (table := arrow.passes_from_parquet(file.content)) is not None
     )
     while some := list(islice(tables, index.NUM_TOGETHER)):
         digests = {file.cell_id: file.digest for file, _ in some}

@@ -22,7 +22,14 @@ Row = Mapping[str, Any]
 DASH = "-"
 OUTCOME_STYLE = {"ok": "green", "infeasible": "yellow"}
 _NAMED_CELLS = 3
-_NAMED_SETTINGS = ("instruction", "template", "answer", "cache_state", "duplication_order")
+_NAMED_SETTINGS = (
+    "instruction",
+    "template",
+    "answer",
+    "prompt_type",
+    "cache_state",
+    "duplication_order",
+)
 _FOUND = (*LABELS, labels.NONE)
 
 

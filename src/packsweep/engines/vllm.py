@@ -2,7 +2,8 @@
 
 The timed window is ``LLM.generate`` over all requests of a pass: from the first submission to the
 last output, text in and text out, as ``vllm bench throughput`` times it. Feeding is part of it:
-vLLM tokenizes and adds requests one by one while the engine core already runs.
+vLLM tokenizes and adds requests one by one while the engine core already runs. With
+``prompt_type`` tokens one call of the tokenizer, on all processors, comes first, inside the window.
 
 What this module must not know: strategies, reviews, files. The environment variables that vLLM
 reads at import are set by ``packsweep.environment`` before this process starts.
@@ -15,7 +16,7 @@ import gc
 import importlib.metadata
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ class VllmEngine:
             imported = time.perf_counter()
             self._vllm = vllm
             self._llm = vllm.LLM(**arguments(cell, model))
+        self._as_tokens = cell.prompt_type == "tokens"
         self._end_ids = frozenset(_end_token_ids(self._llm))
         config = self._llm.llm_engine.vllm_config
         self.info = EngineInfo(
@@ -100,14 +102,17 @@ class VllmEngine:
         texts = [request.text for request in requests]
         params = [self._sampling_params(request) for request in requests]
         as_it_is = not all(request.add_special_tokens for request in requests)
-        tokenization = {"add_special_tokens": False} if as_it_is else None
+        options = {"add_special_tokens": False} if as_it_is else {}
         # A collection inside the window would walk every object that importing vLLM made.
         gc.collect()
         gc.freeze()
         with watch, _as_engine_error():
             began = time.perf_counter()
             outputs = self._llm.generate(
-                texts, params, use_tqdm=False, tokenization_kwargs=tokenization
+                self._token_prompts(texts, options) if self._as_tokens else texts,
+                params,
+                use_tqdm=False,
+                tokenization_kwargs=options or None,
             )
             duration_s = time.perf_counter() - began
         if len(outputs) != len(requests):
@@ -120,11 +125,14 @@ class VllmEngine:
         )
 
     def tokenize(self, texts: Sequence[str]) -> float:
-        """Tokenize with the engine's tokenizer, one text at a time as vLLM does."""
+        """Tokenize with the engine's tokenizer: one text at a time as vLLM does, or all at once."""
         tokenizer = self._llm.get_tokenizer()
         began = time.perf_counter()
-        for text in texts:
-            tokenizer.encode(text)
+        if self._as_tokens:
+            self._token_prompts(texts, {})
+        else:
+            for text in texts:
+                tokenizer.encode(text)
         return time.perf_counter() - began
 
     def reset_prefix_cache(self) -> None:
@@ -140,6 +148,13 @@ class VllmEngine:
         Source: vLLM 0.26 to 0.33, ``v1/engine/core_client.py`` (``shutdown``).
         """
         self._llm.llm_engine.engine_core.shutdown()
+
+    def _token_prompts(
+        self, texts: Sequence[str], options: Mapping[str, Any]
+    ) -> list[dict[str, list[int]]]:
+        """Tokenize all texts in one call; return vLLM's ``TokensPrompt`` of each."""
+        found = self._llm.get_tokenizer()(list(texts), return_attention_mask=False, **options)
+        return [{"prompt_token_ids": ids} for ids in found["input_ids"]]
 
     def _sampling_params(self, request: Request) -> Any:  # noqa: ANN401  (vLLM is untyped here)
         return self._vllm.SamplingParams(

@@ -26,6 +26,7 @@ _ALIKE = {
     "instruction": "after",
     "template": "original",
     "answer": "free",
+    "prompt_type": "text",
     "output_tokens_per_review": 1,
     "cache_state": "cold",
 }

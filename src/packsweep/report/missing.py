@@ -27,6 +27,7 @@ _KEYS = (
     "instruction",
     "template",
     "answer",
+    "prompt_type",
     "output_tokens_per_review",
     "cache_state",
     "repeats",
