@@ -173,6 +173,8 @@ def test_formats_in_force(settings: dict[str, Any], expected: tuple[Any, ...]) -
         (None, "fp8", ("fp8", 1)),
         ("fp8", "fp8", ("fp8", 1)),
         ("compressed-tensors", "fp8", ("fp8", 1)),
+        ("compressed-tensors", "int8", ("int8", 1)),
+        ("fp8", "int8", ("fp8", 1)),
         ("compressed-tensors", "compressed-tensors", (None, None)),
         (None, "gptq", (None, None)),
         ("gptq_marlin", "gptq", (None, None)),
@@ -226,10 +228,16 @@ def test_device_is_found_by_its_whole_name(name: str | None, expected: str | Non
 
 @pytest.mark.parametrize("device", devices.DEVICES.values(), ids=devices.DEVICES)
 def test_peaks_are_dense_and_of_a_source(device: devices.Device) -> None:
-    """fp8 is twice bf16 where there is any; with sparsity it would be four times."""
+    """fp8 and int8 are twice bf16 where there is any; with sparsity it would be four times.
+
+    A card for games multiplies bf16 at half its rate where it adds in 32 bits.
+    """
     assert device.source.startswith("NVIDIA")
+    double = 2 * device.bf16_flops_per_s
     if device.fp8_flops_per_s is not None:
-        assert device.fp8_flops_per_s / device.bf16_flops_per_s == pytest.approx(2, rel=0.02)
+        assert device.fp8_flops_per_s == pytest.approx(double, rel=0.02)
+    halved = "RTX" in device.source
+    assert device.int8_ops_per_s == pytest.approx((1 + halved) * double, rel=0.02)
     assert (device.fp32_flops_per_s or 0) < device.bf16_flops_per_s
 
 
@@ -243,6 +251,12 @@ def test_fp8_on_a_device_without_it_has_no_ceiling() -> None:
     fp8 = ceilings.formats({"dtype": "bfloat16", "quantization": "fp8"}, "bfloat16")
     assert ceilings.data_sheet("NVIDIA A100-SXM4-80GB", fp8).peak_flops_per_s is None
     assert ceilings.data_sheet("NVIDIA H200", fp8).peak_flops_per_s == 1979e12
+
+
+def test_int8_has_a_ceiling_where_fp8_has_none() -> None:
+    int8 = ceilings.formats({"quantization": "compressed-tensors"}, "bfloat16", "int8")
+    found = ceilings.data_sheet("NVIDIA A100-SXM4-80GB", int8)
+    assert (found.peak_dtype, found.peak_flops_per_s) == ("int8", 624e12)
 
 
 def test_work_is_null_where_cached_tokens_are_not_known() -> None:

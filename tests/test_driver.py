@@ -27,6 +27,7 @@ MODEL = models.Model(
     name="some/model",
     path="some/model",
     revision=None,
+    random_weights=False,
     fingerprint="weights",
     shape=None,  # type: ignore[arg-type]  # the driver does not look at it
     config_path="",

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from packsweep import embedded
-from packsweep.embedded import llama3
+from packsweep import embedded, models
+from packsweep.embedded import llama3, w8a8
 from packsweep.errors import ModelError
 from packsweep.paths import cache_root
 from packsweep.shapes import ModelShape
@@ -227,6 +227,40 @@ def test_smollm2_parameters_in_file(cache: Path, monkeypatch: pytest.MonkeyPatch
     assert {entry["dtype"] for entry in header.values()} == {"BF16"}
     shape = ModelShape.from_config(json.loads((folder / "config.json").read_text()))
     assert (len(data) - 8 - size) // 2 == shape.num_parameters == 134_515_008
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """What ``embedded:llama-3.1-8b-w8a8`` is, with two layers of 256 and without a tokenizer."""
+    small = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "head_dim": 64}
+    small |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000}
+    config = w8a8.config() | small
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    w8a8.write_weights(tmp_path / "model.safetensors", config)
+    return tmp_path
+
+
+def test_w8a8_is_told_as_int8_of_random_weights(tiny: Path) -> None:
+    """A checkpoint of noise says so itself, wherever it lies; its matrices are bytes."""
+    found = models.resolve(str(tiny))
+    assert found.random_weights
+    assert found.shape.quantization == "int8"
+
+
+def test_w8a8_tensors(tiny: Path) -> None:
+    """Every parameter is there once, besides a scale for each row; noise fills its range."""
+    tensors = pytest.importorskip("safetensors.torch").load_file(tiny / "model.safetensors")
+    plain = {name: each for name, each in tensors.items() if not name.endswith("_scale")}
+    shape = ModelShape.from_config(json.loads((tiny / "config.json").read_text()))
+    assert sum(each.numel() for each in plain.values()) == shape.num_parameters
+    matrices = {name: each for name, each in plain.items() if "proj" in name}
+    assert len(matrices) == 2 * 7
+    for name, each in matrices.items():
+        assert str(each.dtype) == "torch.int8"
+        assert 27 < each.float().std() < 29
+        assert len(each.unique(dim=0)) == len(each)
+        assert tuple(tensors[f"{name}_scale"].shape) == (len(each), 1)
 
 
 @pytest.mark.slow

@@ -18,7 +18,8 @@ from tests.engine_sweep import run, write_sweep
 from tests.ray_head import ray_head
 
 import packsweep
-from packsweep import parity, plan, spec
+from packsweep import embedded, parity, plan, spec
+from packsweep.embedded import llama3, w8a8
 from packsweep.spec import LimitsTable
 from packsweep.task import Task
 
@@ -52,7 +53,7 @@ def test_local_run_of_every_strategy_ends_ok(local: Path) -> None:
 
 
 def test_tokens_are_given_as_such(local: Path) -> None:
-    """Chunked prompts were tokenized together, before; their tokens are compared with the plan's."""
+    """Chunked prompts were tokenized together; a further test counts their tokens."""
     passes = packsweep.load(local)
     assert dict(zip(passes["strategy"], passes["prompt_type"], strict=True)) == {
         "packed": "text",
@@ -218,3 +219,23 @@ def test_ray_job_gives_the_results_of_a_local_run(
     here = packsweep.load(local, "summary")[columns].iloc[:2]  # packed and separate
     there = packsweep.load(tmp_path / "results", "summary")[columns]
     pd.testing.assert_frame_equal(here, there)
+
+
+@pytest.mark.long
+def test_checkpoint_of_noise_in_int8(tmp_path: Path) -> None:
+    """vLLM runs what embedded:llama-3.1-8b-w8a8 is, small; its answers are not scored."""
+    source = embedded._source(embedded.find("llama-3.1-8b-w8a8"))
+    small = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "head_dim": 64}
+    config = w8a8.config() | small | {"num_attention_heads": 4, "num_key_value_heads": 2}
+    model = tmp_path / "model"
+    model.mkdir()
+    llama3.write(source, model, config)
+    w8a8.write_weights(model / "model.safetensors", config)
+    sweep = write_sweep(tmp_path, strategy='"separate"', name=f'"{model}"')
+    done = run("run", str(sweep), "--results", str(tmp_path / "results"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "random weights: speed only, answers are not scored" in done.stdout
+    passes = packsweep.load(tmp_path / "results")
+    assert passes["outcome"].tolist() == ["ok", "ok"]
+    assert set(passes["peak_dtype"]) == {"int8"}
+    assert passes["accuracy"].isna().all()

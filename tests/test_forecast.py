@@ -15,6 +15,7 @@ from tests import fakes
 from tests.fakes import Cli
 
 from packsweep import forecast, plan, plan_text, predict
+from packsweep.embedded import w8a8
 from packsweep.errors import SpecError
 from packsweep.forecast import CellForecast, Forecast, Target
 from packsweep.plan import Plan
@@ -107,20 +108,22 @@ def test_unmeasured_dtype(byte_model: Path, engine: dict[str, Any]) -> None:
     assert "nothing is known of the dtype or quantization" in str(found.reason)
 
 
-def test_checkpoint_in_fp8(byte_model: Path, tmp_path: Path) -> None:
-    """A checkpoint that is stored in fp8 is foretold as fp8, one in four bits not at all."""
+def test_checkpoint_of_bytes(byte_model: Path, tmp_path: Path) -> None:
+    """A checkpoint stored in fp8 or int8 is foretold as that, one in four bits not at all."""
     computing_s = {}
-    for method in ("", "fp8", "gptq"):
+    stored = {each: {"quant_method": each} for each in ("fp8", "gptq")} | {"": ""}
+    for method, quantization in {**stored, "int8": w8a8.QUANTIZATION}.items():
         folder = shutil.copytree(byte_model, tmp_path / (method or "plain"))
         config = json.loads((folder / "config.json").read_text())
-        config["quantization_config"] = method and {"quant_method": method}
+        config["quantization_config"] = quantization
         (folder / "config.json").write_text(json.dumps(config))
         found = _one(folder, grid={"strategy": "packed", "n": 4}).time
         if found is not None:
             computing_s[method] = found.prefill_s - predict.PREFILL_STEP_S
-    faster = 2 * predict.MFU["fp8"] / predict.MFU["bf16"]
-    assert computing_s.keys() == {"", "fp8"}
-    assert computing_s["fp8"] == pytest.approx(computing_s[""] / faster, rel=0.01)
+    assert computing_s.keys() == {"", "fp8", "int8"}
+    for method in ("fp8", "int8"):
+        faster = 2 * predict.MFU[method] / predict.MFU["bf16"]
+        assert computing_s[method] == pytest.approx(computing_s[""] / faster, rel=0.01)
 
 
 def test_too_big_for_the_context(byte_model: Path) -> None:

@@ -16,6 +16,7 @@ from packsweep.predict import (
     DECODE_STEP_S,
     PREFILL_STEP_S,
     TOKENIZE_S_PER_TOKEN,
+    TOKENIZE_TOGETHER_S_PER_TOKEN,
     Engine,
     Pass,
     PassTime,
@@ -92,6 +93,17 @@ def test_pass_time_turns_of_decode() -> None:
     """Five answers of two tokens, four at once, are two turns: the weights are read twice."""
     time = _time(*[_work(3, output=2)] * 5)
     assert time.decode_s == pytest.approx((2 * 120 + 5 * 4 * 8) / 2500 + 2 * DECODE_STEP_S)
+
+
+def test_pass_time_tokenized_before() -> None:
+    """Texts tokenized together are ready sooner than one by one, and nothing computes meanwhile."""
+    works = [_work(1_000)] * 400
+    one_by_one = _time(*works)
+    together = _time(*works, engine=replace(ENGINE, tokenized_before=True))
+    assert together.first_text_s == together.feed_s > one_by_one.first_text_s
+    assert together.feed_s == pytest.approx(400_000 * TOKENIZE_TOGETHER_S_PER_TOKEN)
+    assert together.prefill_s == one_by_one.prefill_s
+    assert together.feed_s < one_by_one.feed_s / 10
 
 
 def test_pass_time_bound_by_feeding() -> None:

@@ -157,6 +157,7 @@ def test_num_parameters_as_transformers(model_type: str, *, bias: bool) -> None:
 
 
 FP8 = {"num_bits": 8, "type": "float"}
+INT8 = {"num_bits": 8, "type": "int"}
 
 
 def _compressed(weights: dict[str, Any], activations: dict[str, Any] | None) -> dict[str, Any]:
@@ -175,13 +176,15 @@ def _compressed(weights: dict[str, Any], activations: dict[str, Any] | None) -> 
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "modelopt"),
         (_compressed(FP8, FP8 | {"dynamic": True}), "fp8"),
         (_compressed(FP8, None), "compressed-tensors"),
-        (_compressed({"num_bits": 8, "type": "int"}, FP8), "compressed-tensors"),
+        (_compressed(INT8, INT8 | {"strategy": "token"}), "int8"),
+        (_compressed(INT8, FP8), "compressed-tensors"),
+        (_compressed(INT8, None), "compressed-tensors"),
         ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
         ({"quant_method": "gptq", "bits": 4}, "gptq"),
     ],
 )
 def test_stored_quantization(stored: dict[str, Any] | None, expected: str | None) -> None:
-    """Checkpoints in fp8 are found whoever wrote them; weights alone in 8 bits are not fp8."""
+    """Checkpoints of 8 bits are found whoever wrote them; weights alone in 8 bits are not."""
     config = LLAMA | {"quantization_config": stored}
     assert stored_quantization(config) == expected
     assert ModelShape.from_config(config).quantization == expected

@@ -16,7 +16,7 @@ from packsweep import devices, roofline
 from packsweep.devices import Device
 from packsweep.errors import UserError
 from packsweep.roofline import Work
-from packsweep.shapes import ModelShape
+from packsweep.shapes import BYTE_WIDE, ModelShape
 
 # vLLM's words for a dtype -> bytes of an element and whose peak applies.
 _DTYPES = {
@@ -33,9 +33,9 @@ class Formats:
     """In which formats a pass computes and reads; None where it cannot be told.
 
     Attributes:
-        peak_dtype: bf16, fp8 or fp32: whose peak FLOP/s apply.
+        peak_dtype: bf16, fp8, int8 or fp32: whose peak FLOP/s apply.
         layer_bytes: of an entry of a layer's matrices.
-        head_bytes: of an entry of the output projection, which vLLM's fp8 leaves as it is.
+        head_bytes: of an entry of the output projection, which fp8 and int8 leave as it is.
         kv_bytes: of an element of the KV cache.
     """
 
@@ -56,15 +56,16 @@ def formats(
         stored_quantization: likewise; vLLM calls what it loads from such a checkpoint by the name
             of its writer.
 
-    Attention is computed in the model's dtype under fp8 as well; its share is small and the peak
-    taken is that of fp8.
+    Attention is computed in the model's dtype under fp8 and int8 as well; its share is small and
+    the peak taken is that of the matrices.
     """
     dtype = str(settings.get("dtype") or "auto")
     element, peak = _DTYPES.get(stored_dtype if dtype == "auto" else dtype, (None, None))
     kv_bytes = _kv_bytes(str(settings.get("cache_dtype") or "auto"), element)
     quantization = str(settings.get("quantization") or stored_quantization or "")
-    if "fp8" in quantization or stored_quantization == "fp8":
-        return Formats(peak_dtype="fp8", layer_bytes=1.0, head_bytes=element, kv_bytes=kv_bytes)
+    byte = "fp8" if "fp8" in quantization else stored_quantization
+    if byte in BYTE_WIDE:
+        return Formats(peak_dtype=byte, layer_bytes=1.0, head_bytes=element, kv_bytes=kv_bytes)
     if quantization:
         return Formats(peak_dtype=None, layer_bytes=None, head_bytes=element, kv_bytes=kv_bytes)
     return Formats(peak_dtype=peak, layer_bytes=element, head_bytes=element, kv_bytes=kv_bytes)
@@ -102,10 +103,11 @@ def data_sheet(device: str | None, used: Formats) -> Ceiling:
 
 
 def data_sheet_peak(device: Device, dtype: str | None) -> float | None:
-    """Return the data sheet's FLOP/s in ``dtype``: bf16, fp8 or fp32."""
+    """Return the data sheet's FLOP/s in ``dtype``: bf16, fp8, int8 or fp32."""
     peaks = {
         "bf16": device.bf16_flops_per_s,
         "fp8": device.fp8_flops_per_s,
+        "int8": device.int8_ops_per_s,
         "fp32": device.fp32_flops_per_s,
     }
     return None if dtype is None else peaks[dtype]
@@ -154,7 +156,7 @@ class Measured:
     fp8_flops_per_s: float | None = None
 
     def ceiling(self, peak_dtype: str | None) -> Ceiling:
-        """Return it as a ceiling; fp32 was not measured."""
+        """Return it as a ceiling; fp32 and int8 were not measured."""
         peaks = {"bf16": self.bf16_flops_per_s, "fp8": self.fp8_flops_per_s}
         return Ceiling(
             peak_dtype=peak_dtype,

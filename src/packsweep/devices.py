@@ -18,6 +18,7 @@ class Device:
     Attributes:
         bf16_flops_per_s: of bf16 and fp16 matrix multiplication with fp32 accumulation.
         fp8_flops_per_s: of fp8 matrix multiplication, likewise; None without fp8 units.
+        int8_ops_per_s: of int8 matrix multiplication with int32 accumulation.
         fp32_flops_per_s: of fp32 outside the matrix units, as torch multiplies fp32 by default.
         memory_bytes_per_s: peak memory bandwidth.
         memory_mib: what the driver's nvidia-smi shows as the whole; data sheets round, and vLLM
@@ -29,6 +30,7 @@ class Device:
     memory_bytes_per_s: float
     source: str
     fp8_flops_per_s: float | None = None
+    int8_ops_per_s: float | None = None
     fp32_flops_per_s: float | None = None
     memory_mib: int | None = None
     names: str = ""
@@ -44,6 +46,7 @@ DEVICES: dict[str, Device] = {
     "B200": Device(
         bf16_flops_per_s=2.25e15,
         fp8_flops_per_s=4.5e15,
+        int8_ops_per_s=4.5e15,
         fp32_flops_per_s=75e12,
         memory_bytes_per_s=7.7e12,
         memory_mib=183359,
@@ -53,6 +56,7 @@ DEVICES: dict[str, Device] = {
     "H200": Device(
         bf16_flops_per_s=989e12,
         fp8_flops_per_s=1979e12,
+        int8_ops_per_s=1979e12,
         fp32_flops_per_s=67e12,
         memory_bytes_per_s=4.8e12,
         memory_mib=143771,
@@ -62,6 +66,7 @@ DEVICES: dict[str, Device] = {
     "H200 NVL": Device(
         bf16_flops_per_s=835.5e12,
         fp8_flops_per_s=1670.5e12,
+        int8_ops_per_s=1670.5e12,
         fp32_flops_per_s=60e12,
         memory_bytes_per_s=4.8e12,
         memory_mib=143771,
@@ -71,6 +76,7 @@ DEVICES: dict[str, Device] = {
     "H100": Device(
         bf16_flops_per_s=989e12,
         fp8_flops_per_s=1979e12,
+        int8_ops_per_s=1979e12,
         fp32_flops_per_s=67e12,
         memory_bytes_per_s=3.35e12,
         memory_mib=81559,
@@ -80,6 +86,7 @@ DEVICES: dict[str, Device] = {
     "H100 PCIe": Device(
         bf16_flops_per_s=756e12,
         fp8_flops_per_s=1513e12,
+        int8_ops_per_s=1513e12,
         fp32_flops_per_s=51e12,
         memory_bytes_per_s=2.0e12,
         memory_mib=81559,
@@ -89,6 +96,7 @@ DEVICES: dict[str, Device] = {
     "H100 NVL": Device(
         bf16_flops_per_s=835.5e12,
         fp8_flops_per_s=1670.5e12,
+        int8_ops_per_s=1670.5e12,
         fp32_flops_per_s=60e12,
         memory_bytes_per_s=3.9e12,
         memory_mib=95830,
@@ -98,6 +106,7 @@ DEVICES: dict[str, Device] = {
     "H800": Device(
         bf16_flops_per_s=989e12,
         fp8_flops_per_s=1979e12,
+        int8_ops_per_s=1979e12,
         fp32_flops_per_s=67e12,
         memory_bytes_per_s=3.35e12,
         memory_mib=81559,
@@ -107,6 +116,7 @@ DEVICES: dict[str, Device] = {
     "H800 PCIe": Device(
         bf16_flops_per_s=756e12,
         fp8_flops_per_s=1513e12,
+        int8_ops_per_s=1513e12,
         fp32_flops_per_s=51e12,
         memory_bytes_per_s=2.0e12,
         names="H800 PCIe",
@@ -115,6 +125,7 @@ DEVICES: dict[str, Device] = {
     "H20": Device(
         bf16_flops_per_s=148e12,
         fp8_flops_per_s=296e12,
+        int8_ops_per_s=296e12,
         fp32_flops_per_s=44e12,
         memory_bytes_per_s=4.0e12,
         memory_mib=97871,
@@ -123,6 +134,7 @@ DEVICES: dict[str, Device] = {
     ),
     "A100": Device(
         bf16_flops_per_s=312e12,
+        int8_ops_per_s=624e12,
         fp32_flops_per_s=19.5e12,
         memory_bytes_per_s=2.039e12,
         memory_mib=81920,
@@ -131,6 +143,7 @@ DEVICES: dict[str, Device] = {
     ),
     "A100 PCIe": Device(
         bf16_flops_per_s=312e12,
+        int8_ops_per_s=624e12,
         fp32_flops_per_s=19.5e12,
         memory_bytes_per_s=1.935e12,
         memory_mib=81920,
@@ -139,6 +152,7 @@ DEVICES: dict[str, Device] = {
     ),
     "A100 40GB": Device(
         bf16_flops_per_s=312e12,
+        int8_ops_per_s=624e12,
         fp32_flops_per_s=19.5e12,
         memory_bytes_per_s=1.555e12,
         memory_mib=40960,
@@ -148,6 +162,7 @@ DEVICES: dict[str, Device] = {
     "L40S": Device(
         bf16_flops_per_s=362.05e12,
         fp8_flops_per_s=733e12,
+        int8_ops_per_s=733e12,
         fp32_flops_per_s=91.6e12,
         memory_bytes_per_s=0.864e12,
         memory_mib=46068,
@@ -157,6 +172,7 @@ DEVICES: dict[str, Device] = {
     "L4": Device(
         bf16_flops_per_s=121e12,
         fp8_flops_per_s=242.5e12,
+        int8_ops_per_s=242.5e12,
         fp32_flops_per_s=30.3e12,
         memory_bytes_per_s=0.3e12,
         memory_mib=23034,
@@ -166,6 +182,7 @@ DEVICES: dict[str, Device] = {
     "RTX 4090": Device(
         bf16_flops_per_s=165.2e12,
         fp8_flops_per_s=330.3e12,
+        int8_ops_per_s=660.6e12,
         fp32_flops_per_s=82.6e12,
         memory_bytes_per_s=1.008e12,
         memory_mib=24564,

@@ -257,6 +257,7 @@ def _engine(cell: Cell, model: Model, used: Formats, device: Device) -> predict.
         mfu=mfu,
         max_num_batched_tokens=int(cell.settings["max_num_batched_tokens"] or 0),
         max_num_seqs=int(cell.settings["max_num_seqs"] or 0),
+        tokenized_before=cell.prompt_type == "tokens",
     )
 
 

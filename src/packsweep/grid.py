@@ -108,7 +108,9 @@ class Cell:
         before = "-before" if self.instruction == "before" else ""
         tokens = "-tokens" if self.prompt_type == "tokens" else ""
         again = f"-r{self.replicate}" if self.replicate else ""
-        return f"{strategy}{before}{tokens}-n{self.n}-dup{self.duplication}-{self.cache_state}{again}"
+        return (
+            f"{strategy}{before}{tokens}-n{self.n}-dup{self.duplication}-{self.cache_state}{again}"
+        )
 
     @cached_property
     def group_id(self) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 from packsweep import known_models, kv_cache, models, parameters
 from packsweep.errors import ModelError
 from packsweep.kv_cache import BlockPool, KvLayout
-from packsweep.shapes import stored_quantization, text_part
+from packsweep.shapes import BYTE_WIDE, stored_quantization, text_part
 
 # vLLM's word -> bytes of an element.
-ELEMENT_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "fp8": 1.0}
+ELEMENT_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "fp8": 1.0, "int8": 1.0}
 # Concurrent steps with async scheduling, whose tokens a window keeps until they are settled.
 # Source: vLLM 0.32, VllmConfig.max_in_flight_tokens; without async scheduling it is one.
 _STEPS_IN_FLIGHT = 2
@@ -162,9 +162,8 @@ def _dtype(asked: str, config: Mapping[str, Any]) -> str:
     """Return the dtype of the weights: what was asked, or how the model is stored."""
     if asked != "auto":
         return asked
-    if stored_quantization(config) == "fp8":
-        return "fp8"
-    return _stored(config)
+    stored = stored_quantization(config)
+    return stored if stored in BYTE_WIDE else _stored(config)
 
 
 def _kv_dtype(asked: str, config: Mapping[str, Any]) -> str:

@@ -18,6 +18,8 @@ from packsweep.shapes import ModelShape
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+# A word of ours in config.json, true where a checkpoint is noise; vLLM passes it over.
+RANDOM_WEIGHTS = "random_weights"
 # Taken along where the repository has them.
 _OPTIONAL = ("tokenizer_config.json", "generation_config.json", "chat_template.jinja")
 
@@ -37,6 +39,7 @@ class Model:
         path: what the engine is given: a folder, or the hub id.
         revision: the commit of a hub model, the package's version of an embedded one, else None.
         fingerprint: changes when the weights or the tokenizer do.
+        random_weights: what it answers means nothing.
         config_path: folder that holds config.json and, where there is one, generation_config.json.
         tokenizer_path: folder that holds tokenizer.json.
     """
@@ -45,6 +48,7 @@ class Model:
     path: str
     revision: str | None
     fingerprint: str
+    random_weights: bool
     shape: ModelShape
     config_path: str
     tokenizer_path: str
@@ -92,14 +96,15 @@ def resolve(
     place = _place(name, revision, needed=needed)
     if load_format != "dummy":
         _check_weights(name, place)
-    shape = ModelShape.from_config(_read_config(place.folder / CONFIG))
+    config = _read_config(place.folder / CONFIG)
     words = place if tokenizer is None else _place(tokenizer, None, needed=(TOKENIZER,))
     return Model(
         name=name,
         path=place.path,
         revision=place.revision,
         fingerprint=_fingerprint(place.identity, words.identity),
-        shape=shape,
+        random_weights=load_format == "dummy" or config.get(RANDOM_WEIGHTS) is True,
+        shape=ModelShape.from_config(config),
         config_path=str(place.folder),
         tokenizer_path=str(words.folder),
     )

@@ -133,7 +133,10 @@ def make(sweep: Sweep) -> Plan:
         cells=tuple(planned.values()),
         schedule=tuple(planned[c] for c in grid.schedule(cells, sweep.measure.order_seed)),
         chat=chat,
-        advice=(*_too_short(cells, cost), *_split_block(planned.values())),
+        advice=(
+            *(() if model.random_weights else _too_short(cells, cost)),
+            *_split_block(planned.values()),
+        ),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
     )
     del tokenizer, texts
@@ -148,7 +151,6 @@ def _too_short(cells: Sequence[Cell], cost: LabelCost) -> Iterator[str]:
         for cell in cells
         if cell.answer == "free"
         and cell.strategy != "separate"
-        and cell.load_format != "dummy"
         and cost.labels_held(cell.n * cell.output_tokens_per_review) < cell.n
     ]
     if not short:

@@ -27,8 +27,9 @@ from packsweep.shapes import ModelShape
 
 # Share of the data sheet's FLOP/s that prefill reaches, by the dtype that it computes in.
 # Source: docs/LOG.md, the experiment's grid: 62 % over whole passes, one prompt of 115,419 tokens
-# and 400 short ones alike. fp8: 400 short prompts in 1.80 s.
-MFU = {"bf16": 0.62, "fp8": 0.495}
+# and 400 short ones alike. fp8: 400 short prompts in 1.80 s. int8: 400 short prompts in 1.584 s,
+# 4,096 tokens a step.
+MFU = {"bf16": 0.62, "fp8": 0.495, "int8": 0.52}
 # Share of the data sheet's bytes/s that decode reaches: 167 GB in a step of 37.4 ms.
 # Source: docs/LOG.md, packed 400 x 10: 399 steps in 14.91 s.
 MBU = 0.93
@@ -41,6 +42,9 @@ PREFILL_STEP_S = 0.010
 # Tokenizing, by the process that feeds the engine. A request is tokenized while earlier ones run.
 # Source: 0.25 s for 124,593 tokens in 400 texts, 0.36 to 0.47 s for 115,419 tokens in one.
 TOKENIZE_S_PER_TOKEN = 2.7e-6
+# The same by all of a host's processors at once, before the engine has anything to do.
+# Source: 0.020 s for 124,593 tokens in 400 texts, 0.174 s for 1,245,930 in 4,000; 32 processors.
+TOKENIZE_TOGETHER_S_PER_TOKEN = 1.5e-7
 # From the start of the process to a ready engine; cold: its compile cache is empty.
 # Source: docs/LOG.md: 53 to 55 s alone on a host, 55 to 70 s with two at once, cold 101 to 110 s; a
 # slower host took 79 to 167 s. Random weights.
@@ -96,6 +100,7 @@ class Engine:
         mfu: share of ``peak_flops_per_s`` that prefill reaches.
         mbu: share of the device's bandwidth that decode reaches.
         size: bytes of weights and of the KV cache's elements.
+        tokenized_before: all texts together, not one by one while earlier requests run.
     """
 
     shape: ModelShape
@@ -106,6 +111,7 @@ class Engine:
     mbu: float = MBU
     max_num_batched_tokens: int = 16384
     max_num_seqs: int = 1024
+    tokenized_before: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +119,7 @@ class PassTime:
     """Where the time of a pass goes.
 
     Attributes:
-        first_text_s: tokenizing before the engine has anything to do.
+        first_text_s: tokenizing before the engine has anything to do: the first text, or all.
         feed_s: tokenizing every request.
         last_request_s: what the request that was fed last takes at least.
     """
@@ -139,11 +145,15 @@ def pass_time(engine: Engine, load: Pass) -> PassTime:
         )
     steps = load.longest_answer - 1
     alone_s = _reading_s(engine, steps, max(map(roofline.decode_context, load.requests)))
+    first_text_s = load.requests[0].prompt_tokens * TOKENIZE_S_PER_TOKEN
+    feed_s = load.prompt_tokens * TOKENIZE_S_PER_TOKEN
+    if engine.tokenized_before:
+        first_text_s = feed_s = load.prompt_tokens * TOKENIZE_TOGETHER_S_PER_TOKEN
     return PassTime(
-        first_text_s=load.requests[0].prompt_tokens * TOKENIZE_S_PER_TOKEN,
+        first_text_s=first_text_s,
         prefill_s=_prefill_s(engine, load),
         decode_s=_decode_s(engine, load, steps),
-        feed_s=load.prompt_tokens * TOKENIZE_S_PER_TOKEN,
+        feed_s=feed_s,
         last_request_s=PREFILL_STEP_S + alone_s + steps * DECODE_STEP_S,
     )
 

@@ -425,7 +425,7 @@ WORK = (
     ),
 )
 CEILING = (
-    _string("peak_dtype", "bf16, fp8 or fp32: whose peak counts; null for other quantizations"),
+    _string("peak_dtype", "bf16, fp8, int8 or fp32: whose peak counts; null for other formats"),
     _float("peak_flops_per_s", "FLOP/s", "dense peak of the device; null where not known"),
     _float("peak_bytes_per_s", "B/s", "peak memory bandwidth; null where not known"),
     _string("ceiling_source", "data sheet or measurement that the two peaks come from"),

@@ -11,6 +11,9 @@ from typing import Any, NoReturn
 
 from packsweep.errors import ModelError
 
+# Of ``stored_quantization``: a byte for each entry of a matrix, and units that multiply such bytes.
+BYTE_WIDE = frozenset({"fp8", "int8"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Family:
@@ -213,7 +216,7 @@ def stored_quantization(config: Mapping[str, Any]) -> str | None:
     """Return how a checkpoint is quantized: None if it is not, else the config's own word for it.
 
     That is ``fp8`` wherever both weights and activations of the layers are 8-bit floats, whoever
-    wrote the checkpoint.
+    wrote the checkpoint, and ``int8`` where both are 8-bit integers (W8A8).
 
     Source: vLLM 0.32, model_executor/layers/quantization, which reads the same keys.
     """
@@ -223,21 +226,24 @@ def stored_quantization(config: Mapping[str, Any]) -> str | None:
     method = str(stored.get("quant_method"))
     if method == "fbgemm_fp8" or (method == "modelopt" and stored.get("quant_algo") == "FP8"):
         return "fp8"
-    if method == "compressed-tensors" and _all_fp8(stored.get("config_groups")):
-        return "fp8"
+    if method == "compressed-tensors":
+        return _byte_wide(stored.get("config_groups")) or method
     return method
 
 
-def _all_fp8(groups: object) -> bool:
-    """Tell whether all groups of compressed-tensors have 8-bit floats for both factors."""
-    if not isinstance(groups, Mapping) or not groups:
-        return False
+def _byte_wide(groups: object) -> str | None:
+    """Return fp8 or int8 where all groups of compressed-tensors have that for both factors."""
+    if not isinstance(groups, Mapping):
+        return None
     factors = [
         group.get(name) or {}
         for group in groups.values()
         for name in ("weights", "input_activations")
     ]
-    return all((each.get("num_bits"), each.get("type")) == (8, "float") for each in factors)
+    found = {(each.get("num_bits"), each.get("type")) for each in factors}
+    if found == {(8, "float")}:
+        return "fp8"
+    return "int8" if found == {(8, "int")} else None
 
 
 def _family(text: Mapping[str, object]) -> _Family:

@@ -1,7 +1,8 @@
 """Models that need no hub: made once from files inside packages of the Python Package Index.
 
 ``embedded:smollm2-135m`` is a real model, small enough for any machine. ``embedded:llama-3.1-8b``
-is the shape and the tokenizer of Llama 3.1 8B without its weights, for ``load_format="dummy"``.
+is the shape and the tokenizer of Llama 3.1 8B without its weights, for ``load_format="dummy"``,
+and ``embedded:llama-3.1-8b-w8a8`` the same with random ones in int8.
 A further model is a module here and an entry in ``EMBEDDED``.
 
 A model becomes a folder in the form of the Hugging Face hub, under the cache root. It is made in a
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from packsweep.embedded import llama3, smollm2
+from packsweep.embedded import llama3, smollm2, w8a8
 from packsweep.errors import ModelError
 from packsweep.paths import cache_root
 
@@ -111,6 +112,18 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             expected_s=5,
             libraries=("tokenizers",),
             write=llama3.write,
+        ),
+        EmbeddedModel(
+            name="llama-3.1-8b-w8a8",
+            distribution="llama-models",
+            version="0.3.0",
+            member="llama_models/llama3/tokenizer.model",
+            member_sha256="82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55",
+            form=1,
+            has_weights=True,
+            expected_s=60,
+            libraries=("tokenizers", "numpy"),
+            write=w8a8.write,
         ),
     )
 }

@@ -64,8 +64,8 @@ _SPECIAL = {
 }
 
 
-def write(source: Path, folder: Path) -> None:
-    """Write the config and the tokenizer of Llama 3.1 8B."""
+def write(source: Path, folder: Path, config: dict[str, Any] = CONFIG) -> None:
+    """Write the config, or another of its form, and the tokenizer of Llama 3.1 8B."""
     tokenizer_config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": _SPECIAL[0],
@@ -75,7 +75,7 @@ def write(source: Path, folder: Path) -> None:
     }
     hub_form.write(
         folder,
-        config=CONFIG,
+        config=config,
         tokenizer=_tokenizer(source),
         tokenizer_config=tokenizer_config,
     )

@@ -6,9 +6,6 @@ attention in another order.
 
 from __future__ import annotations
 
-import json
-import math
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,23 +126,19 @@ def _tensor_name(name: str) -> str:
 def _write_safetensors(
     path: Path, tensors: Sequence[gguf.ReaderTensor], config: dict[str, Any]
 ) -> None:
-    """Write all tensors in bf16, one at a time.
-
-    Source: the safetensors format: length of the header, the header in JSON, the data in order.
-    """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for tensor in tensors:
-        shape = [int(size) for size in reversed(tensor.shape)]
-        begin, end = end, end + 2 * math.prod(shape)
-        entry = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
-        header[_tensor_name(tensor.name)] = entry
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for tensor in tensors:
-            file.write(_bf16(_weights(tensor, config)).tobytes())
+    """Write all tensors in bf16."""
+    hub_form.write_safetensors(
+        path,
+        [
+            hub_form.Tensor(
+                name=_tensor_name(tensor.name),
+                dtype="BF16",
+                shape=tuple(int(size) for size in reversed(tensor.shape)),
+            )
+            for tensor in tensors
+        ],
+        (hub_form.bf16(_weights(tensor, config)) for tensor in tensors),
+    )
 
 
 def _weights(tensor: gguf.ReaderTensor, config: dict[str, Any]) -> np.ndarray[Any, Any]:
@@ -165,12 +158,3 @@ def _rotary_halves(values: np.ndarray[Any, Any], num_heads: int) -> np.ndarray[A
     rows, columns = values.shape
     pairs = values.reshape(num_heads, rows // num_heads // 2, 2, columns)
     return pairs.swapaxes(1, 2).reshape(rows, columns)
-
-
-def _bf16(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Round finite 32-bit floats to bf16, half to even, as 16-bit words."""
-    import numpy as np
-
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded >> np.uint32(16)).astype("<u2")

@@ -72,6 +72,7 @@ class SimulatedEngine:
             mbu=self._values["mbu"],
             max_num_batched_tokens=int(cell.settings["max_num_batched_tokens"] or 0),
             max_num_seqs=int(cell.settings["max_num_seqs"] or 0),
+            tokenized_before=cell.prompt_type == "tokens",
         )
         self.info = EngineInfo(
             resolved={**cell.settings, "block_size": _BLOCK_SIZE, **_FORMATS},
