@@ -23,6 +23,7 @@ DASH = "-"
 OUTCOME_STYLE = {"ok": "green", "infeasible": "yellow"}
 _NAMED_CELLS = 3
 _NAMED_SETTINGS = (
+    "model",
     "instruction",
     "template",
     "answer",
