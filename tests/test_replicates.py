@@ -16,6 +16,16 @@ from packsweep.errors import SpecError
 from packsweep.reviews import Review
 from packsweep.stats import Ratio
 
+OTHER_WORK: dict[str, Any] = {
+    "strategy": "packed",
+    "n": 4,
+    "duplication": 10,
+    "duplication_order": "interleaved",
+    "cache_state": "primed",
+    "reviews_sha256": "other",
+    "engine": "simulated",
+    "simulated_settings": "{}",
+}
 REVIEWS = tuple(Review(text=f"text {i}", label="positive") for i in range(4))
 
 
@@ -44,6 +54,7 @@ def passes(**speeds: list[list[float]]) -> pd.DataFrame:
                         "repeat": repeat,
                         "reviews_per_s": speed,
                         "cache_state": "cold",
+                        "engine_settings": "{}",
                     }
                 )
     return pd.DataFrame(rows, columns=names)
@@ -117,6 +128,34 @@ def test_compare_on_shared_gpus_leaves_out_the_others() -> None:
     (found,) = analysis.compare(rows)
     assert found.ratio.value == pytest.approx(0.5)
     assert found.same_gpu
+
+
+def test_compare_settings() -> None:
+    """Of cells that differ in settings each is held against the plainest, whatever comes first."""
+    kinds = {"fp8-x": ('{"quantization": "fp8"}', "before", 20.0)}
+    kinds |= {"plain-x": ('{"quantization": null}', "after", 10.0)}
+    kinds |= {"chat-x": ('{"quantization": null}', "before", 11.0)}
+    rows = []
+    for name, (settings, instruction, speed) in kinds.items():
+        own = passes(separate=[[speed, speed + 0.1], [speed, speed + 0.2]])
+        values = {"group_id": name, "engine_settings": settings, "instruction": instruction}
+        rows.append(own.assign(cell_id=own["cell_id"] + name, **values))
+    found = {each.cell: each for each in analysis.compare(pd.concat(rows))}
+    assert {each.baseline for each in found.values()} == {"plain-x"}
+    assert {each.axis for each in found.values()} == {"settings"}
+    assert found["chat-x"].change == (("instruction", "before"),)
+    assert dict(found["fp8-x"].change) == {"instruction": "before", "quantization": "fp8"}
+    assert found["fp8-x"].ratio.value == pytest.approx(2, rel=0.01)
+    line = table.comparisons([found["fp8-x"]])[0]
+    assert line.startswith("fp8 with instruction=before, quantization=fp8 / plain: 1.99x [")
+
+
+def test_compare_other_work_is_no_setting() -> None:
+    """Cells of another strategy, size or cache state are not held against each other there."""
+    own = passes(separate=[[1.0, 1.1]])
+    others = [own.assign(**{name: value, "group_id": name}) for name, value in OTHER_WORK.items()]
+    found = analysis.compare(pd.concat([own, *others]))
+    assert [each for each in found if each.axis == "settings"] == []
 
 
 def test_comparison_line_says_what_is_shown() -> None:

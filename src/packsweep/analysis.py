@@ -7,15 +7,17 @@ one version of vLLM and torch; simulated rows never with real ones.
 from __future__ import annotations
 
 import itertools
+import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from packsweep import labels, schema, stats, summary
 from packsweep.ceilings import Measured
 from packsweep.errors import ResultsError
+from packsweep.spec import DEFAULTS
 from packsweep.store import Store
 
 if TYPE_CHECKING:
@@ -212,16 +214,34 @@ _CELL_NAMES = tuple(column.name for column in schema.CELL)
 # What a cell is compared with: column -> the value of the other cell, all else being equal.
 _BASELINES = {"strategy": "separate", "cache_state": "cold"}
 _FREE = {"strategy": ("pack_size", "prompts_sha256"), "cache_state": ("engine_settings",)}
+# How is asked and with what it is computed: what may differ where settings are compared.
+_ASKED = ("model", "instruction", "template", "answer", "prompt_type")
+_SETTINGS = frozenset(
+    {
+        *_ASKED,
+        "replicate",
+        "output_tokens_per_review",
+        "ignore_eos",
+        "model_revision",
+        "tokenizer",
+        "load_format",
+        "model_fingerprint",
+        "prompts_sha256",
+        "engine_settings",
+    }
+)
+SETTINGS = "settings"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A cell beside the one that differs from it in one axis alone.
+    """A cell beside the one that differs from it in one axis alone, or in its settings.
 
     Attributes:
         cell: group_id of the cell.
         baseline: group_id of the other.
-        axis: what differs, ``strategy`` or ``cache_state``.
+        axis: what differs, ``strategy``, ``cache_state`` or ``settings``.
+        change: the cell's settings that the baseline has otherwise, of the axis ``settings``.
         ratio: reviews per second of the cell over that of the baseline.
         same_gpu: some GPU measured both sides; the ratio is taken on such GPUs alone.
     """
@@ -231,10 +251,14 @@ class Comparison:
     axis: str
     ratio: stats.Ratio
     same_gpu: bool = True
+    change: tuple[tuple[str, str], ...] = ()
 
 
 def compare(passes: pd.DataFrame) -> list[Comparison]:
     """Compare every cell with ``separate``, and with ``cold``, where that was measured as well.
+
+    Of cells of one strategy that do the same work under other settings, each is compared with
+    the one that has the most of them at their defaults.
 
     Both sides are blocked by GPU: a GPU that measured only one of them does not count. Where none
     measured both, all processes of a side are taken together, and the comparison says so.
@@ -252,7 +276,34 @@ def compare(passes: pd.DataFrame) -> list[Comparison]:
             bases = [cell["group_id"] for cell in members if cell[axis] == baseline]
             others = [cell["group_id"] for cell in members if cell[axis] != baseline]
             found += [_comparison(speeds, one, base, axis) for base in bases for one in others]
-    return found
+    return [*found, *_of_settings(speeds, cells)]
+
+
+def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterator[Comparison]:
+    """Yield every cell beside the plainest of those that differ from it in settings alone."""
+    shared = [name for name in _CELL_NAMES if name not in _SETTINGS]
+    alike: dict[tuple[Any, ...], list[tuple[str, dict[str, str]]]] = {}
+    for cell in cells:
+        key = tuple(cell[name] for name in shared)
+        alike.setdefault(key, []).append((cell["group_id"], _settings(cell)))
+    for members in alike.values():
+        base, plain = min(members, key=lambda member: _num_unusual(member[1]))
+        for one, settings in members:
+            change = tuple(pair for pair in settings.items() if pair not in plain.items())
+            if change:
+                yield replace(_comparison(speeds, one, base, SETTINGS), change=change)
+
+
+def _settings(cell: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a cell asks and its engine's settings, as text."""
+    asked = {name: cell[name] for name in _ASKED}
+    return {
+        name: str(value) for name, value in (asked | json.loads(cell["engine_settings"])).items()
+    }
+
+
+def _num_unusual(settings: Mapping[str, str]) -> int:
+    return sum(DEFAULTS.get(name) != value for name, value in settings.items())
 
 
 _Speeds = dict[str, dict[str | None, list[dict[str, Any]]]]

@@ -188,10 +188,19 @@ def _against(rows: Sequence[Row]) -> list[str]:
 def comparisons(found: Sequence[Comparison]) -> list[str]:
     """Return one line per comparison: the ratio, its interval, and what may be said of it."""
     return [
-        f"{each.cell.rpartition('-')[0]} / {each.baseline.rpartition('-')[0]}: {_ratio(each.ratio)}"
+        f"{_slug(each.cell)}{_change(each)} / {_slug(each.baseline)}: {_ratio(each.ratio)}"
         + ("" if each.same_gpu else ", on different GPUs")
         for each in found
     ]
+
+
+def _slug(cell_id: str) -> str:
+    return cell_id.rpartition("-")[0]
+
+
+def _change(compared: Comparison) -> str:
+    told = ", ".join(f"{name}={value}" for name, value in compared.change)
+    return f" with {told}" if told else ""
 
 
 def _ratio(ratio: Ratio) -> str:

@@ -121,6 +121,70 @@ def test_sentence_faster_beside_undecided() -> None:
     )
 
 
+FP8 = row("separate", cell_id="fp8", engine_settings='{"quantization": "fp8"}')
+INT8 = row("separate", cell_id="int8", model="int8")
+FP8_CHANGE, INT8_CHANGE = (("quantization", "fp8"),), (("model", "int8"), ("template", "short"))
+
+
+def of_settings(cell: str, change: tuple[tuple[str, str], ...], *ends: float) -> Comparison:
+    """Return the comparison of a cell with the plain one: ratio, and the ends of its interval."""
+    value, low, high = (*ends, None, None)[:3]
+    assert value is not None
+    ratio = Ratio(value=value, ci_low=low, ci_high=high, between_processes=True)
+    base = SEPARATE["cell_id"]
+    return Comparison(cell=cell, baseline=base, axis="settings", ratio=ratio, change=change)
+
+
+def test_sentence_settings_faster() -> None:
+    """Without a second strategy the settings that were shown to be faster are the answer."""
+    compared = [
+        of_settings("fp8", FP8_CHANGE, 1.76, 1.74, 1.81),
+        of_settings("int8", INT8_CHANGE, 1.80, 1.78, 1.82),
+    ]
+    assert answer.sentence([SEPARATE, FP8, INT8], compared) == (
+        "At n = 400, separate labelled the most reviews per second with model int8, template "
+        "short: 1.80 times [1.78, 1.82] those without (95 % interval over engine processes); not "
+        "told apart from quantization fp8."
+    )
+
+
+def test_sentence_settings_not_faster() -> None:
+    """No setting is called that may as well be slower; one repeat each calls nothing."""
+    near = of_settings("fp8", FP8_CHANGE, 1.05, 0.95, 1.15)
+    assert answer.sentence([SEPARATE, FP8], [near]) == (
+        "At n = 400, no setting was shown to label more reviews per second than separate without: "
+        "quantization fp8 1.05 times [0.95, 1.15] (95 % interval over engine processes)."
+    )
+    assert answer.sentence([SEPARATE, FP8], [of_settings("fp8", FP8_CHANGE, 1.5)]) == (
+        "Nothing can be called at n = 400: separate with quantization fp8 labelled 1.50 times the "
+        "reviews per second of separate without, and one repeat each gives no interval."
+    )
+
+
+def test_sentence_strategy_before_settings() -> None:
+    """Where strategies were compared the sentence is about them."""
+    compared = [of_settings("fp8", FP8_CHANGE, 1.76, 1.74, 1.81)]
+    compared.append(against_separate(PACKED, 0.24, 0.23, 0.25))
+    found = answer.sentence([SEPARATE, FP8, PACKED], compared)
+    assert found.startswith("At n = 400, settings at their defaults, separate labelled the most")
+
+
+def test_fastest_has_a_ratio() -> None:
+    """The fastest of all cells is held against separate where it differs in settings alone."""
+    speeds = {f"reviews_per_s_{suffix}": 1.0 for suffix in ("mean", "ci_low", "ci_high")}
+    slow = {**SEPARATE, **speeds, "reviews_per_s_median": 1.0}
+    fast = {**FP8, **speeds, "reviews_per_s_median": 1.76}
+    packed = {**PACKED, **speeds, "reviews_per_s_median": 0.2}
+    compared = [against_separate(PACKED, 0.2, 0.19, 0.21)]
+    compared.append(of_settings("fp8", FP8_CHANGE, 1.76, 1.74, 1.81))
+    found = answer.fastest([slow, fast, packed], compared)
+    assert found == (
+        "Fastest of all cells of that size: separate, quantization fp8, 1.76±0.0% reviews/s, "
+        "beside 1.00±0.0% of separate above (1.76 times [1.74, 1.81], 95 % interval over "
+        "engine processes)."
+    )
+
+
 def test_sentence_names_what_is_unusual() -> None:
     """Of the settings that vary those are named that a sweep file has to name."""
     rows = [

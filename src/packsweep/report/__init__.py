@@ -158,7 +158,7 @@ def _sections(found: Found) -> list[Section]:
 def _comparisons(found: Found) -> Section:
     """Return what the answer rests on: every comparison with its interval."""
     figure = sections.ratios(found.compared, found.rows)
-    lines = ("No two cells differ in strategy or cache state alone.",) if figure is None else ()
+    lines = ("No two cells do the same work in another way.",) if figure is None else ()
     figures = () if figure is None else (figure,)
     return Section(key="compared", title="Every comparison", lines=lines, figures=figures)
 

@@ -11,17 +11,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from packsweep import schema, table
-from packsweep.analysis import Comparison
+from packsweep.analysis import SETTINGS, Comparison
 from packsweep.report.parts import Row
 from packsweep.stats import Ratio
 
 BASELINE = "separate"
 _NEAR_ONE = 0.005
+_NAMED_TIES = 3
 
 
 def sentence(rows: Sequence[Row], compared: Sequence[Comparison]) -> str:
     """Return the answer over the rows of a summary and their comparisons."""
-    told = _sentence(rows, [each for each in compared if each.axis == "strategy"])
+    told = _sentence(rows, compared)
     if any(row["engine"] == schema.SIMULATED for row in rows):
         return f"Simulated, not measured: {told[0].lower()}{told[1:]}"
     return told
@@ -33,15 +34,17 @@ def _sentence(rows: Sequence[Row], compared: Sequence[Comparison]) -> str:
     if all(row["outcome"] != "ok" for row in rows):
         cells = "the only cell was" if len(rows) == 1 else f"none of the {len(rows)} cells was"
         return f"Nothing can be called: {cells} {'not ' if len(rows) == 1 else ''}measured."
-    if not compared:
-        return (
-            "Nothing can be called: no other strategy was measured beside separate "
-            "under the same conditions."
-        )
     by_id = {str(row["cell_id"]): row for row in rows}
-    baseline = headline(by_id, compared)
-    others = [each for each in compared if each.baseline == baseline]
-    return _verdict(others, by_id, _workload(by_id[baseline], rows))
+    for axis, verdict in (("strategy", _verdict), (SETTINGS, _verdict_on_settings)):
+        mine = [each for each in compared if each.axis == axis]
+        if mine:
+            baseline = headline(by_id, mine)
+            others = [each for each in mine if each.baseline == baseline]
+            return verdict(others, by_id, rows)
+    return (
+        "Nothing can be called: no other strategy was measured beside separate "
+        "under the same conditions."
+    )
 
 
 def headline(by_id: Mapping[str, Row], compared: Sequence[Comparison]) -> str:
@@ -84,9 +87,19 @@ def fastest(rows: Sequence[Row], compared: Sequence[Comparison]) -> str | None:
         for name, values in varied.items()
         if values[mine] != values[theirs]
     ]
+    ratio = next(
+        (
+            f" ({_times(each.ratio)}, {_interval(each.ratio)})"
+            for each in compared
+            if each.axis == SETTINGS
+            and (each.cell, each.baseline) == (best["cell_id"], base["cell_id"])
+            and each.ratio.ci_low is not None
+        ),
+        "",
+    )
     return (
         f"Fastest of all cells of that size: {', '.join([_strategy(best), *told])}, "
-        f"{_speed(best)} reviews/s, beside {_speed(base)} of {BASELINE} above."
+        f"{_speed(best)} reviews/s, beside {_speed(base)} of {BASELINE} above{ratio}."
     )
 
 
@@ -95,12 +108,18 @@ def _speed(row: Row) -> str:
     return f"{speed}{table.half_width(row, 'reviews_per_s')}"
 
 
-def _workload(row: Row, rows: Sequence[Row]) -> str:
-    """Say what the compared cells share, as far as it differs within the sweep."""
+def _size(row: Row, rows: Sequence[Row]) -> str:
+    """Say how many reviews, and how often each where that differs within the sweep."""
     told = f"n = {row['n']}"
     if row["duplication"] > 1 or len({each["duplication"] for each in rows}) > 1:
         times = "once" if row["duplication"] == 1 else f"{row['duplication']} times"
         told += f", each request submitted {times}"
+    return told
+
+
+def _workload(row: Row, rows: Sequence[Row]) -> str:
+    """Say what the compared cells share, as far as it differs within the sweep."""
+    told = _size(row, rows)
     index = [each["cell_id"] for each in rows].index(row["cell_id"])
     varied = table.varying(rows)
     named = table.unusual(varied, index)
@@ -110,15 +129,47 @@ def _workload(row: Row, rows: Sequence[Row]) -> str:
     return told + (", other settings" if named else ", settings") + " at their defaults"
 
 
-def _verdict(others: Sequence[Comparison], by_id: Mapping[str, Row], where: str) -> str:
+def _verdict_on_settings(
+    others: Sequence[Comparison], by_id: Mapping[str, Row], rows: Sequence[Row]
+) -> str:
+    """Call the settings that are shown to be faster than the plainest, or say that none are."""
+    base = by_id[others[0].baseline]
+    name, where = _strategy(base), _size(base, rows)
+    ranked = sorted(others, key=lambda each: each.ratio.value or 0.0, reverse=True)
+    best = next((each for each in ranked if _said(each.ratio) == "faster"), None)
+    if best is not None:
+        tied = _tied(best, ranked, [_changed(each) for each in ranked])
+        return (
+            f"At {where}, {name} labelled the most reviews per second with {_changed(best)}: "
+            f"{_times(best.ratio)} those without ({_interval(best.ratio)}){tied}."
+        )
+    nearest = ranked[0]
+    if nearest.ratio.ci_low is None:
+        return (
+            f"Nothing can be called at {where}: {name} with {_changed(nearest)} labelled "
+            f"{table.number(nearest.ratio.value)} times the reviews per second of {name} "
+            "without, and one repeat each gives no interval."
+        )
+    return (
+        f"At {where}, no setting was shown to label more reviews per second than {name} without: "
+        f"{_changed(nearest)} {_times(nearest.ratio)} ({_interval(nearest.ratio)})."
+    )
+
+
+def _changed(compared: Comparison) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in compared.change)
+
+
+def _verdict(others: Sequence[Comparison], by_id: Mapping[str, Row], rows: Sequence[Row]) -> str:
     """Call the fastest that is shown to be faster than separate, or separate, or nothing."""
+    where = _workload(by_id[others[0].baseline], rows)
     ranked = sorted(others, key=lambda each: each.ratio.value or 0.0, reverse=True)
     faster = [each for each in ranked if _said(each.ratio) == "faster"]
     if faster:
         best = faster[0]
         name = _strategy(by_id[best.cell])
         told = f"{name} labelled the most reviews per second, {_times(best.ratio)} those of "
-        tied = _tied(best, ranked, by_id)
+        tied = _tied(best, ranked, [_strategy(by_id[each.cell]) for each in ranked])
         return f"At {where}, {told}{BASELINE} ({_interval(best.ratio)}){tied}."
     undecided = [each for each in ranked if not each.ratio.differs]
     slower = [each for each in ranked if each.ratio.differs]
@@ -167,15 +218,19 @@ def _nothing(each: Comparison, name: str, where: str) -> str:
     return f"{told}does not go beyond the {ratio.margin - 1:.0%} by which two processes may differ."
 
 
-def _tied(best: Comparison, others: Sequence[Comparison], by_id: Mapping[str, Row]) -> str:
+def _tied(best: Comparison, others: Sequence[Comparison], names: Sequence[str]) -> str:
     """Name those whose interval comes as near to that of the best as equal processes may."""
     low = best.ratio.ci_low or 0.0
     tied = [
-        _strategy(by_id[each.cell])
-        for each in others
+        name
+        for each, name in zip(others, names, strict=True)
         if each is not best and (each.ratio.ci_high or low) * each.ratio.margin >= low
     ]
-    return f"; not told apart from {', '.join(tied)}" if tied else ""
+    if not tied:
+        return ""
+    more = f" and {len(tied) - _NAMED_TIES} more" if len(tied) > _NAMED_TIES else ""
+    between = "; " if any("," in name for name in tied) else ", "
+    return f"; not told apart from {between.join(tied[:_NAMED_TIES])}{more}"
 
 
 def _strategy(row: Row) -> str:

@@ -116,7 +116,8 @@ def _pair(cell: str, baseline: str) -> str:
     mine, other = (
         " ".join(word for word in name.split() if word not in shared) for name in (cell, baseline)
     )
-    return f"{mine} / {other}: " + " ".join(word for word in cell.split() if word in shared)
+    told = " ".join(word for word in cell.split() if word in shared)
+    return f"{mine or 'without'} / {other or 'without'}: {told}"
 
 
 def time(rows: Sequence[Row]) -> Section:
