@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from packsweep import schema, table, table_time
-from packsweep.analysis import Comparison
+from packsweep.analysis import SETTINGS, Comparison
 from packsweep.report import charts
 from packsweep.report.charts import Axis, Limit, Point
 from packsweep.report.curves import limit_notes, points_table, reviews_per_prompt
@@ -43,6 +43,8 @@ _BY_CHANCE = (
     "Each interval is of one comparison; of twenty without a difference one would exclude 1 by "
     "chance."
 )
+
+_PLAINEST = "Settings are held against the cell that has most of them at their defaults."
 
 
 def ratios(compared: Sequence[Comparison], rows: Sequence[Row]) -> Figure | None:
@@ -82,6 +84,7 @@ def ratios(compared: Sequence[Comparison], rows: Sequence[Row]) -> Figure | None
         data=data,
         notes=(
             _BY_CHANCE,
+            *([_PLAINEST] if any(each.axis == SETTINGS for each in found) else []),
             *_margin(compared),
             *([f"Shown: {note}."] if note else []),
         ),
