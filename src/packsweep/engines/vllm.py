@@ -153,7 +153,7 @@ class VllmEngine:
         self, texts: Sequence[str], options: Mapping[str, Any]
     ) -> list[dict[str, list[int]]]:
         """Tokenize all texts in one call; return vLLM's ``TokensPrompt`` of each."""
-        found = self._llm.get_tokenizer()(list(texts), return_attention_mask=False, **options)
+        found = self._llm.get_tokenizer()(list(texts), **options)
         return [{"prompt_token_ids": ids} for ids in found["input_ids"]]
 
     def _sampling_params(self, request: Request) -> Any:  # noqa: ANN401  (vLLM is untyped here)
