@@ -48,6 +48,7 @@ class EmbeddedModel:
         form: raised whenever ``write`` writes something else, so that old folders are not used.
         has_weights: false where only ``load_format="dummy"`` makes sense.
         expected_s: how long making it takes, about, for the line that announces it.
+        megabytes: what it takes on the disk, likewise.
         libraries: packages that ``write`` imports.
         write: writes the model's files, made from the source file, into an empty folder.
     """
@@ -60,6 +61,7 @@ class EmbeddedModel:
     form: int
     has_weights: bool
     expected_s: int
+    megabytes: int
     libraries: tuple[str, ...]
     write: Callable[[Path, Path], None]
 
@@ -98,6 +100,7 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             form=1,
             has_weights=True,
             expected_s=10,
+            megabytes=270,
             libraries=("gguf", "tokenizers"),
             write=smollm2.write,
         ),
@@ -110,6 +113,7 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             form=1,
             has_weights=False,
             expected_s=5,
+            megabytes=7,
             libraries=("tokenizers",),
             write=llama3.write,
         ),
@@ -122,6 +126,7 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             form=1,
             has_weights=True,
             expected_s=60,
+            megabytes=9_100,
             libraries=("tokenizers", "numpy"),
             write=w8a8.write,
         ),
@@ -180,7 +185,7 @@ def _make_apart(entry: EmbeddedModel) -> None:
     """Make the folder in another process, so that a crash or its memory stays there."""
     _say(
         f"packsweep: making {PREFIX}{entry.name} from {entry.distribution}=={entry.version} in "
-        f"{entry.folder}, once, about {entry.expected_s} s"
+        f"{entry.folder}, once, about {entry.expected_s} s and {entry.megabytes:,} MB"
     )
     command = [sys.executable, "-P", "-m", "packsweep.embedded", entry.name]
     import_path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]

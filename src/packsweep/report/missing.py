@@ -89,6 +89,7 @@ def _line(values: Mapping[str, Any], num_tried: int) -> str:
     told = table.strategy(values["strategy"], values["pack_size"])
     told += f" n={values['n']} dup={values['duplication']} {values['cache_state']}"
     told += f" {values['instruction']} {values['template']} {values['answer']}"
+    told += " tokens" if values["prompt_type"] == "tokens" else ""
     wanted = _wanted(values)
     return told if wanted == 1 else f"{told}: {wanted - num_tried} of {wanted} replicates"
 
