@@ -213,7 +213,10 @@ def test_lines(byte_model: Path) -> None:
     assert "1 cells, 1 missing" in said
     assert "predicted on 2 x H200: 109" in said
     assert "GPU hours, $0.1" in said
-    assert "62% of peak FLOP/s, 93% of bandwidth" in said
+    assert "62% of its bf16 FLOP/s, 93% of its bandwidth" in said
+    both = _plan(byte_model, engine={"quantization": [None, "fp8"]})
+    said = _lines(both, forecast.make(both, _on()))
+    assert "62% of its bf16 FLOP/s, 50% of its fp8 FLOP/s, 93% of its bandwidth" in said
 
 
 def test_hindsight(byte_model: Path) -> None:

@@ -41,6 +41,7 @@ class CellForecast:
 
     Attributes:
         time: of one timed pass.
+        peak_dtype: bf16, fp8 or int8: whose share of the peak it was reckoned with.
         warm_s: from the start of the worker to its end, the compile cache filled.
         measured_s: median of the timed passes, where the cell is done.
         too_big: why it does not fit the GPU, or None.
@@ -50,6 +51,7 @@ class CellForecast:
     done: bool
     time: PassTime | None
     warm_s: float | None
+    peak_dtype: str | None = None
     measured_s: float | None = None
     too_big: str | None = None
 
@@ -229,7 +231,7 @@ def _cell(planned: PlannedCell, model: Model, on: Target | None) -> CellForecast
         return replace(empty, too_big=too_big)
     time = predict.pass_time(engine, planned.load)
     warm_s = _warm_s(planned, engine, time)
-    return replace(empty, time=time, warm_s=warm_s)
+    return replace(empty, time=time, warm_s=warm_s, peak_dtype=used.peak_dtype)
 
 
 def _formats(cell: Cell, model: Model) -> Formats:

@@ -91,9 +91,11 @@ def _costs(forecast: Forecast) -> Iterator[str]:
         f"a cell starts in {predict.START_WARM_S:.0f} s ({forecast.num_cold} of them cold, "
         f"{predict.START_COLD_S:.0f} s) without reading real weights"
     )
+    dtypes = dict.fromkeys(cell.peak_dtype for cell in forecast.cells if cell.due)
+    shares = (f"{predict.MFU[dtype]:.0%} of its {dtype} FLOP/s" for dtype in dtypes if dtype)
     yield (
-        f"shares of one H200: {predict.MFU['bf16']:.0%} of peak FLOP/s, {predict.MBU:.0%} of "
-        "bandwidth (docs/PREDICTION.md)"
+        f"shares of one H200: {', '.join(shares)}, {predict.MBU:.0%} of its bandwidth "
+        "(docs/PREDICTION.md)"
     )
 
 
