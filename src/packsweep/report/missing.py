@@ -12,29 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from packsweep import grid, spec, table
+from packsweep import grid, pairing, spec, table
 from packsweep.errors import SpecError
 from packsweep.report.parts import Row
 
 _OVERRIDE = "# --set "
 # What tells cells of one sweep apart, engine settings aside.
-_KEYS = (
-    "strategy",
-    "n",
-    "pack_size",
-    "duplication",
-    "duplication_order",
-    "instruction",
-    "template",
-    "answer",
-    "prompt_type",
-    "output_tokens_per_review",
-    "cache_state",
-    "repeats",
-    "model",
-    "load_format",
-    "engine",
-)
+_KEYS = (*pairing.WORK, "prompt_type", "repeats", "model", "load_format", "engine")
 _SETTINGS = ("engine_settings", "simulated_settings")
 COLUMNS = (*_KEYS, *_SETTINGS)
 Key = tuple[str, ...]
