@@ -108,8 +108,11 @@ def written(store: Store, of: Cell, attempt_id: str = "a0", **values: Any) -> No
     assert store.commit(of.cell_id, attempt_id)
 
 
-def write_byte_model(folder: Path) -> Path:
-    """Write a model folder without weights whose tokenizer makes one token of each byte."""
+def write_byte_model(folder: Path, **changes: object) -> Path:
+    """Write a model folder without weights whose tokenizer makes one token of each byte.
+
+    ``changes`` go into its config.
+    """
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers.models import BPE
 
@@ -118,7 +121,7 @@ def write_byte_model(folder: Path) -> Path:
     tokenizer = Tokenizer(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(CONFIG | changes), encoding="utf-8")
     return folder
 
 

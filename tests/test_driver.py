@@ -29,7 +29,13 @@ MODEL = models.Model(
     revision=None,
     random_weights=False,
     fingerprint="weights",
-    shape=None,  # type: ignore[arg-type]  # the driver does not look at it
+    shape=None,
+    design="nobody looks at it",
+    kv_elements_per_token=None,
+    vocab_size=1,
+    max_model_len=1,
+    torch_dtype="bfloat16",
+    quantization=None,
     config_path="",
     tokenizer_path="",
 )

@@ -245,7 +245,7 @@ def test_w8a8_is_told_as_int8_of_random_weights(tiny: Path) -> None:
     """A checkpoint of noise says so itself, wherever it lies; its matrices are bytes."""
     found = models.resolve(str(tiny))
     assert found.random_weights
-    assert found.shape.quantization == "int8"
+    assert found.quantization == "int8"
 
 
 def test_w8a8_tensors(tiny: Path) -> None:

@@ -101,6 +101,15 @@ def test_no_device(byte_model: Path) -> None:
     assert (found.wall_s, found.gpu_s, found.usd, found.cells[0].pass_s) == (None,) * 4
 
 
+def test_no_formula(tmp_path: Path) -> None:
+    """Of a design without a formula the forecast says what it is."""
+    folder = fakes.write_byte_model(tmp_path / "latent", kv_lora_rank=512, qk_rope_head_dim=64)
+    found = forecast.make(_plan(folder, engine={"kind": "vllm"}), _on())
+    latent = "no durations: model_type 'llama' is multi-head latent attention (kv_lora_rank)"
+    assert found.reason == latent
+    assert (found.wall_s, found.cells[0].pass_s) == (None, None)
+
+
 @pytest.mark.parametrize("engine", [{"dtype": "float32"}, {"quantization": "awq"}])
 def test_unmeasured_dtype(byte_model: Path, engine: dict[str, Any]) -> None:
     """A dtype whose share was not measured has no duration, rather than a guess."""

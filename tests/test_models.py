@@ -62,6 +62,32 @@ def test_resolve_max_model_len(folder: Path) -> None:
     assert models.resolve(str(folder)).max_model_len == 64
 
 
+def test_resolve_other_design(folder: Path) -> None:
+    """A design that no formula of ours describes is resolved, and says what it is."""
+    experts = CONFIG | {"model_type": "mixtral", "num_local_experts": 8, "dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(experts))
+    model = models.resolve(str(folder))
+    assert (model.shape, model.design) == (
+        None,
+        "model_type 'mixtral' is a mixture of experts (num_local_experts)",
+    )
+    assert (model.vocab_size, model.max_model_len, model.torch_dtype) == (32, 64, "bfloat16")
+
+
+def test_resolve_other_length(folder: Path) -> None:
+    """Older designs call their context limit otherwise."""
+    config = {"model_type": "gpt2", "vocab_size": 32, "n_positions": 24}
+    (folder / "config.json").write_text(json.dumps(config))
+    model = models.resolve(str(folder))
+    assert (model.max_model_len, model.kv_elements_per_token) == (24, None)
+
+
+def test_resolve_no_figures(folder: Path) -> None:
+    """A config without the figures that every design has is refused."""
+    (folder / "config.json").write_text(json.dumps({"model_type": "mixtral"}))
+    assert "vocab_size" in _refusal(str(folder))
+
+
 def test_resolve_relative_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine is given a path that holds in any working directory."""
     monkeypatch.chdir(folder.parent)
@@ -92,7 +118,9 @@ def test_resolve_no_weights(folder: Path) -> None:
 def test_resolve_no_weights_dummy(folder: Path) -> None:
     """Random weights need no files."""
     (folder / "model.safetensors").unlink()
-    assert models.resolve(str(folder), load_format="dummy").shape.hidden_size == 8
+    shape = models.resolve(str(folder), load_format="dummy").shape
+    assert shape is not None
+    assert shape.hidden_size == 8
 
 
 def test_resolve_file(folder: Path) -> None:
@@ -154,6 +182,7 @@ def test_resolve_llama_shape_without_dummy() -> None:
     """The shape of Llama 3.1 8B has no weights to load."""
     assert "model.load_format=dummy" in _refusal("embedded:llama-3.1-8b")
     model = models.resolve("embedded:llama-3.1-8b", load_format="dummy")
+    assert model.shape is not None
     assert model.shape.num_parameters == 8_030_261_248
     assert (model.revision, model.max_model_len) == ("0.3.0", 131072)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes import sweep
+from tests.fakes import sweep, write_byte_model
 
 from packsweep import models, plan, reviews, tokens
 from packsweep.errors import ReviewsError, SpecError
@@ -116,6 +116,35 @@ def test_make_too_few_reviews(byte_model: Path, tmp_path: Path) -> None:
     path.write_text("review,sentiment\ngood,positive\n", encoding="utf-8")
     with pytest.raises(ReviewsError, match="holds 1 reviews, but 2 are needed"):
         _planned(byte_model, reviews={"source": str(path)})
+
+
+EXPERTS = {"model_type": "mixtral", "num_local_experts": 8}
+
+
+def test_other_design_is_planned(byte_model: Path, tmp_path: Path) -> None:
+    """A mixture of experts keeps its keys and values as others do; FLOPs are not told of it."""
+    model = {"name": str(write_byte_model(tmp_path / "experts", **EXPERTS))}
+    made = plan.make(sweep(model=model, engine={"kind": "vllm"}))
+    dense = _planned(byte_model)
+    assert made.cells[0].kv_pass_bytes == dense.kv_pass_bytes == dense.kv_pass_tokens * KV_BYTES
+    (said,) = made.advice
+    assert "measured without FLOPs, MFU and a forecast" in said
+    assert "is a mixture of experts (num_local_experts)" in said
+
+
+def test_other_design_with_windows(tmp_path: Path) -> None:
+    """Where windows give tokens up again, what a pass keeps is unknown, not too much."""
+    sliding = {"model_type": "gemma2", "sliding_window": 16}
+    model = {"name": str(write_byte_model(tmp_path / "windows", **sliding))}
+    settings = {"kind": "vllm", "kv_cache_memory_bytes": 1}
+    (found,) = plan.make(sweep(model=model, engine=settings)).cells
+    assert (found.kv_pass_bytes, found.kv_longest_bytes, found.infeasible) == (None, None, None)
+
+
+def test_other_design_is_not_simulated(tmp_path: Path) -> None:
+    """What no formula describes cannot be simulated: one line, before anything runs."""
+    with pytest.raises(SpecError, match=r"engine\.kind: .* cannot be simulated: .*experts"):
+        _planned(write_byte_model(tmp_path / "experts", **EXPERTS))
 
 
 @pytest.mark.slow

@@ -20,9 +20,7 @@ SHAPE = ModelShape(
     num_kv_heads=1,
     head_dim=2,
     vocab_size=7,
-    max_position_embeddings=100,
     tie_word_embeddings=True,
-    torch_dtype="bfloat16",
     model_type="llama",
 )
 SIZE = Formats(peak_dtype="fp8", layer_bytes=1.0, head_bytes=2.0, kv_bytes=0.5)

@@ -52,7 +52,7 @@ def formats(
 
     Args:
         settings: of the engine; a quantization there is what is loaded.
-        stored_dtype: of the checkpoint, as ``ModelShape.torch_dtype``.
+        stored_dtype: of the checkpoint, as ``Model.torch_dtype``.
         stored_quantization: likewise; vLLM calls what it loads from such a checkpoint by the name
             of its writer.
 

@@ -5,6 +5,7 @@
     |   |-- SpecError           a sweep file or --set value
     |   |-- ReviewsError        a reviews file or folder
     |   |-- ModelError          a model or tokenizer that is not there or does not fit
+    |   |   `-- DesignError     a model whose FLOPs and KV cache no formula of ours describes
     |   `-- ResultsError        a results folder that cannot be used, or rows that may not be merged
     `-- EngineError             an engine that did not start or did not do what was asked
 
@@ -32,6 +33,10 @@ class ReviewsError(UserError):
 
 class ModelError(UserError):
     """The model or its tokenizer is not there, or cannot be used."""
+
+
+class DesignError(ModelError):
+    """No formula of ours describes the model; it can be measured all the same."""
 
 
 class ResultsError(UserError):

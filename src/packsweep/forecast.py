@@ -19,6 +19,7 @@ from packsweep.grid import Cell
 from packsweep.models import Model
 from packsweep.plan import Plan, PlannedCell
 from packsweep.predict import Pass, PassTime
+from packsweep.shapes import ModelShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +152,7 @@ def make(
         for each in plan.cells
     }
     due = [cell for each in plan.schedule if (cell := cells[each.cell.cell_id]).due]
-    reason = _reason(on, due)
+    reason = _reason(on, plan.model, due)
     warm = {_compiled(each.planned.cell) for each in cells.values() if each.done}
     timeline = None if reason else run_order(due, num_gpus, warm)
     return Forecast(
@@ -167,9 +168,11 @@ def make(
     )
 
 
-def _reason(on: Target | None, due: Sequence[CellForecast]) -> str | None:
+def _reason(on: Target | None, model: Model, due: Sequence[CellForecast]) -> str | None:
     if on is None:
         return f"no durations: name a GPU with --device, e.g. --device H200 ({', '.join(DEVICES)})"
+    if model.design:
+        return f"no durations: {model.design}"
     unknown = [each.planned.cell.slug for each in due if each.pass_s is None]
     if unknown:
         return f"no durations: nothing is known of the dtype or quantization of {unknown[0]}"
@@ -226,7 +229,7 @@ def _cell(planned: PlannedCell, model: Model, on: Target | None) -> CellForecast
     engine = _engine(planned.cell, model, used, on.device)
     if engine is None:
         return empty
-    too_big = _too_big(planned, model, used, on)
+    too_big = _too_big(planned, engine.shape, used, on)
     if too_big:
         return replace(empty, too_big=too_big)
     time = predict.pass_time(engine, planned.load)
@@ -239,17 +242,18 @@ def _formats(cell: Cell, model: Model) -> Formats:
 
     Source: vLLM 0.32, config/model.py, _resolve_auto_dtype.
     """
-    stored = model.shape.torch_dtype
+    stored = model.torch_dtype
     settings = {**cell.settings, "cache_dtype": cell.settings["kv_cache_dtype"]}
     stored = "bfloat16" if stored == "float32" else stored
-    return ceilings.formats(settings, stored, model.shape.quantization)
+    return ceilings.formats(settings, stored, model.quantization)
 
 
 def _engine(cell: Cell, model: Model, used: Formats, device: Device) -> predict.Engine | None:
-    """Return on what the cell's passes run; None where no share was measured for its dtype."""
+    """Return on what the cell's passes run; None without a shape or a share for its dtype."""
     peak = ceilings.data_sheet_peak(device, used.peak_dtype)
     mfu = predict.MFU.get(used.peak_dtype or "")
-    if mfu is None or peak is None or None in {used.layer_bytes, used.head_bytes, used.kv_bytes}:
+    sizes = {used.layer_bytes, used.head_bytes, used.kv_bytes}
+    if model.shape is None or mfu is None or peak is None or None in sizes:
         return None
     return predict.Engine(
         shape=model.shape,
@@ -284,37 +288,37 @@ def _warm_s(planned: PlannedCell, engine: predict.Engine, time: PassTime) -> flo
     )
 
 
-def _too_big(planned: PlannedCell, model: Model, used: Formats, on: Target) -> str | None:
+def _too_big(planned: PlannedCell, shape: ModelShape, used: Formats, on: Target) -> str | None:
     """Return why vLLM would not start the cell's engine on the GPU, or None.
 
     What activations and CUDA graphs take is not known and left out, so a cell that fits by little
     may still end as oom.
     """
-    if on.memory_bytes is None:
+    per_token = planned.kv_bytes_per_token
+    if on.memory_bytes is None or per_token is None:
         return None
     settings = planned.cell.settings
-    weights = _weight_bytes(model, used)
+    weights = _weight_bytes(shape, used)
     room = int(on.memory_bytes * float(settings["gpu_memory_utilization"] or 0)) - weights
     if settings["kv_cache_memory_bytes"] is not None:
         room = min(on.memory_bytes - weights, int(settings["kv_cache_memory_bytes"]))
     limit = int(settings["max_model_len"] or 0)
-    if limit * planned.kv_bytes_per_token <= room:
+    if limit * per_token <= room:
         return None
     if room <= 0:
         return f"{on.name} has no room beside {weights / 1e9:.1f} GB of weights"
-    fits = room // planned.kv_bytes_per_token
+    fits = room // per_token
     advice = ""
     if planned.longest_request_tokens <= fits:
         advice = f" (lower it: {planned.longest_request_tokens} would do)"
     return (
-        f"max_model_len {limit}{advice} needs {limit * planned.kv_bytes_per_token / 1e9:.1f} GB of "
-        f"KV cache and {on.name} has room for {room / 1e9:.1f} GB beside the weights"
+        f"max_model_len {limit}{advice} needs {limit * per_token / 1e9:.1f} GB of KV cache "
+        f"and {on.name} has room for {room / 1e9:.1f} GB beside the weights"
     )
 
 
-def _weight_bytes(model: Model, used: Formats) -> int:
+def _weight_bytes(shape: ModelShape, used: Formats) -> int:
     """Return the bytes of the weights; quantization leaves the tables of tokens as they are."""
-    shape = model.shape
     tables = (1 if shape.tie_word_embeddings else 2) * shape.vocab_size * shape.hidden_size
     assert used.layer_bytes is not None
     assert used.head_bytes is not None

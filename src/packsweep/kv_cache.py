@@ -85,6 +85,13 @@ class KvLayout:
         return heads * self.elements_per_head * element_bytes
 
     @property
+    def elements_per_token(self) -> int | None:
+        """Elements of a token in all layers; None where windows give tokens up again."""
+        if any(self.windows):
+            return None
+        return len(self.windows) * self.num_kv_heads * self.elements_per_head
+
+    @property
     def kinds(self) -> dict[int | None, int]:
         """Window -> number of layers."""
         return dict(Counter(self.windows))

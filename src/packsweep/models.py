@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from packsweep import embedded
-from packsweep.errors import ModelError
-from packsweep.shapes import ModelShape
+from packsweep import embedded, kv_cache
+from packsweep.errors import DesignError, ModelError
+from packsweep.shapes import ModelShape, integer, stored_dtype, stored_quantization
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+_LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 # A word of ours in config.json, true where a checkpoint is noise; vLLM passes it over.
 RANDOM_WEIGHTS = "random_weights"
 # Taken along where the repository has them.
@@ -40,6 +41,13 @@ class Model:
         revision: the commit of a hub model, the package's version of an embedded one, else None.
         fingerprint: changes when the weights or the tokenizer do.
         random_weights: what it answers means nothing.
+        shape: None where no formula of ours describes the design.
+        design: what it is instead, in words; None where there is a shape.
+        kv_elements_per_token: keys and values of all layers; None where no formula is known or
+            sliding windows give tokens up again.
+        max_model_len: the longest context that the config allows, in tokens.
+        torch_dtype: dtype the weights are stored in, by the config's own word.
+        quantization: as the checkpoint is stored, ``shapes.stored_quantization``.
         config_path: folder that holds config.json and, where there is one, generation_config.json.
         tokenizer_path: folder that holds tokenizer.json.
     """
@@ -49,14 +57,15 @@ class Model:
     revision: str | None
     fingerprint: str
     random_weights: bool
-    shape: ModelShape
+    shape: ModelShape | None
+    design: str | None
+    kv_elements_per_token: int | None
+    vocab_size: int
+    max_model_len: int
+    torch_dtype: str
+    quantization: str | None
     config_path: str
     tokenizer_path: str
-
-    @property
-    def max_model_len(self) -> int:
-        """The longest context that the config allows, in tokens."""
-        return self.shape.max_position_embeddings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +106,8 @@ def resolve(
     if load_format != "dummy":
         _check_weights(name, place)
     config = _read_config(place.folder / CONFIG)
+    text = kv_cache.language_part(config)
+    shape, design = _shape(config)
     words = place if tokenizer is None else _place(tokenizer, None, needed=(TOKENIZER,))
     return Model(
         name=name,
@@ -104,10 +115,42 @@ def resolve(
         revision=place.revision,
         fingerprint=_fingerprint(place.identity, words.identity),
         random_weights=load_format == "dummy" or config.get(RANDOM_WEIGHTS) is True,
-        shape=ModelShape.from_config(config),
+        shape=shape,
+        design=design,
+        kv_elements_per_token=_kv_elements_per_token(config, shape),
+        vocab_size=integer(text, "vocab_size"),
+        max_model_len=_max_model_len(text),
+        torch_dtype=stored_dtype(text),
+        quantization=stored_quantization(config),
         config_path=str(place.folder),
         tokenizer_path=str(words.folder),
     )
+
+
+def _shape(config: Mapping[str, object]) -> tuple[ModelShape | None, str | None]:
+    """Return the shape of a model, or what its design is instead."""
+    try:
+        return ModelShape.from_config(config), None
+    except DesignError as error:
+        return None, str(error)
+
+
+def _kv_elements_per_token(config: Mapping[str, object], shape: ModelShape | None) -> int | None:
+    if shape:
+        return shape.kv_cache_bytes_per_token(1)
+    try:
+        return kv_cache.from_config(config).elements_per_token
+    except ModelError:
+        return None
+
+
+def _max_model_len(text: Mapping[str, object]) -> int:
+    """Read it by the first of its names that the config has.
+
+    Source: vLLM 0.32, transformers_utils/model_arch_config_convertor.py.
+    """
+    known = [name for name in _LENGTHS if text.get(name)]
+    return integer(text, (known or _LENGTHS)[0])
 
 
 def read_config(name: str) -> tuple[dict[str, object], str]:

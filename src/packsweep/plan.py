@@ -39,7 +39,7 @@ class PlannedCell:
         output_tokens: of all requests; of constrained answers as many as labels usually take.
         longest_request_tokens: prompt and output limit of the request that needs most.
         load: what a pass computes, with what the prefix cache serves of it.
-        kv_bytes_per_token: what a token takes in the KV cache.
+        kv_bytes_per_token: what a token takes in the KV cache; None if not known.
         kv_pass_tokens: tokens of the blocks that a pass takes, if none is given up again.
         shared_tokens: with which all its prompts begin alike; 0 of a single prompt.
         infeasible: why no engine can run it, or None.
@@ -52,7 +52,7 @@ class PlannedCell:
     output_tokens: int
     longest_request_tokens: int
     load: Pass
-    kv_bytes_per_token: int
+    kv_bytes_per_token: int | None
     kv_pass_tokens: int
     shared_tokens: int
     infeasible: str | None
@@ -63,14 +63,18 @@ class PlannedCell:
         return self.load.cached_tokens
 
     @property
-    def kv_longest_bytes(self) -> int:
+    def kv_longest_bytes(self) -> int | None:
         """KV cache of the longest request alone."""
-        return self.longest_request_tokens * self.kv_bytes_per_token
+        return self._kv_bytes(self.longest_request_tokens)
 
     @property
-    def kv_pass_bytes(self) -> int:
+    def kv_pass_bytes(self) -> int | None:
         """KV cache in which a whole pass stays, so that nothing reused is lost."""
-        return self.kv_pass_tokens * self.kv_bytes_per_token
+        return self._kv_bytes(self.kv_pass_tokens)
+
+    def _kv_bytes(self, num_tokens: int) -> int | None:
+        per_token = self.kv_bytes_per_token
+        return None if per_token is None else num_tokens * per_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,8 @@ def make(sweep: Sweep) -> Plan:
         load_format=sweep.model.load_format,
     )
     _check_context(sweep, model)
+    if model.shape is None and sweep.engine.kind == "simulated":
+        raise SpecError(f"engine.kind: {model.name} cannot be simulated: {model.design}")
     rows = reviews.load(sweep.reviews.source, limit=sweep.largest_n, seed=sweep.reviews.seed)
     tokenizer = tokens.load(model)
     chat = _chat(tokenizer, model) if sweep.needs_chat else None
@@ -134,6 +140,7 @@ def make(sweep: Sweep) -> Plan:
         schedule=tuple(planned[c] for c in grid.schedule(cells, sweep.measure.order_seed)),
         chat=chat,
         advice=(
+            *_not_described(model),
             *(() if model.random_weights else _too_short(cells, cost)),
             *_split_block(planned.values()),
         ),
@@ -142,6 +149,14 @@ def make(sweep: Sweep) -> Plan:
     del tokenizer, texts
     tokens.give_back_memory()
     return made
+
+
+def _not_described(model: Model) -> Iterator[str]:
+    if model.design:
+        yield (
+            f"{model.name} is measured without FLOPs, MFU and a forecast: {model.design}; "
+            f"packsweep calc kv may know its KV cache"
+        )
 
 
 def _too_short(cells: Sequence[Cell], cost: LabelCost) -> Iterator[str]:
@@ -244,7 +259,7 @@ def _with_engine(planned: PlannedCell, cell: Cell, model: Model) -> PlannedCell:
     return replace(
         planned,
         cell=cell,
-        kv_bytes_per_token=model.shape.kv_cache_bytes_per_token(_bytes_per_element(cell)),
+        kv_bytes_per_token=_kv_bytes_per_token(cell, model),
         infeasible=_infeasible(cell, model, planned.longest_request_tokens),
     )
 
@@ -267,7 +282,7 @@ def _planned(
         output_tokens=sum(outputs) * cell.duplication,
         longest_request_tokens=needed,
         load=load,
-        kv_bytes_per_token=model.shape.kv_cache_bytes_per_token(_bytes_per_element(cell)),
+        kv_bytes_per_token=_kv_bytes_per_token(cell, model),
         kv_pass_tokens=kv_pass_tokens,
         shared_tokens=_shared_tokens(ids),
         infeasible=_infeasible(cell, model, needed),
@@ -327,8 +342,8 @@ def _infeasible(cell: Cell, model: Model, needed: int) -> str | None:
     if needed > limit:
         return f"the longest request needs {needed} tokens and max_model_len is {limit}"
     kv_bytes = cell.settings["kv_cache_memory_bytes"]
-    per_token = model.shape.kv_cache_bytes_per_token(_bytes_per_element(cell))
-    if kv_bytes is None or limit * per_token <= int(kv_bytes):
+    per_token = _kv_bytes_per_token(cell, model)
+    if kv_bytes is None or per_token is None or limit * per_token <= int(kv_bytes):
         return None
     what, length = ("the longest request", needed)
     if needed * per_token <= int(kv_bytes):  # vLLM keeps room for one request of max_model_len
@@ -339,7 +354,10 @@ def _infeasible(cell: Cell, model: Model, needed: int) -> str | None:
     )
 
 
-def _bytes_per_element(cell: Cell) -> float:
+def _kv_bytes_per_token(cell: Cell, model: Model) -> int | None:
+    if model.kv_elements_per_token is None:
+        return None
+    element = 4.0 if cell.settings["dtype"] in {"float32", "float"} else 2.0
     if str(cell.settings["kv_cache_dtype"]).startswith("fp8"):
-        return 1.0
-    return 4.0 if cell.settings["dtype"] in {"float32", "float"} else 2.0
+        element = 1.0
+    return round(model.kv_elements_per_token * element)

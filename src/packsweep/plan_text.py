@@ -30,13 +30,17 @@ def columns(forecast: Forecast) -> list[Shown]:
     ]
 
 
+def _gigabytes(num_bytes: int | None) -> str:
+    return table.number(None if num_bytes is None else num_bytes / 1e9)
+
+
 # Heading -> what stands below it, and its rank: the largest goes first where room is short.
 _Told = dict[str, tuple[Callable[[CellForecast], str], int]]
 _KNOWN: _Told = {
     "requests": (lambda cell: table.count(cell.planned.num_requests), 4),
     "prompt\ntokens": (lambda cell: table.count(cell.planned.prompt_tokens), 3),
     "output\ntokens": (lambda cell: table.count(cell.planned.output_tokens), 6),
-    "KV\nGB": (lambda cell: table.number(cell.planned.kv_pass_bytes / 1e9), 5),
+    "KV\nGB": (lambda cell: _gigabytes(cell.planned.kv_pass_bytes), 5),
 }
 _TIMES: _Told = {
     "pass\ns": (lambda cell: table.number(cell.pass_s), 2),

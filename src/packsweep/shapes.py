@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from packsweep.errors import ModelError
+from packsweep.errors import DesignError, ModelError
 
 # Of ``stored_quantization``: a byte for each entry of a matrix, and units that multiply such bytes.
 BYTE_WIDE = frozenset({"fp8", "int8"})
@@ -69,9 +69,7 @@ class ModelShape:
     Attributes:
         head_dim: width of one attention head; ``num_heads * head_dim`` need not be ``hidden_size``.
         tie_word_embeddings: the output projection is the embedding table, stored once.
-        torch_dtype: dtype the weights are stored in, by the config's own word.
         model_type: the config's ``model_type``, of the text part.
-        quantization: as the checkpoint is stored, ``stored_quantization``.
     """
 
     num_layers: int
@@ -81,22 +79,20 @@ class ModelShape:
     num_kv_heads: int
     head_dim: int
     vocab_size: int
-    max_position_embeddings: int
     tie_word_embeddings: bool
-    torch_dtype: str
     model_type: str
     qkv_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
-    quantization: str | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> ModelShape:
         """Read the content of a Hugging Face ``config.json``.
 
         Raises:
-            ModelError: the model is of another design, or a figure is missing.
+            DesignError: the model is of another design.
+            ModelError: a figure is missing.
         """
         text = text_part(config)
         family = _family(text)
@@ -110,15 +106,12 @@ class ModelShape:
             num_kv_heads=integer(text, "num_key_value_heads", default=num_heads),
             head_dim=integer(text, "head_dim", default=hidden_size // num_heads),
             vocab_size=integer(text, "vocab_size"),
-            max_position_embeddings=integer(text, "max_position_embeddings"),
             tie_word_embeddings=_flag(text, "tie_word_embeddings", default=family.tied),
-            torch_dtype=_dtype(text),
             model_type=str(text["model_type"]),
             qkv_bias=_bias(text, "attention_bias", family.qkv_bias),
             output_bias=_bias(text, "attention_bias", family.output_bias),
             mlp_bias=_bias(text, "mlp_bias", family.mlp_bias),
             qk_norm=family.qk_norm,
-            quantization=stored_quantization(config),
         )
 
     @property
@@ -253,12 +246,12 @@ def _family(text: Mapping[str, object]) -> _Family:
         if text.get(key):
             _refuse(f"model_type {model_type!r} is {design} ({key})")
     if model_type not in FAMILIES:
-        _refuse(f"model_type {model_type!r} is not known")
+        _refuse(f"no formula is known for model_type {model_type!r}")
     return FAMILIES[str(model_type)]
 
 
 def _refuse(reason: str) -> NoReturn:
-    raise ModelError(f"cannot describe this model: {reason}; known are {', '.join(FAMILIES)}")
+    raise DesignError(reason)
 
 
 def integer(text: Mapping[str, object], key: str, *, default: int | None = None) -> int:
@@ -281,7 +274,7 @@ def _bias(text: Mapping[str, object], key: str, fixed: bool | None) -> bool:  # 
     return _flag(text, key, default=False) if fixed is None else fixed
 
 
-def _dtype(text: Mapping[str, object]) -> str:
+def stored_dtype(text: Mapping[str, object]) -> str:
     """Return the stored dtype; a config without one means float32.
 
     Source: PretrainedConfig of transformers; ``dtype`` is the newer spelling.

@@ -74,10 +74,10 @@ def load(model: Model) -> Tokenizer:
     folder = Path(model.tokenizer_path)
     backend = _backend(folder / "tokenizer.json")
     vocab_size = backend.get_vocab_size(with_added_tokens=False)
-    if vocab_size > model.shape.vocab_size:
+    if vocab_size > model.vocab_size:
         raise ModelError(
             f"the tokenizer in {folder} has {vocab_size} tokens, {model.name} only "
-            f"{model.shape.vocab_size}: look at model.tokenizer"
+            f"{model.vocab_size}: look at model.tokenizer"
         )
     settings = _read(folder / "tokenizer_config.json")
     return Tokenizer(

@@ -40,9 +40,9 @@ from packsweep.engines.start_log import start_phases
 from packsweep.errors import EngineError, PacksweepError, ResultsError
 from packsweep.files import replace_file
 from packsweep.metrics import Answered
+from packsweep.models import Model
 from packsweep.phases import PhaseClock
 from packsweep.prefix_cache import Submitted, expected_cached_tokens
-from packsweep.shapes import ModelShape
 from packsweep.task import BEGAN, Status, Task, task_from_json
 from packsweep.workload import Workload
 
@@ -56,8 +56,7 @@ class Measured:
     gpu: hardware.Gpu | None = None
     info: EngineInfo | None = None
     engine_pids: frozenset[int] = frozenset()
-    shape: ModelShape | None = None
-    random_weights: bool = False
+    model: Model | None = None
     memory_returned: bool | None = None
     passes: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -100,8 +99,7 @@ class Attempt:
         gpu_before = self._check_gpu()
         self._announce("start", "resolve")
         model = self._task.resolve_model()
-        self.measured.shape = model.shape
-        self.measured.random_weights = model.random_weights
+        self.measured.model = model
         self._clock.enter("engine_start")
         engine = engines.start(self._task.cell, model)
         self._clock.carve("import", engine.info.import_s)
@@ -197,10 +195,13 @@ class Attempt:
             raise EngineError(f"repeat {repeat}: {problem}", outcome="invalid")
 
     def _work(self, answered: Sequence[Answered], duration_s: float) -> dict[str, Any]:
-        """Return the columns of ``schema.WORK``."""
-        info, shape = self.measured.info, self.measured.shape
+        """Return the columns of ``schema.WORK``; none for a design that is not described."""
+        info, model = self.measured.info, self.measured.model
         assert info is not None
-        assert shape is not None
+        assert model is not None
+        if model.shape is None:
+            return {}
+        shape = model.shape
         values = ceilings.work_values(shape, metrics.work(answered), self._formats(), info.resolved)
         limit = self._ceiling()
         return {
@@ -210,11 +211,10 @@ class Attempt:
         }
 
     def _formats(self) -> ceilings.Formats:
-        assert self.measured.info is not None
-        shape = self.measured.shape
-        assert shape is not None
-        resolved = self.measured.info.resolved
-        return ceilings.formats(resolved, shape.torch_dtype, shape.quantization)
+        info, model = self.measured.info, self.measured.model
+        assert info is not None
+        assert model is not None
+        return ceilings.formats(info.resolved, model.torch_dtype, model.quantization)
 
     def _ceiling(self) -> ceilings.Ceiling:
         """Return what the device can do in the formats in force; empty before the start."""
@@ -243,7 +243,8 @@ class Attempt:
         return [None] * len(result.requests) if expected is None else expected
 
     def _answered(self, result: PassResult, expected: Sequence[int | None]) -> list[Answered]:
-        scored = not self.measured.random_weights
+        assert self.measured.model is not None
+        scored = not self.measured.model.random_weights
         copies: dict[int, int] = {}
         found = []
         for index, came, cached in zip(

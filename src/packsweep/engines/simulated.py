@@ -63,6 +63,7 @@ class SimulatedEngine:
         locks = self._values["gpu_locks"]
         self._core = Core(Path(locks), cell.cell_id) if locks else None
         device = roofline.DEVICES[self._values["device"]]
+        assert model.shape is not None, "plan refuses to simulate what is not described"
         self._engine = predict.Engine(
             shape=model.shape,
             device=device,
