@@ -149,6 +149,7 @@ def test_run_scored(store: Store, byte_model: Path, tmp_path: Path) -> None:
         ("start", "crashed", "the simulated engine was told not to start"),
         ("oom", "oom", "OutOfMemoryError: the simulated device is out of memory"),
         ("unfinished", "invalid", "repeat 0: request 0 did not finish (finish_reason None)"),
+        ("caching_off", "invalid", "vLLM keeps prefix caching off for this model here"),
         ("wrong_cache", "invalid", "repeat 0: cached tokens 16 observed, 0 expected in all"),
     ],
 )

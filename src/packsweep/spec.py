@@ -28,7 +28,7 @@ Template = Literal["original", "corrected", "short", "chat"]
 Answer = Literal["free", "choice"]
 PromptType = Literal["text", "tokens"]
 EngineKind = Literal["vllm", "simulated"]
-Fault = Literal["none", "start", "oom", "crash", "hang", "unfinished", "wrong_cache"]
+Fault = Literal["none", "start", "oom", "crash", "hang", "unfinished", "wrong_cache", "caching_off"]
 
 T = TypeVar("T")
 

@@ -107,9 +107,19 @@ class Attempt:
         if self.measured.gpu is not None:
             self.measured.engine_pids = own_pids(hardware.use(self.measured.gpu).processes)
         try:
+            self._check_caching(engine.info)
             self._run_passes(engine)
         finally:
             self._stop(engine, gpu_before)
+
+    def _check_caching(self, info: EngineInfo) -> None:
+        """Refuse an engine that vLLM started without the prefix cache that the cell is about."""
+        asked = self._task.cell.cache_state != "off"
+        if asked and info.resolved.get("enable_prefix_caching") is False:
+            message = (
+                "vLLM keeps prefix caching off for this model here: set measure.cache_state=off"
+            )
+            raise EngineError(message, outcome="invalid")
 
     def _check_gpu(self) -> hardware.GpuUse | None:
         """Return who uses the GPU before the start, which must be nobody."""

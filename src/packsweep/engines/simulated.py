@@ -76,12 +76,16 @@ class SimulatedEngine:
             tokenized_before=cell.prompt_type == "tokens",
         )
         self.info = EngineInfo(
-            resolved={**cell.settings, "block_size": _BLOCK_SIZE, **_FORMATS},
+            resolved=self._resolved(cell),
             block_size=_BLOCK_SIZE,
             num_blocks=None,
             import_s=0.0,
             device=f"simulated {self._values['device']}",
         )
+
+    def _resolved(self, cell: Cell) -> dict[str, Any]:
+        refused = {"enable_prefix_caching": False} if self._fault == "caching_off" else {}
+        return {**cell.settings, "block_size": _BLOCK_SIZE, **_FORMATS, **refused}
 
     def run(self, requests: Sequence[Request], watch: Watcher = UNWATCHED) -> PassResult:
         """Compute the pass; sleep ``real_seconds`` so that a kill can hit it."""
