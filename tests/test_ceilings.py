@@ -436,14 +436,27 @@ def test_file_that_is_no_ceiling_is_refused(text: str | None, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_flops_agree_with_those_that_torch_counts() -> None:
+@pytest.mark.parametrize(
+    "design",
+    [
+        {"model_type": "llama"},
+        {"model_type": "mixtral", "num_local_experts": 6, "num_experts_per_tok": 2},
+        {
+            "model_type": "qwen3_moe",
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 48,
+        },
+    ],
+    ids=lambda design: design["model_type"],
+)
+def test_flops_agree_with_those_that_torch_counts(design: dict[str, Any]) -> None:
     """Torch multiplies the whole square of scores, of which the causal half is counted here."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     from torch.utils.flop_counter import FlopCounterMode
 
-    config = {
-        "model_type": "llama",
+    config = design | {
         "num_hidden_layers": 3,
         "hidden_size": 64,
         "intermediate_size": 160,
@@ -455,8 +468,9 @@ def test_flops_agree_with_those_that_torch_counts() -> None:
         "tie_word_embeddings": True,
     }
     shape, length = ModelShape.from_config(config), 200
-    made = transformers.LlamaConfig(**config, attn_implementation="eager")
-    model = transformers.LlamaForCausalLM(made).eval()
+    eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    made = transformers.AutoConfig.for_model(**config, **eager)
+    model = transformers.AutoModelForCausalLM.from_config(made).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.ones(1, length, dtype=torch.long), logits_to_keep=1)
     upper_half = 4 * 3 * (4 * 24) * (length**2 - length * (length + 1) // 2)

@@ -110,6 +110,27 @@ def test_no_formula(tmp_path: Path) -> None:
     assert (found.wall_s, found.cells[0].pass_s) == (None, None)
 
 
+EXPERTS = {"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}
+
+
+def test_no_share_for_experts(tmp_path: Path) -> None:
+    """Mixtures of experts have FLOPs, but nobody measured what share of the peak they reach."""
+    folder = fakes.write_byte_model(tmp_path / "experts", **EXPERTS)
+    found = forecast.make(_plan(folder), _on())
+    assert found.reason == (
+        "no durations: what share of the peak a mixture of experts reaches was not measured"
+    )
+    assert (found.wall_s, found.cells[0].pass_s) == (None, None)
+
+
+def test_experts_that_do_not_fit(tmp_path: Path) -> None:
+    """All experts are in memory, also those that a token is not routed to."""
+    few = fakes.write_byte_model(tmp_path / "few", **EXPERTS)
+    many = fakes.write_byte_model(tmp_path / "many", **EXPERTS | {"num_local_experts": 10**9})
+    assert _one(few).too_big is None
+    assert "no room beside" in str(_one(many).too_big)
+
+
 @pytest.mark.parametrize("engine", [{"dtype": "float32"}, {"quantization": "awq"}])
 def test_unmeasured_dtype(byte_model: Path, engine: dict[str, Any]) -> None:
     """A dtype whose share was not measured has no duration, rather than a guess."""

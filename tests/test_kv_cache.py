@@ -298,3 +298,21 @@ def test_parameters_as_transformers(name: str) -> None:
             transformers.AutoConfig.for_model(**config)
         )
     assert sum(each.numel() for each in made.parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"layer_types": ["conv", "full_attention"]}, "layers of type conv"),
+        ({"multi_query": True}, "multi_query"),
+        ({"block_configs": [{}, {}]}, "layers of different designs"),
+        ({"attn_type_list": [0, 1]}, "linear attention"),
+    ],
+)
+def test_from_config_other_layers(changes: dict[str, Any], told: str) -> None:
+    """Layers without keys and values are refused, also where no window is set."""
+    config = {"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2}
+    config |= {"max_position_embeddings": 64}
+    assert kv_cache.from_config(config).elements_per_token == 2 * 2 * 8
+    with pytest.raises(ModelError, match=told):
+        kv_cache.from_config(config | changes)

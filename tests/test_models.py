@@ -64,12 +64,12 @@ def test_resolve_max_model_len(folder: Path) -> None:
 
 def test_resolve_other_design(folder: Path) -> None:
     """A design that no formula of ours describes is resolved, and says what it is."""
-    experts = CONFIG | {"model_type": "mixtral", "num_local_experts": 8, "dtype": "bfloat16"}
+    experts = CONFIG | {"model_type": "granitemoe", "num_local_experts": 8, "dtype": "bfloat16"}
     (folder / "config.json").write_text(json.dumps(experts))
     model = models.resolve(str(folder))
     assert (model.shape, model.design) == (
         None,
-        "model_type 'mixtral' is a mixture of experts (num_local_experts)",
+        "model_type 'granitemoe' is a mixture of experts (num_local_experts)",
     )
     assert (model.vocab_size, model.max_model_len, model.torch_dtype) == (32, 64, "bfloat16")
 
@@ -84,7 +84,7 @@ def test_resolve_other_length(folder: Path) -> None:
 
 def test_resolve_no_figures(folder: Path) -> None:
     """A config without the figures that every design has is refused."""
-    (folder / "config.json").write_text(json.dumps({"model_type": "mixtral"}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "granitemoe"}))
     assert "vocab_size" in _refusal(str(folder))
 
 

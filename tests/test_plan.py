@@ -118,18 +118,35 @@ def test_make_too_few_reviews(byte_model: Path, tmp_path: Path) -> None:
         _planned(byte_model, reviews={"source": str(path)})
 
 
-EXPERTS = {"model_type": "mixtral", "num_local_experts": 8}
+LATENT = {"model_type": "deepseek_v3", "kv_lora_rank": 4, "qk_rope_head_dim": 2}
+LATENT |= {"qk_nope_head_dim": 4, "v_head_dim": 4, "n_routed_experts": 4}
+LATENT |= {"moe_intermediate_size": 8}
 
 
-def test_other_design_is_planned(byte_model: Path, tmp_path: Path) -> None:
-    """A mixture of experts keeps its keys and values as others do; FLOPs are not told of it."""
-    model = {"name": str(write_byte_model(tmp_path / "experts", **EXPERTS))}
+def test_other_design_is_planned(tmp_path: Path) -> None:
+    """A token of a latent layer keeps 6 elements of 2 B; that FLOPs are not known is told."""
+    model = {"name": str(write_byte_model(tmp_path / "latent", **LATENT))}
     made = plan.make(sweep(model=model, engine={"kind": "vllm"}))
-    dense = _planned(byte_model)
-    assert made.cells[0].kv_pass_bytes == dense.kv_pass_bytes == dense.kv_pass_tokens * KV_BYTES
+    assert made.cells[0].kv_pass_bytes == made.cells[0].kv_pass_tokens * 6 * 2
     (said,) = made.advice
     assert "measured without FLOPs, MFU and a forecast" in said
-    assert "is a mixture of experts (num_local_experts)" in said
+    assert "is a mixture of experts (n_routed_experts)" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": "falcon", "multi_query": True},
+        {"model_type": "minimax", "num_local_experts": 4},
+        {"model_type": "lfm2", "layer_types": ["conv"]},
+        LATENT | {"v_head_dim": None},
+    ],
+)
+def test_kv_cache_of_designs_nobody_checked(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """The keys of full attention in a config do not make its cache one."""
+    model = {"name": str(write_byte_model(tmp_path / "other", **changes))}
+    (found,) = plan.make(sweep(model=model, engine={"kind": "vllm"})).cells
+    assert found.kv_pass_bytes is None
 
 
 def test_other_design_with_windows(tmp_path: Path) -> None:
@@ -144,7 +161,7 @@ def test_other_design_with_windows(tmp_path: Path) -> None:
 def test_other_design_is_not_simulated(tmp_path: Path) -> None:
     """What no formula describes cannot be simulated: one line, before anything runs."""
     with pytest.raises(SpecError, match=r"engine\.kind: .* cannot be simulated: .*experts"):
-        _planned(write_byte_model(tmp_path / "experts", **EXPERTS))
+        _planned(write_byte_model(tmp_path / "latent", **LATENT))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from packsweep.errors import DesignError, ModelError
-from packsweep.shapes import ModelShape, stored_dtype, stored_quantization, text_part
+from packsweep.shapes import FAMILIES, ModelShape, stored_dtype, stored_quantization, text_part
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -30,7 +30,6 @@ TINY: dict[str, Any] = {
     "vocab_size": 32,
     "max_position_embeddings": 64,
 }
-FAMILIES = ["granite", "llama", "ministral3", "mistral", "phi3", "qwen2", "qwen3", "smollm3"]
 
 
 def test_num_parameters_llama_3_1_8b() -> None:
@@ -117,8 +116,34 @@ def test_from_config_multimodal() -> None:
 def test_from_config_mixture_of_experts() -> None:
     """A mixture of experts is refused in one line that says so."""
     with pytest.raises(DesignError, match="mixture of experts") as caught:
-        ModelShape.from_config(TINY | {"model_type": "mixtral", "num_local_experts": 8})
+        ModelShape.from_config(TINY | {"model_type": "granitemoe", "num_local_experts": 8})
     assert "\n" not in str(caught.value)
+
+
+EXPERTS = {"model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 2}
+EXPERTS |= {"moe_intermediate_size": 5, "num_hidden_layers": 4}
+
+
+def test_matmul_flops_of_experts() -> None:
+    """A token multiplies with two experts of eight and the router, worked by hand."""
+    attention = 8 * (2 * 8 + 2 * 4)  # query and output, keys and values: 8 and 4 wide
+    routed = 2 * 3 * 8 * 5 + 8 * 8  # gate, up, down of two experts, and the router
+    shape = ModelShape.from_config(TINY | EXPERTS)
+    assert shape.matmul_flops_per_token == 2 * 4 * (attention + routed)
+
+
+def test_matmul_flops_of_dense_layers_among_experts() -> None:
+    """Every second layer has experts, the fourth of them not: three dense ones of four."""
+    mixed = EXPERTS | {"decoder_sparse_step": 2, "mlp_only_layers": [3]}
+    shape = ModelShape.from_config(TINY | mixed)
+    attention, dense, routed = 8 * (2 * 8 + 2 * 4), 3 * 8 * 16, 2 * 3 * 8 * 5 + 8 * 8
+    assert shape.matmul_flops_per_token == 2 * (4 * attention + 3 * dense + routed)
+
+
+def test_from_config_no_experts_per_token() -> None:
+    """A mixture that does not say how many experts a token takes is refused by that key."""
+    with pytest.raises(ModelError, match="num_experts_per_tok must be"):
+        ModelShape.from_config(TINY | EXPERTS | {"num_experts_per_tok": None})
 
 
 def test_from_config_latent_attention() -> None:

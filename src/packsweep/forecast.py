@@ -173,6 +173,8 @@ def _reason(on: Target | None, model: Model, due: Sequence[CellForecast]) -> str
         return f"no durations: name a GPU with --device, e.g. --device H200 ({', '.join(DEVICES)})"
     if model.design:
         return f"no durations: {model.design}"
+    if model.shape and model.shape.experts:
+        return "no durations: what share of the peak a mixture of experts reaches was not measured"
     unknown = [each.planned.cell.slug for each in due if each.pass_s is None]
     if unknown:
         return f"no durations: nothing is known of the dtype or quantization of {unknown[0]}"
@@ -226,12 +228,12 @@ def _cell(planned: PlannedCell, model: Model, on: Target | None) -> CellForecast
     if on is None or planned.infeasible:
         return empty
     used = _formats(planned.cell, model)
+    too_big = _too_big(planned, model.shape, used, on)
+    if too_big:
+        return replace(empty, too_big=too_big)
     engine = _engine(planned.cell, model, used, on.device)
     if engine is None:
         return empty
-    too_big = _too_big(planned, engine.shape, used, on)
-    if too_big:
-        return replace(empty, too_big=too_big)
     time = predict.pass_time(engine, planned.load)
     warm_s = _warm_s(planned, engine, time)
     return replace(empty, time=time, warm_s=warm_s, peak_dtype=used.peak_dtype)
@@ -254,6 +256,8 @@ def _engine(cell: Cell, model: Model, used: Formats, device: Device) -> predict.
     mfu = predict.MFU.get(used.peak_dtype or "")
     sizes = {used.layer_bytes, used.head_bytes, used.kv_bytes}
     if model.shape is None or mfu is None or peak is None or None in sizes:
+        return None
+    if model.shape.experts:
         return None
     return predict.Engine(
         shape=model.shape,
@@ -288,17 +292,19 @@ def _warm_s(planned: PlannedCell, engine: predict.Engine, time: PassTime) -> flo
     )
 
 
-def _too_big(planned: PlannedCell, shape: ModelShape, used: Formats, on: Target) -> str | None:
+def _too_big(
+    planned: PlannedCell, shape: ModelShape | None, used: Formats, on: Target
+) -> str | None:
     """Return why vLLM would not start the cell's engine on the GPU, or None.
 
     What activations and CUDA graphs take is not known and left out, so a cell that fits by little
     may still end as oom.
     """
     per_token = planned.kv_bytes_per_token
-    if on.memory_bytes is None or per_token is None:
+    weights = None if shape is None else _weight_bytes(shape, used)
+    if on.memory_bytes is None or per_token is None or weights is None:
         return None
     settings = planned.cell.settings
-    weights = _weight_bytes(shape, used)
     room = int(on.memory_bytes * float(settings["gpu_memory_utilization"] or 0)) - weights
     if settings["kv_cache_memory_bytes"] is not None:
         room = min(on.memory_bytes - weights, int(settings["kv_cache_memory_bytes"]))
@@ -317,10 +323,10 @@ def _too_big(planned: PlannedCell, shape: ModelShape, used: Formats, on: Target)
     )
 
 
-def _weight_bytes(shape: ModelShape, used: Formats) -> int:
+def _weight_bytes(shape: ModelShape, used: Formats) -> int | None:
     """Return the bytes of the weights; quantization leaves the tables of tokens as they are."""
+    if used.layer_bytes is None or used.head_bytes is None:
+        return None
     tables = (1 if shape.tie_word_embeddings else 2) * shape.vocab_size * shape.hidden_size
-    assert used.layer_bytes is not None
-    assert used.head_bytes is not None
     layers = shape.num_parameters - tables
     return round(layers * used.layer_bytes + tables * used.head_bytes)

@@ -39,11 +39,16 @@ _GEMMA3_DEFAULTS: dict[str, object] = {
 # Keys of designs whose cache has other parts than the layers described here.
 _FOREIGN_KEYS = {
     "attention_chunk_size": "chunked attention",
+    "attn_type_list": "linear attention",
+    "block_configs": "layers of different designs",
+    "block_types": "layers of different designs",
     "full_attention_interval": "linear attention",
     "hybrid_override_pattern": "a state space model",
     "index_topk": "sparse attention with an index of its own",
     "linear_num_key_heads": "linear attention",
+    "layers_block_type": "layers of different designs",
     "mamba_d_state": "a state space model",
+    "multi_query": "keys that all heads share, under a key of its own",
     "num_kv_shared_layers": "layers that share their cache",
     "ssm_cfg": "a state space model",
     "ssm_state_size": "a state space model",
@@ -148,12 +153,13 @@ def _windows(text: Mapping[str, Any], num_layers: int) -> tuple[int | None, ...]
     ``max_window_layers`` on.
     """
     window = text.get("sliding_window")
+    types = text.get("layer_types")
+    _refuse_layers(types)
     if not window or text.get("use_sliding_window") is False:
         return (None,) * num_layers
     size = integer(text, "sliding_window")
-    types = text.get("layer_types")
     if isinstance(types, Sequence) and len(types) == num_layers:
-        return tuple(_window(str(word), size) for word in types)
+        return tuple(size if word == "sliding_attention" else None for word in types)
     every = text.get("sliding_window_pattern") or _FULL_EVERY.get(str(text.get("model_type")))
     if isinstance(every, int):
         return tuple(size if (index + 1) % every else None for index in range(num_layers))
@@ -161,13 +167,14 @@ def _windows(text: Mapping[str, Any], num_layers: int) -> tuple[int | None, ...]
     return tuple(size if index >= first else None for index in range(num_layers))
 
 
-def _window(word: str, size: int) -> int | None:
-    known = {"sliding_attention": size, "full_attention": None}
-    if word not in known:
-        raise ModelError(
-            f"the KV cache of this model is not described: it has layers of type {word}"
-        )
-    return known[word]
+def _refuse_layers(types: object) -> None:
+    """Refuse a model some of whose layers keep something else than keys and values."""
+    words = types if isinstance(types, Sequence) else ()
+    for word in words:
+        if word not in {"sliding_attention", "full_attention"}:
+            raise ModelError(
+                f"the KV cache of this model is not described: it has layers of type {word}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

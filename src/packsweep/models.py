@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from packsweep import embedded, kv_cache
+from packsweep import embedded, kv_cache, parameters
 from packsweep.errors import DesignError, ModelError
 from packsweep.shapes import ModelShape, integer, stored_dtype, stored_quantization
 
@@ -136,10 +136,12 @@ def _shape(config: Mapping[str, object]) -> tuple[ModelShape | None, str | None]
 
 
 def _kv_elements_per_token(config: Mapping[str, object], shape: ModelShape | None) -> int | None:
+    """Return them where a design's cache was checked, not where its config merely has the keys."""
     if shape:
-        return shape.kv_cache_bytes_per_token(1)
+        return shape.kv_elements_per_token
     try:
-        return kv_cache.from_config(config).elements_per_token
+        checked = parameters.count(config) is not None
+        return kv_cache.from_config(config).elements_per_token if checked else None
     except ModelError:
         return None
 
@@ -150,7 +152,11 @@ def _max_model_len(text: Mapping[str, object]) -> int:
     Source: vLLM 0.32, transformers_utils/model_arch_config_convertor.py.
     """
     known = [name for name in _LENGTHS if text.get(name)]
-    return integer(text, (known or _LENGTHS)[0])
+    if not known:
+        raise ModelError(
+            f"config.json says no context length: it has none of {', '.join(_LENGTHS)}"
+        )
+    return integer(text, known[0])
 
 
 def read_config(name: str) -> tuple[dict[str, object], str]:

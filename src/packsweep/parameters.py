@@ -1,15 +1,17 @@
 """How many parameters a language model has, from its ``config.json``: no weights are read.
 
-Dense designs stand in ``shapes``; here are those that it does not describe.
+Most designs stand in ``shapes``; here are those that it does not describe.
 
 Source: modeling_*.py of these model types in transformers, whose counts a test compares.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from packsweep.errors import DesignError
 from packsweep.kv_cache import language_part
 from packsweep.shapes import FAMILIES, ModelShape, integer
 
@@ -25,7 +27,9 @@ def count(config: Mapping[str, object]) -> int | None:
     text = language_part(config)
     model_type = str(text.get("model_type"))
     if model_type in FAMILIES:
-        return ModelShape.from_config(text).num_parameters
+        with contextlib.suppress(DesignError):
+            return ModelShape.from_config(text).num_parameters
+        return None
     layers = _LAYERS.get(model_type)
     if layers is None:
         return None
@@ -54,26 +58,6 @@ def _gemma(text: Config) -> int:
     if text["model_type"] != "gemma2":
         norms += 2 * integer(text, "head_dim")
     return integer(text, "num_hidden_layers") * (_heads(text) + _mlp(text) + norms)
-
-
-def _mixtral(text: Config) -> int:
-    """Entries of all layers: experts, their router, two norms."""
-    experts, hidden = integer(text, "num_local_experts"), integer(text, "hidden_size")
-    layer = _heads(text) + experts * (_mlp(text) + hidden) + 2 * hidden
-    return integer(text, "num_hidden_layers") * layer
-
-
-def _qwen3_moe(text: Config) -> int:
-    """Entries of all layers; some may be dense."""
-    layers, hidden = integer(text, "num_hidden_layers"), integer(text, "hidden_size")
-    experts, step = integer(text, "num_experts"), int(text.get("decoder_sparse_step") or 1)
-    dense = text.get("mlp_only_layers") or ()
-    num_sparse = sum((index + 1) % step == 0 and index not in dense for index in range(layers))
-    sparse = experts * (_mlp(text, "moe_intermediate_size") + hidden)
-    norms = 2 * hidden + 2 * integer(text, "head_dim")
-    return (
-        layers * (_heads(text) + norms) + num_sparse * sparse + (layers - num_sparse) * _mlp(text)
-    )
 
 
 def _deepseek_v3(text: Config) -> int:
@@ -109,6 +93,4 @@ _LAYERS: dict[str, Callable[[Config], int]] = {
     "deepseek_v3": _deepseek_v3,
     "gemma2": _gemma,
     "gemma3_text": _gemma,
-    "mixtral": _mixtral,
-    "qwen3_moe": _qwen3_moe,
 }

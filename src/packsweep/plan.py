@@ -153,10 +153,7 @@ def make(sweep: Sweep) -> Plan:
 
 def _not_described(model: Model) -> Iterator[str]:
     if model.design:
-        yield (
-            f"{model.name} is measured without FLOPs, MFU and a forecast: {model.design}; "
-            f"packsweep calc kv may know its KV cache"
-        )
+        yield (f"{model.name} is measured without FLOPs, MFU and a forecast: {model.design}")
 
 
 def _too_short(cells: Sequence[Cell], cost: LabelCost) -> Iterator[str]:

@@ -6,7 +6,7 @@ Pure functions of a ``config.json``; no weights are read. A multiply and an add 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from packsweep.errors import DesignError, ModelError
@@ -25,6 +25,7 @@ class _Family:
         mlp_bias: the MLP's matrices have biases; None: as ``mlp_bias`` says.
         qk_norm: queries and keys are normalized over the head dimension.
         tied: ``tie_word_embeddings`` where the config does not say.
+        expert_size: the key of an expert's width; None: the MLP is dense.
     """
 
     qkv_bias: bool | None = None
@@ -32,35 +33,52 @@ class _Family:
     mlp_bias: bool | None = None
     qk_norm: bool = False
     tied: bool = False
+    expert_size: str | None = None
 
 
 _PLAIN = _Family(qkv_bias=False, output_bias=False, mlp_bias=False)
 
-# Dense decoders with two norms a layer, one norm at the end and a gated MLP.
+# Decoders with two norms a layer, one norm at the end and a gated MLP, or experts that are such.
 # Source: modeling_*.py and configuration_*.py of these model types in transformers.
 FAMILIES: dict[str, _Family] = {
     "granite": _Family(),
     "llama": _Family(),
     "ministral3": _PLAIN,
     "mistral": _PLAIN,
+    "mixtral": replace(_PLAIN, expert_size="intermediate_size"),
     "phi3": _PLAIN,
     "qwen2": _Family(qkv_bias=True, output_bias=False, mlp_bias=False),
     "qwen3": _Family(mlp_bias=False, qk_norm=True),
+    "qwen3_moe": _Family(mlp_bias=False, qk_norm=True, expert_size="moe_intermediate_size"),
     "smollm3": _Family(tied=True),
 }
 
 # Keys that show a design whose FLOPs or cache differ from the formulas below.
+_NUM_EXPERTS = ("num_experts", "num_local_experts")
 _FOREIGN_KEYS: dict[str, str] = {
-    "num_experts": "a mixture of experts",
-    "num_local_experts": "a mixture of experts",
-    "n_routed_experts": "a mixture of experts",
+    **dict.fromkeys((*_NUM_EXPERTS, "n_routed_experts"), "a mixture of experts"),
     "kv_lora_rank": "multi-head latent attention",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """A mixture of experts in place of the MLP, each of them a gated MLP.
+
+    Attributes:
+        num_experts_per_tok: to so many of a layer's experts a token is routed.
+        num_layers: that have experts; the others are dense.
+    """
+
+    num_experts: int
+    num_experts_per_tok: int
+    intermediate_size: int
+    num_layers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """A dense decoder with grouped-query attention and a gated MLP.
+    """A decoder with grouped-query attention and a gated MLP, or a mixture of such.
 
     Every layer is taken to attend to the whole context: for a model with a sliding window the
     attention and cache figures are upper bounds beyond that window. The vision part of a multimodal
@@ -70,6 +88,7 @@ class ModelShape:
         head_dim: width of one attention head; ``num_heads * head_dim`` need not be ``hidden_size``.
         tie_word_embeddings: the output projection is the embedding table, stored once.
         model_type: the config's ``model_type``, of the text part.
+        experts: None of a dense model.
     """
 
     num_layers: int
@@ -85,6 +104,7 @@ class ModelShape:
     output_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    experts: Experts | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> ModelShape:
@@ -112,6 +132,7 @@ class ModelShape:
             output_bias=_bias(text, "attention_bias", family.output_bias),
             mlp_bias=_bias(text, "mlp_bias", family.mlp_bias),
             qk_norm=family.qk_norm,
+            experts=_experts(text, family.expert_size) if family.expert_size else None,
         )
 
     @property
@@ -122,11 +143,21 @@ class ModelShape:
     def _kv_size(self) -> int:
         return self.num_kv_heads * self.head_dim
 
-    @property
-    def _linear_parameters_per_layer(self) -> int:
-        """Matrix entries of q, k, v, o and of gate, up, down."""
+    def _linear_parameters(self, *, active: bool) -> int:
+        """Matrix entries of all layers: q, k, v, o, and gate, up, down, or experts and router.
+
+        ``active``: of the experts only those that a token is routed to.
+        """
         attention = self.hidden_size * (2 * self._q_size + 2 * self._kv_size)
-        return attention + 3 * self.hidden_size * self.intermediate_size
+        mlp = 3 * self.hidden_size * self.intermediate_size
+        if self.experts is None:
+            return self.num_layers * (attention + mlp)
+        experts = self.experts
+        used = experts.num_experts_per_tok if active else experts.num_experts
+        entries = 3 * used * experts.intermediate_size + experts.num_experts
+        num_dense = self.num_layers - experts.num_layers
+        routed = experts.num_layers * self.hidden_size * entries
+        return self.num_layers * attention + num_dense * mlp + routed
 
     @property
     def _vector_parameters_per_layer(self) -> int:
@@ -140,10 +171,10 @@ class ModelShape:
     @property
     def num_parameters(self) -> int:
         """Parameters, a tied embedding table counted once."""
-        per_layer = self._linear_parameters_per_layer + self._vector_parameters_per_layer
         tables = 1 if self.tie_word_embeddings else 2
         return (
-            self.num_layers * per_layer
+            self._linear_parameters(active=False)
+            + self.num_layers * self._vector_parameters_per_layer
             + self.hidden_size
             + tables * self.vocab_size * self.hidden_size
         )
@@ -158,13 +189,14 @@ class ModelShape:
 
         ``2 * num_layers * (hidden * (2 * q + 2 * kv) + 3 * hidden * intermediate)`` with
         ``q = num_heads * head_dim`` and ``kv = num_kv_heads * head_dim``: two for each parameter of
-        a projection. Attention scores (``attention_flops``), the output projection
+        a projection; of a mixture those of the experts that a token is routed to, and of the
+        router. Attention scores (``attention_flops``), the output projection
         (``lm_head_flops``), norms and biases are not in it.
 
         Source: J. Kaplan et al., "Scaling Laws for Neural Language Models", 2020, table 1, with
         grouped keys and values and a third MLP matrix.
         """
-        return 2 * self.num_layers * self._linear_parameters_per_layer
+        return 2 * self._linear_parameters(active=True)
 
     @property
     def lm_head_flops(self) -> int:
@@ -191,9 +223,14 @@ class ModelShape:
         pairs = num_new_tokens * num_cached_tokens + num_new_tokens * (num_new_tokens + 1) // 2
         return 4 * self.num_layers * self._q_size * pairs
 
+    @property
+    def kv_elements_per_token(self) -> int:
+        """Elements of one token's keys and values in all layers."""
+        return 2 * self.num_layers * self._kv_size
+
     def kv_cache_bytes_per_token(self, bytes_per_element: float) -> int:
         """Return the bytes of one token's keys and values in all layers, 2 an element in bf16."""
-        return round(2 * self.num_layers * self._kv_size * bytes_per_element)
+        return round(self.kv_elements_per_token * bytes_per_element)
 
 
 def text_part(config: Mapping[str, object]) -> Mapping[str, object]:
@@ -242,12 +279,31 @@ def _byte_wide(groups: object) -> str | None:
 def _family(text: Mapping[str, object]) -> _Family:
     """Return what the model type fixes, or refuse the model."""
     model_type = text.get("model_type")
+    family = FAMILIES.get(str(model_type))
+    described = _NUM_EXPERTS if family and family.expert_size else ()
     for key, design in _FOREIGN_KEYS.items():
-        if text.get(key):
+        if text.get(key) and key not in described:
             _refuse(f"model_type {model_type!r} is {design} ({key})")
-    if model_type not in FAMILIES:
+    if family is None:
         _refuse(f"no formula is known for model_type {model_type!r}")
-    return FAMILIES[str(model_type)]
+    return family
+
+
+def _experts(text: Mapping[str, Any], size: str) -> Experts:
+    """Read the experts; every ``decoder_sparse_step``-th layer has them, if not named as dense.
+
+    Source: Qwen3MoeDecoderLayer of transformers; Mixtral has them in all layers.
+    """
+    count = next((key for key in _NUM_EXPERTS if text.get(key)), _NUM_EXPERTS[0])
+    step = integer(text, "decoder_sparse_step", default=1)
+    dense = text.get("mlp_only_layers") or ()
+    layers = range(integer(text, "num_hidden_layers"))
+    return Experts(
+        num_experts=integer(text, count),
+        num_experts_per_tok=integer(text, "num_experts_per_tok"),
+        intermediate_size=integer(text, size),
+        num_layers=sum((index + 1) % step == 0 and index not in dense for index in layers),
+    )
 
 
 def _refuse(reason: str) -> NoReturn:
