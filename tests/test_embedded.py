@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from importlib import metadata
@@ -214,6 +216,42 @@ def test_make_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     makers = [subprocess.Popen(command) for _ in range(2)]
     assert [maker.wait() for maker in makers] == [0, 0]
     assert list((tmp_path / "embedded").iterdir()) == [embedded.find("llama-3.1-8b").folder]
+
+
+@pytest.fixture
+def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> embedded.EmbeddedModel:
+    """A model that is one slow file, made from a file that is always there."""
+    monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "source"
+    source.write_text("")
+    monkeypatch.setattr(embedded, "_source", lambda _entry: source)
+    found = embedded.find("llama-3.1-8b")
+    return replace(found, member_sha256=hashlib.sha256(b"").hexdigest())
+
+
+def test_make_waits_for_another_maker(entry: embedded.EmbeddedModel) -> None:
+    """Of several makers one writes; the others wait for it, instead of writing gigabytes each."""
+    written: list[Path] = []
+
+    def write(_source: Path, folder: Path) -> None:
+        written.append(folder)
+        time.sleep(0.3)
+
+    slow = replace(entry, write=write)
+    makers = [threading.Thread(target=embedded.make, args=(slow,)) for _ in range(3)]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    assert len(written) == 1
+    assert entry.folder.is_dir()
+
+
+def test_make_no_room(entry: embedded.EmbeddedModel) -> None:
+    """What cannot fit is not begun; the line says how much is missing and where else to put it."""
+    with pytest.raises(ModelError, match=r"MB left, .* takes 1,000,000,000: PACKSWEEP_CACHE"):
+        embedded.make(replace(entry, megabytes=10**9))
+    assert list(entry.folder.parent.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -130,19 +130,29 @@ def test_compare_on_shared_gpus_leaves_out_the_others() -> None:
     assert found.same_gpu
 
 
+def of_settings(kinds: dict[str, dict[str, Any]]) -> dict[str, analysis.Comparison]:
+    """Compare cells of separate prompts that differ in ``kinds``, two processes each."""
+    rows = []
+    for name, values in kinds.items():
+        speed = values.get("speed", 10.0)
+        own = passes(separate=[[speed, speed + 0.1], [speed, speed + 0.2]])
+        columns = {key: value for key, value in values.items() if key != "speed"}
+        rows.append(own.assign(cell_id=own["cell_id"] + name, group_id=name, **columns))
+    found = analysis.compare(pd.concat(rows))
+    assert {each.axis for each in found} <= {"settings"}
+    return {each.cell: each for each in found}
+
+
 def test_compare_settings() -> None:
     """Of cells that differ in settings each is held against the plainest, whatever comes first."""
-    kinds = {"fp8-x": ('{"quantization": "fp8"}', "before", 20.0)}
-    kinds |= {"plain-x": ('{"quantization": null}', "after", 10.0)}
-    kinds |= {"chat-x": ('{"quantization": null}', "before", 11.0)}
-    rows = []
-    for name, (settings, instruction, speed) in kinds.items():
-        own = passes(separate=[[speed, speed + 0.1], [speed, speed + 0.2]])
-        values = {"group_id": name, "engine_settings": settings, "instruction": instruction}
-        rows.append(own.assign(cell_id=own["cell_id"] + name, **values))
-    found = {each.cell: each for each in analysis.compare(pd.concat(rows))}
+    fp8, plain = '{"quantization": "fp8"}', '{"quantization": null}'
+    kinds = {
+        "fp8-x": {"engine_settings": fp8, "instruction": "before", "speed": 20.0},
+        "plain-x": {"engine_settings": plain, "instruction": "after", "speed": 10.0},
+        "chat-x": {"engine_settings": plain, "instruction": "before", "speed": 11.0},
+    }
+    found = of_settings(kinds)
     assert {each.baseline for each in found.values()} == {"plain-x"}
-    assert {each.axis for each in found.values()} == {"settings"}
     assert found["chat-x"].change == (("instruction", "before"),)
     assert dict(found["fp8-x"].change) == {"instruction": "before", "quantization": "fp8"}
     assert found["fp8-x"].ratio.value == pytest.approx(2, rel=0.01)
@@ -150,10 +160,49 @@ def test_compare_settings() -> None:
     assert line.startswith("fp8 with instruction=before, quantization=fp8 / plain: 1.99x [")
 
 
+def test_compare_settings_tells_all_that_differs() -> None:
+    """What makes a cell faster or slower beside its setting stands in the line as well."""
+    fp8 = {"engine_settings": '{"quantization": "fp8"}'}
+    free = {"answer": "free", "output_tokens_per_review": 1, "load_format": "auto"}
+    found = of_settings(
+        {
+            "plain-x": free,
+            "long-x": free | fp8 | {"output_tokens_per_review": 4},
+            "dummy-x": free | {"load_format": "dummy", "model_fingerprint": "other"},
+            "choice-x": free | {"answer": "choice", "output_tokens_per_review": 9},
+            "model-x": free | {"model": "other", "load_format": "dummy"},
+        }
+    )
+    told = {name: dict(each.change) for name, each in found.items()}
+    assert told == {
+        "long-x": {"output_tokens_per_review": "4", "quantization": "fp8"},
+        "dummy-x": {"load_format": "dummy", "model_fingerprint": "other"},
+        "choice-x": {"answer": "choice"},
+        "model-x": {"model": "other"},
+    }
+
+
+def test_compare_settings_names_a_baseline_that_is_no_default() -> None:
+    """Where no cell is the plainest the smallest value is it, whatever comes first, and is told."""
+    kinds = {
+        f"{size}-x": {"engine_settings": f'{{"max_num_batched_tokens": {size}}}'}
+        for size in (8192, 10240, 4096)
+    }
+    found = of_settings(kinds)
+    assert {each.baseline for each in found.values()} == {"4096-x"}
+    told = "8192 with max_num_batched_tokens=8192 / 4096 with max_num_batched_tokens=4096: "
+    assert table.comparisons([found["8192-x"]])[0].startswith(told)
+
+
 def test_compare_other_work_is_no_setting() -> None:
     """Cells of another strategy, size or cache state are not held against each other there."""
     own = passes(separate=[[1.0, 1.1]])
-    others = [own.assign(**{name: value, "group_id": name}) for name, value in OTHER_WORK.items()]
+    fp8 = '{"quantization": "fp8"}'
+    others = [
+        own.assign(**{"engine_settings": fp8, name: value, "group_id": name})
+        for name, value in OTHER_WORK.items()
+    ]
+    assert analysis.compare(pd.concat([own, own.assign(group_id="fp8", engine_settings=fp8)]))
     found = analysis.compare(pd.concat([own, *others]))
     assert [each for each in found if each.axis == "settings"] == []
 

@@ -284,6 +284,10 @@ def _other_version(content: bytes) -> bytes:
     return _with_metadata(content, {schema.VERSION_KEY: str(schema.SCHEMA_VERSION + 1).encode()})
 
 
+def _version_of_bytes(content: bytes) -> bytes:
+    return _with_metadata(content, {schema.VERSION_KEY: bytes([255])})
+
+
 def _no_version(content: bytes) -> bytes:
     return _with_metadata(content, {})
 
@@ -292,8 +296,15 @@ def _no_rows(content: bytes) -> bytes:
     return arrow.to_parquet(pq.read_table(pa.BufferReader(content)).slice(0, 0))
 
 
-DAMAGE = [_truncated, lambda _: b"", _other_version, _no_version, _no_rows]
-DAMAGE_IDS = ["truncated", "empty", "other version", "no version", "no rows"]
+DAMAGE = [
+    _truncated,
+    lambda _: b"",
+    _other_version,
+    _version_of_bytes,
+    _no_version,
+    _no_rows,
+]
+DAMAGE_IDS = ["truncated", "empty", "other version", "bytes", "no version", "no rows"]
 
 
 def test_is_done_missing(store: Store) -> None:

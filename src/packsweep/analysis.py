@@ -214,22 +214,21 @@ _CELL_NAMES = tuple(column.name for column in schema.CELL)
 # What a cell is compared with: column -> the value of the other cell, all else being equal.
 _BASELINES = {"strategy": "separate", "cache_state": "cold"}
 _FREE = {"strategy": ("pack_size", "prompts_sha256"), "cache_state": ("engine_settings",)}
-# How is asked and with what it is computed: what may differ where settings are compared.
-_ASKED = ("model", "instruction", "template", "answer", "prompt_type")
-_SETTINGS = frozenset(
-    {
-        *_ASKED,
-        "replicate",
-        "output_tokens_per_review",
-        "ignore_eos",
-        "model_revision",
-        "tokenizer",
-        "load_format",
-        "model_fingerprint",
-        "prompts_sha256",
-        "engine_settings",
-    }
+# How is asked and with what it is computed: what may differ where settings are compared. A name
+# -> those that change with it and are told only where it does not.
+_FOLLOWING = {
+    "model": ("model_revision", "tokenizer", "load_format", "model_fingerprint"),
+    "answer": ("output_tokens_per_review", "ignore_eos"),
+}
+_ASKED = (
+    "model",
+    "instruction",
+    "template",
+    "answer",
+    "prompt_type",
+    *itertools.chain(*_FOLLOWING.values()),
 )
+_SETTINGS = frozenset({*_ASKED, "replicate", "prompts_sha256", "engine_settings"})
 SETTINGS = "settings"
 
 
@@ -242,6 +241,7 @@ class Comparison:
         baseline: group_id of the other.
         axis: what differs, ``strategy``, ``cache_state`` or ``settings``.
         change: the cell's settings that the baseline has otherwise, of the axis ``settings``.
+        instead: what the baseline has of the same names, without its defaults.
         ratio: reviews per second of the cell over that of the baseline.
         same_gpu: some GPU measured both sides; the ratio is taken on such GPUs alone.
     """
@@ -252,13 +252,15 @@ class Comparison:
     ratio: stats.Ratio
     same_gpu: bool = True
     change: tuple[tuple[str, str], ...] = ()
+    instead: tuple[tuple[str, str], ...] = ()
 
 
 def compare(passes: pd.DataFrame) -> list[Comparison]:
     """Compare every cell with ``separate``, and with ``cold``, where that was measured as well.
 
     Of cells of one strategy that do the same work under other settings, each is compared with
-    the one that has the most of them at their defaults.
+    the one that has the most of them at their defaults, of several such with the one whose values
+    come first.
 
     Both sides are blocked by GPU: a GPU that measured only one of them does not count. Where none
     measured both, all processes of a side are taken together, and the comparison says so.
@@ -287,11 +289,24 @@ def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterato
         key = tuple(cell[name] for name in shared)
         alike.setdefault(key, []).append((cell["group_id"], _settings(cell)))
     for members in alike.values():
-        base, plain = min(members, key=lambda member: _num_unusual(member[1]))
+        base, plain = min(members, key=lambda member: _plainness(member[1]))
         for one, settings in members:
-            change = tuple(pair for pair in settings.items() if pair not in plain.items())
+            change = _change(settings, plain)
             if change:
-                yield replace(_comparison(speeds, one, base, SETTINGS), change=change)
+                instead = [(name, plain.get(name, "None")) for name in change]
+                yield replace(
+                    _comparison(speeds, one, base, SETTINGS),
+                    change=tuple(change.items()),
+                    instead=tuple(pair for pair in instead if DEFAULTS.get(pair[0]) != pair[1]),
+                )
+
+
+def _change(settings: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, str]:
+    """Return what differs from the baseline, without what follows from something told."""
+    found = {name: value for name, value in settings.items() if plain.get(name, "None") != value}
+    told = [names for cause, names in _FOLLOWING.items() if cause in found]
+    followed = {*itertools.chain(*told)}
+    return {name: value for name, value in found.items() if name not in followed}
 
 
 def _settings(cell: Mapping[str, Any]) -> dict[str, str]:
@@ -302,8 +317,11 @@ def _settings(cell: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _num_unusual(settings: Mapping[str, str]) -> int:
-    return sum(DEFAULTS.get(name) != value for name, value in settings.items())
+def _plainness(settings: Mapping[str, str]) -> tuple[int, list[tuple[float, str]]]:
+    """Return what sorts the plainest first: how many values are unusual, then the values."""
+    unusual = sum(DEFAULTS.get(name) != value for name, value in settings.items())
+    numbers = {value: float(value) for value in settings.values() if value.isdecimal()}
+    return unusual, [(numbers.get(value, 0.0), value) for _, value in sorted(settings.items())]
 
 
 _Speeds = dict[str, dict[str | None, list[dict[str, Any]]]]

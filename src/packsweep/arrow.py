@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 _MANY_ROWS = 50
+_READABLE = frozenset(version.encode() for version in schema.READABLE)
 
 
 def table(rows: Iterable[Row], columns: Sequence[schema.Column]) -> pa.Table:
@@ -65,7 +66,7 @@ def from_parquet(content: bytes | None, columns: list[str] | None = None) -> pa.
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             metadata = file.metadata
             version = (metadata.metadata or {}).get(schema.VERSION_KEY)
-            if not metadata.num_rows or version is None or version.decode() not in schema.READABLE:
+            if not metadata.num_rows or version not in _READABLE:
                 return None
             return file.read(columns, use_threads=False)
     except (OSError, pa.ArrowException):

@@ -188,18 +188,23 @@ def _against(rows: Sequence[Row]) -> list[str]:
 def comparisons(found: Sequence[Comparison]) -> list[str]:
     """Return one line per comparison: the ratio, its interval, and what may be said of it."""
     return [
-        f"{_slug(each.cell)}{_change(each)} / {_slug(each.baseline)}: {_ratio(each.ratio)}"
-        + ("" if each.same_gpu else ", on different GPUs")
+        f"{_slug(each.cell)}{_with(each.change)} / {_slug(each.baseline)}{_with(each.instead)}: "
+        + verdict(each)
         for each in found
     ]
+
+
+def verdict(compared: Comparison) -> str:
+    """Return the ratio, its interval, and what may be said of it."""
+    return _ratio(compared.ratio) + ("" if compared.same_gpu else ", on different GPUs")
 
 
 def _slug(cell_id: str) -> str:
     return cell_id.rpartition("-")[0]
 
 
-def _change(compared: Comparison) -> str:
-    told = ", ".join(f"{name}={value}" for name, value in compared.change)
+def _with(settings: Sequence[tuple[str, str]]) -> str:
+    told = ", ".join(f"{name}={value}" for name, value in settings)
     return f" with {told}" if told else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from packsweep import table
 from packsweep.analysis import Comparison
-from packsweep.report import answer
+from packsweep.report import answer, sections
 from packsweep.stats import Ratio
 
 
@@ -159,6 +160,30 @@ def test_sentence_settings_not_faster() -> None:
         "Nothing can be called at n = 400: separate with quantization fp8 labelled 1.50 times the "
         "reviews per second of separate without, and one repeat each gives no interval."
     )
+
+
+def test_sentence_settings_against_no_default() -> None:
+    """A baseline that is not at its defaults is said with what it has."""
+    change, instead = (("max_num_batched_tokens", "4096"),), (("max_num_batched_tokens", "2048"),)
+    near = replace(of_settings("fp8", change, 1.02, 0.95, 1.15), instead=instead)
+    assert answer.sentence([SEPARATE, FP8], [near]) == (
+        "At n = 400, no setting was shown to label more reviews per second than separate with max "
+        "num batched tokens 2048: max num batched tokens 4096 1.02 times [0.95, 1.15] (95 % "
+        "interval over engine processes)."
+    )
+    fast = replace(of_settings("fp8", change, 1.5, 1.4, 1.6), instead=instead)
+    told = "1.50 times [1.40, 1.60] those with max num batched tokens 2048"
+    assert told in answer.sentence([SEPARATE, FP8], [fast])
+
+
+def test_ratios_table_has_the_ratio() -> None:
+    """The table beside the chart says of every comparison what the chart shows, and its scope."""
+    ratio = Ratio(value=0.24, ci_low=0.23, ci_high=0.25, between_processes=False)
+    ends = {"cell": PACKED["cell_id"], "baseline": SEPARATE["cell_id"], "axis": "strategy"}
+    found = sections.ratios([Comparison(**ends, ratio=ratio, same_gpu=False)], [PACKED, SEPARATE])
+    assert found is not None
+    said = "0.24x [0.23, 0.25], slower, one process each: beyond 25% is called, on different GPUs"
+    assert [line[-1] for line in found.data.rows] == [said]
 
 
 def test_sentence_strategy_before_settings() -> None:

@@ -13,7 +13,9 @@ or transformers.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -200,24 +202,46 @@ def _make_apart(entry: EmbeddedModel) -> None:
 
 
 def make(entry: EmbeddedModel) -> None:
-    """Make the folder in this process.
+    """Make the folder in this process, unless another one on this machine makes it meanwhile.
 
     Raises:
-        ModelError: the source file is missing or is not the one expected.
+        ModelError: the source file is missing or is not the one expected, or there is no room.
     """
     source = _source(entry)
     if _sha256(source) != entry.member_sha256:
         raise ModelError(f"{source} is damaged: {entry.pip_command} --force-reinstall")
     place = entry.folder
     place.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(place.parent)
-    part = Path(tempfile.mkdtemp(prefix=place.name + _PART, dir=place.parent))
-    try:
-        entry.write(source, part)
-        _settle(part)
-        _publish(part, place)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with _alone(place.parent.with_suffix(".lock")):
+        if place.is_dir():
+            return
+        _remove_leftovers(place.parent)
+        _check_room(entry)
+        part = Path(tempfile.mkdtemp(prefix=place.name + _PART, dir=place.parent))
+        try:
+            entry.write(source, part)
+            _settle(part)
+            _publish(part, place)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until nobody else holds the lock; where the file system has none, do not wait."""
+    with lock.open("w") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _check_room(entry: EmbeddedModel) -> None:
+    free = shutil.disk_usage(entry.folder.parent).free // 1_000_000
+    if free < entry.megabytes:
+        raise ModelError(
+            f"{entry.folder.parent} has {free:,} MB left, {PREFIX}{entry.name} takes "
+            f"{entry.megabytes:,}: PACKSWEEP_CACHE names another folder"
+        )
 
 
 def _say(line: str) -> None:

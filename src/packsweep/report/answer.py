@@ -141,23 +141,33 @@ def _verdict_on_settings(
         tied = _tied(best, ranked, [_changed(each) for each in ranked])
         return (
             f"At {where}, {name} labelled the most reviews per second with {_changed(best)}: "
-            f"{_times(best.ratio)} those without ({_interval(best.ratio)}){tied}."
+            f"{_times(best.ratio)} those {_base(best)} ({_interval(best.ratio)}){tied}."
         )
     nearest = ranked[0]
     if nearest.ratio.ci_low is None:
         return (
             f"Nothing can be called at {where}: {name} with {_changed(nearest)} labelled "
             f"{table.number(nearest.ratio.value)} times the reviews per second of {name} "
-            "without, and one repeat each gives no interval."
+            f"{_base(nearest)}, and one repeat each gives no interval."
         )
+    base_name = f"{name} {_base(nearest)}"
     return (
-        f"At {where}, no setting was shown to label more reviews per second than {name} without: "
+        f"At {where}, no setting was shown to label more reviews per second than {base_name}: "
         f"{_changed(nearest)} {_times(nearest.ratio)} ({_interval(nearest.ratio)})."
     )
 
 
 def _changed(compared: Comparison) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in compared.change)
+    return _settings(compared.change)
+
+
+def _base(compared: Comparison) -> str:
+    """Say what the other side has where that is no default."""
+    return f"with {_settings(compared.instead)}" if compared.instead else "without"
+
+
+def _settings(values: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values)
 
 
 def _verdict(others: Sequence[Comparison], by_id: Mapping[str, Row], rows: Sequence[Row]) -> str:

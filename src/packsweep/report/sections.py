@@ -66,14 +66,10 @@ def ratios(compared: Sequence[Comparison], rows: Sequence[Row]) -> Figure | None
         for each in found
         if each.ratio.value is not None
     ]
-    said = [line.rpartition(": ")[2] for line in table.comparisons(found)]
     data = make_table(
         "Data of the comparisons",
         ("cell", "over", "ratio, 95 % interval and what may be said"),
-        [
-            (words[each.cell], words[each.baseline], line)
-            for each, line in zip(found, said, strict=True)
-        ],
+        [(words[each.cell], words[each.baseline], table.verdict(each)) for each in found],
         text=3,
     )
     title = "reviews/s of a cell over that of its baseline"
