@@ -35,7 +35,7 @@ from typing import Any, Protocol
 from tests.fakes import FakeReporter
 from tests.ray_head import ray_head
 
-from packsweep import analysis, cli, index, plan, rows, spec
+from packsweep import analysis, cli, contrasts, index, plan, rows, spec
 from packsweep.analysis import Against
 from packsweep.driver import Driver
 from packsweep.executors import Executor
@@ -317,7 +317,7 @@ def _commands(figures: Figures, file: Path, store: Store) -> None:
     figures.command("plan, printed", "plan", str(file), "--results", store.root)
     figures.command("show, printed", "show", store.root)
     loaded = figures.timed("read", lambda: analysis.to_pandas(store.read_passes()))
-    figures.timed("compare", lambda: analysis.compare(loaded))
+    figures.timed("compare", lambda: contrasts.of(loaded))
 
 
 def main() -> None:

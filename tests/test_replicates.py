@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep import analysis, cli, grid, schema, spec, table
+from packsweep import analysis, cli, contrasts, grid, schema, spec, table
 from packsweep.errors import SpecError
 from packsweep.reviews import Review
 from packsweep.stats import Ratio
@@ -96,7 +96,7 @@ def test_summary_of_replicates() -> None:
 
 def test_compare_with_separate() -> None:
     """Packed is compared with separate, and the interval counts the processes."""
-    (found,) = analysis.compare(passes(packed=[[5.0], [5.1]], separate=[[10.0], [10.2]]))
+    (found,) = contrasts.of(passes(packed=[[5.0], [5.1]], separate=[[10.0], [10.2]]))
     assert (found.cell, found.baseline, found.axis) == ("packed-x", "separate-x", "strategy")
     assert found.ratio.value == pytest.approx(0.5)
     assert found.ratio.differs
@@ -105,7 +105,7 @@ def test_compare_with_separate() -> None:
 
 def test_compare_one_repeat_each() -> None:
     """One repeat on each side is neither faster nor slower."""
-    (found,) = analysis.compare(passes(packed=[[5.0]], separate=[[10.0]]))
+    (found,) = contrasts.of(passes(packed=[[5.0]], separate=[[10.0]]))
     (line,) = table.comparisons([found])
     assert line == "packed / separate: 0.50x, no interval from one repeat each"
 
@@ -114,7 +114,7 @@ def test_compare_across_gpus_says_so() -> None:
     """Where no GPU measured both sides they are compared all the same, and the line tells."""
     rows = passes(packed=[[5.0, 5.1]], separate=[[10.0, 10.2]])
     rows["device_uuid"] = ["GPU-a" if name == "packed-x" else "GPU-b" for name in rows["group_id"]]
-    (found,) = analysis.compare(rows)
+    (found,) = contrasts.of(rows)
     assert found.ratio.value == pytest.approx(0.5)
     (line,) = table.comparisons([found])
     assert line.endswith("beyond 25% is called, on different GPUs")
@@ -125,12 +125,12 @@ def test_compare_on_shared_gpus_leaves_out_the_others() -> None:
     rows = passes(packed=[[5.0, 5.1], [50.0, 50.1]], separate=[[10.0, 10.2]])
     strange = rows["reviews_per_s"] > 20
     rows["device_uuid"] = ["GPU-b" if other else "GPU-a" for other in strange]
-    (found,) = analysis.compare(rows)
+    (found,) = contrasts.of(rows)
     assert found.ratio.value == pytest.approx(0.5)
     assert found.same_gpu
 
 
-def of_settings(kinds: dict[str, dict[str, Any]]) -> dict[str, analysis.Comparison]:
+def of_settings(kinds: dict[str, dict[str, Any]]) -> dict[str, contrasts.Comparison]:
     """Compare cells of separate prompts that differ in ``kinds``, two processes each."""
     rows = []
     for name, values in kinds.items():
@@ -138,7 +138,7 @@ def of_settings(kinds: dict[str, dict[str, Any]]) -> dict[str, analysis.Comparis
         own = passes(separate=[[speed, speed + 0.1], [speed, speed + 0.2]])
         columns = {key: value for key, value in values.items() if key != "speed"}
         rows.append(own.assign(cell_id=own["cell_id"] + name, group_id=name, **columns))
-    found = analysis.compare(pd.concat(rows))
+    found = contrasts.of(pd.concat(rows))
     assert {each.axis for each in found} <= {"settings"}
     return {each.cell: each for each in found}
 
@@ -202,8 +202,8 @@ def test_compare_other_work_is_no_setting() -> None:
         own.assign(**{"engine_settings": fp8, name: value, "group_id": name})
         for name, value in OTHER_WORK.items()
     ]
-    assert analysis.compare(pd.concat([own, own.assign(group_id="fp8", engine_settings=fp8)]))
-    found = analysis.compare(pd.concat([own, *others]))
+    assert contrasts.of(pd.concat([own, own.assign(group_id="fp8", engine_settings=fp8)]))
+    found = contrasts.of(pd.concat([own, *others]))
     assert [each for each in found if each.axis == "settings"] == []
 
 
@@ -213,7 +213,7 @@ def test_comparison_line_says_what_is_shown() -> None:
     open_ = Ratio(value=0.5, ci_low=0.4, ci_high=1.6, between_processes=False)
     lines = [
         table.comparisons(
-            [analysis.Comparison(cell="a-1", baseline="b-1", axis="strategy", ratio=ratio)]
+            [contrasts.Comparison(cell="a-1", baseline="b-1", axis="strategy", ratio=ratio)]
         )[0]
         for ratio in (shown, open_)
     ]

@@ -257,7 +257,7 @@ def _measure(
 
 
 def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: bool) -> None:
-    from packsweep import analysis, tokens
+    from packsweep import analysis, contrasts, tokens
 
     console = open_console()
     tokens.give_back_memory()
@@ -266,7 +266,7 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     passes = against.apply(passes)
     wanted = passes["cell_id"].isin({cell.cell.cell_id for cell in planned.cells})
     own = passes if wanted.all() else passes[wanted]
-    compared = analysis.compare(own)  # before there are rows: of thousands of cells 100 MB
+    compared = contrasts.of(own)  # before there are rows: of thousands of cells 100 MB
     tokens.give_back_memory()
     merged = analysis.summarise(passes)
     rows = merged if own is passes else analysis.summarise(own)

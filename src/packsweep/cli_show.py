@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from packsweep.analysis import Comparison
+    from packsweep.contrasts import Comparison
     from packsweep.store import Store
 
 _NUM_RANGES = 10  # of positions: what fits a screen beside other cells
@@ -66,7 +66,7 @@ def show_command(
 
     Names are those of docs/METRICS.md, without _median, and of engine settings.
     """
-    from packsweep import analysis
+    from packsweep import analysis, contrasts
     from packsweep.store import Store
 
     if vllm + positions + confusion + time > 1:
@@ -94,9 +94,9 @@ def show_command(
     elif columns or group_by:
         _print_chosen(open_console(), rows, columns, group_by)
         if not columns:
-            _print_footer(open_console(), rows, mixed, analysis.compare(passes))
+            _print_footer(open_console(), rows, mixed, contrasts.of(passes))
     else:
-        print_summary(open_console(), rows, mixed, analysis.compare(passes))
+        print_summary(open_console(), rows, mixed, contrasts.of(passes))
 
 
 def _print_chosen(

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from packsweep import advice, labels, schema
-from packsweep.analysis import Comparison
+from packsweep.contrasts import Comparison
 from packsweep.reviews import LABELS
 from packsweep.stats import Ratio
 from packsweep.task import Status

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packsweep import table
-from packsweep.analysis import Comparison
+from packsweep.contrasts import Comparison
 from packsweep.report import answer, sections
 from packsweep.stats import Ratio
 

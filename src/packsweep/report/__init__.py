@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from packsweep import analysis, labels
-from packsweep.analysis import Against, Comparison
+from packsweep import analysis, contrasts, labels
+from packsweep.analysis import Against
+from packsweep.contrasts import Comparison
 from packsweep.report import answer, author, bundle, curves, missing, record, sections
 from packsweep.report.bundle import installed
 from packsweep.report.parts import Row, Section
@@ -101,7 +102,7 @@ def collect(
     return Found(
         name=name,
         rows=rows,
-        compared=analysis.compare(passes),
+        compared=contrasts.of(passes),
         mixed=mixed,
         requests=requests,
         positions=_records(labels.by_position(found, num_ranges=NUM_RANGES)),

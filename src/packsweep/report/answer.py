@@ -1,7 +1,7 @@
 """The answer in one sentence: which strategy labelled the most reviews, and whether that is shown.
 
 Every figure is a ratio of reviews per second to the strategy ``separate`` under the same conditions
-(``analysis.compare``). Where an interval does not exclude 1, and what equal processes differ by
+(``contrasts.of``). Where an interval does not exclude 1, and what equal processes differ by
 (``stats.Ratio.margin``), nothing is called.
 """
 
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from packsweep import schema, table
-from packsweep.analysis import SETTINGS, Comparison
+from packsweep.contrasts import SETTINGS, Comparison
 from packsweep.report.parts import Row
 from packsweep.stats import Ratio
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from packsweep import schema, table, table_time
-from packsweep.analysis import SETTINGS, Comparison
+from packsweep.contrasts import SETTINGS, Comparison
 from packsweep.report import charts
 from packsweep.report.charts import Axis, Limit, Point
 from packsweep.report.curves import limit_notes, points_table, reviews_per_prompt
