@@ -318,6 +318,18 @@ def test_doctor_json_and_exit_status(
     assert found["num_wrong"] >= 1
 
 
+def test_results_of_a_clone_are_no_error(tmp_path: Path, no_proxy: pytest.MonkeyPatch) -> None:
+    """A run makes a folder of its own below results; only a folder that is named must be ours."""
+    no_proxy.setenv("HF_HUB_OFFLINE", "1")
+    no_proxy.chdir(tmp_path)
+    place = Path("results")
+    place.mkdir()
+    (place / "README.md").touch()
+    assert machine.look(place).results.foreign == "README.md"
+    unnamed = machine.look(None).results
+    assert (unnamed.path, unnamed.foreign, unnamed.error) == (place, None, None)
+
+
 def test_doctor_prints_the_remedy_below(
     capsys: Captured, tmp_path: Path, no_proxy: pytest.MonkeyPatch
 ) -> None:

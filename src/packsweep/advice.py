@@ -150,7 +150,7 @@ WARNINGS = (
         code="guessing",
         applies=_guessing,
         text="the accuracy's interval holds that of always giving the commoner label",
-        remedy="look at show --confusion; raise grid.n, or take a larger model or template chat",
+        remedy="look at show --confusion; raise grid.n, or take a larger model or another template",
     ),
     Warning_(
         code="memory_kept",

@@ -20,8 +20,9 @@ _STYLE = {"ok": "green", "warn": "yellow", "wrong": "bold red"}
 
 def doctor_command(
     results: Annotated[
-        Path, typer.Option("--results", metavar="FOLDER", help="Where results are to go.")
-    ] = Path("results"),
+        Path | None,
+        typer.Option("--results", metavar="FOLDER", help="Where results are to go."),
+    ] = None,
     json: JsonOpt = False,
 ) -> None:
     """Check this machine: packages, GPU, folders, limits, network; say what mends what is wrong.

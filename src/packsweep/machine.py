@@ -87,8 +87,8 @@ class Machine:
     hub: Hub
 
 
-def look(results: Path) -> Machine:
-    """Look at this machine; ``results`` is where results are to go."""
+def look(results: Path | None) -> Machine:
+    """Look at this machine; ``results`` is where results are to go, None: where a run makes it."""
     hub = _begin(_hub)
     return Machine(
         python=sys.version_info[:3],
@@ -98,7 +98,7 @@ def look(results: Path) -> Machine:
         gpus=hardware.survey(),
         hides=os.environ.get("CUDA_VISIBLE_DEVICES"),
         compiler=next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc"))), None),
-        results=folder(results, ours=MARKER),
+        results=folder(results, ours=MARKER) if results else folder(Path("results")),
         cache=folder(cache_root()),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
         shm_free_bytes=_free_bytes(Path("/dev/shm")),  # noqa: S108  (where Linux has it)
