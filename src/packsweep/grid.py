@@ -151,6 +151,7 @@ def expand(
     model_fingerprint: str,
     max_model_len: int,
     chat: ChatTemplate | None = None,
+    auto_dtype: str = "auto",
 ) -> tuple[Cell, ...]:
     """Return the cells of ``sweep`` and of its variants in their order, each once.
 
@@ -160,6 +161,7 @@ def expand(
         model_fingerprint: identifies the weights and the tokenizer.
         max_model_len: the model's own limit, taken where the sweep names none.
         chat: the model's chat template, which the template ``chat`` needs.
+        auto_dtype: what ``engine.dtype = "auto"`` means here; "auto" leaves it to vLLM.
 
     Raises:
         ReviewsError: fewer reviews than the largest n.
@@ -169,8 +171,9 @@ def expand(
         raise ReviewsError(message)
     assert chat is not None or not sweep.needs_chat
     hashes = _content_hashes(reviews, chat)
+    known = _Known(model_fingerprint, max_model_len, auto_dtype)
     found = [
-        replace(_cell(each, point, hashes, model_fingerprint, max_model_len), replicate=replicate)
+        replace(_cell(each, point, hashes, known), replicate=replicate)
         for each in sweep.all
         for replicate in range(each.measure.replicates)
         for point in _points(each)
@@ -268,16 +271,29 @@ def _content_hashes(reviews: Sequence[Review], chat: ChatTemplate | None) -> _Ha
     return hashes
 
 
-def _cell(
-    sweep: Sweep, point: _Point, hashes: _Hashes, model_fingerprint: str, max_model_len: int
-) -> Cell:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the model and the machine say of every cell."""
+
+    model_fingerprint: str
+    max_model_len: int
+    auto_dtype: str
+
+    def settings(self, point: _Point) -> dict[str, Any]:
+        """Return the engine's settings, with what the sweep file leaves open filled in."""
+        asked = point.settings
+        follows = asked["dtype"] == "auto" and asked["quantization"] is None
+        return {
+            **asked,
+            "max_model_len": asked["max_model_len"] or self.max_model_len,
+            "dtype": self.auto_dtype if follows else asked["dtype"],
+            "enable_prefix_caching": point.cache_state != "off",
+        }
+
+
+def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
     wording = {key: point.grid[key] for key in ("strategy", "pack_size", "instruction", "template")}
     reviews_sha256, prompts_sha256 = hashes(point.grid["n"], **wording)
-    settings = {
-        **point.settings,
-        "max_model_len": point.settings["max_model_len"] or max_model_len,
-        "enable_prefix_caching": point.cache_state != "off",
-    }
     return Cell(
         **point.grid | _lengths(sweep, point),
         cache_state=point.cache_state,
@@ -291,11 +307,11 @@ def _cell(
         model_revision=sweep.model.revision,
         tokenizer=sweep.model.tokenizer,
         load_format=sweep.model.load_format,
-        model_fingerprint=model_fingerprint,
+        model_fingerprint=known.model_fingerprint,
         reviews_sha256=reviews_sha256,
         prompts_sha256=prompts_sha256,
         engine=sweep.engine.kind,
-        engine_settings=tuple(sorted(settings.items())),
+        engine_settings=tuple(sorted(known.settings(point).items())),
         simulated_settings=tuple(sorted(point.simulated.items())),
     )
 

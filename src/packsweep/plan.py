@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from packsweep import grid, label_budget, models, reviews, tokens
+from packsweep import environment, grid, label_budget, models, processor, reviews, tokens
 from packsweep.answers import LabelCost
 from packsweep.chat import ChatTemplate
 from packsweep.errors import ModelError, SpecError
@@ -122,6 +122,7 @@ def make(sweep: Sweep) -> Plan:
         model_fingerprint=model.fingerprint,
         max_model_len=model.max_model_len,
         chat=chat,
+        auto_dtype=_auto_dtype(sweep, model),
     )
     texts = _Texts(tokenizer)
     cost = label_budget.cost_of(tokenizer)
@@ -149,6 +150,12 @@ def make(sweep: Sweep) -> Plan:
     del tokenizer, texts
     tokens.give_back_memory()
     return made
+
+
+def _auto_dtype(sweep: Sweep, model: Model) -> str:
+    """Return what the dtype "auto" means: the fastest one on a CPU, else vLLM's own choice."""
+    runs_on_cpu = sweep.engine.kind == "vllm" and environment.on_cpu()
+    return processor.dtype() if runs_on_cpu and model.quantization is None else "auto"
 
 
 def _not_described(model: Model) -> Iterator[str]:

@@ -53,7 +53,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment.engine_environ() if environ is None else environ,
+                env={**(environ or environment.engine_environ()), **_time_limits(task.limits)},
             )
 
     def poll(self) -> Status | None:
@@ -154,6 +154,12 @@ class Supervisor:
                 child.kill()
         self._process.wait()
         psutil.wait_procs(family, timeout=10)
+
+
+def _time_limits(limits: LimitsTable) -> dict[str, str]:
+    return environment.time_limits(
+        engine_start_timeout_s=limits.engine_start_timeout_s, pass_timeout_s=limits.pass_timeout_s
+    )
 
 
 def phase_limit_s(limits: LimitsTable, phase: str) -> float:

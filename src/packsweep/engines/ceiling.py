@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from packsweep.environment import processor
+from packsweep import processor
 
 REPEATS = 10
 _WINDOW_S = {"cuda": 0.2, "cpu": 0.1}
@@ -28,7 +28,7 @@ def main() -> None:
     """Measure every size and print what was found."""
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     found = {
-        "device": torch.cuda.get_device_name() if kind == "cuda" else processor(),
+        "device": torch.cuda.get_device_name() if kind == "cuda" else processor.name(),
         "torch_version": torch.__version__,
         "matmul": [_matmul(kind, size) for size in _MATRIX_SIZES[kind]],
         "matmul_fp8": [_matmul_fp8(size) for size in _MATRIX_SIZES[kind] if _has_fp8(kind)],

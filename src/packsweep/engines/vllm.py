@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packsweep import processor
 from packsweep.answers import lines_regex
 from packsweep.engines import (
     UNWATCHED,
@@ -30,7 +31,6 @@ from packsweep.engines import (
     Watcher,
     is_oom,
 )
-from packsweep.environment import processor
 from packsweep.errors import EngineError
 
 if TYPE_CHECKING:
@@ -76,16 +76,17 @@ class VllmEngine:
         with _as_engine_error():
             began = time.perf_counter()
             import vllm
+            from vllm import LLM  # imports what the engine consists of
             from vllm.platforms import current_platform
 
             imported = time.perf_counter()
             self._vllm = vllm
-            self._llm = vllm.LLM(**arguments(cell, model))
+            self._llm = LLM(**arguments(cell, model))
         self._as_tokens = cell.prompt_type == "tokens"
         self._end_ids = frozenset(_end_token_ids(self._llm))
         config = self._llm.llm_engine.vllm_config
         self.info = EngineInfo(
-            resolved=_resolved(config),
+            resolved=_resolved(config) | _layout(current_platform),
             block_size=config.cache_config.block_size,
             num_blocks=config.cache_config.num_gpu_blocks,
             import_s=imported - began,
@@ -276,6 +277,17 @@ def _resolved(config: Any) -> dict[str, Any]:  # noqa: ANN401
     return found
 
 
+def _layout(platform: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return how an engine on the CPU is laid out, which decides its speed."""
+    from vllm import envs
+
+    if not platform.is_cpu():
+        return {}
+    if envs.VLLM_ENABLE_V1_MULTIPROCESSING:
+        return {"in_process": False, "omp_threads_bind": envs.VLLM_CPU_OMP_THREADS_BIND}
+    return {"in_process": True, "num_threads": platform.num_compute_units()}
+
+
 def _versions(vllm_version: str) -> dict[str, str]:
     found = {"vllm": vllm_version}
     for name in ("torch", "transformers", "tokenizers", "triton", "flashinfer-python"):
@@ -285,7 +297,7 @@ def _versions(vllm_version: str) -> dict[str, str]:
 
 
 def _device_name(platform: Any) -> str:  # noqa: ANN401
-    return processor() if platform.is_cpu() else str(platform.get_device_name())
+    return processor.name() if platform.is_cpu() else str(platform.get_device_name())
 
 
 @contextlib.contextmanager
