@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from tests.fakes import cell, pass_row, written
 
 import packsweep
-from packsweep import analysis, schema
+from packsweep.analysis import frames
 from packsweep.errors import ResultsError
-from packsweep.grid import Cell
-from packsweep.store import Store
+from packsweep.results import schema
+from packsweep.results.store import Store
+from packsweep.sweep.cells import Cell
 
 CELL = cell()
 
@@ -41,7 +42,7 @@ def _fail(store: Store, of: Cell, **values: Any) -> None:
 
 
 def _rows(store: Store) -> list[dict[str, Any]]:
-    return analysis.merge(store)
+    return frames.merge(store)
 
 
 def test_summary_by_hand(store: Store) -> None:
@@ -137,9 +138,9 @@ def test_merge_mixed_allowed(store: Store) -> None:
     """Asked for, mixed rows are merged and the difference is told."""
     written(store, CELL, device="one")
     written(store, cell(n=3), device="two")
-    assert len(analysis.merge(store, allow_mixed=True)) == 2
-    passes = analysis.to_pandas(store.read_passes())
-    assert analysis.check_alike(passes, allow_mixed=True) == ["device: one, two"]
+    assert len(frames.merge(store, allow_mixed=True)) == 2
+    passes = frames.to_pandas(store.read_passes())
+    assert frames.check_alike(passes, allow_mixed=True) == ["device: one, two"]
 
 
 def test_merge_mixed_failed(store: Store) -> None:
@@ -154,7 +155,7 @@ def test_merge_simulated_with_real(store: Store) -> None:
     written(store, CELL)
     written(store, cell(engine="vllm"))
     with pytest.raises(ResultsError, match="simulated and real results"):
-        analysis.merge(store, allow_mixed=True)
+        frames.merge(store, allow_mixed=True)
 
 
 def test_merge_refused_writes_nothing(store: Store) -> None:

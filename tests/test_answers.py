@@ -18,19 +18,23 @@ from scipy.stats import binomtest
 from tests.fakes import REVIEWS, cell, cells, pass_row, written
 
 import packsweep
-from packsweep import analysis, answers, labels, metrics, models, schema, scoring, spec, stats
-from packsweep import table as tables
-from packsweep.checks import disagreement
+from packsweep.analysis import frames, labels
 from packsweep.engines import PassResult, RequestResult
 from packsweep.engines.simulated import SimulatedEngine
 from packsweep.errors import ResultsError, SpecError
-from packsweep.grid import Cell
-from packsweep.metrics import Answered
-from packsweep.prefix_cache import Submitted, expected_cached_tokens
-from packsweep.prompts import Prompt
-from packsweep.reviews import LABELS
-from packsweep.store import Store
-from packsweep.workload import Workload
+from packsweep.models.resolve import resolve
+from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens
+from packsweep.report import format as fmt
+from packsweep.results import schema, stats
+from packsweep.results.store import Store
+from packsweep.run import metrics, scoring
+from packsweep.run.checks import disagreement
+from packsweep.run.metrics import Answered
+from packsweep.run.workload import Workload
+from packsweep.sweep import answers, spec
+from packsweep.sweep.cells import Cell
+from packsweep.sweep.prompts import Prompt
+from packsweep.sweep.reviews import LABELS
 
 LABEL = st.sampled_from(LABELS)
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -209,7 +213,7 @@ def test_expected_cached_in_order_of_scheduling(order: list[int], per_step: int)
 def test_simulated_choice(byte_model: Path) -> None:
     """The simulated engine keeps to the constraint, and answers the same again."""
     of = choice(strategy="chunked", pack_size=3, n=7)
-    engine = SimulatedEngine(of, models.resolve(str(byte_model), load_format="dummy"))
+    engine = SimulatedEngine(of, resolve(str(byte_model), load_format="dummy"))
     work = Workload.of(of, REVIEWS)
     first, second = (engine.run(work.requests).requests for _ in range(2))
     for request, result in zip(work.requests, first, strict=True):
@@ -317,7 +321,7 @@ def _summary(**values: Any) -> dict[str, Any]:
     of = replace(cell(), n=100, duplication=2)
     rows = [{**pass_row(of, num_reviews=200, **values), "repeat": repeat} for repeat in (0, 1)]
     passes = pd.DataFrame(rows, columns=[column.name for column in schema.PASSES])
-    return analysis.summarise(passes)[0]
+    return frames.summarise(passes)[0]
 
 
 def test_summary_interval_over_distinct_reviews() -> None:
@@ -335,8 +339,8 @@ def test_summary_interval_not_scored() -> None:
 def test_table_accuracy() -> None:
     """An accuracy is shown with its interval, and undefined as a dash."""
     row = {"accuracy": 0.8, "accuracy_ci_low": 0.711, "accuracy_ci_high": 0.8666}
-    assert tables.accuracy(row) == "80% (71-87%)"
-    assert tables.accuracy(dict.fromkeys(row)) == "-"
+    assert fmt.accuracy(row) == "80% (71-87%)"
+    assert fmt.accuracy(dict.fromkeys(row)) == "-"
 
 
 # The command line.

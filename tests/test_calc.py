@@ -13,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import sweep
 
-from packsweep import answers, label_budget, models, plan
-from packsweep.answers import LabelCost, label_cost
+from packsweep.models.resolve import resolve
+from packsweep.plan import cells as plan_cells
+from packsweep.plan import label_budget
+from packsweep.sweep import answers
+from packsweep.sweep.answers import LabelCost, label_cost
 
 COSTS = st.builds(LabelCost, first=st.integers(1, 9), each=st.integers(1, 10))
 
@@ -70,7 +73,7 @@ def test_max_tokens_per_line_is_enough(labels: list[str]) -> None:
 
 @pytest.fixture(scope="session")
 def budget(byte_model: Path) -> label_budget.LabelBudget:
-    return label_budget.of(models.resolve(str(byte_model), load_format="dummy"), (4, 40, 400))
+    return label_budget.of(resolve(str(byte_model), load_format="dummy"), (4, 40, 400))
 
 
 def test_budget_bytes(budget: label_budget.LabelBudget) -> None:
@@ -107,7 +110,7 @@ def test_calc_labels_unknown_model(cli: Cli, tmp_path: Path) -> None:
 
 def test_plan_advice(byte_model: Path) -> None:
     """A packed answer too short for its labels is told at plan, with what would do."""
-    made = plan.make(sweep(model={"name": _weighty(byte_model), "load_format": "auto"}))
+    made = plan_cells.make(sweep(model={"name": _weighty(byte_model), "load_format": "auto"}))
     (told,) = made.advice
     assert "the 2 output tokens of packed-n2-dup1-cold hold 0 labels of 2" in told
     assert "grid.output_tokens_per_review = 9 has room for all" in told
@@ -119,13 +122,15 @@ def test_plan_advice(byte_model: Path) -> None:
 )
 def test_plan_no_advice(byte_model: Path, grid: dict[str, object]) -> None:
     """Nothing is said where every label fits, or where one token is the experiment's own."""
-    made = plan.make(sweep(model={"name": _weighty(byte_model), "load_format": "auto"}, grid=grid))
+    made = plan_cells.make(
+        sweep(model={"name": _weighty(byte_model), "load_format": "auto"}, grid=grid)
+    )
     assert made.advice == ()
 
 
 def test_plan_no_advice_random_weights(byte_model: Path) -> None:
     """Random weights are not scored, so nothing is said."""
-    assert plan.make(sweep(model={"name": str(byte_model)})).advice == ()
+    assert plan_cells.make(sweep(model={"name": str(byte_model)})).advice == ()
 
 
 BEFORE = {"strategy": "separate", "instruction": "before", "n": [1, 2, 3]}
@@ -133,7 +138,7 @@ BEFORE = {"strategy": "separate", "instruction": "before", "n": [1, 2, 3]}
 
 def test_plan_advice_split_block(byte_model: Path) -> None:
     """What no whole block holds of the original sentence's 116 bytes is told, once."""
-    (told,) = plan.make(sweep(model={"name": str(byte_model)}, grid=BEFORE)).advice
+    (told,) = plan_cells.make(sweep(model={"name": str(byte_model)}, grid=BEFORE)).advice
     assert told.startswith("all prompts of separate-before-n3-dup1-cold begin with the same 116 ")
     assert "4 of them are computed again in every prompt" in told
     assert told.endswith("which a wording of 112 tokens would spare")
@@ -150,7 +155,7 @@ def test_plan_advice_split_block(byte_model: Path) -> None:
 )
 def test_plan_no_advice_whole_blocks(byte_model: Path, tables: dict[str, Any]) -> None:
     """One prompt, nothing shared, no cache, or a prefix of whole blocks: nothing is said."""
-    assert plan.make(sweep(model={"name": str(byte_model)}, **tables)).advice == ()
+    assert plan_cells.make(sweep(model={"name": str(byte_model)}, **tables)).advice == ()
 
 
 def _weighty(folder: Path) -> str:

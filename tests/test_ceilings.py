@@ -15,25 +15,22 @@ from hypothesis import strategies as st
 from tests.fakes import cell, cells, pass_row, sweep, task
 
 import packsweep
-from packsweep import (
-    analysis,
-    ceilings,
-    cli_calc,
-    devices,
-    metrics,
-    roofline,
-    schema,
-    table,
-    table_show,
-)
-from packsweep.analysis import Against
-from packsweep.ceilings import Formats, Measured
-from packsweep.embedded import llama3
+from packsweep.analysis import frames
+from packsweep.analysis.frames import Against
+from packsweep.cli import calc
 from packsweep.errors import ResultsError, UserError
-from packsweep.roofline import Work
-from packsweep.shapes import ModelShape
-from packsweep.store import Store
-from packsweep.task import task_from_json
+from packsweep.machine import devices
+from packsweep.models.embedded import llama3
+from packsweep.models.shape import ModelShape
+from packsweep.plan import ceilings, roofline
+from packsweep.plan.ceilings import Formats, Measured
+from packsweep.plan.roofline import Work
+from packsweep.report import cells_table
+from packsweep.report import format as fmt
+from packsweep.results import schema
+from packsweep.results.store import Store
+from packsweep.run import metrics
+from packsweep.run.task import task_from_json
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 LLAMA = ModelShape.from_config(llama3.CONFIG)
@@ -332,13 +329,13 @@ def priced(tmp_path: Path) -> Store:
 
 def test_cost_is_gpu_time_of_the_passes(priced: Store) -> None:
     """1,000 reviews at 10/s are 100 s of a GPU at 1 cent a second."""
-    (row,) = analysis.merge(priced)
+    (row,) = frames.merge(priced)
     assert row["usd_per_1000_reviews"] == pytest.approx(1.0)
     assert row["usd_per_1000_correct_reviews"] == pytest.approx(2.0)
 
 
 def test_price_can_be_replaced_at_summary_time(priced: Store) -> None:
-    (row,) = analysis.merge(priced, against=Against(gpu_hour_usd=72.0))
+    (row,) = frames.merge(priced, against=Against(gpu_hour_usd=72.0))
     assert row["gpu_hour_usd"] == 72.0
     assert row["usd_per_1000_reviews"] == pytest.approx(2.0)
 
@@ -348,7 +345,7 @@ def test_cost_is_null_without_a_price(tmp_path: Path) -> None:
     store.prepare()
     store.write(of.cell_id, "a0", [pass_row(of, reviews_per_s=10.0)], [])
     store.commit(of.cell_id, "a0")
-    (row,) = analysis.merge(store)
+    (row,) = frames.merge(store)
     assert [row[column.name] for column in schema.COST] == [None, None, None]
 
 
@@ -365,11 +362,11 @@ def test_price_goes_with_the_task(tmp_path: Path) -> None:
 
 
 def test_table_shows_ceilings_and_costs_where_known(priced: Store) -> None:
-    rows = analysis.merge(priced)
-    headings = [column.heading for column in table_show.summary(rows)]
+    rows = frames.merge(priced)
+    headings = [column.heading for column in cells_table.summary(rows)]
     assert {"MFU", "MBU", "$/1000\nreviews"} <= set(headings)
     assert "J/1000\nreviews" not in headings
-    assert any("$36 an hour" in line for line in table.conditions(rows))
+    assert any("$36 an hour" in line for line in fmt.conditions(rows))
 
 
 # Measured ceilings.
@@ -383,10 +380,10 @@ FOUND = {
 
 
 def test_best_size_is_the_ceiling() -> None:
-    found = cli_calc._summary(FOUND)
+    found = calc._summary(FOUND)
     assert found["bf16_flops_per_s"]["median"] == 750e12
     assert found["bf16_flops_per_s"]["size"] == 4
-    lines = cli_calc._lines(found)
+    lines = calc._lines(found)
     assert "750" in lines[1]
     assert "76% of 989" in lines[1]
     assert "not measured" in lines[2]
@@ -394,16 +391,16 @@ def test_best_size_is_the_ceiling() -> None:
 
 
 def test_fp8_has_a_ceiling_of_its_own() -> None:
-    found = cli_calc._summary(FOUND | {"matmul_fp8": [{"size": 4, "values": [1.5e15, 1.5e15]}]})
+    found = calc._summary(FOUND | {"matmul_fp8": [{"size": 4, "values": [1.5e15, 1.5e15]}]})
     assert found["fp8_flops_per_s"]["median"] == 1.5e15
-    assert "76% of 1,979" in cli_calc._lines(found)[2]
+    assert "76% of 1,979" in calc._lines(found)[2]
 
 
 def test_measured_ceiling_replaces_the_data_sheet(priced: Store, tmp_path: Path) -> None:
     """989 TFLOP in 2 s of 750 TFLOP/s, and 4.8 TB in 2 s of 4 TB/s."""
     path = tmp_path / "ceiling.json"
-    path.write_text(json.dumps(cli_calc._summary(FOUND)), encoding="utf-8")
-    (row,) = analysis.merge(priced, against=Against(ceiling=ceilings.read(path)))
+    path.write_text(json.dumps(calc._summary(FOUND)), encoding="utf-8")
+    (row,) = frames.merge(priced, against=Against(ceiling=ceilings.read(path)))
     assert row["mfu"] == pytest.approx(989 / 2 / 750)
     assert row["mbu"] == pytest.approx(0.6)
     assert row["ceiling_source"] == "measured, ceiling.json"
@@ -414,7 +411,7 @@ def test_measured_ceiling_of_another_device_is_refused(priced: Store) -> None:
         device="NVIDIA L4", bf16_flops_per_s=1.0, memory_bytes_per_s=1.0, source="made up"
     )
     with pytest.raises(ResultsError, match="that of NVIDIA L4, results are of NVIDIA H200"):
-        analysis.merge(priced, against=Against(ceiling=other))
+        frames.merge(priced, against=Against(ceiling=other))
 
 
 def test_measured_ceiling_counts_for_what_was_measured() -> None:

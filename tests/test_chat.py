@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes import REVIEWS, cell, sweep, task
 
-from packsweep import models, plan, prompts, spec, tokens
-from packsweep.chat import ChatTemplate
 from packsweep.errors import ModelError
-from packsweep.task import task_from_json
-from packsweep.workload import Workload
+from packsweep.models.chat import ChatTemplate
+from packsweep.models.resolve import resolve
+from packsweep.models.tokenizer import load as load_tokenizer
+from packsweep.plan import cells as plan_cells
+from packsweep.run.task import task_from_json
+from packsweep.run.workload import Workload
+from packsweep.sweep import prompts, spec
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -148,12 +151,12 @@ def _sweep(model: Path, **tables: dict[str, Any]) -> spec.Sweep:
 
 def test_tokenizer_chat(chat_model: Path) -> None:
     """The chat template comes with the special tokens that it may write."""
-    assert tokens.load(models.resolve(str(chat_model), load_format="dummy")).chat == CHAT
+    assert load_tokenizer(resolve(str(chat_model), load_format="dummy")).chat == CHAT
 
 
 def test_encode_chat_single_bos(chat_model: Path) -> None:
     """A rendered text is tokenized as it is: its first token is <s>, once."""
-    tokenizer = tokens.load(models.resolve(str(chat_model), load_format="dummy"))
+    tokenizer = load_tokenizer(resolve(str(chat_model), load_format="dummy"))
     text = CHAT.render("hi")
     assert tokenizer.encode([text], add_special_tokens=False)[0].count(256) == 1
     assert tokenizer.encode([text])[0].count(256) == 2
@@ -162,7 +165,7 @@ def test_encode_chat_single_bos(chat_model: Path) -> None:
 @pytest.mark.parametrize(("template", "extra"), [("original", 1), ("chat", 0)])
 def test_plan_counts_special_tokens(chat_model: Path, template: str, extra: int) -> None:
     """The plan adds special tokens to plain texts alone: a byte a token, <s> and </s> one each."""
-    made = plan.make(
+    made = plan_cells.make(
         _sweep(chat_model, grid={"strategy": "separate", "template": template, "n": 1})
     )
     planned = made.cells[0]
@@ -174,12 +177,12 @@ def test_plan_counts_special_tokens(chat_model: Path, template: str, extra: int)
 def test_plan_no_chat_template(byte_model: Path) -> None:
     """A model without a chat template is refused before anything runs, with what to do."""
     with pytest.raises(ModelError, match=r"has no chat template; take another template"):
-        plan.make(_sweep(byte_model, grid={"template": ["original", "chat"]}))
+        plan_cells.make(_sweep(byte_model, grid={"template": ["original", "chat"]}))
 
 
 def test_plan_no_chat_template_unused(byte_model: Path) -> None:
     """Other templates need none."""
-    assert plan.make(_sweep(byte_model)).chat is None
+    assert plan_cells.make(_sweep(byte_model)).chat is None
 
 
 def test_cell_id_other_chat_template(chat_model: Path, tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_cell_id_other_chat_template(chat_model: Path, tmp_path: Path) -> None:
         json.dumps({"chat_template": TEMPLATE + " ", "bos_token": "<s>"})
     )
     hashes = {
-        plan.make(_sweep(model, grid={"template": "chat"})).cells[0].cell.prompts_sha256
+        plan_cells.make(_sweep(model, grid={"template": "chat"})).cells[0].cell.prompts_sha256
         for model in (chat_model, other)
     }
     assert len(hashes) == 2

@@ -16,7 +16,7 @@ import pytest
 from tests.fakes import Cli, cell, written
 
 from packsweep import cli as command_line
-from packsweep.store import Store
+from packsweep.results.store import Store
 from packsweep.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]

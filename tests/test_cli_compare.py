@@ -10,8 +10,8 @@ import pytest
 from tests.fakes import cell, pass_row
 
 from packsweep import cli
-from packsweep.grid import Cell
-from packsweep.store import Store
+from packsweep.results.store import Store
+from packsweep.sweep.cells import Cell
 
 CELL = cell()
 Captured = pytest.CaptureFixture[str]

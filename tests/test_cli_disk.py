@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.fakes import Cli
 
-from packsweep.store import Store
+from packsweep.results.store import Store
 
 PACKED = ("--set", "grid.strategy=packed")
 

@@ -7,14 +7,14 @@ import io
 import pytest
 from rich.console import Console
 
-from packsweep import cli_output
-from packsweep.fit import Shown
+from packsweep.cli import output
+from packsweep.report.columns import Shown
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows of each end."""
-    monkeypatch.setattr(cli_output, "_NUM_ENDS", 2)
+    monkeypatch.setattr(output, "_NUM_ENDS", 2)
 
 
 def _printed(
@@ -23,7 +23,7 @@ def _printed(
     file = io.StringIO()
     console = Console(file=file, width=80, force_terminal=terminal, no_color=True)
     column = Shown(heading="n", cells=tuple(map(str, range(num_rows))))
-    cli_output.print_columns(console, [column], sections, brief=brief)
+    output.print_columns(console, [column], sections, brief=brief)
     return [line.strip() for line in file.getvalue().splitlines()][3:]
 
 
@@ -57,6 +57,6 @@ def test_terminal_keeps_groups() -> None:
 
 def test_lines_of_a_footer() -> None:
     lines = [str(number) for number in range(9)]
-    assert cli_output.ends(Console(force_terminal=False), lines) == lines
-    found = cli_output.ends(Console(force_terminal=True), lines)
+    assert output.ends(Console(force_terminal=False), lines) == lines
+    found = output.ends(Console(force_terminal=True), lines)
     assert found == ["0", "1", "... 5 more ...", "7", "8"]

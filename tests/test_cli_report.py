@@ -10,10 +10,11 @@ import pytest
 from tests.fakes import Cli, cell, pass_row, written
 from tests.report.composed import compose
 
-from packsweep import analysis, cli_report
 from packsweep import cli as command_line
-from packsweep.analysis import Against
-from packsweep.store import Store
+from packsweep.analysis import frames
+from packsweep.analysis.frames import Against
+from packsweep.cli import report
+from packsweep.results.store import Store
 
 Captured = pytest.CaptureFixture[str]
 
@@ -106,9 +107,9 @@ def test_report_without_charts(
 def test_after_run_without_charts(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run without those packages ends well and names the command."""
     store = Store(results)
-    passes = analysis.to_pandas(store.read_passes())
+    passes = frames.to_pandas(store.read_passes())
     monkeypatch.setitem(sys.modules, "altair", None)
-    told = cli_report.after_run(store, passes, Against(), allow_mixed=False)
+    told = report.after_run(store, passes, Against(), allow_mixed=False)
     assert told == f"report: packsweep report {results}"
     assert not (results / "report.html").exists()
 
@@ -119,9 +120,9 @@ def test_after_run_many_cells(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     store.prepare()
     written(store, cell())
-    passes = analysis.to_pandas(store.read_passes())
+    passes = frames.to_pandas(store.read_passes())
     many = passes.loc[[0] * len(rows)].assign(cell_id=[row["cell_id"] for row in rows])
-    told = cli_report.after_run(store, many, Against(), allow_mixed=False)
+    told = report.after_run(store, many, Against(), allow_mixed=False)
     assert told == f"report: packsweep report {store.root}"
 
 

@@ -15,8 +15,8 @@ from tests.fakes import Cli
 from tests.s3_server import Gate, S3Server
 
 import packsweep
-from packsweep import storage
-from packsweep.store import Store
+from packsweep.results import storage
+from packsweep.results.store import Store
 
 PACKED = ("--set", "grid.strategy=packed")
 Finished = tuple[str, Path, subprocess.CompletedProcess[str]]

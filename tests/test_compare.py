@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from tests.fakes import cell, pass_row
 from tests.simulated_passes import passes, simulated
 
-from packsweep import compare, differences, fit, pairing, schema, stats, table_compare
+from packsweep.analysis import compare, differences, pairing
 from packsweep.errors import ResultsError
-from packsweep.grid import Cell
-from packsweep.table_compare import word
+from packsweep.report import columns, compare_table
+from packsweep.report.compare_table import word
+from packsweep.results import schema, stats
+from packsweep.sweep.cells import Cell
 
 Rows = list[dict[str, Any]]
 CELL = cell()
@@ -199,7 +201,7 @@ def test_settings_that_vary_in_a_folder_tell_its_cells_apart() -> None:
 def test_cells_of_one_folder_alone_are_listed() -> None:
     a = measured(CELL, [1.0]) + measured(cell(n=3), [1.0])
     b = measured(CELL, [1.0]) + measured(cell(n=4), [1.0])
-    lines = table_compare.unpaired(compare.compare(a, b))
+    lines = compare_table.unpaired(compare.compare(a, b))
     assert lines == ["only in A: packed-n3-dup1-cold", "only in B: packed-n4-dup1-cold"]
 
 
@@ -304,7 +306,7 @@ def test_gate_turns_the_ratio_where_less_is_better() -> None:
     )
     found = compare.compare(a, b, "duration_s")
     assert compare.gate(found, 0.95).failed
-    assert "A / B 0.83x" in table_compare.gate(compare.gate(found, 0.95), found.metric)[0]
+    assert "A / B 0.83x" in compare_table.gate(compare.gate(found, 0.95), found.metric)[0]
 
 
 def test_gate_fails_where_a_cell_is_lost() -> None:
@@ -313,7 +315,7 @@ def test_gate_fails_where_a_cell_is_lost() -> None:
     found = compare.compare(a, b)
     gate = compare.gate(found, 0.5)
     assert gate.failed
-    assert table_compare.gate(gate, found.metric) == ["FAIL packed-n3-dup1-cold: ok in A, oom in B"]
+    assert compare_table.gate(gate, found.metric) == ["FAIL packed-n3-dup1-cold: ok in A, oom in B"]
 
 
 def test_gate_without_any_interval_is_refused() -> None:
@@ -335,8 +337,8 @@ def test_gate_passes_equal_results(equal: list[Rows]) -> None:
 
 def test_legend_says_how_far_one_process_carries() -> None:
     found = compare.compare(measured(CELL, [1.0, 1.01]), measured(CELL, [2.0, 2.01]))
-    assert table_compare.columns(found)[-1].cells == ("faster*",)
-    assert any(line.startswith("*: one process on a side") for line in table_compare.legend(found))
+    assert compare_table.columns(found)[-1].cells == ("faster*",)
+    assert any(line.startswith("*: one process on a side") for line in compare_table.legend(found))
 
 
 def test_table_fits_80_columns() -> None:
@@ -347,14 +349,14 @@ def test_table_fits_80_columns() -> None:
         for size in (16384, 131072)
     ]
     rows = [row for each in cells for row in measured(each, [1234567.0, 1234568.0])]
-    fitted = fit.fit(table_compare.columns(compare.compare(rows, rows)), 80)
-    assert fit.total(fitted.columns, fitted.gap) <= 80
+    fitted = columns.fit(compare_table.columns(compare.compare(rows, rows)), 80)
+    assert columns.total(fitted.columns, fitted.gap) <= 80
     assert {"B / A", "95% CI", "B is"} <= {column.heading for column in fitted.columns}
 
 
 def test_record_is_plain() -> None:
     found = compare.compare(measured(CELL, [1.0, 1.01]), measured(CELL, [2.0, 2.01]))
-    record = json.loads(json.dumps(table_compare.to_record(found, compare.gate(found, 0.95))))
+    record = json.loads(json.dumps(compare_table.to_record(found, compare.gate(found, 0.95))))
     assert record["cells"][0]["said"] == "faster"
     assert record["gate"] == {
         "limit": 0.95,

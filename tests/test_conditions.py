@@ -20,10 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import cell, pass_row
 
-from packsweep import analysis, conditions, schema
-from packsweep.conditions import Conditions, CpuTimes, Unwatched, Watch
-from packsweep.hardware import Gauges
-from packsweep.store import Store
+from packsweep.analysis import frames
+from packsweep.machine import sampler
+from packsweep.machine.nvml import Gauges
+from packsweep.machine.sampler import Conditions, CpuTimes, Unwatched, Watch
+from packsweep.results import schema
+from packsweep.results.store import Store
 
 
 class FakeError(Exception):
@@ -170,14 +172,14 @@ def test_own_processes_on_the_gpu_are_not_foreign() -> None:
 
 def test_numbers_of_another_namespace_are_the_engines() -> None:
     """In a container the driver's numbers are the host's: what was there at the start is ours."""
-    engine = conditions.own_pids([999_999_999])
+    engine = sampler.own_pids([999_999_999])
     assert engine == {999_999_999}
     seen = watched(nvml(pids=(999_999_999, 888_888_888)), engine_pids=tuple(engine))
     assert seen.foreign_gpu_pids == ["888888888"]
 
 
 def test_own_numbers_leave_others_foreign() -> None:
-    assert conditions.own_pids([os.getpid(), 1]) == frozenset()
+    assert sampler.own_pids([os.getpid(), 1]) == frozenset()
 
 
 def test_unwatched_window_tells_nothing() -> None:
@@ -192,7 +194,7 @@ def test_share_of_others_is_a_share(idle: float, own: float, others: float) -> N
     after = CpuTimes(
         all=before.all + idle + own + others, busy=before.busy + own + others, own=before.own + own
     )
-    share = conditions.other_share(before, after)
+    share = sampler.other_share(before, after)
     assert share is None or 0 <= share <= 1
 
 
@@ -200,14 +202,14 @@ def test_share_of_others_is_a_share(idle: float, own: float, others: float) -> N
 def test_share_of_others_is_theirs_of_all(idle: float, own: float, others: float) -> None:
     before = CpuTimes(all=0, busy=0, own=0)
     after = CpuTimes(all=idle + own + others, busy=own + others, own=own)
-    share = conditions.other_share(before, after)
+    share = sampler.other_share(before, after)
     assert share == pytest.approx(others / (idle + own + others), abs=1e-6)
 
 
 def test_collector_clock_adds_up_collections() -> None:
     """Collections of 1 s and 2 s make 3 s."""
     seconds = iter([10.0, 11.0, 20.0, 22.0])
-    clock = conditions.CollectorClock(lambda: next(seconds))
+    clock = sampler.CollectorClock(lambda: next(seconds))
     for phase in ("start", "stop", "start", "stop"):
         clock(phase, {})
     assert clock.seconds == pytest.approx(3.0)
@@ -226,15 +228,15 @@ def test_garbage_collected_in_the_window_is_counted() -> None:
 
 def test_share_of_others_is_null_when_no_time_passed() -> None:
     now = CpuTimes(all=1.0, busy=1.0, own=1.0)
-    assert conditions.other_share(now, now) is None
+    assert sampler.other_share(now, now) is None
 
 
 def test_own_work_is_not_counted_as_others() -> None:
     """A descendant that works and ends within the window is ours, not another's."""
-    before = conditions.host_cpu_times()
+    before = sampler.host_cpu_times()
     work = "sum(i * i for i in range(6_000_000))"
     subprocess.run([sys.executable, "-c", work], check=True)
-    after = conditions.host_cpu_times()
+    after = sampler.host_cpu_times()
     assert after.own - before.own > 0.1
     assert after.all > before.all
 
@@ -255,7 +257,7 @@ def test_summary_condenses_what_was_seen_in_all_repeats(tmp_path: Path) -> None:
     ]
     store.write(of.cell_id, "a0", [pass_row(of, duration_s=1.0, **values) for values in seen], [])
     store.commit(of.cell_id, "a0")
-    (row,) = analysis.merge(store)
+    (row,) = frames.merge(store)
     assert row["sm_clock_min_mhz"] == 1400.0
     assert row["throttle_reasons"] == ["hw_slowdown", "sw_power_cap"]
     assert row["num_samples"] == 7

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from packsweep import schema
+from packsweep.results import schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -18,7 +18,7 @@ PAGES = sorted(
 
 
 def test_metrics_page_is_made_from_the_column_table() -> None:
-    """``python -m packsweep.schema > docs/METRICS.md`` changes nothing."""
+    """``python -m packsweep.results.schema > docs/METRICS.md`` changes nothing."""
     page = ROOT / "docs" / "METRICS.md"
     assert page.read_text(encoding="utf-8") == schema.to_markdown()
 

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from tests.test_cli_compare import Captured, said
 
-from packsweep import doctor, hardware, machine
-from packsweep.hardware import Gpu, GpuUse, Survey
-from packsweep.machine import Folder, Hub, Machine
+from packsweep.machine import doctor, nvml, survey
+from packsweep.machine.nvml import Gpu, GpuUse, Survey
+from packsweep.machine.survey import Folder, Hub, Machine
 
 GIB = 2**30
 H200 = Gpu(name="NVIDIA H200", uuid="GPU-1", memory_bytes=140 * GIB, driver_version="580.1")
@@ -135,24 +135,24 @@ def test_full_gpu_says_what_share_would_fit() -> None:
 
 def test_folder_leaves_nothing_behind(tmp_path: Path) -> None:
     """A folder that is not there yet is tried in the one above, and not made."""
-    found = machine.folder(tmp_path / "a" / "b")
+    found = survey.folder(tmp_path / "a" / "b")
     assert (found.error, found.links) == (None, True)
     assert not list(tmp_path.iterdir())
 
 
 def test_folder_under_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    assert machine.folder(tmp_path / "a" / "b").error == f"{tmp_path / 'a'} is a file"
+    assert survey.folder(tmp_path / "a" / "b").error == f"{tmp_path / 'a'} is a file"
 
 
 def test_folder_that_nothing_can_be_made_in() -> None:
-    assert machine.folder(Path("/proc/packsweep")).error
+    assert survey.folder(Path("/proc/packsweep")).error
 
 
 @pytest.mark.parametrize(("marker", "foreign"), [("packsweep.json", None), ("notes.txt", "notes")])
 def test_folder_of_somebody_else(tmp_path: Path, marker: str, foreign: str | None) -> None:
     (tmp_path / marker).touch()
-    found = machine.folder(tmp_path, ours="packsweep.json").foreign
+    found = survey.folder(tmp_path, ours="packsweep.json").foreign
     assert (found or "").startswith(foreign or "")
     assert (found is None) == (foreign is None)
 
@@ -197,7 +197,7 @@ def test_hub_that_answers_is_reached(
 ) -> None:
     with served(status) as address:
         no_proxy.setenv("HF_ENDPOINT", address)
-        found = machine._hub().error
+        found = survey._hub().error
     assert (found or "").startswith(error or "")
     assert (found is None) == (error is None)
 
@@ -207,20 +207,20 @@ def test_hub_is_asked_through_the_proxy(no_proxy: pytest.MonkeyPatch) -> None:
     with served(200) as proxy:
         no_proxy.setenv("http_proxy", proxy)
         no_proxy.setenv("HF_ENDPOINT", "http://hub.invalid")
-        assert machine._hub().error is None
+        assert survey._hub().error is None
 
 
 def test_hub_refused_is_told(no_proxy: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         no_proxy.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
-    assert "refused" in (machine._hub().error or "")
+    assert "refused" in (survey._hub().error or "")
 
 
 def test_hub_is_not_asked_offline(no_proxy: pytest.MonkeyPatch) -> None:
     no_proxy.setenv("HF_HUB_OFFLINE", "1")
     no_proxy.setenv("HF_ENDPOINT", "http://hub.invalid")
-    assert machine._hub() == Hub(address="http://hub.invalid", offline=True)
+    assert survey._hub() == Hub(address="http://hub.invalid", offline=True)
 
 
 def test_hub_that_never_answers_is_not_waited_for() -> None:
@@ -232,7 +232,7 @@ def test_hub_that_never_answers_is_not_waited_for() -> None:
         return Hub(address="late")
 
     began = time.monotonic()
-    found = machine._begin(ask)()
+    found = survey._begin(ask)()
     assert found.error == "no answer within 2 s"
     assert time.monotonic() - began < 30
     never.set()
@@ -280,7 +280,7 @@ class FakeNvml(SimpleNamespace):
 def test_survey(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
-    found = hardware.survey()
+    found = nvml.survey()
     assert (found.num_gpus, found.cuda, found.error) == (2, (12, 4), None)
     assert found.use == GpuUse(used_bytes=4, processes={7: 3})
     assert found.throttle_reasons == frozenset({"hw_slowdown"})
@@ -298,7 +298,7 @@ def test_survey_where_nvml_fails(
 ) -> None:
     """No driver is no error; a driver that does not answer is."""
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(failure=failure))
-    assert hardware.survey() == Survey(error=error)
+    assert nvml.survey() == Survey(error=error)
 
 
 # The command.
@@ -325,8 +325,8 @@ def test_results_of_a_clone_are_no_error(tmp_path: Path, no_proxy: pytest.Monkey
     place = Path("results")
     place.mkdir()
     (place / "README.md").touch()
-    assert machine.look(place).results.foreign == "README.md"
-    unnamed = machine.look(None).results
+    assert survey.look(place).results.foreign == "README.md"
+    unnamed = survey.look(None).results
     assert (unnamed.path, unnamed.foreign, unnamed.error) == (place, None, None)
 
 

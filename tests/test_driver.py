@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from tests import fakes
 from tests.fakes import REVIEWS, FakeExecutor, FakeReporter, cell, written
 
-from packsweep import index, models
-from packsweep.driver import Driver, Outcome
-from packsweep.plan import Plan
-from packsweep.spec import LimitsTable
-from packsweep.store import Store
-from packsweep.task import Status, Task
+from packsweep.models.resolve import Model
+from packsweep.plan.cells import Plan
+from packsweep.results import index
+from packsweep.results.store import Store
+from packsweep.run.driver import Driver, Outcome
+from packsweep.run.task import Status, Task
+from packsweep.sweep.spec import LimitsTable
 
 Ends = Callable[[Task], tuple[str, str | None]]
 CELLS = tuple(cell(n=n) for n in (1, 2, 3, 4))
-MODEL = models.Model(
+MODEL = Model(
     name="some/model",
     path="some/model",
     revision=None,

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from packsweep import embedded, models
-from packsweep.embedded import llama3, w8a8
 from packsweep.errors import ModelError
+from packsweep.models import embedded
+from packsweep.models.embedded import llama3, w8a8
+from packsweep.models.resolve import resolve
+from packsweep.models.shape import ModelShape
 from packsweep.paths import cache_root
-from packsweep.shapes import ModelShape
 
 TEXTS = [
     "Hello positive negative",
@@ -161,11 +162,11 @@ def test_make_old_leftover(toy: embedded.EmbeddedModel) -> None:
 def test_import_stays_light() -> None:
     """Finding models imports none of the large libraries."""
     code = (
-        "import sys; from packsweep import models, tokens; "
+        "import sys; from packsweep.models import resolve, tokenizer; "
         "heavy = {'torch', 'transformers', 'huggingface_hub', 'numpy', 'gguf', 'tokenizers'}; "
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )
-    source = str(Path(embedded.__file__).parents[2])
+    source = str(Path(embedded.__file__).parents[3])
     environment = os.environ | {"PYTHONPATH": source}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
@@ -192,9 +193,9 @@ def test_provide_incomplete_folder(
 def test_provide_killed_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A maker killed while it writes the weights leaves nothing to use; the next one works."""
     monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(embedded.__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(embedded.__file__).parents[3]))
     folder = embedded.find("smollm2-135m").folder
-    maker = subprocess.Popen([sys.executable, "-m", "packsweep.embedded", "smollm2-135m"])
+    maker = subprocess.Popen([sys.executable, "-m", "packsweep.models.embedded", "smollm2-135m"])
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("embedded/*/model.safetensors")):
         assert maker.poll() is None
@@ -211,8 +212,8 @@ def test_provide_killed_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_make_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two makers at once both succeed and leave one folder."""
     monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(embedded.__file__).parents[2]))
-    command = [sys.executable, "-m", "packsweep.embedded", "llama-3.1-8b"]
+    monkeypatch.setenv("PYTHONPATH", str(Path(embedded.__file__).parents[3]))
+    command = [sys.executable, "-m", "packsweep.models.embedded", "llama-3.1-8b"]
     makers = [subprocess.Popen(command) for _ in range(2)]
     assert [maker.wait() for maker in makers] == [0, 0]
     assert list((tmp_path / "embedded").iterdir()) == [embedded.find("llama-3.1-8b").folder]
@@ -281,7 +282,7 @@ def tiny(tmp_path: Path) -> Path:
 
 def test_w8a8_is_told_as_int8_of_random_weights(tiny: Path) -> None:
     """A checkpoint of noise says so itself, wherever it lies; its matrices are bytes."""
-    found = models.resolve(str(tiny))
+    found = resolve(str(tiny))
     assert found.random_weights
     assert found.quantization == "int8"
 

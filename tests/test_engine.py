@@ -18,10 +18,13 @@ from tests.engine_sweep import run, write_sweep
 from tests.ray_head import ray_head
 
 import packsweep
-from packsweep import embedded, parity, plan, spec
-from packsweep.embedded import llama3, w8a8
-from packsweep.spec import LimitsTable
-from packsweep.task import Task
+from packsweep.models import embedded
+from packsweep.models.embedded import llama3, w8a8
+from packsweep.plan import cells as plan_cells
+from packsweep.run import parity
+from packsweep.run.task import Task
+from packsweep.sweep import spec
+from packsweep.sweep.spec import LimitsTable
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 pytest.importorskip("vllm")
@@ -114,7 +117,7 @@ def test_settings_in_force_are_recorded(local: Path) -> None:
 @pytest.mark.long
 def test_vllm_benchmark_serves_the_same_requests(local: Path, tmp_path: Path) -> None:
     """vLLM's own benchmark is given a cell's requests: as many, as long, as much of them cached."""
-    made = plan.make(spec.load(local.parent / "small.toml"))
+    made = plan_cells.make(spec.load(local.parent / "small.toml"))
     cell = next(each.cell for each in made.cells if each.cell.strategy == "chunked")
     task = Task(
         cell=cell,
@@ -166,7 +169,7 @@ def test_killed_process_leaves_no_engine_behind(tmp_path: Path, victim: str) -> 
             lambda: any("pass 0" in log.read_text() for log in logs.rglob("*.log")), 180
         )
         family = psutil.Process(driver.pid).children(recursive=True)
-        worker = next(child for child in family if "packsweep.worker" in child.cmdline())
+        worker = next(child for child in family if "packsweep.run.worker" in child.cmdline())
         engine = worker.children(recursive=True)
         assert any("VLLM" in process.name() for process in engine)
         (driver if victim == "driver" else worker).kill()

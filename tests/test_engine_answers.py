@@ -10,7 +10,10 @@ import pytest
 from tests.engine_sweep import run
 
 import packsweep
-from packsweep import models, plan, spec, tokens
+from packsweep.models.resolve import resolve
+from packsweep.models.tokenizer import load as load_tokenizer
+from packsweep.plan import cells as plan_cells
+from packsweep.sweep import spec
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 pytest.importorskip("vllm")
@@ -87,8 +90,8 @@ def test_prompts_are_the_rendered_template(results: Path, sweep_file: Path) -> N
 def test_rendered_ids_are_those_of_transformers() -> None:
     """The text rendered at plan has the token ids of apply_chat_template."""
     transformers: Any = pytest.importorskip("transformers")
-    model = models.resolve(MODEL)
-    tokenizer = tokens.load(model)
+    model = resolve(MODEL)
+    tokenizer = load_tokenizer(model)
     assert tokenizer.chat is not None
     reference = transformers.AutoTokenizer.from_pretrained(model.tokenizer_path)
     content = "A fine film.\nIs it <|im_end|> good?"
@@ -108,7 +111,7 @@ def test_cached_tokens_equal_expected_ones(results: Path) -> None:
 
 def test_output_tokens_are_the_planned_ones(results: Path, sweep_file: Path) -> None:
     """This tokenizer spells every label in one token, so the plan's guess is exact."""
-    made = plan.make(spec.load(sweep_file))
+    made = plan_cells.make(spec.load(sweep_file))
     planned = {each.cell.cell_id: each.output_tokens for each in made.cells}
     measured = packsweep.load(results, "summary").set_index("cell_id")["output_tokens"]
     assert measured.to_dict() == planned

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import packsweep
-from packsweep import schema
+from packsweep.results import schema
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 pytest.importorskip("vllm")

@@ -14,8 +14,8 @@ import pytest
 from tests.fakes import cell, pass_row
 from tests.test_cli_compare import Captured, said
 
-from packsweep import schema
-from packsweep.store import Store
+from packsweep.results import schema
+from packsweep.results.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED: dict[str, Any] = {

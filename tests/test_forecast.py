@@ -14,20 +14,22 @@ from hypothesis import strategies as st
 from tests import fakes
 from tests.fakes import Cli
 
-from packsweep import forecast, plan, plan_text, predict
-from packsweep.embedded import w8a8
 from packsweep.errors import SpecError
-from packsweep.forecast import CellForecast, Forecast, Target
-from packsweep.plan import Plan
-from packsweep.roofline import Work
-from packsweep.store import Store
+from packsweep.models.embedded import w8a8
+from packsweep.plan import cells as plan_cells
+from packsweep.plan import forecast, pass_time
+from packsweep.plan.cells import Plan
+from packsweep.plan.forecast import CellForecast, Forecast, Target
+from packsweep.plan.roofline import Work
+from packsweep.report import plan_table
+from packsweep.results.store import Store
 
-COLD_S, WARM_S = predict.START_COLD_S, predict.START_WARM_S
+COLD_S, WARM_S = pass_time.START_COLD_S, pass_time.START_WARM_S
 CELLS = fakes.cells(grid={"n": [1, 2, 3, 4, 5, 6]})
 
 
 def _plan(folder: Path, **tables: dict[str, Any]) -> Plan:
-    return plan.make(fakes.sweep(model={"name": str(folder)}, **tables))
+    return plan_cells.make(fakes.sweep(model={"name": str(folder)}, **tables))
 
 
 def _on(name: str = "H200", **more: Any) -> Target:
@@ -89,7 +91,7 @@ def test_cell_is_start_warmup_passes_and_shutdown(byte_model: Path) -> None:
     found = _one(byte_model)
     assert found.time is not None
     assert found.warm_s == pytest.approx(
-        WARM_S + 4 * found.time.duration_s + found.time.feed_s + predict.SHUTDOWN_S
+        WARM_S + 4 * found.time.duration_s + found.time.feed_s + pass_time.SHUTDOWN_S
     )
 
 
@@ -149,10 +151,10 @@ def test_checkpoint_of_bytes(byte_model: Path, tmp_path: Path) -> None:
         (folder / "config.json").write_text(json.dumps(config))
         found = _one(folder, grid={"strategy": "packed", "n": 4}).time
         if found is not None:
-            computing_s[method] = found.prefill_s - predict.PREFILL_STEP_S
+            computing_s[method] = found.prefill_s - pass_time.PREFILL_STEP_S
     assert computing_s.keys() == {"", "fp8", "int8"}
     for method in ("fp8", "int8"):
-        faster = 2 * predict.MFU[method] / predict.MFU["bf16"]
+        faster = 2 * pass_time.MFU[method] / pass_time.MFU["bf16"]
         assert computing_s[method] == pytest.approx(computing_s[""] / faster, rel=0.01)
 
 
@@ -233,7 +235,7 @@ def test_price_of_the_sweep_file(byte_model: Path) -> None:
 
 
 def _lines(made: Plan, found: Forecast) -> str:
-    return "\n".join(plan_text.lines(made, found, "results/x"))
+    return "\n".join(plan_table.lines(made, found, "results/x"))
 
 
 def test_lines(byte_model: Path) -> None:
@@ -265,8 +267,8 @@ def test_measured_on_the_predicted_gpu_alone(tmp_path: Path) -> None:
     seen = {"NVIDIA H200": "vllm", "NVIDIA L4": "vllm", "simulated H200": "simulated"}
     for of, (device, engine) in zip(CELLS, seen.items(), strict=False):
         fakes.written(store, of, device=device, engine=engine, duration_s=2.0)
-    assert plan_text.measured_s(store, _on()) == {CELLS[0].cell_id: 2.0}
-    assert plan_text.measured_s(store, None) == {}
+    assert plan_table.measured_s(store, _on()) == {CELLS[0].cell_id: 2.0}
+    assert plan_table.measured_s(store, None) == {}
 
 
 def test_plan_json_has_everything(cli: Cli, byte_model: Path, tmp_path: Path) -> None:

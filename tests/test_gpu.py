@@ -19,9 +19,11 @@ import pytest
 from tests.engine_sweep import run
 
 import packsweep
-from packsweep import hardware, plan, spec
+from packsweep.machine import nvml
+from packsweep.plan import cells as plan_cells
+from packsweep.sweep import spec
 
-GPU = hardware.visible_gpu()
+GPU = nvml.visible_gpu()
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.engine,
@@ -60,19 +62,19 @@ MEMORY_BACK_S = 30.0
 
 
 @pytest.fixture
-def empty_gpu() -> hardware.GpuUse:
+def empty_gpu() -> nvml.GpuUse:
     """Return how the GPU looks before a test; it must be nobody's."""
     assert GPU is not None
-    used = hardware.use(GPU)
+    used = nvml.use(GPU)
     assert not used.processes, "these tests need a GPU of their own"
     return used
 
 
-def is_empty(before: hardware.GpuUse) -> bool:
+def is_empty(before: nvml.GpuUse) -> bool:
     """Tell whether nobody computes on the GPU any more and its memory is back."""
     assert GPU is not None
-    gone = hardware.wait_until_free(GPU, PROCESSES_GONE_S) is None
-    return gone and hardware.wait_until_returned(GPU, before, MEMORY_BACK_S)
+    gone = nvml.wait_until_free(GPU, PROCESSES_GONE_S) is None
+    return gone and nvml.wait_until_returned(GPU, before, MEMORY_BACK_S)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -85,14 +87,14 @@ def seed_that_begins_with_the_impossible(path: Path) -> int:
     """Return an order of the cells in which the one that cannot start comes first."""
     for seed in range(100):
         sweep = spec.load(path, [f"measure.order_seed={seed}"])
-        first = plan.make(sweep).schedule[0].cell
+        first = plan_cells.make(sweep).schedule[0].cell
         if first.settings["kv_cache_memory_bytes"]:
             return seed
     raise AssertionError("no order begins with it")
 
 
 def test_out_of_memory_is_a_row_and_the_sweep_goes_on(
-    tmp_path: Path, empty_gpu: hardware.GpuUse
+    tmp_path: Path, empty_gpu: nvml.GpuUse
 ) -> None:
     """The cell that asks for a pebibyte is oom in vLLM's words, the next one is measured.
 
@@ -150,7 +152,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
 
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_kill_leaves_the_gpu_empty_and_the_sweep_resumable(
-    tmp_path: Path, empty_gpu: hardware.GpuUse, victim: str
+    tmp_path: Path, empty_gpu: nvml.GpuUse, victim: str
 ) -> None:
     """SIGKILL during a pass leaves no process and no memory; the same command measures anew."""
     path, results = write(tmp_path, SWEEP), tmp_path / "results"
@@ -161,7 +163,7 @@ def test_kill_leaves_the_gpu_empty_and_the_sweep_resumable(
         in_pass = lambda: any("pass 1" in log.read_text() for log in logs.rglob("*.log"))  # noqa: E731
         assert wait_for(in_pass, 300)
         family = psutil.Process(driver.pid).children(recursive=True)
-        worker = next(child for child in family if "packsweep.worker" in child.cmdline())
+        worker = next(child for child in family if "packsweep.run.worker" in child.cmdline())
         os.kill(driver.pid if victim == "driver" else worker.pid, signal.SIGKILL)
         driver.wait(timeout=60)
         assert is_empty(empty_gpu)

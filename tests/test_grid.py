@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tests.fakes import REVIEWS, cell, cells, sweep
 
 import packsweep
-from packsweep import grid
 from packsweep.errors import ReviewsError
-from packsweep.grid import Cell
+from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep.cells import Cell
 
 REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference" / "h200"
 AXES = st.fixed_dictionaries(
@@ -128,7 +128,7 @@ def test_cell_id_other_value(change: dict[str, dict[str, Any]]) -> None:
 def test_cell_id_of_earlier_version() -> None:
     """Cells measured before a setting was there keep the ids that they have on disk."""
     passes = packsweep.load(REFERENCE).to_dict("records")
-    fields = {field.name for field in dataclasses.fields(grid.Cell)}
+    fields = {field.name for field in dataclasses.fields(sweep_cells.Cell)}
     optional = ("pack_size", "max_repeats", "stop_at_half_width", "model_revision", "tokenizer")
     for row in passes:
         values = {name: row[name] for name in fields}
@@ -137,14 +137,14 @@ def test_cell_id_of_earlier_version() -> None:
             name: tuple(json.loads(row[name]).items())
             for name in ("engine_settings", "simulated_settings")
         }
-        assert grid.from_dict(values).cell_id == row["cell_id"]
+        assert sweep_cells.from_dict(values).cell_id == row["cell_id"]
 
 
 @pytest.mark.parametrize("field", ["text", "label"])
 def test_cell_id_other_review(field: str) -> None:
     """A review's text and its label are in the name."""
     changed = replace(REVIEWS[1], **{field: "negative" if field == "text" else "positive"})
-    found = grid.expand(
+    found = sweep_cells.expand(
         sweep(), (REVIEWS[0], changed), model_fingerprint="weights", max_model_len=100
     )
     assert found[0].cell_id != cells()[0].cell_id
@@ -152,13 +152,13 @@ def test_cell_id_other_review(field: str) -> None:
 
 def test_cell_id_unused_review() -> None:
     """Reviews beyond the cell's n are not in the name."""
-    found = grid.expand(sweep(), REVIEWS[:2], model_fingerprint="weights", max_model_len=100)
+    found = sweep_cells.expand(sweep(), REVIEWS[:2], model_fingerprint="weights", max_model_len=100)
     assert found[0].cell_id == cells()[0].cell_id
 
 
 def test_cell_id_other_weights() -> None:
     """Another fingerprint of the model is another cell."""
-    found = grid.expand(sweep(), REVIEWS, model_fingerprint="other", max_model_len=100)
+    found = sweep_cells.expand(sweep(), REVIEWS, model_fingerprint="other", max_model_len=100)
     assert found[0].cell_id != cells()[0].cell_id
 
 
@@ -192,7 +192,7 @@ def test_cell_round_trip(axes: dict[str, list[Any]], share: float | None) -> Non
     """A cell taken apart into JSON and put together again is the same cell."""
     engine = {} if share is None else {"gpu_memory_utilization": share}
     for each in cells(grid=axes, engine=engine):
-        again = grid.from_dict(json.loads(json.dumps(asdict(each))))
+        again = sweep_cells.from_dict(json.loads(json.dumps(asdict(each))))
         assert again == each
         assert again.cell_id == each.cell_id
 
@@ -201,8 +201,8 @@ def test_cell_id_other_process() -> None:
     """The name does not depend on the process or on its hash seed."""
     original: Cell = cell()
     code = (
-        "import json, sys; from packsweep import grid; "
-        "print(grid.from_dict(json.load(sys.stdin)).cell_id)"
+        "import json, sys; from packsweep.sweep import cells; "
+        "print(cells.from_dict(json.load(sys.stdin)).cell_id)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

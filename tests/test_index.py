@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.fakes import cell, pass_row, written
 
-from packsweep import arrow, index
-from packsweep.store import Store
+from packsweep.results import index, parquet
+from packsweep.results.store import Store
 
 NUM_PARTS = 3
 CELLS = [cell(repeats=count) for count in range(1, NUM_PARTS * index.NUM_TOGETHER // 10 + 1)]
@@ -115,12 +115,12 @@ def test_torn_anywhere(store: Store, whole: Path) -> None:
 def test_foreign_part(store: Store) -> None:
     """A file of passes that is no part is none."""
     path = _parts(store)[0]
-    table = arrow.from_parquet(path.read_bytes())
+    table = parquet.from_parquet(path.read_bytes())
     assert table is not None
     plain = table.replace_schema_metadata(
         {k: v for k, v in table.schema.metadata.items() if k != b"packsweep.files"}
     )
-    path.write_bytes(arrow.to_parquet(plain))
+    path.write_bytes(parquet.to_parquet(plain))
     assert len(_durations(store)) == len(CELLS)
 
 

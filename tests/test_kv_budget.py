@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tests.fakes import Cli
 
-from packsweep import kv_budget
-from packsweep.devices import DEVICES
 from packsweep.errors import ModelError
-from packsweep.kv_budget import Asked, KvBudget, Room
+from packsweep.machine.devices import DEVICES
+from packsweep.plan import kv_budget
+from packsweep.plan.kv_budget import Asked, KvBudget, Room
 
 H200: dict[str, Any] = {"device": "H200", "memory_bytes": DEVICES["H200"].memory_bytes}
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep import kv_cache, parameters
 from packsweep.errors import ModelError
-from packsweep.known_models import KNOWN
-from packsweep.kv_cache import BlockPool, KvLayout
+from packsweep.models import kv_cache, parameters
+from packsweep.models.known import KNOWN
+from packsweep.models.kv_cache import BlockPool, KvLayout
 
 TINY: dict[str, Any] = {
     "model_type": "llama",

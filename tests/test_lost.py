@@ -8,8 +8,8 @@ import pytest
 from tests.fakes import cell, task, written
 
 from packsweep.errors import ResultsError
-from packsweep.executors.lost import lost, told
-from packsweep.store import Store
+from packsweep.results.store import Store
+from packsweep.run.executors.lost import lost, told
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep import metrics, schema, scoring
 from packsweep.engines import PassResult, RequestResult
-from packsweep.metrics import Answered
-from packsweep.prompts import Prompt
+from packsweep.results import schema
+from packsweep.run import metrics, scoring
+from packsweep.run.metrics import Answered
+from packsweep.sweep.prompts import Prompt
 
 
 def _answered(

@@ -16,8 +16,9 @@ from typing import ClassVar
 
 import pytest
 
-from packsweep import models
+import packsweep
 from packsweep.errors import ModelError
+from packsweep.models.resolve import resolve
 
 CONFIG = {
     "model_type": "llama",
@@ -45,28 +46,28 @@ def folder(tmp_path: Path) -> Path:
 def _refusal(name: str, **options: str) -> str:
     """Return the error's text after checking that it is one line."""
     with pytest.raises(ModelError) as caught:
-        models.resolve(name, **options)
+        resolve(name, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_resolve_folder(folder: Path) -> None:
     """A folder is its own path, config and tokenizer place, and has no revision."""
-    model = models.resolve(str(folder))
+    model = resolve(str(folder))
     places = {model.path, model.config_path, model.tokenizer_path}
     assert (places, model.revision) == ({str(folder)}, None)
 
 
 def test_resolve_max_model_len(folder: Path) -> None:
     """The context limit is the config's."""
-    assert models.resolve(str(folder)).max_model_len == 64
+    assert resolve(str(folder)).max_model_len == 64
 
 
 def test_resolve_other_design(folder: Path) -> None:
     """A design that no formula of ours describes is resolved, and says what it is."""
     experts = CONFIG | {"model_type": "granitemoe", "num_local_experts": 8, "dtype": "bfloat16"}
     (folder / "config.json").write_text(json.dumps(experts))
-    model = models.resolve(str(folder))
+    model = resolve(str(folder))
     assert (model.shape, model.design) == (
         None,
         "model_type 'granitemoe' is a mixture of experts (num_local_experts)",
@@ -78,7 +79,7 @@ def test_resolve_other_length(folder: Path) -> None:
     """Older designs call their context limit otherwise."""
     config = {"model_type": "gpt2", "vocab_size": 32, "n_positions": 24}
     (folder / "config.json").write_text(json.dumps(config))
-    model = models.resolve(str(folder))
+    model = resolve(str(folder))
     assert (model.max_model_len, model.kv_elements_per_token) == (24, None)
 
 
@@ -91,22 +92,22 @@ def test_resolve_no_figures(folder: Path) -> None:
 def test_resolve_relative_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine is given a path that holds in any working directory."""
     monkeypatch.chdir(folder.parent)
-    assert models.resolve("model").path == str(folder)
+    assert resolve("model").path == str(folder)
 
 
 def test_fingerprint_same_files_elsewhere(folder: Path, tmp_path: Path) -> None:
     """A folder that moves keeps its fingerprint."""
-    before = models.resolve(str(folder)).fingerprint
-    assert models.resolve(str(folder.rename(tmp_path / "moved"))).fingerprint == before
+    before = resolve(str(folder)).fingerprint
+    assert resolve(str(folder.rename(tmp_path / "moved"))).fingerprint == before
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_fingerprint_other_file(folder: Path, file: str) -> None:
     """Config, tokenizer and size of the weights are in the fingerprint."""
-    before = models.resolve(str(folder)).fingerprint
+    before = resolve(str(folder)).fingerprint
     with (folder / file).open("a") as stream:
         stream.write(" ")
-    assert models.resolve(str(folder)).fingerprint != before
+    assert resolve(str(folder)).fingerprint != before
 
 
 def test_resolve_no_weights(folder: Path) -> None:
@@ -118,7 +119,7 @@ def test_resolve_no_weights(folder: Path) -> None:
 def test_resolve_no_weights_dummy(folder: Path) -> None:
     """Random weights need no files."""
     (folder / "model.safetensors").unlink()
-    shape = models.resolve(str(folder), load_format="dummy").shape
+    shape = resolve(str(folder), load_format="dummy").shape
     assert shape is not None
     assert shape.hidden_size == 8
 
@@ -156,9 +157,9 @@ def test_resolve_tokenizer_elsewhere(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "words"
     other.mkdir()
     (other / "tokenizer.json").write_text("{ }")
-    model = models.resolve(str(folder), tokenizer=str(other))
+    model = resolve(str(folder), tokenizer=str(other))
     assert model.tokenizer_path == str(other)
-    assert model.fingerprint != models.resolve(str(folder)).fingerprint
+    assert model.fingerprint != resolve(str(folder)).fingerprint
 
 
 def test_resolve_revision_of_folder(folder: Path) -> None:
@@ -181,7 +182,7 @@ def test_resolve_no_hub_id() -> None:
 def test_resolve_llama_shape_without_dummy() -> None:
     """The shape of Llama 3.1 8B has no weights to load."""
     assert "model.load_format=dummy" in _refusal("embedded:llama-3.1-8b")
-    model = models.resolve("embedded:llama-3.1-8b", load_format="dummy")
+    model = resolve("embedded:llama-3.1-8b", load_format="dummy")
     assert model.shape is not None
     assert model.shape.num_parameters == 8_030_261_248
     assert (model.revision, model.max_model_len) == ("0.3.0", 131072)
@@ -238,10 +239,10 @@ def _ask(endpoint: str, home: Path, name: str, **options: str) -> str:
     """Resolve in a fresh process, as the hub library reads its settings once."""
     code = (
         "import sys\n"
-        "from packsweep import models\n"
+        "from packsweep.models import resolve\n"
         "from packsweep.errors import ModelError\n"
         "try:\n"
-        f"    model = models.resolve({name!r}, **{options!r})\n"
+        f"    model = resolve.resolve({name!r}, **{options!r})\n"
         "except ModelError as error:\n"
         "    print(error)\n"
         "else:\n"
@@ -252,7 +253,7 @@ def _ask(endpoint: str, home: Path, name: str, **options: str) -> str:
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(home),
         "NO_PROXY": "127.0.0.1",
-        "PYTHONPATH": str(Path(models.__file__).parents[1]),
+        "PYTHONPATH": str(Path(packsweep.__file__).parents[1]),
     }
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from packsweep.executors import nodes
-from packsweep.executors.nodes import ACCELERATOR_LABEL, Demand, Node
+from packsweep.run.executors import nodes
+from packsweep.run.executors.nodes import ACCELERATOR_LABEL, Demand, Node
 
 HEAD = Node(num_gpus=0, num_cpus=0, node_id="head")
 H800 = Node(num_gpus=8, num_cpus=64, node_id="a", accelerator="H800")

@@ -12,14 +12,15 @@ from tests import fakes
 from tests.fakes import FakeExecutor, FakeReporter, pass_row
 from tests.test_driver import MODEL
 
-from packsweep import cli_parity, parity
+from packsweep.cli import compare_tool
 from packsweep.errors import EngineError, SpecError
-from packsweep.grid import Cell
-from packsweep.parity import Pairs, Parity
-from packsweep.plan import Plan
-from packsweep.spec import LimitsTable
-from packsweep.store import Store
-from packsweep.task import Status, Task
+from packsweep.plan.cells import Plan
+from packsweep.results.store import Store
+from packsweep.run import parity
+from packsweep.run.parity import Pairs, Parity
+from packsweep.run.task import Status, Task
+from packsweep.sweep.cells import Cell
+from packsweep.sweep.spec import LimitsTable
 
 CELLS = fakes.cells(grid={"strategy": "separate"}, measure={"replicates": 4})
 
@@ -94,7 +95,7 @@ def test_ratio_is_ours_over_theirs(tmp_path: Path) -> None:
     assert found.ratio.value == pytest.approx(1.25)
     assert found.ratio.between_processes
     assert (found.tokens, found.cached) == ((30, 30), (0, 0))
-    lines = cli_parity.lines(found)
+    lines = compare_tool.lines(found)
     assert lines[2] == "ours / theirs: 1.2500, 95% interval 1.2500 to 1.2500"
 
 

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from tests.fakes import sweep, write_byte_model
 
-from packsweep import models, plan, reviews, tokens
 from packsweep.errors import ReviewsError, SpecError
-from packsweep.plan import PlannedCell
+from packsweep.models.resolve import resolve
+from packsweep.models.tokenizer import load as load_tokenizer
+from packsweep.plan import cells as plan_cells
+from packsweep.plan.cells import PlannedCell
+from packsweep.sweep import reviews
 
 LLAMA = "embedded:llama-3.1-8b"
 # The model of one token a byte keeps 1 layer * 2 * 2 heads * 4 elements * 2 B for a token.
@@ -18,7 +21,7 @@ KV_BYTES = 32
 
 
 def _planned(name: object, **tables: dict[str, Any]) -> PlannedCell:
-    made = plan.make(sweep(model={"name": str(name)}, **tables))
+    made = plan_cells.make(sweep(model={"name": str(name)}, **tables))
     assert len(made.cells) == 1
     return made.cells[0]
 
@@ -126,7 +129,7 @@ LATENT |= {"moe_intermediate_size": 8}
 def test_other_design_is_planned(tmp_path: Path) -> None:
     """A token of a latent layer keeps 6 elements of 2 B; that FLOPs are not known is told."""
     model = {"name": str(write_byte_model(tmp_path / "latent", **LATENT))}
-    made = plan.make(sweep(model=model, engine={"kind": "vllm"}))
+    made = plan_cells.make(sweep(model=model, engine={"kind": "vllm"}))
     assert made.cells[0].kv_pass_bytes == made.cells[0].kv_pass_tokens * 6 * 2
     (said,) = made.advice
     assert "measured without FLOPs, MFU and a forecast" in said
@@ -145,7 +148,7 @@ def test_other_design_is_planned(tmp_path: Path) -> None:
 def test_kv_cache_of_designs_nobody_checked(tmp_path: Path, changes: dict[str, Any]) -> None:
     """The keys of full attention in a config do not make its cache one."""
     model = {"name": str(write_byte_model(tmp_path / "other", **changes))}
-    (found,) = plan.make(sweep(model=model, engine={"kind": "vllm"})).cells
+    (found,) = plan_cells.make(sweep(model=model, engine={"kind": "vllm"})).cells
     assert found.kv_pass_bytes is None
 
 
@@ -154,7 +157,7 @@ def test_other_design_with_windows(tmp_path: Path) -> None:
     sliding = {"model_type": "gemma2", "sliding_window": 16}
     model = {"name": str(write_byte_model(tmp_path / "windows", **sliding))}
     settings = {"kind": "vllm", "kv_cache_memory_bytes": 1}
-    (found,) = plan.make(sweep(model=model, engine=settings)).cells
+    (found,) = plan_cells.make(sweep(model=model, engine=settings)).cells
     assert (found.kv_pass_bytes, found.kv_longest_bytes, found.infeasible) == (None, None, None)
 
 
@@ -167,8 +170,8 @@ def test_other_design_is_not_simulated(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_make_tokens_of_llama() -> None:
     """The planned tokens are those of the model's tokenizer, special tokens included."""
-    made = plan.make(sweep(model={"name": LLAMA}, grid={"strategy": ["packed", "separate"]}))
-    tokenizer = tokens.load(models.resolve(LLAMA, load_format="dummy"))
+    made = plan_cells.make(sweep(model={"name": LLAMA}, grid={"strategy": ["packed", "separate"]}))
+    tokenizer = load_tokenizer(resolve(LLAMA, load_format="dummy"))
     for found in made.cells:
         texts = [prompt.text for prompt in found.cell.build_prompts(made.reviews)]
         counts = tokenizer.count(texts)
@@ -196,7 +199,7 @@ def test_cells_of_other_engines_are_planned_alone(byte_model: Path) -> None:
         "measure": {"cache_state": ["cold", "primed", "off"]},
     }
     model = {"name": str(byte_model)}
-    together = plan.make(sweep(model=model, **axes)).cells
+    together = plan_cells.make(sweep(model=model, **axes)).cells
     assert len(together) == 2 * 2 * 2 * 2 * 2 * 2 * 3
     for found in together[::7]:
         cell = found.cell

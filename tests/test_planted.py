@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from packsweep import engines, grid, models, spec, stats
-from packsweep.reviews import Review
-from packsweep.workload import Workload
+from packsweep import engines
+from packsweep.models.resolve import resolve
+from packsweep.results import stats
+from packsweep.run.workload import Workload
+from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import spec
+from packsweep.sweep.reviews import Review
 
 REVIEWS = tuple(Review(text=f"review number {i}", label="positive") for i in range(4))
 
 
 def speeds(folder: Path, slowdown: float, seed: int) -> list[list[float]]:
     """Return the reviews per second of four simulated processes, three repeats each."""
-    model = models.resolve(str(folder), load_format="dummy")
+    model = resolve(str(folder), load_format="dummy")
     tables = {
         "model": {"name": str(folder), "load_format": "dummy"},
         "grid": {"n": 4, "strategy": "separate"},
@@ -22,7 +26,7 @@ def speeds(folder: Path, slowdown: float, seed: int) -> list[list[float]]:
         "simulated": {"slowdown": slowdown, "seed": seed, "spread": 0.01},
     }
     sweep = spec.parse(tables, where="planted.toml")
-    cells = grid.expand(sweep, REVIEWS, model_fingerprint="x", max_model_len=1000)
+    cells = sweep_cells.expand(sweep, REVIEWS, model_fingerprint="x", max_model_len=1000)
     found = []
     for cell in cells:
         engine, workload = engines.start(cell, model), Workload.of(cell, REVIEWS)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.test_roofline import SHAPE
 
-from packsweep import predict, roofline
-from packsweep.ceilings import Formats
-from packsweep.devices import Device
-from packsweep.predict import (
+from packsweep.machine.devices import Device
+from packsweep.plan import pass_time, roofline
+from packsweep.plan.ceilings import Formats
+from packsweep.plan.pass_time import (
     DECODE_STEP_S,
     PREFILL_STEP_S,
     TOKENIZE_S_PER_TOKEN,
@@ -21,7 +21,7 @@ from packsweep.predict import (
     Pass,
     PassTime,
 )
-from packsweep.roofline import Work
+from packsweep.plan.roofline import Work
 
 ENGINE = Engine(
     shape=SHAPE,
@@ -49,7 +49,7 @@ def _work(prompt: int, cached: int = 0, output: int = 1) -> Work:
 
 
 def _time(*works: Work, engine: Engine = ENGINE) -> PassTime:
-    return predict.pass_time(engine, Pass(requests=works))
+    return pass_time.pass_time(engine, Pass(requests=works))
 
 
 def test_pass_time_one_request() -> None:
@@ -128,7 +128,7 @@ def test_copies_count_as_requests() -> None:
     assert short.num_requests == long.num_requests == 8
     assert (short.prompt_tokens, short.cached_tokens) == (200, 96)
     for name in ("prefill_s", "decode_s", "feed_s", "duration_s"):
-        times = [getattr(predict.pass_time(ENGINE, load), name) for load in (short, long)]
+        times = [getattr(pass_time.pass_time(ENGINE, load), name) for load in (short, long)]
         assert times[0] == pytest.approx(times[1])
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep.prefix_cache import PrefixCache, Submitted, expected_cached_tokens
+from packsweep.plan.prefix_cache import PrefixCache, Submitted, expected_cached_tokens
 
 # Few token ids and short prompts, so that shared prefixes happen.
 PROMPTS = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=9), max_size=8)

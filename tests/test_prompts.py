@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import REVIEWS
 
-from packsweep import prompts, spec
-from packsweep.prompts import Prompt
-from packsweep.reviews import Review
+from packsweep.sweep import prompts, spec
+from packsweep.sweep.prompts import Prompt
+from packsweep.sweep.reviews import Review
 
 # The experiment's own sentences, with its own spelling of "positive".
 MANY = (

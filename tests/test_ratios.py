@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from packsweep import stats
+from packsweep.results import stats
 
 VALUES = st.lists(st.floats(0.5, 100), min_size=2, max_size=8)
 SPREAD = st.lists(st.integers(1, 1000).map(float), min_size=2, max_size=8, unique=True)

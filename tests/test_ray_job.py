@@ -17,7 +17,7 @@ from tests.ray_head import RayHead, ray_head
 
 import packsweep
 from packsweep.engines.simulated_core import STARTS
-from packsweep.store import Store
+from packsweep.results.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.timeout(400)

@@ -10,9 +10,9 @@ import pytest
 from tests.fakes import cells, task, written
 
 from packsweep.errors import ResultsError
-from packsweep.executors.ray import words
-from packsweep.grid import Cell
-from packsweep.store import Store
+from packsweep.results.store import Store
+from packsweep.run.executors.ray import words
+from packsweep.sweep.cells import Cell
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from packsweep import reference
-from packsweep.reference import Row
+from packsweep.plan import validation
+from packsweep.plan.validation import Row
 
-ROWS = reference.rows()
+ROWS = validation.rows()
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -37,4 +37,4 @@ def test_within_10_percent_where_passes_are_long(row: Row) -> None:
 def test_page_shows_the_table() -> None:
     """docs/PREDICTION.md holds what ``packsweep calc prediction`` prints."""
     page = (ROOT / "docs" / "PREDICTION.md").read_text(encoding="utf-8")
-    assert reference.to_text() in page
+    assert validation.to_text() in page

@@ -11,10 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep import analysis, cli, contrasts, grid, schema, spec, table
+from packsweep import cli
+from packsweep.analysis import contrasts, frames
 from packsweep.errors import SpecError
-from packsweep.reviews import Review
-from packsweep.stats import Ratio
+from packsweep.report import format as fmt
+from packsweep.results import schema
+from packsweep.results.stats import Ratio
+from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import spec
+from packsweep.sweep.reviews import Review
 
 OTHER_WORK: dict[str, Any] = {
     "strategy": "packed",
@@ -29,10 +34,10 @@ OTHER_WORK: dict[str, Any] = {
 REVIEWS = tuple(Review(text=f"text {i}", label="positive") for i in range(4))
 
 
-def cells(**measure: Any) -> tuple[grid.Cell, ...]:
+def cells(**measure: Any) -> tuple[sweep_cells.Cell, ...]:
     tables = {"model": {"name": "m"}, "grid": {"n": [1, 2]}, "measure": measure}
     sweep = spec.parse(tables, where="f.toml")
-    return grid.expand(sweep, REVIEWS, model_fingerprint="f", max_model_len=100)
+    return sweep_cells.expand(sweep, REVIEWS, model_fingerprint="f", max_model_len=100)
 
 
 def passes(**speeds: list[list[float]]) -> pd.DataFrame:
@@ -74,7 +79,7 @@ def test_schedule_is_rounds(seed: int, replicates: int) -> None:
     found = cells(replicates=replicates)
     mixed = list(found)
     random.Random(seed).shuffle(mixed)
-    ordered = grid.schedule(mixed, seed)
+    ordered = sweep_cells.schedule(mixed, seed)
     assert set(ordered) == set(found)
     assert [cell.replicate for cell in ordered] == sorted(cell.replicate for cell in found)
 
@@ -82,13 +87,13 @@ def test_schedule_is_rounds(seed: int, replicates: int) -> None:
 def test_schedule_depends_on_the_seed_alone() -> None:
     """The same seed gives the same order; among ten seeds there are others."""
     found = cells(replicates=2)
-    assert grid.schedule(found, 1) == grid.schedule(found, 1)
-    assert len({grid.schedule(found, seed) for seed in range(10)}) > 1
+    assert sweep_cells.schedule(found, 1) == sweep_cells.schedule(found, 1)
+    assert len({sweep_cells.schedule(found, seed) for seed in range(10)}) > 1
 
 
 def test_summary_of_replicates() -> None:
     """One row per cell; the interval is that of the process means."""
-    row = analysis.summarise(passes(separate=[[9.0, 11.0], [12.0, 12.0]]))[0]
+    row = frames.summarise(passes(separate=[[9.0, 11.0], [12.0, 12.0]]))[0]
     assert (row["num_repeats"], row["num_processes"]) == (4, 2)
     assert row["reviews_per_s_mean"] == 11
     assert row["reviews_per_s_ci_low"] == pytest.approx(11 - 12.706, abs=0.01)  # t(1) x 1
@@ -106,7 +111,7 @@ def test_compare_with_separate() -> None:
 def test_compare_one_repeat_each() -> None:
     """One repeat on each side is neither faster nor slower."""
     (found,) = contrasts.of(passes(packed=[[5.0]], separate=[[10.0]]))
-    (line,) = table.comparisons([found])
+    (line,) = fmt.comparisons([found])
     assert line == "packed / separate: 0.50x, no interval from one repeat each"
 
 
@@ -116,7 +121,7 @@ def test_compare_across_gpus_says_so() -> None:
     rows["device_uuid"] = ["GPU-a" if name == "packed-x" else "GPU-b" for name in rows["group_id"]]
     (found,) = contrasts.of(rows)
     assert found.ratio.value == pytest.approx(0.5)
-    (line,) = table.comparisons([found])
+    (line,) = fmt.comparisons([found])
     assert line.endswith("beyond 25% is called, on different GPUs")
 
 
@@ -156,7 +161,7 @@ def test_compare_settings() -> None:
     assert found["chat-x"].change == (("instruction", "before"),)
     assert dict(found["fp8-x"].change) == {"instruction": "before", "quantization": "fp8"}
     assert found["fp8-x"].ratio.value == pytest.approx(2, rel=0.01)
-    line = table.comparisons([found["fp8-x"]])[0]
+    line = fmt.comparisons([found["fp8-x"]])[0]
     assert line.startswith("fp8 with instruction=before, quantization=fp8 / plain: 1.99x [")
 
 
@@ -191,7 +196,7 @@ def test_compare_settings_names_a_baseline_that_is_no_default() -> None:
     found = of_settings(kinds)
     assert {each.baseline for each in found.values()} == {"4096-x"}
     told = "8192 with max_num_batched_tokens=8192 / 4096 with max_num_batched_tokens=4096: "
-    assert table.comparisons([found["8192-x"]])[0].startswith(told)
+    assert fmt.comparisons([found["8192-x"]])[0].startswith(told)
 
 
 def test_compare_other_work_is_no_setting() -> None:
@@ -212,7 +217,7 @@ def test_comparison_line_says_what_is_shown() -> None:
     shown = Ratio(value=0.5, ci_low=0.4, ci_high=0.6, between_processes=True)
     open_ = Ratio(value=0.5, ci_low=0.4, ci_high=1.6, between_processes=False)
     lines = [
-        table.comparisons(
+        fmt.comparisons(
             [contrasts.Comparison(cell="a-1", baseline="b-1", axis="strategy", ratio=ratio)]
         )[0]
         for ratio in (shown, open_)
@@ -249,4 +254,4 @@ def test_run_stops_when_narrow(
     with pytest.raises(SystemExit) as ended:
         cli.main(["run", str(sweep_file), "--results", str(tmp_path / "r"), *arguments])
     assert ended.value.code == 0
-    assert len(analysis.load_table(tmp_path / "r", "passes")) == repeats
+    assert len(frames.load_table(tmp_path / "r", "passes")) == repeats

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep import schema
-from packsweep.grid import Cell
-from packsweep.schema import Column
+from packsweep.results import schema
+from packsweep.results.schema import Column
+from packsweep.sweep.cells import Cell
 
 TABLES = {"passes": schema.PASSES, "requests": schema.REQUESTS, "summary": schema.SUMMARY}
 VALUES: dict[str, st.SearchStrategy[Any]] = {

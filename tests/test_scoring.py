@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep import scoring
+from packsweep.run import scoring
 
 LABELS = st.sampled_from(["positive", "negative"])
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import cell, pass_row
 
-from packsweep import selection
+from packsweep.analysis import selection
 from packsweep.errors import ResultsError
 
 ROWS: list[dict[str, Any]] = [

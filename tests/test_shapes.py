@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from packsweep.errors import DesignError, ModelError
-from packsweep.shapes import FAMILIES, ModelShape, stored_dtype, stored_quantization, text_part
+from packsweep.models.shape import (
+    FAMILIES,
+    ModelShape,
+    stored_dtype,
+    stored_quantization,
+    text_part,
+)
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep import grid, reviews, spec
-from packsweep.chat import ChatTemplate
 from packsweep.errors import ReviewsError, SpecError
+from packsweep.models.chat import ChatTemplate
+from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import reviews, spec
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 SMALL = """
@@ -279,7 +280,7 @@ def test_shipped_sweep(name: str, num_cells: int) -> None:
     sweep = spec.load(SWEEPS / name)
     rows = reviews.load("builtin", limit=max(sweep.grid.n))
     chat = ChatTemplate(text="{{ messages[0].content }}")
-    cells = grid.expand(sweep, rows, model_fingerprint="x", max_model_len=131072, chat=chat)
+    cells = sweep_cells.expand(sweep, rows, model_fingerprint="x", max_model_len=131072, chat=chat)
     assert len({cell.cell_id for cell in cells}) == num_cells
 
 
@@ -335,7 +336,7 @@ def test_variants_add_their_cells_and_none_twice() -> None:
     changed = {"grid": {"strategy": "separate"}, "engine": {"quantization": "fp8"}}
     sweep = _parse(variant=[changed, {}])
     rows = [reviews.Review(text=f"review {i}", label="positive") for i in range(4)]
-    cells = grid.expand(sweep, rows, model_fingerprint="m", max_model_len=100)
+    cells = sweep_cells.expand(sweep, rows, model_fingerprint="m", max_model_len=100)
     told = [(cell.strategy, cell.settings["quantization"]) for cell in cells]
     assert told == [("packed", None), ("separate", None), ("separate", "fp8")]
 
@@ -344,4 +345,4 @@ def test_variant_with_more_reviews_needs_them() -> None:
     sweep = _parse(variant=[{"grid": {"n": 5}}])
     rows = [reviews.Review(text=f"review {i}", label="positive") for i in range(4)]
     with pytest.raises(ReviewsError, match="5 is more than the 4"):
-        grid.expand(sweep, rows, model_fingerprint="m", max_model_len=100)
+        sweep_cells.expand(sweep, rows, model_fingerprint="m", max_model_len=100)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep import stats
+from packsweep.results import stats
 
 VALUES = st.lists(st.floats(0.001, 1e9), min_size=2, max_size=12)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from tests.s3_server import Gate, S3Server
 
-from packsweep import storage
 from packsweep.errors import ResultsError
-from packsweep.storage import Storage
-from packsweep.storage.local import LocalStorage
-from packsweep.storage.objects import ObjectStorage
-from packsweep.store import Store
+from packsweep.results import storage
+from packsweep.results.storage import Storage
+from packsweep.results.storage.local import LocalStorage
+from packsweep.results.storage.objects import ObjectStorage
+from packsweep.results.store import Store
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -215,7 +215,7 @@ def test_profile(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_folder_full(tmp_path: Path) -> None:
     """A full disk: one line, no half file, and what was there before is still whole."""
     code = (
-        "import resource, sys; from packsweep import storage; "
+        "import resource, sys; from packsweep.results import storage; "
         "place = storage.at(sys.argv[1]); place.write('a', b'whole'); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); "
         "from packsweep.errors import ResultsError\n"

@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes import cell, pass_row, written
 
-from packsweep import arrow, schema
 from packsweep.errors import ResultsError
-from packsweep.store import Store
+from packsweep.results import parquet, schema
+from packsweep.results.store import Store
 
 CELL = cell()
 ID = CELL.cell_id
@@ -277,7 +277,7 @@ def _zero_middle(content: bytes) -> bytes:
 
 def _with_metadata(content: bytes, metadata: dict[bytes, bytes]) -> bytes:
     table = pq.read_table(pa.BufferReader(content))
-    return arrow.to_parquet(table.replace_schema_metadata(metadata))
+    return parquet.to_parquet(table.replace_schema_metadata(metadata))
 
 
 def _other_version(content: bytes) -> bytes:
@@ -293,7 +293,7 @@ def _no_version(content: bytes) -> bytes:
 
 
 def _no_rows(content: bytes) -> bytes:
-    return arrow.to_parquet(pq.read_table(pa.BufferReader(content)).slice(0, 0))
+    return parquet.to_parquet(pq.read_table(pa.BufferReader(content)).slice(0, 0))
 
 
 DAMAGE = [
@@ -400,7 +400,7 @@ def test_read_requests_damaged(anywhere: Store) -> None:
 def _earlier(content: bytes) -> bytes:
     """Return a file of passes as the version before ``prompt_type`` wrote it."""
     table = pq.read_table(pa.BufferReader(content)).drop_columns(["prompt_type"])
-    return arrow.to_parquet(table.replace_schema_metadata({schema.VERSION_KEY: b"3"}))
+    return parquet.to_parquet(table.replace_schema_metadata({schema.VERSION_KEY: b"3"}))
 
 
 def test_read_earlier_version(anywhere: Store) -> None:
@@ -436,14 +436,14 @@ def test_read_foreign_files(anywhere: Store) -> None:
     foreign += [f"cells/{ID}/.0123.tmp", f"cells/{ID}/.hidden.parquet"]
     for key in foreign:
         _put(anywhere, key, b"half")
-    _put(anywhere, f"cells/{ID}/mine.parquet", arrow.to_parquet(pa.table({"x": [1]})))
+    _put(anywhere, f"cells/{ID}/mine.parquet", parquet.to_parquet(pa.table({"x": [1]})))
     assert anywhere.is_done(ID)
     assert _reasons(anywhere) == [None]
 
 
 def test_read_foreign_file_alone(anywhere: Store) -> None:
     """A foreign Parquet file in the folder of a cell is no attempt that counts."""
-    _put(anywhere, f"cells/{ID}/mine.parquet", arrow.to_parquet(pa.table({"x": [1]})))
+    _put(anywhere, f"cells/{ID}/mine.parquet", parquet.to_parquet(pa.table({"x": [1]})))
     assert anywhere.counting(ID) is None
 
 

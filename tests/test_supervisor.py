@@ -14,10 +14,10 @@ import psutil
 import pytest
 from tests.fakes import cells, task
 
-from packsweep.spec import LimitsTable
-from packsweep.store import Store
-from packsweep.supervisor import POLL_S, Supervisor
-from packsweep.task import Status, Task, task_from_json
+from packsweep.results.store import Store
+from packsweep.run.supervisor import POLL_S, Supervisor
+from packsweep.run.task import Status, Task, task_from_json
+from packsweep.sweep.spec import LimitsTable
 
 FAULTS = ("none", "start", "oom", "crash", "hang", "unfinished", "wrong_cache")
 
@@ -212,8 +212,8 @@ def test_worker_dies_with_supervisor(
     (tmp_path / "task.json").write_text(slow.to_json(), encoding="utf-8")
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from packsweep.supervisor import Supervisor\n"
-        "from packsweep.task import task_from_json\n"
+        "from packsweep.run.supervisor import Supervisor\n"
+        "from packsweep.run.task import task_from_json\n"
         "supervisor = Supervisor(task_from_json(Path(sys.argv[1]).read_text()))\n"
         "while supervisor.phase != 'warmup':\n"
         "    assert supervisor.poll() is None\n"
@@ -231,7 +231,7 @@ def test_child_dies_with_worker(tmp_path: Path) -> None:
     """A child that multiprocessing spawned in a guarded process dies when that is killed."""
     code = (
         "import multiprocessing, sys, time; from pathlib import Path\n"
-        "from packsweep import lifeline\n"
+        "from packsweep.run import lifeline\n"
         "lifeline.guard_children(Path(sys.argv[1]))\n"
         "context = multiprocessing.get_context('spawn')\n"
         "inside, outside = context.Pipe()\n"

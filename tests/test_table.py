@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 from tests.fakes import cell, pass_row
 
-from packsweep import fit, schema, table, table_show
-from packsweep.task import Status
+from packsweep.report import cells_table, columns
+from packsweep.report import format as fmt
+from packsweep.results import schema
+from packsweep.run.task import Status
 
 MEASURED = {
     "num_repeats": 3,
@@ -50,7 +52,7 @@ def _lines(renderable: RenderableType) -> list[str]:
 
 
 def _table(rows: list[dict[str, Any]]) -> RenderableType:
-    return fit.table(fit.fit(table_show.summary(rows), 200))
+    return columns.table(columns.fit(cells_table.summary(rows), 200))
 
 
 def _settings(**changes: Any) -> str:
@@ -60,15 +62,15 @@ def _settings(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("function", "value", "text"),
     [
-        (table.number, 65.754, "65.75"),
-        (table.number, 0.0, "0.00"),
-        (table.number, None, "-"),
-        (table.count, 129180, "129,180"),
-        (table.count, 0, "0"),
-        (table.count, None, "-"),
-        (table.percent, 0.876, "88%"),
-        (table.percent, 0.0, "0%"),
-        (table.percent, None, "-"),
+        (fmt.number, 65.754, "65.75"),
+        (fmt.number, 0.0, "0.00"),
+        (fmt.number, None, "-"),
+        (fmt.count, 129180, "129,180"),
+        (fmt.count, 0, "0"),
+        (fmt.count, None, "-"),
+        (fmt.percent, 0.876, "88%"),
+        (fmt.percent, 0.0, "0%"),
+        (fmt.percent, None, "-"),
     ],
 )
 def test_value(function: Any, value: float | None, text: str) -> None:
@@ -79,30 +81,30 @@ def test_value(function: Any, value: float | None, text: str) -> None:
 @given(st.none() | st.floats(0, 1e12))
 def test_undefined_alone_is_dash(value: float | None) -> None:
     """A dash stands for None and for nothing else."""
-    for function in (table.number, table.count, table.percent):
-        assert (function(value) == table.DASH) == (value is None)
+    for function in (fmt.number, fmt.count, fmt.percent):
+        assert (function(value) == fmt.DASH) == (value is None)
 
 
 def test_half_width() -> None:
     """57 to 63 around 60 is 5 %."""
-    assert table.half_width(_row(), "reviews_per_s") == "±5.0%"
+    assert fmt.half_width(_row(), "reviews_per_s") == "±5.0%"
 
 
 def test_half_width_one_repeat() -> None:
     """One repeat has no interval to show."""
     row = _row(reviews_per_s_ci_low=None, reviews_per_s_ci_high=None)
-    assert table.half_width(row, "reviews_per_s") == ""
+    assert fmt.half_width(row, "reviews_per_s") == ""
 
 
 def test_strategy() -> None:
     """The pack size belongs to the name of the strategy."""
-    assert table.strategy("chunked", 4) == "chunked4"
-    assert table.strategy("packed", None) == "packed"
+    assert fmt.strategy("chunked", 4) == "chunked4"
+    assert fmt.strategy("packed", None) == "packed"
 
 
 def test_vllm_form() -> None:
     """The lines are those of vllm bench throughput, as the author's log has them."""
-    assert table.vllm_form(_row(requests_per_s_median=65.75)) == [
+    assert fmt.vllm_form(_row(requests_per_s_median=65.75)) == [
         "Throughput: 65.75 requests/s, 21299.52 total tokens/s, 65.75 output tokens/s",
         "Total num prompt tokens:  129180",
         "Total num output tokens:  400",
@@ -144,7 +146,7 @@ def test_summary_varying_cache_state() -> None:
 
 def test_conditions() -> None:
     """Below the table stand device, model, what was not scored, and how many repeats."""
-    lines = table.conditions([_row(), _row("oom", "no room", device=None)])
+    lines = fmt.conditions([_row(), _row("oom", "no room", device=None)])
     assert lines[:4] == [
         "SIMULATED: computed from a roofline, not measured",
         "device: simulated H200",
@@ -156,13 +158,13 @@ def test_conditions() -> None:
 
 def test_conditions_nothing_measured() -> None:
     """Without a good cell no repeats are claimed."""
-    assert "medians over no repeats" in "\n".join(table.conditions([_row("oom", "no room")]))
+    assert "medians over no repeats" in "\n".join(fmt.conditions([_row("oom", "no room")]))
 
 
 def test_reasons() -> None:
     """Every cell without numbers is told with its reason, and no other."""
     failed = _row("oom", "no room")
-    assert table.reasons([_row(), failed]) == [f"{failed['cell_id']}: oom: no room"]
+    assert fmt.reasons([_row(), failed]) == [f"{failed['cell_id']}: oom: no room"]
 
 
 @pytest.mark.parametrize(
@@ -181,4 +183,4 @@ def test_reasons() -> None:
 def test_status_line(outcome: str, more: dict[str, Any], again: bool, line: str) -> None:  # noqa: FBT001
     """An attempt that ended is one line."""
     status = Status(cell_id="c", attempt_id="a", attempt=0, outcome=outcome, wall_s=7.2, **more)
-    assert table.status_line(status, position="[1/4]", again=again) == line
+    assert fmt.status_line(status, position="[1/4]", again=again) == line

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from tests.test_table import _row, _settings
 
-from packsweep import fit, table_show, table_time
 from packsweep.errors import ResultsError
-from packsweep.fit import Shown
+from packsweep.report import cells_table, time_table
+from packsweep.report import columns as report_columns
+from packsweep.report.columns import Shown
 
 FULL: dict[str, Any] = {
     "mfu": 0.55,
@@ -42,13 +43,13 @@ def headings(columns: tuple[Shown, ...] | list[Shown]) -> list[str]:
 @pytest.mark.parametrize("width", [70, 80, 100, 120, 160])
 def test_summary_fits(width: int) -> None:
     """With every column that there is, and two settings that vary, nothing is wider."""
-    fitted = fit.fit(table_show.summary(ROWS), width)
-    assert fit.total(fitted.columns, fitted.gap) <= width
+    fitted = report_columns.fit(cells_table.summary(ROWS), width)
+    assert report_columns.total(fitted.columns, fitted.gap) <= width
     assert {"reviews/s\n(95% CI)", "outcome", "strategy", "n"} <= set(headings(fitted.columns))
 
 
 def test_summary_shows_all_where_there_is_room() -> None:
-    fitted = fit.fit(table_show.summary(ROWS), 200)
+    fitted = report_columns.fit(cells_table.summary(ROWS), 200)
     assert not fitted.left_out
     assert {"MFU", "MBU", "J/1000\nreviews", "requests\n/s"} <= set(headings(fitted.columns))
 
@@ -56,13 +57,13 @@ def test_summary_shows_all_where_there_is_room() -> None:
 def test_column_of_dashes_goes_first() -> None:
     """Answers that were not scored take no room from what was measured."""
     rows = [{**row, "coverage": None, "accuracy": None, "accuracy_ci_low": None} for row in ROWS]
-    assert fit.fit(table_show.summary(rows), 100).left_out[-3:][0] != "mfu"
-    left_out = fit.fit(table_show.summary(rows), 130).left_out
+    assert report_columns.fit(cells_table.summary(rows), 100).left_out[-3:][0] != "mfu"
+    left_out = report_columns.fit(cells_table.summary(rows), 130).left_out
     assert set(left_out) <= {"coverage", "accuracy"}
 
 
 def test_chosen_columns_stand_beside_what_tells_cells_apart() -> None:
-    columns = table_show.chosen(ROWS, ["mfu", "kv_cache_dtype", "n", "reviews_per_s"])
+    columns = cells_table.chosen(ROWS, ["mfu", "kv_cache_dtype", "n", "reviews_per_s"])
     assert [column.name for column in columns] == [
         "strategy",
         "max_num_batched_tokens",
@@ -79,11 +80,11 @@ def test_chosen_columns_stand_beside_what_tells_cells_apart() -> None:
 
 def test_chosen_column_unknown() -> None:
     with pytest.raises(ResultsError, match=r"--columns: no column 'mfuu'; did you mean mfu\?"):
-        table_show.chosen(ROWS, ["mfuu"])
+        cells_table.chosen(ROWS, ["mfuu"])
 
 
 def test_groups_are_named_once_and_end_with_a_line() -> None:
-    ordered, (group,), ends = table_show.grouped(ROWS, ["strategy"])
+    ordered, (group,), ends = cells_table.grouped(ROWS, ["strategy"])
     assert [row["n"] for row in ordered] == [4, 400, 40]
     assert group.cells == ("packed", "", "separate")
     assert ends == [1]
@@ -103,7 +104,7 @@ def test_groups_are_named_once_and_end_with_a_line() -> None:
     ],
 )
 def test_written(name: str, value: object, expected: str) -> None:
-    assert table_show.written(name, value) == expected
+    assert cells_table.written(name, value) == expected
 
 
 def test_time_fits_and_keeps_the_largest_parts() -> None:
@@ -117,7 +118,7 @@ def test_time_fits_and_keeps_the_largest_parts() -> None:
         ("spawn_s", "check_s", "resolve_s", "warmup_s", "cache_s"), 1.0
     )
     row = _row(wall_s=80.0, between_s=1.0, tokenize_probe_s=1.0, stop_s=1.0, **shares, **rest)
-    fitted = fit.fit(table_time.tables([row])[0], 60)
-    assert fit.total(fitted.columns, fitted.gap) <= 60
+    fitted = report_columns.fit(time_table.tables([row])[0], 60)
+    assert report_columns.total(fitted.columns, fitted.gap) <= 60
     assert "engine\nstart" in headings(fitted.columns)
     assert "record" in fitted.left_out

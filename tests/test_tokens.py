@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, pre_tokenizers, processors
+import tokenizers
+from tokenizers import pre_tokenizers, processors
 from tokenizers.models import WordLevel
 
-from packsweep import models, prompts, tokens
 from packsweep.errors import ModelError
-from packsweep.reviews import Review
+from packsweep.models.resolve import resolve
+from packsweep.models.tokenizer import Tokenizer
+from packsweep.models.tokenizer import load as load_tokenizer
+from packsweep.sweep import prompts
+from packsweep.sweep.reviews import Review
 
 CONFIG = {
     "model_type": "llama",
@@ -36,7 +40,7 @@ TEXTS = [
 def folder(tmp_path: Path) -> Path:
     """A model of four words that puts <s> first, cuts at two tokens and pads, if it is let."""
     vocab = {"<s>": 0, "good": 1, "bad": 2, "</s>": 3, "?": 4}
-    tokenizer = Tokenizer(WordLevel(vocab, unk_token="?"))  # noqa: S106  # no password
+    tokenizer = tokenizers.Tokenizer(WordLevel(vocab, unk_token="?"))  # noqa: S106  # no password
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 0)]
@@ -48,10 +52,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _load(folder: Path, **settings: object) -> tokens.Tokenizer:
+def _load(folder: Path, **settings: object) -> Tokenizer:
     """Load the tokenizer with ``settings`` as its tokenizer_config.json."""
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return tokens.load(models.resolve(str(folder), load_format="dummy"))
+    return load_tokenizer(resolve(str(folder), load_format="dummy"))
 
 
 def test_encode_special_tokens(folder: Path) -> None:
@@ -123,8 +127,8 @@ def test_load_tokenizer_of_larger_model(folder: Path) -> None:
 def test_encode_as_transformers(name: str) -> None:
     """The ids, the end token and the template are those of transformers' AutoTokenizer."""
     transformers = pytest.importorskip("transformers")
-    model = models.resolve(name, load_format="dummy")
-    tokenizer = tokens.load(model)
+    model = resolve(name, load_format="dummy")
+    tokenizer = load_tokenizer(model)
     reference = transformers.AutoTokenizer.from_pretrained(model.tokenizer_path)
     assert tokenizer.encode(TEXTS) == reference(TEXTS).input_ids
     assert tokenizer.eos_token_ids == (reference.eos_token_id,)
@@ -135,7 +139,7 @@ def test_encode_as_transformers(name: str) -> None:
 @pytest.mark.usefixtures("embedded_cache")
 def test_short_wording_fills_a_block() -> None:
     """Asked before a review it is 16 tokens of Llama 3, whatever review comes after it."""
-    tokenizer = tokens.load(models.resolve("embedded:llama-3.1-8b", load_format="dummy"))
+    tokenizer = load_tokenizer(resolve("embedded:llama-3.1-8b", load_format="dummy"))
     asked = [
         prompts.build(
             [Review(text=text, label="positive")],

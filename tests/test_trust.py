@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from packsweep.executors.trust import Trust
-from packsweep.task import Status
+from packsweep.run.executors.trust import Trust
+from packsweep.run.task import Status
 
 BOTH = {"good", "bad"}
 

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import cell, pass_row
 
-from packsweep import advice, analysis, table
-from packsweep.store import Store
+from packsweep.analysis import frames
+from packsweep.report import format as fmt
+from packsweep.results.store import Store
+from packsweep.results.warnings import WARNINGS, codes
 
 SOUND: dict[str, Any] = {
     "duration_s": 2.0,
@@ -69,28 +71,26 @@ def answering(accuracy: float, *, num_reviews: int) -> list[dict[str, Any]]:
     ],
 )
 def test_warning_applies(rows: list[dict[str, Any]], expected: list[str]) -> None:
-    assert advice.codes(rows) == expected
+    assert codes(rows) == expected
 
 
 def test_simulated_passes_are_not_warned_about() -> None:
-    assert advice.codes([{**row, "engine": "simulated"} for row in lasting(0.1)]) == []
+    assert codes([{**row, "engine": "simulated"} for row in lasting(0.1)]) == []
 
 
 @given(st.permutations(lasting(0.5, 1.0, 3.0)))
 def test_warnings_do_not_depend_on_the_order_of_the_rows(rows: list[dict[str, Any]]) -> None:
-    assert advice.codes(rows) == ["spread", "short"]
+    assert codes(rows) == ["spread", "short"]
 
 
 @given(st.floats(min_value=0.01, max_value=1e4), st.integers(min_value=2, max_value=9))
 def test_equal_repeats_have_no_spread(seconds: float, count: int) -> None:
-    assert not {"spread", "slow_first", "few_repeats"} & set(
-        advice.codes(lasting(*[seconds] * count))
-    )
+    assert not {"spread", "slow_first", "few_repeats"} & set(codes(lasting(*[seconds] * count)))
 
 
 def test_codes_are_unique_and_every_text_has_a_remedy() -> None:
-    assert len({warning.code for warning in advice.WARNINGS}) == len(advice.WARNINGS)
-    assert all(warning.text and warning.remedy for warning in advice.WARNINGS)
+    assert len({warning.code for warning in WARNINGS}) == len(WARNINGS)
+    assert all(warning.text and warning.remedy for warning in WARNINGS)
 
 
 def test_summary_stores_the_codes(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_summary_stores_the_codes(tmp_path: Path) -> None:
     row = pass_row(failed, outcome="infeasible", reason="too long")
     store.write(failed.cell_id, "a0", [row], [])
     store.commit(failed.cell_id, "a0")
-    merged = {each["n"]: each["warnings"] for each in analysis.merge(store)}
+    merged = {each["n"]: each["warnings"] for each in frames.merge(store)}
     assert merged == {2: ["few_repeats", "short"], 3: None}
     assert "few_repeats short" in Path(f"{store.summary}.csv").read_text()
 
@@ -115,16 +115,14 @@ def row(cell_id: str, *codes: str) -> dict[str, Any]:
 
 def test_a_warning_is_one_line_however_many_cells_have_it() -> None:
     rows = [*(row(name, "short") for name in "abcde"), row("f", "spread"), row("g")]
-    lines = table.warnings(rows)
+    lines = fmt.warnings(rows)
     assert [line.split(":")[0] for line in lines] == ["WARNING f", "WARNING a, b, c and 2 more"]
     assert lines[0].endswith("look for other load, or raise measure.repeats")
 
 
 def test_a_warning_of_all_cells_names_none() -> None:
-    assert table.warnings([row("a", "short"), row("b", "short")])[0].startswith(
-        "WARNING all cells:"
-    )
+    assert fmt.warnings([row("a", "short"), row("b", "short")])[0].startswith("WARNING all cells:")
 
 
 def test_nothing_is_printed_where_nothing_is_wrong() -> None:
-    assert table.warnings([row("a"), {"cell_id": "b", "warnings": None}]) == []
+    assert fmt.warnings([row("a"), {"cell_id": "b", "warnings": None}]) == []

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from tests.fakes import cell, cells, task
 
-from packsweep import checks, schema, scoring
 from packsweep.engines import RequestResult
-from packsweep.grid import Cell
-from packsweep.metrics import Answered
-from packsweep.prompts import Prompt
-from packsweep.store import Store
-from packsweep.task import Status, status_from_json
-from packsweep.worker import Attempt
+from packsweep.results import schema
+from packsweep.results.store import Store
+from packsweep.run import checks, scoring
+from packsweep.run.metrics import Answered
+from packsweep.run.task import Status, status_from_json
+from packsweep.run.worker import Attempt
+from packsweep.sweep.cells import Cell
+from packsweep.sweep.prompts import Prompt
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from typing import Any
 
 from tests.fakes import REVIEWS, pass_row
 
-from packsweep import grid, spec
-from packsweep.grid import Cell
-from packsweep.store import Store
+from packsweep.results.store import Store
+from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import spec
+from packsweep.sweep.cells import Cell
 
 SWEEP = """
 [model]
@@ -45,7 +46,7 @@ _FACTORS = {"packed": 0.4, "separate": 1.0, "chunked": 1.3}
 def cells(text: str = SWEEP) -> tuple[Cell, ...]:
     """Return the cells of the sweep file ``text`` over the fakes' reviews."""
     sweep = spec.parse(tomllib.loads(text), where="test")
-    return grid.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=100)
+    return sweep_cells.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=100)
 
 
 def compose(store: Store, *, spread: float = 0.01) -> Store:

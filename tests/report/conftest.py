@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from tests.report.composed import SWEEP, compose
 
-from packsweep import analysis, report
-from packsweep.report import Found, Report
-from packsweep.store import Store
+from packsweep.analysis import frames
+from packsweep.report import html
+from packsweep.report.html import Found, Report
+from packsweep.results.store import Store
 
 
 @pytest.fixture(scope="session")
@@ -21,9 +22,9 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def found(composed: Path) -> Found:
     """What that folder holds."""
-    passes = analysis.load_table(composed, "passes")
-    requests = analysis.load_table(composed, "requests")
-    return report.collect(
+    passes = frames.load_table(composed, "passes")
+    requests = frames.load_table(composed, "requests")
+    return html.collect(
         passes,
         lambda cells: requests[[cell in cells for cell in requests["cell_id"]]],
         name="composed",
@@ -34,4 +35,4 @@ def found(composed: Path) -> Found:
 @pytest.fixture(scope="session")
 def built(found: Found) -> Report:
     """Its page, before it is HTML."""
-    return report.build(found)
+    return html.build(found)

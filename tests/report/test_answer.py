@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep import table
-from packsweep.contrasts import Comparison
-from packsweep.report import answer, sections
-from packsweep.stats import Ratio
+from packsweep.analysis.contrasts import Comparison
+from packsweep.report import format as fmt
+from packsweep.report.html import answer, sections
+from packsweep.results.stats import Ratio
 
 
 def row(strategy: str, n: int = 400, duplication: int = 1, **more: Any) -> dict[str, Any]:
@@ -325,7 +325,7 @@ def test_answers_right() -> None:
     scored = {"accuracy": 0.5, "accuracy_ci_low": 0.25, "accuracy_ci_high": 0.75}
     rows = [{**PACKED, **scored}, SEPARATE, {**CHUNKED, **scored}]
     told = answer.answers_right(rows, compared)
-    assert told == f"Answers right there, with the 95 % interval: packed {table.accuracy(rows[0])}."
+    assert told == f"Answers right there, with the 95 % interval: packed {fmt.accuracy(rows[0])}."
     assert "not scored" in answer.answers_right(ROWS, compared)
 
 

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from tests.report.test_answer import row
 
-from packsweep import roofline, schema
-from packsweep.embedded.llama3 import CONFIG
-from packsweep.report import author
-from packsweep.roofline import Work
-from packsweep.shapes import ModelShape
+from packsweep.models.embedded.llama3 import CONFIG
+from packsweep.models.shape import ModelShape
+from packsweep.plan import roofline
+from packsweep.plan.roofline import Work
+from packsweep.report.html import author
+from packsweep.results import schema
 
 NAME = "NousResearch/Hermes-3-Llama-3.1-8B"
 NO_REQUESTS = pd.DataFrame(columns=[column.name for column in schema.REQUESTS])

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from packsweep import report
-from packsweep.report import Report
+from packsweep.report import html
+from packsweep.report.html import Report
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -45,7 +45,7 @@ pytestmark = [
 def page(built: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the composed results, as a file."""
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(report.render(built), encoding="utf-8")
+    path.write_text(html.render(built), encoding="utf-8")
     return path
 
 

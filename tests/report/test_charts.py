@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from packsweep.report import charts
-from packsweep.report.charts import Axis, Limit, Point
+from packsweep.report.html import charts
+from packsweep.report.html.charts import Axis, Limit, Point
 
 POINTS = [
     Point(cell="packed n=4", series="packed", x=4, value=32.0, low=30.0, high=34.0, ceiling=100.0),

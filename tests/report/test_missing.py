@@ -7,7 +7,7 @@ from tests.fakes import pass_row
 from tests.report.composed import ENDS, SWEEP, cells
 
 from packsweep.errors import SpecError
-from packsweep.report import Found, missing
+from packsweep.report.html import Found, missing
 
 
 def test_names_of_composed(found: Found) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.table import Table as RichTable
 from tests.report.test_answer import row
 
-from packsweep.report import parts
+from packsweep.report.html import parts
 
 
 def test_condensed_short() -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from packsweep import analysis, report
-from packsweep.report import Found, Report
-from packsweep.report.parts import Section
+from packsweep.analysis import frames
+from packsweep.report import html
+from packsweep.report.html import Found, Report
+from packsweep.report.html.parts import Section
 
 MEBIBYTE = 2**20
 
@@ -39,7 +40,7 @@ class _Page(HTMLParser):
 @pytest.fixture(scope="module")
 def text(built: Report) -> str:
     """The page of the composed results."""
-    return report.render(built)
+    return html.render(built)
 
 
 def _section(built: Report, key: str) -> Section:
@@ -88,7 +89,7 @@ def test_page_specs_read_back(text: str, built: Report) -> None:
 
 def test_page_folder(built: Report) -> None:
     """A page elsewhere links to the tables in the results folder."""
-    assert 'href="../results/summary.csv"' in report.render(built, folder="../results")
+    assert 'href="../results/summary.csv"' in html.render(built, folder="../results")
 
 
 def test_sections_order(built: Report) -> None:
@@ -165,7 +166,7 @@ def test_sections_without_data(found: Found) -> None:
         for row in some
         if row["strategy"] == "separate" and row["cache_state"] == "cold"
     ]
-    built = report.build(replace(found, rows=bare, compared=[], positions=[], confusion=[]))
+    built = html.build(replace(found, rows=bare, compared=[], positions=[], confusion=[]))
     said = {section.key: " ".join(section.lines) for section in built.sections}
     assert "No two cells do the same work in another way" in said["compared"]
     assert "No curve over n" in said["throughput"]
@@ -176,21 +177,21 @@ def test_sections_without_data(found: Found) -> None:
     assert "No price" in said["cost"]
     assert "No energy" in said["cost"]
     assert not [figure for section in built.sections for figure in section.figures]
-    assert "<script>" not in report.render(built)
+    assert "<script>" not in html.render(built)
 
 
 def test_few_requests_are_read(composed: Path) -> None:
     """Of many requests those of the cells that are looked into are read, and no others."""
     asked: list[set[str]] = []
-    none = analysis.load_table(composed, "requests").iloc[:0]
+    none = frames.load_table(composed, "requests").iloc[:0]
 
     def read(cells: Container[str]) -> pd.DataFrame:
         assert isinstance(cells, set)
         asked.append(cells)
         return none
 
-    passes = analysis.load_table(composed, "passes")
-    report.collect(passes, read, name="composed", sweep=None)
+    passes = frames.load_table(composed, "passes")
+    html.collect(passes, read, name="composed", sweep=None)
     scored = passes.loc[passes["accuracy"].notna(), "cell_id"].nunique()
     assert [len(cells) for cells in asked] == [scored]
 
@@ -199,19 +200,19 @@ def test_nothing_measured(found: Found) -> None:
     """A folder without cells, or with failed ones alone, still has a page."""
     failed = [row for row in found.rows if row["outcome"] != "ok"]
     for rows in ([], failed):
-        built = report.build(
+        built = html.build(
             replace(found, rows=rows, compared=[], positions=[], confusion=[], sweep=None)
         )
         assert built.answer.startswith("Nothing can be called")
-        assert "<h1" in report.render(built)
+        assert "<h1" in html.render(built)
 
 
 def test_many_cells(found: Found) -> None:
     """Thousands of cells give a page of bounded size that says what it leaves out."""
     first = next(row for row in found.rows if row["outcome"] == "ok")
     rows = [_other(first, index) for index in range(1000)]
-    built = report.build(replace(found, rows=rows, compared=[], positions=[], confusion=[]))
-    assert len(report.render(built).encode()) < 2 * MEBIBYTE
+    built = html.build(replace(found, rows=rows, compared=[], positions=[], confusion=[]))
+    assert len(html.render(built).encode()) < 2 * MEBIBYTE
     tables = [table for section in built.sections for table in (*section.tables, *section.folded)]
     assert max(len(table.rows) for table in tables) <= 100
     throughput = _section(built, "throughput")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from packsweep.errors import ReviewsError
-from packsweep.reviews import load
+from packsweep.sweep.reviews import load
 
 FOLDERS = ("train/pos", "train/neg", "test/pos", "test/neg", "train/unsup")
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from packsweep.errors import ReviewsError
-from packsweep.reviews import Review, content_sha256, load, vocabulary
+from packsweep.sweep.reviews import Review, content_sha256, load, vocabulary
 
 # Of the IMDB set, in words; see builtin.LENGTH_QUANTILES.
 MEAN_WORDS, MEDIAN_WORDS, P95_WORDS = 231, 173, 590

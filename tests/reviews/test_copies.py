@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from packsweep.errors import ReviewsError
-from packsweep.reviews import Review, copies, load
+from packsweep.sweep.reviews import Review, cache, load
 
 
 def _write(path: Path, num_rows: int, word: str = "Fine") -> str:
@@ -18,7 +18,7 @@ def _write(path: Path, num_rows: int, word: str = "Fine") -> str:
 
 
 def _copy() -> Path:
-    (copy,) = copies.folder().iterdir()
+    (copy,) = cache.folder().iterdir()
     return copy
 
 
@@ -30,8 +30,8 @@ def test_copy_after_the_first_use_replaces_reading(tmp_path: Path) -> None:
     """The second use does not read the source."""
     path = tmp_path / "a.csv"
     _write(path, 3)
-    first = copies.select(path, "stamp", lambda _: list(load(str(path), limit=3)), limit=2, seed=0)
-    assert copies.select(path, "stamp", _never, limit=2, seed=0) == first
+    first = cache.select(path, "stamp", lambda _: list(load(str(path), limit=3)), limit=2, seed=0)
+    assert cache.select(path, "stamp", _never, limit=2, seed=0) == first
 
 
 @pytest.mark.parametrize("seed", [None, 0, 7])
@@ -93,7 +93,7 @@ def test_copy_of_another_source_is_ignored(tmp_path: Path) -> None:
     load(fine, limit=1)
     of_fine = _copy()
     load(dull, limit=1)
-    (of_dull,) = set(copies.folder().iterdir()) - {of_fine}
+    (of_dull,) = set(cache.folder().iterdir()) - {of_fine}
     shutil.copyfile(of_dull, of_fine)
     assert load(fine, limit=1)[0].text == "Fine number 0."
 
@@ -114,10 +114,10 @@ def test_copy_of_a_faulty_source_is_not_made(tmp_path: Path) -> None:
     path.write_text("review,sentiment\nHm.,neutral\n", encoding="utf-8")
     with pytest.raises(ReviewsError, match="neutral"):
         load(str(path), limit=1)
-    assert not copies.folder().exists()
+    assert not cache.folder().exists()
 
 
 def test_copy_leaves_no_parts_behind(tmp_path: Path) -> None:
     """After a use there is the copy and nothing else."""
     load(_write(tmp_path / "a.csv", 3), limit=1)
-    assert [path.suffix for path in copies.folder().iterdir()] == [".parquet"]
+    assert [path.suffix for path in cache.folder().iterdir()] == [".parquet"]

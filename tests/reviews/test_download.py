@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from packsweep.errors import ReviewsError
-from packsweep.reviews import download, load
+from packsweep.sweep.reviews import download, load
 
 CONTENT = bytes(range(256)) * 8_000
 

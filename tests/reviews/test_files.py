@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from packsweep.errors import ReviewsError
-from packsweep.reviews import LABELS, Review, load
+from packsweep.sweep.reviews import LABELS, Review, load
 
 GOOD = 'review,sentiment\nA fine day out.,positive\n"Long, and dull.",negative\n'
 TWO = (

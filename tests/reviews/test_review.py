@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep.reviews import LABELS, Review, content_sha256
+from packsweep.sweep.reviews import LABELS, Review, content_sha256
 
 REVIEWS = st.lists(st.builds(Review, text=st.text(max_size=8), label=st.sampled_from(LABELS)))
 
