@@ -19,7 +19,7 @@ from packsweep.results.store import Store
 from packsweep.run import rows
 from packsweep.run.task import Status, Task
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import spec
+from packsweep.sweep import read, spec
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.reviews import LABELS, Review
 
@@ -47,7 +47,7 @@ def sweep(**tables: dict[str, Any]) -> spec.Sweep:
     }
     for table, changes in tables.items():
         values[table] = {**values.get(table, {}), **changes}
-    return spec.parse(values, where="test")
+    return read.parse(values, where="test")
 
 
 def cells(**tables: dict[str, Any]) -> tuple[Cell, ...]:

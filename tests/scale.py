@@ -35,9 +35,9 @@ from typing import Any, Protocol
 from tests.fakes import FakeReporter
 from tests.ray_head import ray_head
 
-from packsweep import cli
 from packsweep.analysis import contrasts, frames
 from packsweep.analysis.frames import Against
+from packsweep.cli import run
 from packsweep.plan import cells as plan_cells
 from packsweep.plan.cells import Plan
 from packsweep.results import index
@@ -48,7 +48,7 @@ from packsweep.run.executors import Executor
 from packsweep.run.executors.local import LocalExecutor
 from packsweep.run.executors.ray import RayExecutor
 from packsweep.run.task import Status, Task, task_from_json
-from packsweep.sweep import spec
+from packsweep.sweep import read
 from packsweep.sweep.spec import LimitsTable
 
 NUM_SLOTS = 64
@@ -257,7 +257,7 @@ def measure(
     """Measure a sweep of ``num_cells`` in ``folder``; at ``address`` is a Ray cluster or none."""
     figures = Figures(num_cells=num_cells)
     file = write_sweep(folder / "scale.toml", tables(num_cells, model))
-    made: Plan = figures.timed("plan", lambda: plan_cells.make(spec.load(file)))
+    made: Plan = figures.timed("plan", lambda: plan_cells.make(read.load(file)))
     assert len(made.cells) == num_cells
     store = Store(folder / "results")
     store.prepare()
@@ -310,7 +310,7 @@ def _resume(figures: Figures, made: Plan, store: Store, executor: Committing) ->
 def _end_of_run(made: Plan, store: Store) -> None:
     """Merge and print as ``packsweep run`` does last, in the same process."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
-        cli._print_measured(made, store, Against(), allow_mixed=False)
+        run._print_measured(made, store, Against(), allow_mixed=False)
 
 
 def _commands(figures: Figures, file: Path, store: Store) -> None:

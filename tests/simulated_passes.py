@@ -12,7 +12,7 @@ from packsweep.models.resolve import Model, resolve
 from packsweep.results import schema
 from packsweep.run.workload import Workload
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import spec
+from packsweep.sweep import read
 from packsweep.sweep.reviews import Review
 
 REVIEWS = tuple(Review(text=f"review number {i}", label="positive") for i in range(8))
@@ -33,7 +33,7 @@ def simulated(model: Path, *, repeats: int = 3, **tables: Any) -> list[dict[str,
     }
     for table, changes in tables.items():
         values[table] = {**values.get(table, {}), **changes}
-    sweep = spec.parse(values, where="simulated.toml")
+    sweep = read.parse(values, where="simulated.toml")
     found = resolve(str(model), load_format="dummy")
     cells = sweep_cells.expand(sweep, REVIEWS, model_fingerprint="x", max_model_len=1000)
     return passes(*(row for cell in cells for row in _rows(cell, found, repeats)))

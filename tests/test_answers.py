@@ -31,7 +31,7 @@ from packsweep.run import metrics, scoring
 from packsweep.run.checks import disagreement
 from packsweep.run.metrics import Answered
 from packsweep.run.workload import Workload
-from packsweep.sweep import answers, spec
+from packsweep.sweep import answers, read
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
 from packsweep.sweep.reviews import LABELS
@@ -133,7 +133,7 @@ def test_choice_refuses_forced_length() -> None:
     """A length that could have no effect is refused with its name."""
     grid = {"n": 1, "answer": "choice", "output_tokens_per_review": 2}
     with pytest.raises(SpecError, match=r"output_tokens_per_review: has no effect with answer cho"):
-        spec.parse({"model": {"name": "m"}, "grid": grid}, where="f.toml")
+        read.parse({"model": {"name": "m"}, "grid": grid}, where="f.toml")
 
 
 @pytest.mark.parametrize("strategy", ["packed", "separate"])

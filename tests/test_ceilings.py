@@ -23,10 +23,10 @@ from packsweep.machine import devices
 from packsweep.models.embedded import llama3
 from packsweep.models.shape import ModelShape
 from packsweep.plan import ceilings, roofline
-from packsweep.plan.ceilings import Formats, Measured
+from packsweep.plan.ceilings import Measured
+from packsweep.plan.formats import Formats, formats
 from packsweep.plan.roofline import Work
-from packsweep.report import cells_table
-from packsweep.report import format as fmt
+from packsweep.report import cells_table, footer
 from packsweep.results import schema
 from packsweep.results.store import Store
 from packsweep.run import metrics
@@ -160,7 +160,7 @@ def test_bytes_read_are_at_least_the_weights_once(works: list[Work]) -> None:
     ],
 )
 def test_formats_in_force(settings: dict[str, Any], expected: tuple[Any, ...]) -> None:
-    found = ceilings.formats(settings, "bfloat16")
+    found = formats(settings, "bfloat16")
     assert (found.peak_dtype, found.layer_bytes, found.head_bytes, found.kv_bytes) == expected
 
 
@@ -181,7 +181,7 @@ def test_formats_of_a_quantized_checkpoint(
     quantization: str | None, stored: str, expected: tuple[str | None, float | None]
 ) -> None:
     """What is stored in fp8 counts as that before the start and under vLLM's name for it after."""
-    found = ceilings.formats({"quantization": quantization}, "bfloat16", stored)
+    found = formats({"quantization": quantization}, "bfloat16", stored)
     assert (found.peak_dtype, found.layer_bytes) == expected
 
 
@@ -245,13 +245,13 @@ def test_ceiling_of_an_unknown_device_is_null() -> None:
 
 
 def test_fp8_on_a_device_without_it_has_no_ceiling() -> None:
-    fp8 = ceilings.formats({"dtype": "bfloat16", "quantization": "fp8"}, "bfloat16")
+    fp8 = formats({"dtype": "bfloat16", "quantization": "fp8"}, "bfloat16")
     assert ceilings.data_sheet("NVIDIA A100-SXM4-80GB", fp8).peak_flops_per_s is None
     assert ceilings.data_sheet("NVIDIA H200", fp8).peak_flops_per_s == 1979e12
 
 
 def test_int8_has_a_ceiling_where_fp8_has_none() -> None:
-    int8 = ceilings.formats({"quantization": "compressed-tensors"}, "bfloat16", "int8")
+    int8 = formats({"quantization": "compressed-tensors"}, "bfloat16", "int8")
     found = ceilings.data_sheet("NVIDIA A100-SXM4-80GB", int8)
     assert (found.peak_dtype, found.peak_flops_per_s) == ("int8", 624e12)
 
@@ -262,7 +262,7 @@ def test_work_is_null_where_cached_tokens_are_not_known() -> None:
 
 
 def test_bytes_are_null_where_a_format_is_not_known() -> None:
-    used = ceilings.formats({"dtype": "bfloat16", "quantization": "awq"}, "bfloat16")
+    used = formats({"dtype": "bfloat16", "quantization": "awq"}, "bfloat16")
     settings = {"max_num_batched_tokens": 100, "max_num_seqs": 4}
     found = ceilings.work_values(TINY, [request(4)], used, settings)
     assert found["read_bytes"] is None
@@ -366,7 +366,7 @@ def test_table_shows_ceilings_and_costs_where_known(priced: Store) -> None:
     headings = [column.heading for column in cells_table.summary(rows)]
     assert {"MFU", "MBU", "$/1000\nreviews"} <= set(headings)
     assert "J/1000\nreviews" not in headings
-    assert any("$36 an hour" in line for line in fmt.conditions(rows))
+    assert any("$36 an hour" in line for line in footer.conditions(rows))
 
 
 # Measured ceilings.

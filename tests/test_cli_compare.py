@@ -10,6 +10,7 @@ import pytest
 from tests.fakes import cell, pass_row
 
 from packsweep import cli
+from packsweep.cli import output
 from packsweep.results.store import Store
 from packsweep.sweep.cells import Cell
 
@@ -33,7 +34,7 @@ def said(capsys: Captured, status: int, *arguments: object) -> str:
         cli.main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     assert ended.value.code == status, captured.err
-    return captured.err if status == cli.WRONG_USE else captured.out
+    return captured.err if status == output.WRONG_USE else captured.out
 
 
 def test_compare_prints_table_word_and_differences(capsys: Captured, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.report.composed import compose
 from packsweep import cli as command_line
 from packsweep.analysis import frames
 from packsweep.analysis.frames import Against
-from packsweep.cli import report
+from packsweep.cli import output, report
 from packsweep.results.store import Store
 
 Captured = pytest.CaptureFixture[str]
@@ -34,7 +34,7 @@ def said(capsys: Captured, status: int, *arguments: object) -> str:
         command_line.main(["report", *map(str, arguments)])
     captured = capsys.readouterr()
     assert ended.value.code == status, captured.err
-    return captured.err if status == command_line.WRONG_USE else captured.out
+    return captured.err if status == output.WRONG_USE else captured.out
 
 
 def test_report_beside_the_results(capsys: Captured, results: Path) -> None:
@@ -74,7 +74,7 @@ def test_report_price(capsys: Captured, results: Path) -> None:
 def test_report_mixed(capsys: Captured, results: Path) -> None:
     """Rows that were not measured alike are refused, or told of."""
     written(Store(results), cell(n=3), device="another", reviews_per_s=1.0)
-    assert "--allow-mixed" in said(capsys, command_line.WRONG_USE, results)
+    assert "--allow-mixed" in said(capsys, output.WRONG_USE, results)
     said(capsys, 0, results, "--allow-mixed")
     text = (results / "report.html").read_text(encoding="utf-8")
     assert "MIXED device: another, simulated" in text
@@ -82,12 +82,12 @@ def test_report_mixed(capsys: Captured, results: Path) -> None:
 
 def test_report_no_results(capsys: Captured, tmp_path: Path) -> None:
     """A folder that is not there is one line."""
-    assert "no such results folder" in said(capsys, command_line.WRONG_USE, tmp_path / "none")
+    assert "no such results folder" in said(capsys, output.WRONG_USE, tmp_path / "none")
 
 
 def test_report_cannot_be_written(capsys: Captured, results: Path) -> None:
     """A file that cannot be written is one line."""
-    told = said(capsys, command_line.WRONG_USE, results, "-o", results / "none" / "page.html")
+    told = said(capsys, output.WRONG_USE, results, "-o", results / "none" / "page.html")
     assert "page.html: cannot be written: No such file or directory" in told
 
 
@@ -97,7 +97,7 @@ def test_report_without_charts(
     """Where the charts' packages are not installed, one line says which command does it."""
     sweep = compose(Store(results.parent / "charted"))
     monkeypatch.setitem(sys.modules, "altair", None)
-    told = said(capsys, command_line.WRONG_USE, sweep.root)
+    told = said(capsys, output.WRONG_USE, sweep.root)
     assert told == (
         "packsweep: the report needs Altair and vl-convert: make setup, or pip install altair "
         "vl-convert-python\n"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.fakes import cell, pass_row
 from tests.simulated_passes import passes, simulated
 
-from packsweep.analysis import compare, differences, pairing
+from packsweep.analysis import axes, compare, differences, pairing
 from packsweep.errors import ResultsError
 from packsweep.report import columns, compare_table
 from packsweep.report.compare_table import word
@@ -370,6 +370,6 @@ def test_record_is_plain() -> None:
 def test_every_column_of_a_cell_has_a_part_in_pairing() -> None:
     """A new column is work, a setting, or how was measured: none is overlooked."""
     elsewhere = {"replicate", "engine", "reviews_sha256", "prompts_sha256"}
-    settings_ = {"engine_settings", "simulated_settings", *pairing.SETTINGS}
-    known = {*pairing.WORK, *settings_, *differences.MEASURE, *elsewhere}
+    settings_ = {"engine_settings", "simulated_settings", *axes.SETTINGS}
+    known = {*axes.WORK, *settings_, *differences.MEASURE, *elsewhere}
     assert {column.name for column in schema.CELL} == known

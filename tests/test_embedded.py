@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from packsweep.errors import ModelError
+from packsweep.files import cache_root
 from packsweep.models import embedded
 from packsweep.models.embedded import llama3, w8a8
 from packsweep.models.resolve import resolve
 from packsweep.models.shape import ModelShape
-from packsweep.paths import cache_root
 
 TEXTS = [
     "Hello positive negative",

@@ -23,7 +23,7 @@ from packsweep.models.embedded import llama3, w8a8
 from packsweep.plan import cells as plan_cells
 from packsweep.run import parity
 from packsweep.run.task import Task
-from packsweep.sweep import spec
+from packsweep.sweep import read
 from packsweep.sweep.spec import LimitsTable
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -117,7 +117,7 @@ def test_settings_in_force_are_recorded(local: Path) -> None:
 @pytest.mark.long
 def test_vllm_benchmark_serves_the_same_requests(local: Path, tmp_path: Path) -> None:
     """vLLM's own benchmark is given a cell's requests: as many, as long, as much of them cached."""
-    made = plan_cells.make(spec.load(local.parent / "small.toml"))
+    made = plan_cells.make(read.load(local.parent / "small.toml"))
     cell = next(each.cell for each in made.cells if each.cell.strategy == "chunked")
     task = Task(
         cell=cell,

@@ -13,7 +13,7 @@ import packsweep
 from packsweep.models.resolve import resolve
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import cells as plan_cells
-from packsweep.sweep import spec
+from packsweep.sweep import read
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 pytest.importorskip("vllm")
@@ -111,7 +111,7 @@ def test_cached_tokens_equal_expected_ones(results: Path) -> None:
 
 def test_output_tokens_are_the_planned_ones(results: Path, sweep_file: Path) -> None:
     """This tokenizer spells every label in one token, so the plan's guess is exact."""
-    made = plan_cells.make(spec.load(sweep_file))
+    made = plan_cells.make(read.load(sweep_file))
     planned = {each.cell.cell_id: each.output_tokens for each in made.cells}
     measured = packsweep.load(results, "summary").set_index("cell_id")["output_tokens"]
     assert measured.to_dict() == planned

@@ -21,7 +21,7 @@ from tests.engine_sweep import run
 import packsweep
 from packsweep.machine import nvml
 from packsweep.plan import cells as plan_cells
-from packsweep.sweep import spec
+from packsweep.sweep import read
 
 GPU = nvml.visible_gpu()
 pytestmark = [
@@ -86,7 +86,7 @@ def write(folder: Path, text: str) -> Path:
 def seed_that_begins_with_the_impossible(path: Path) -> int:
     """Return an order of the cells in which the one that cannot start comes first."""
     for seed in range(100):
-        sweep = spec.load(path, [f"measure.order_seed={seed}"])
+        sweep = read.load(path, [f"measure.order_seed={seed}"])
         first = plan_cells.make(sweep).schedule[0].cell
         if first.settings["kv_cache_memory_bytes"]:
             return seed

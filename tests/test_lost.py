@@ -9,7 +9,7 @@ from tests.fakes import cell, task, written
 
 from packsweep.errors import ResultsError
 from packsweep.results.store import Store
-from packsweep.run.executors.lost import lost, told
+from packsweep.run.rows import lost, told
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from packsweep.models.resolve import resolve
 from packsweep.results import stats
 from packsweep.run.workload import Workload
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import spec
+from packsweep.sweep import read
 from packsweep.sweep.reviews import Review
 
 REVIEWS = tuple(Review(text=f"review number {i}", label="positive") for i in range(4))
@@ -25,7 +25,7 @@ def speeds(folder: Path, slowdown: float, seed: int) -> list[list[float]]:
         "measure": {"replicates": 4},
         "simulated": {"slowdown": slowdown, "seed": seed, "spread": 0.01},
     }
-    sweep = spec.parse(tables, where="planted.toml")
+    sweep = read.parse(tables, where="planted.toml")
     cells = sweep_cells.expand(sweep, REVIEWS, model_fingerprint="x", max_model_len=1000)
     found = []
     for cell in cells:

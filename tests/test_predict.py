@@ -11,7 +11,7 @@ from tests.test_roofline import SHAPE
 
 from packsweep.machine.devices import Device
 from packsweep.plan import pass_time, roofline
-from packsweep.plan.ceilings import Formats
+from packsweep.plan.formats import Formats
 from packsweep.plan.pass_time import (
     DECODE_STEP_S,
     PREFILL_STEP_S,

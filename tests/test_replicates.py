@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from packsweep import cli
 from packsweep.analysis import contrasts, frames
 from packsweep.errors import SpecError
-from packsweep.report import format as fmt
+from packsweep.report import footer
 from packsweep.results import schema
 from packsweep.results.stats import Ratio
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import spec
+from packsweep.sweep import read
 from packsweep.sweep.reviews import Review
 
 OTHER_WORK: dict[str, Any] = {
@@ -36,7 +36,7 @@ REVIEWS = tuple(Review(text=f"text {i}", label="positive") for i in range(4))
 
 def cells(**measure: Any) -> tuple[sweep_cells.Cell, ...]:
     tables = {"model": {"name": "m"}, "grid": {"n": [1, 2]}, "measure": measure}
-    sweep = spec.parse(tables, where="f.toml")
+    sweep = read.parse(tables, where="f.toml")
     return sweep_cells.expand(sweep, REVIEWS, model_fingerprint="f", max_model_len=100)
 
 
@@ -111,7 +111,7 @@ def test_compare_with_separate() -> None:
 def test_compare_one_repeat_each() -> None:
     """One repeat on each side is neither faster nor slower."""
     (found,) = contrasts.of(passes(packed=[[5.0]], separate=[[10.0]]))
-    (line,) = fmt.comparisons([found])
+    (line,) = footer.comparisons([found])
     assert line == "packed / separate: 0.50x, no interval from one repeat each"
 
 
@@ -121,7 +121,7 @@ def test_compare_across_gpus_says_so() -> None:
     rows["device_uuid"] = ["GPU-a" if name == "packed-x" else "GPU-b" for name in rows["group_id"]]
     (found,) = contrasts.of(rows)
     assert found.ratio.value == pytest.approx(0.5)
-    (line,) = fmt.comparisons([found])
+    (line,) = footer.comparisons([found])
     assert line.endswith("beyond 25% is called, on different GPUs")
 
 
@@ -161,7 +161,7 @@ def test_compare_settings() -> None:
     assert found["chat-x"].change == (("instruction", "before"),)
     assert dict(found["fp8-x"].change) == {"instruction": "before", "quantization": "fp8"}
     assert found["fp8-x"].ratio.value == pytest.approx(2, rel=0.01)
-    line = fmt.comparisons([found["fp8-x"]])[0]
+    line = footer.comparisons([found["fp8-x"]])[0]
     assert line.startswith("fp8 with instruction=before, quantization=fp8 / plain: 1.99x [")
 
 
@@ -196,7 +196,7 @@ def test_compare_settings_names_a_baseline_that_is_no_default() -> None:
     found = of_settings(kinds)
     assert {each.baseline for each in found.values()} == {"4096-x"}
     told = "8192 with max_num_batched_tokens=8192 / 4096 with max_num_batched_tokens=4096: "
-    assert fmt.comparisons([found["8192-x"]])[0].startswith(told)
+    assert footer.comparisons([found["8192-x"]])[0].startswith(told)
 
 
 def test_compare_other_work_is_no_setting() -> None:
@@ -217,7 +217,7 @@ def test_comparison_line_says_what_is_shown() -> None:
     shown = Ratio(value=0.5, ci_low=0.4, ci_high=0.6, between_processes=True)
     open_ = Ratio(value=0.5, ci_low=0.4, ci_high=1.6, between_processes=False)
     lines = [
-        fmt.comparisons(
+        footer.comparisons(
             [contrasts.Comparison(cell="a-1", baseline="b-1", axis="strategy", ratio=ratio)]
         )[0]
         for ratio in (shown, open_)
@@ -240,7 +240,7 @@ def test_parse_stopping_rule(values: dict[str, Any], expected: str) -> None:
     """Half a stopping rule is refused."""
     tables = {"model": {"name": "m"}, "grid": {"n": 1}, "measure": values}
     with pytest.raises(SpecError, match=expected):
-        spec.parse(tables, where="f.toml")
+        read.parse(tables, where="f.toml")
 
 
 @pytest.mark.parametrize(("width", "repeats"), [(0.5, 2), (0.000001, 5)])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from packsweep.models.shape import ModelShape
 from packsweep.plan import roofline
-from packsweep.plan.ceilings import Formats
+from packsweep.plan.formats import Formats
 from packsweep.plan.roofline import Work
 
 # q = kv = 2, so 4 * 2 * 2 + 3 * 2 * 5 = 46 entries a layer; tables of 7 * 2, tied.

@@ -7,13 +7,8 @@ from typing import Any
 import pytest
 
 from packsweep.errors import DesignError, ModelError
-from packsweep.models.shape import (
-    FAMILIES,
-    ModelShape,
-    stored_dtype,
-    stored_quantization,
-    text_part,
-)
+from packsweep.models.config import stored_dtype, stored_quantization, text_part
+from packsweep.models.shape import FAMILIES, ModelShape
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from packsweep.errors import ReviewsError, SpecError
 from packsweep.models.chat import ChatTemplate
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import reviews, spec
+from packsweep.sweep import read, reviews, spec
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 SMALL = """
@@ -29,20 +29,20 @@ n = 4
 def _load(folder: Path, more: str = "", *overrides: str) -> spec.Sweep:
     path = folder / "s.toml"
     path.write_text(SMALL + more, encoding="utf-8")
-    return spec.load(path, overrides)
+    return read.load(path, overrides)
 
 
 def _refusal(path: Path, *overrides: str) -> str:
     """Return the error's text after checking that it is one line."""
     with pytest.raises(SpecError) as caught:
-        spec.load(path, overrides)
+        read.load(path, overrides)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def _parse(**tables: Any) -> spec.Sweep:
     values = {"model": {"name": "m"}, "grid": {"n": 4}}
-    return spec.parse({**values, **tables}, where="f.toml")
+    return read.parse({**values, **tables}, where="f.toml")
 
 
 def _parse_refusal(**tables: Any) -> str:
@@ -140,7 +140,7 @@ TOML_VALUES = st.recursive(
 def test_override_round_trip(value: object) -> None:
     """A value written as TOML is read as itself."""
     text = json.dumps(value)  # JSON's values without null are TOML's
-    assert spec._toml_value(text) == value
+    assert read._toml_value(text) == value
 
 
 @given(
@@ -158,7 +158,7 @@ def test_parse_round_trip(n: list[int], repeats: int, seed: int | None, share: f
         measure={"repeats": repeats},
     )
     again = json.loads(sweep.model_dump_json(exclude_defaults=True))
-    assert spec.parse(again, where="f.toml") == sweep
+    assert read.parse(again, where="f.toml") == sweep
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_sweep_immutable() -> None:
 @pytest.mark.parametrize(("name", "num_cells"), [("seed.toml", 12), ("quick.toml", 6)])
 def test_shipped_sweep(name: str, num_cells: int) -> None:
     """The sweeps that are shipped can be read and have the promised number of cells."""
-    sweep = spec.load(SWEEPS / name)
+    sweep = read.load(SWEEPS / name)
     rows = reviews.load("builtin", limit=max(sweep.grid.n))
     chat = ChatTemplate(text="{{ messages[0].content }}")
     cells = sweep_cells.expand(sweep, rows, model_fingerprint="x", max_model_len=131072, chat=chat)

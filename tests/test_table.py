@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 from tests.fakes import cell, pass_row
 
-from packsweep.report import cells_table, columns
+from packsweep.report import cells_table, columns, footer, progress
 from packsweep.report import format as fmt
 from packsweep.results import schema
 from packsweep.run.task import Status
@@ -146,7 +146,7 @@ def test_summary_varying_cache_state() -> None:
 
 def test_conditions() -> None:
     """Below the table stand device, model, what was not scored, and how many repeats."""
-    lines = fmt.conditions([_row(), _row("oom", "no room", device=None)])
+    lines = footer.conditions([_row(), _row("oom", "no room", device=None)])
     assert lines[:4] == [
         "SIMULATED: computed from a roofline, not measured",
         "device: simulated H200",
@@ -158,13 +158,13 @@ def test_conditions() -> None:
 
 def test_conditions_nothing_measured() -> None:
     """Without a good cell no repeats are claimed."""
-    assert "medians over no repeats" in "\n".join(fmt.conditions([_row("oom", "no room")]))
+    assert "medians over no repeats" in "\n".join(footer.conditions([_row("oom", "no room")]))
 
 
 def test_reasons() -> None:
     """Every cell without numbers is told with its reason, and no other."""
     failed = _row("oom", "no room")
-    assert fmt.reasons([_row(), failed]) == [f"{failed['cell_id']}: oom: no room"]
+    assert footer.reasons([_row(), failed]) == [f"{failed['cell_id']}: oom: no room"]
 
 
 @pytest.mark.parametrize(
@@ -183,4 +183,4 @@ def test_reasons() -> None:
 def test_status_line(outcome: str, more: dict[str, Any], again: bool, line: str) -> None:  # noqa: FBT001
     """An attempt that ended is one line."""
     status = Status(cell_id="c", attempt_id="a", attempt=0, outcome=outcome, wall_s=7.2, **more)
-    assert fmt.status_line(status, position="[1/4]", again=again) == line
+    assert progress.status_line(status, position="[1/4]", again=again) == line

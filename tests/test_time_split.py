@@ -16,7 +16,7 @@ import packsweep
 from packsweep.engines import PassResult, RequestResult
 from packsweep.engines import vllm as vllm_engine
 from packsweep.engines.start_log import start_phases
-from packsweep.report import time_table
+from packsweep.report import cells_table
 from packsweep.results import schema
 from packsweep.run import metrics
 from packsweep.run.metrics import Answered
@@ -229,6 +229,6 @@ def test_engine_start_is_left_out_where_no_log_tells_of_it() -> None:
     known = {"outcome": "ok", "strategy": "packed", "n": 1, "duplication": 1, "wall_s": 2.0}
     settings = {"engine_settings": "{}", "simulated_settings": "{}"}
     rows = [{**row, **known, **settings, "spawn_s": 1.0}]
-    assert len(time_table.tables(rows)) == 1
-    assert len(time_table.tables([{**rows[0], "compile_s": 1.0}])) == 2
-    assert json.dumps(time_table._share(None, 1.0)) == "null"
+    assert len(cells_table.time_tables(rows)) == 1
+    assert len(cells_table.time_tables([{**rows[0], "compile_s": 1.0}])) == 2
+    assert json.dumps(cells_table._share(None, 1.0)) == "null"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fakes import cell, pass_row
 
 from packsweep.analysis import frames
-from packsweep.report import format as fmt
+from packsweep.report import footer
 from packsweep.results.store import Store
 from packsweep.results.warnings import WARNINGS, codes
 
@@ -115,14 +115,16 @@ def row(cell_id: str, *codes: str) -> dict[str, Any]:
 
 def test_a_warning_is_one_line_however_many_cells_have_it() -> None:
     rows = [*(row(name, "short") for name in "abcde"), row("f", "spread"), row("g")]
-    lines = fmt.warnings(rows)
+    lines = footer.warnings(rows)
     assert [line.split(":")[0] for line in lines] == ["WARNING f", "WARNING a, b, c and 2 more"]
     assert lines[0].endswith("look for other load, or raise measure.repeats")
 
 
 def test_a_warning_of_all_cells_names_none() -> None:
-    assert fmt.warnings([row("a", "short"), row("b", "short")])[0].startswith("WARNING all cells:")
+    assert footer.warnings([row("a", "short"), row("b", "short")])[0].startswith(
+        "WARNING all cells:"
+    )
 
 
 def test_nothing_is_printed_where_nothing_is_wrong() -> None:
-    assert fmt.warnings([row("a"), {"cell_id": "b", "warnings": None}]) == []
+    assert footer.warnings([row("a"), {"cell_id": "b", "warnings": None}]) == []

@@ -13,7 +13,7 @@ from tests.fakes import REVIEWS, pass_row
 
 from packsweep.results.store import Store
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import spec
+from packsweep.sweep import read
 from packsweep.sweep.cells import Cell
 
 SWEEP = """
@@ -45,7 +45,7 @@ _FACTORS = {"packed": 0.4, "separate": 1.0, "chunked": 1.3}
 
 def cells(text: str = SWEEP) -> tuple[Cell, ...]:
     """Return the cells of the sweep file ``text`` over the fakes' reviews."""
-    sweep = spec.parse(tomllib.loads(text), where="test")
+    sweep = read.parse(tomllib.loads(text), where="test")
     return sweep_cells.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=100)
 
 

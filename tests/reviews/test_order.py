@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep.sweep.reviews.order import shuffled
+from packsweep.sweep.reviews.review import shuffled
 
 
 @given(st.integers(min_value=0, max_value=200), st.integers())

@@ -16,9 +16,10 @@ from typing import Literal
 
 from packsweep.analysis import differences, pairing
 from packsweep.analysis.differences import Difference
-from packsweep.analysis.pairing import CellPasses, Pair, Pairing, Row
+from packsweep.analysis.pairing import CellPasses, Pair, Pairing
 from packsweep.errors import ResultsError
 from packsweep.results import schema, stats
+from packsweep.results.schema import Row
 
 Verdict = Literal["up", "down", "not_shown", "chance", "no_interval"]
 

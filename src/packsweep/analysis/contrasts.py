@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from packsweep.analysis.axes import ASKED, FOLLOWING, MAY_DIFFER
 from packsweep.analysis.frames import plain_rows
 from packsweep.results import schema, stats, summary
 from packsweep.sweep.spec import DEFAULTS
@@ -22,21 +23,6 @@ _CELL_NAMES = tuple(column.name for column in schema.CELL)
 # What a cell is compared with: column -> the value of the other cell, all else being equal.
 _BASELINES = {"strategy": "separate", "cache_state": "cold"}
 _FREE = {"strategy": ("pack_size", "prompts_sha256"), "cache_state": ("engine_settings",)}
-# How is asked and with what it is computed: what may differ where settings are compared. A name
-# -> those that change with it and are told only where it does not.
-_FOLLOWING = {
-    "model": ("model_revision", "tokenizer", "load_format", "model_fingerprint"),
-    "answer": ("output_tokens_per_review", "ignore_eos"),
-}
-_ASKED = (
-    "model",
-    "instruction",
-    "template",
-    "answer",
-    "prompt_type",
-    *itertools.chain(*_FOLLOWING.values()),
-)
-_SETTINGS = frozenset({*_ASKED, "replicate", "prompts_sha256", "engine_settings"})
 SETTINGS = "settings"
 
 
@@ -91,7 +77,7 @@ def of(passes: pd.DataFrame) -> list[Comparison]:
 
 def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterator[Comparison]:
     """Yield every cell beside the plainest of those that differ from it in settings alone."""
-    shared = [name for name in _CELL_NAMES if name not in _SETTINGS]
+    shared = [name for name in _CELL_NAMES if name not in MAY_DIFFER]
     alike: dict[tuple[Any, ...], list[tuple[str, dict[str, str]]]] = {}
     for cell in cells:
         key = tuple(cell[name] for name in shared)
@@ -112,14 +98,14 @@ def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterato
 def _change(settings: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, str]:
     """Return what differs from the baseline, without what follows from something told."""
     found = {name: value for name, value in settings.items() if plain.get(name, "None") != value}
-    told = [names for cause, names in _FOLLOWING.items() if cause in found]
+    told = [names for cause, names in FOLLOWING.items() if cause in found]
     followed = {*itertools.chain(*told)}
     return {name: value for name, value in found.items() if name not in followed}
 
 
 def _settings(cell: Mapping[str, Any]) -> dict[str, str]:
     """Return how a cell asks and its engine's settings, as text."""
-    asked = {name: cell[name] for name in _ASKED}
+    asked = {name: cell[name] for name in ASKED}
     return {
         name: str(value) for name, value in (asked | json.loads(cell["engine_settings"])).items()
     }

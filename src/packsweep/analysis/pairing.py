@@ -12,35 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from packsweep.analysis.axes import FOLLOWS, JSON_SETTINGS, SETTINGS, WORK
 from packsweep.errors import ResultsError
 from packsweep.results import schema
+from packsweep.results.schema import Row
 from packsweep.sweep.spec import Strategy, choices
 
-WORK = (
-    "strategy",
-    "n",
-    "pack_size",
-    "duplication",
-    "duplication_order",
-    "instruction",
-    "template",
-    "answer",
-    "output_tokens_per_review",
-    "cache_state",
-    "ignore_eos",
-)
-# Columns of a cell by the keys of the sweep file.
-SETTINGS = {
-    "prompt_type": "grid.prompt_type",
-    "model": "model.name",
-    "model_revision": "model.revision",
-    "tokenizer": "model.tokenizer",
-    "load_format": "model.load_format",
-    "model_fingerprint": "model_fingerprint",
-}
-_JSON_SETTINGS = {"engine_settings": "engine", "simulated_settings": "simulated"}
-_FOLLOWS = "engine.enable_prefix_caching"  # from cache_state, which is in WORK
-Row = Mapping[str, Any]
 Key = tuple[Any, ...]
 
 
@@ -137,10 +114,10 @@ def _cell(group_id: str, passes: Sequence[Row]) -> CellPasses:
 
 def _settings(facts: Row) -> dict[str, Any]:
     found = {key: facts[name] for name, key in SETTINGS.items()}
-    for name, table in _JSON_SETTINGS.items():
+    for name, table in JSON_SETTINGS.items():
         parsed = json.loads(facts[name] or "{}")
         found |= {f"{table}.{key}": value for key, value in parsed.items()}
-    found.pop(_FOLLOWS, None)
+    found.pop(FOLLOWS, None)
     return found
 
 

@@ -10,14 +10,13 @@ import difflib
 import json
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from packsweep.errors import ResultsError
 from packsweep.results import schema
-
-Row = Mapping[str, Any]
+from packsweep.results.schema import Row
 
 _ALIASES = {"dup": "duplication", "cache": "cache_state", "outcomes": "outcome"}
 _SETTINGS = ("simulated_settings", "engine_settings")

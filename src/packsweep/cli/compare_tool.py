@@ -40,11 +40,11 @@ def compare_tool_command(
     from packsweep.results.store import Store
     from packsweep.run import parity
     from packsweep.run.executors.local import LocalExecutor
-    from packsweep.sweep import spec
+    from packsweep.sweep import read as sweep_read
 
     if results and storage.is_uri(results):
         raise UserError(f"--results: compare-tool keeps its files in a folder, not at {results}")
-    read = spec.load(sweep, [*(set_ or ()), f"measure.replicates={pairs}"])
+    read = sweep_read.load(sweep, [*(set_ or ()), f"measure.replicates={pairs}"])
     planned = plan_cells.make(read)
     parity.check(planned)
     store = Store(results or f"results/{sweep.stem}-compare-tool")

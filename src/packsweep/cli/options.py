@@ -9,6 +9,9 @@ import typer
 
 if TYPE_CHECKING:
     from packsweep.analysis.frames import Against
+    from packsweep.plan.cells import Plan
+    from packsweep.results.store import Store
+    from packsweep.sweep.spec import Sweep
 
 SweepArg = Annotated[
     Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")
@@ -137,3 +140,32 @@ def selection_is_empty(rows: list[dict[str, Any]], where: list[str]) -> str:
     from packsweep.analysis import selection
 
     return selection.nothing_matches(selection.widened(rows), where)
+
+
+_RAY_COPY = "working_dir_files"  # Source: Ray 2.57 to 2.60, _private/runtime_env/packaging.py
+
+
+def prepare(
+    path: Path, overrides: list[str] | None, results: str | None
+) -> tuple[Sweep, Plan, Store]:
+    """Read and work out a sweep; everything that a user can get wrong comes out here."""
+    from packsweep.plan import cells as plan_cells
+    from packsweep.results.store import Store
+    from packsweep.sweep import read as sweep_read
+
+    sweep = sweep_read.load(path, overrides or ())
+    return sweep, plan_cells.make(sweep), Store(place(results or f"results/{path.stem}"))
+
+
+def place(results: str) -> str | Path:
+    from packsweep.results import storage
+
+    return results if storage.is_uri(results) else _results_root() / results
+
+
+def _results_root() -> Path:
+    """Return where a relative results folder starts: here, or at home inside a Ray job.
+
+    A Ray job runs in a copy of its working directory that Ray deletes afterwards.
+    """
+    return Path.home() / "packsweep" if _RAY_COPY in Path.cwd().parts else Path()

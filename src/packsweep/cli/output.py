@@ -81,3 +81,6 @@ def open_console() -> Console:
     # A log or a pipe has no width that a table would have to fit, unless COLUMNS says so.
     told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     return Console(highlight=False, width=None if told else _PIPE_WIDTH)
+
+
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130

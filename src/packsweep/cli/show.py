@@ -181,19 +181,19 @@ def _print_footer(
     *,
     brief: bool = False,
 ) -> None:
-    from packsweep.report import format as fmt
+    from packsweep.report import footer
 
     lines = [
-        *ends(console, fmt.reasons(rows), brief=brief),
-        *fmt.warnings(rows),
+        *ends(console, footer.reasons(rows), brief=brief),
+        *footer.warnings(rows),
         *(f"MIXED {line}" for line in mixed),
-        *fmt.conditions(rows),
+        *footer.conditions(rows),
     ]
     if compared:
         lines += [
             "",
             "reviews/s compared, 95% interval of the ratio:",
-            *ends(console, fmt.comparisons(compared), brief=brief),
+            *ends(console, footer.comparisons(compared), brief=brief),
         ]
     say(console, "\n".join(lines))
 
@@ -203,7 +203,7 @@ def _print_labels(
 ) -> None:
     """Print what the answers held; JSON has a row for each position, the table one for a range."""
     from packsweep.analysis import frames, labels
-    from packsweep.report import format as fmt
+    from packsweep.report import labels_table
 
     found = frames.load_labels(store)
     if by_position:
@@ -218,7 +218,11 @@ def _print_labels(
     elif not rows:
         say(open_console(), "no scored answers: random weights, or no cell ended ok yet")
     else:
-        made = fmt.positions(rows, cells) if by_position else fmt.confusion(rows, cells)
+        made = (
+            labels_table.positions(rows, cells)
+            if by_position
+            else labels_table.confusion(rows, cells)
+        )
         print_table(open_console(), made)
 
 
@@ -233,11 +237,11 @@ def _print_vllm(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_time(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    from packsweep.report import format as fmt
-    from packsweep.report import time_table
+    from packsweep.report import cells_table as report_cells_table
+    from packsweep.report import footer
 
-    for columns in time_table.tables(rows):
+    for columns in report_cells_table.time_tables(rows):
         print_columns(console, columns)
-    for line in fmt.reasons(rows):
+    for line in footer.reasons(rows):
         say(console, line)
     say(console, "shares of the seconds to their left, once per attempt; a pass: medians")

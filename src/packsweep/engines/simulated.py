@@ -29,7 +29,7 @@ from packsweep.engines.simulated_core import Core
 from packsweep.errors import EngineError
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import pass_time, roofline
-from packsweep.plan.ceilings import Formats
+from packsweep.plan.formats import Formats
 from packsweep.plan.prefix_cache import PrefixCache
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from packsweep.files import cache_root
 from packsweep.machine import nvml
-from packsweep.paths import cache_root
 from packsweep.version import __version__
 
 _FIXED = {

@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from packsweep.files import cache_root
 from packsweep.machine import nvml
-from packsweep.paths import cache_root
 from packsweep.results.store import MARKER
 
 HUB_TIMEOUT_S = 2.0

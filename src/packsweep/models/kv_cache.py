@@ -20,22 +20,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from packsweep.errors import ModelError
-from packsweep.models.shape import integer, text_part
+from packsweep.models.config import integer, language_part
 
 # Below this ratio of the larger kind to the smaller, both are padded to the larger.
 _PAD_RATIO = 1.5
 # Every how many layers one attends to everything, where the config leaves it to the model type.
 # Source: configuration_gemma2.py and configuration_gemma3.py of transformers.
 _FULL_EVERY = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6}
-# What Gemma3TextConfig takes for what a config leaves out.
-_GEMMA3_DEFAULTS: dict[str, object] = {
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "head_dim": 256,
-    "sliding_window": 4096,
-    "vocab_size": 262208,
-    "max_position_embeddings": 131072,
-}
 # Keys of designs whose cache has other parts than the layers described here.
 _FOREIGN_KEYS = {
     "attention_chunk_size": "chunked attention",
@@ -127,14 +118,6 @@ def from_config(config: Mapping[str, object]) -> KvLayout:
         latent=bool(rank),
         max_model_len=integer(text, "max_position_embeddings"),
     )
-
-
-def language_part(config: Mapping[str, object]) -> Mapping[str, Any]:
-    """Return the language model's part, with what Gemma 3 leaves to its class."""
-    text = text_part(config)
-    if str(text.get("model_type")) in {"gemma3", "gemma3_text"}:
-        return {**_GEMMA3_DEFAULTS, **text}
-    return text
 
 
 def _refuse_foreign(text: Mapping[str, Any]) -> None:

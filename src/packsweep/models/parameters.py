@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from packsweep.errors import DesignError
-from packsweep.models.kv_cache import language_part
-from packsweep.models.shape import FAMILIES, ModelShape, integer
+from packsweep.models.config import integer, language_part
+from packsweep.models.shape import FAMILIES, ModelShape
 
 Config = Mapping[str, Any]
 

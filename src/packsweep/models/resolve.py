@@ -14,21 +14,13 @@ from pathlib import Path
 
 from packsweep.errors import DesignError, ModelError
 from packsweep.models import embedded, kv_cache, parameters
-from packsweep.models.shape import ModelShape, integer, stored_dtype, stored_quantization
+from packsweep.models.config import integer, language_part, stored_dtype, stored_quantization
+from packsweep.models.hub import CONFIG, TOKENIZER, Place, remedy, snapshot
+from packsweep.models.shape import ModelShape
 
-CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 # A word of ours in config.json, true where a checkpoint is noise; vLLM passes it over.
 RANDOM_WEIGHTS = "random_weights"
-# Taken along where the repository has them.
-_OPTIONAL = ("tokenizer_config.json", "generation_config.json", "chat_template.jinja")
-
-_HUB_TIMEOUT_S = 5.0
-_WITHOUT_HUB = (
-    "embedded:smollm2-135m runs anywhere, "
-    "embedded:llama-3.1-8b with model.load_format=dummy has the shape of Llama 3.1 8B"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,21 +60,6 @@ class Model:
     tokenizer_path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """Where a name leads.
-
-    Attributes:
-        folder: where its small files lie on this machine.
-        identity: what its weights and its tokenizer are, in words that hold on every machine.
-    """
-
-    path: str
-    folder: Path
-    revision: str | None
-    identity: str
-
-
 def resolve(
     name: str,
     *,
@@ -106,7 +83,7 @@ def resolve(
     if load_format != "dummy":
         _check_weights(name, place)
     config = _read_config(place.folder / CONFIG)
-    text = kv_cache.language_part(config)
+    text = language_part(config)
     shape, design = _shape(config)
     words = place if tokenizer is None else _place(tokenizer, None, needed=(TOKENIZER,))
     return Model(
@@ -175,7 +152,7 @@ def is_there(name: str) -> bool:
     return Path(name).expanduser().exists()
 
 
-def _place(name: str, revision: str | None, *, needed: Sequence[str]) -> _Place:
+def _place(name: str, revision: str | None, *, needed: Sequence[str]) -> Place:
     """Return where ``name`` leads; the files ``needed`` are there."""
     if name.startswith(embedded.PREFIX):
         _refuse_revision(name, revision)
@@ -184,7 +161,7 @@ def _place(name: str, revision: str | None, *, needed: Sequence[str]) -> _Place:
     if folder.exists() or _is_path(name):
         _refuse_revision(name, revision)
         return _local(folder, needed)
-    return _hub(name, revision, needed)
+    return snapshot(name, revision, needed)
 
 
 def _is_path(name: str) -> bool:
@@ -197,13 +174,13 @@ def _refuse_revision(name: str, revision: str | None) -> None:
         raise ModelError(f"model.revision={revision} goes with a hub id, and {name} is none")
 
 
-def _embedded(name: str) -> _Place:
+def _embedded(name: str) -> Place:
     entry = embedded.find(name)
     folder = embedded.provide(name)
-    return _Place(path=str(folder), folder=folder, revision=entry.version, identity=entry.identity)
+    return Place(path=str(folder), folder=folder, revision=entry.version, identity=entry.identity)
 
 
-def _local(folder: Path, needed: Sequence[str]) -> _Place:
+def _local(folder: Path, needed: Sequence[str]) -> Place:
     """Return a folder of the user's."""
     if not folder.exists():
         raise ModelError(f"no model folder {folder}: give a folder, a hub id or embedded:NAME")
@@ -212,14 +189,8 @@ def _local(folder: Path, needed: Sequence[str]) -> _Place:
     folder = folder.absolute()
     for file in needed:
         if not (folder / file).is_file():
-            raise ModelError(f"{folder} holds no {file}{_advice(file)}")
-    return _Place(path=str(folder), folder=folder, revision=None, identity=_folder_identity(folder))
-
-
-def _advice(file: str) -> str:
-    if file == TOKENIZER:
-        return ": name another place with model.tokenizer=..."
-    return ": it is no model folder in the Hugging Face form"
+            raise ModelError(f"{folder} holds no {file}{remedy(file)}")
+    return Place(path=str(folder), folder=folder, revision=None, identity=_folder_identity(folder))
 
 
 def _folder_identity(folder: Path) -> str:
@@ -233,77 +204,10 @@ def _weights(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin"})
 
 
-def _check_weights(name: str, place: _Place) -> None:
+def _check_weights(name: str, place: Place) -> None:
     """Refuse a folder without weights; those of a hub id are the engine's to fetch."""
     if place.path == str(place.folder) and not _weights(place.folder):
         raise ModelError(f"{name} has no weights: use it with model.load_format=dummy")
-
-
-def _hub(repo: str, revision: str | None, needed: Sequence[str]) -> _Place:
-    """Return a hub model, its small files fetched where the cache lacks them."""
-    folder = _cached(repo, revision, needed)
-    if folder is None:
-        folder = _download(repo, revision, needed)
-    commit = folder.name
-    return _Place(path=repo, folder=folder, revision=commit, identity=f"{repo}@{commit}")
-
-
-def _cached(repo: str, revision: str | None, needed: Sequence[str]) -> Path | None:
-    """Return the snapshot in the hub's local cache that holds every file needed."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = [try_to_load_from_cache(repo, file, revision=revision) for file in needed]
-    except HFValidationError:
-        raise ModelError(
-            f"{repo!r} is neither a folder nor a hub id such as meta-llama/Llama-3.1-8B"
-        ) from None
-    paths = [Path(path) for path in found if isinstance(path, str)]
-    return paths[0].parent if len(paths) == len(needed) else None
-
-
-def _download(repo: str, revision: str | None, needed: Sequence[str]) -> Path:
-    """Fetch the small files and return the snapshot that holds them."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError
-
-    file = needed[0]
-    try:
-        # One question without the retries of a download, which take half a minute to give up.
-        url = hf_hub_url(repo, file, revision=revision)
-        get_hf_file_metadata(url, timeout=_HUB_TIMEOUT_S)
-        folder = Path(hf_hub_download(repo, file, revision=revision)).parent
-        for file in needed[1:]:
-            hf_hub_download(repo, file, revision=folder.name)
-        for extra in _OPTIONAL:
-            try:
-                hf_hub_download(repo, extra, revision=folder.name)
-            except EntryNotFoundError:
-                continue
-    except Exception as error:  # which HTTP client the hub library uses, and so its errors, vary
-        raise _hub_error(repo, revision, file, error) from error
-    return folder
-
-
-def _hub_error(repo: str, revision: str | None, file: str, error: Exception) -> ModelError:
-    """Say in one line what the hub's error means for the user."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return ModelError(f"{repo} is gated: ask for access on its page and set HF_TOKEN")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return ModelError(f"the hub has no {repo}, or it is private: then set HF_TOKEN")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return ModelError(f"{repo} has no revision {revision}: look at model.revision")
-    missing = isinstance(error, errors.EntryNotFoundError)
-    if missing and not isinstance(error, errors.LocalEntryNotFoundError):
-        return ModelError(f"{repo} holds no {file}{_advice(file)}")
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ModelError(
-        f"{file} of {repo} is not in the local cache and cannot be fetched ({reason}): "
-        f"{_WITHOUT_HUB}, and model.tokenizer=... names another tokenizer"
-    )
 
 
 def _read_config(path: Path) -> dict[str, object]:

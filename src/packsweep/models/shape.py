@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from packsweep.errors import DesignError, ModelError
-
-# Of ``stored_quantization``: a byte for each entry of a matrix, and units that multiply such bytes.
-BYTE_WIDE = frozenset({"fp8", "int8"})
+from packsweep.errors import DesignError
+from packsweep.models.config import bias, flag, integer, text_part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +124,11 @@ class ModelShape:
             num_kv_heads=integer(text, "num_key_value_heads", default=num_heads),
             head_dim=integer(text, "head_dim", default=hidden_size // num_heads),
             vocab_size=integer(text, "vocab_size"),
-            tie_word_embeddings=_flag(text, "tie_word_embeddings", default=family.tied),
+            tie_word_embeddings=flag(text, "tie_word_embeddings", default=family.tied),
             model_type=str(text["model_type"]),
-            qkv_bias=_bias(text, "attention_bias", family.qkv_bias),
-            output_bias=_bias(text, "attention_bias", family.output_bias),
-            mlp_bias=_bias(text, "mlp_bias", family.mlp_bias),
+            qkv_bias=bias(text, "attention_bias", family.qkv_bias),
+            output_bias=bias(text, "attention_bias", family.output_bias),
+            mlp_bias=bias(text, "mlp_bias", family.mlp_bias),
             qk_norm=family.qk_norm,
             experts=_experts(text, family.expert_size) if family.expert_size else None,
         )
@@ -233,49 +231,6 @@ class ModelShape:
         return round(self.kv_elements_per_token * bytes_per_element)
 
 
-def text_part(config: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the language model's part; what it does not say, the outer config says."""
-    text = config.get("text_config")
-    if not isinstance(text, Mapping):
-        return config
-    shared = ("tie_word_embeddings", "torch_dtype", "dtype")
-    return {key: config[key] for key in shared if key in config} | dict(text)
-
-
-def stored_quantization(config: Mapping[str, Any]) -> str | None:
-    """Return how a checkpoint is quantized: None if it is not, else the config's own word for it.
-
-    That is ``fp8`` wherever both weights and activations of the layers are 8-bit floats, whoever
-    wrote the checkpoint, and ``int8`` where both are 8-bit integers (W8A8).
-
-    Source: vLLM 0.32, model_executor/layers/quantization, which reads the same keys.
-    """
-    stored = config.get("quantization_config") or text_part(config).get("quantization_config")
-    if not isinstance(stored, Mapping):
-        return None
-    method = str(stored.get("quant_method"))
-    if method == "fbgemm_fp8" or (method == "modelopt" and stored.get("quant_algo") == "FP8"):
-        return "fp8"
-    if method == "compressed-tensors":
-        return _byte_wide(stored.get("config_groups")) or method
-    return method
-
-
-def _byte_wide(groups: object) -> str | None:
-    """Return fp8 or int8 where all groups of compressed-tensors have that for both factors."""
-    if not isinstance(groups, Mapping):
-        return None
-    factors = [
-        group.get(name) or {}
-        for group in groups.values()
-        for name in ("weights", "input_activations")
-    ]
-    found = {(each.get("num_bits"), each.get("type")) for each in factors}
-    if found == {(8, "float")}:
-        return "fp8"
-    return "int8" if found == {(8, "int")} else None
-
-
 def _family(text: Mapping[str, object]) -> _Family:
     """Return what the model type fixes, or refuse the model."""
     model_type = text.get("model_type")
@@ -308,31 +263,3 @@ def _experts(text: Mapping[str, Any], size: str) -> Experts:
 
 def _refuse(reason: str) -> NoReturn:
     raise DesignError(reason)
-
-
-def integer(text: Mapping[str, object], key: str, *, default: int | None = None) -> int:
-    """Return a positive figure; null counts as missing."""
-    value = text.get(key)
-    if value is None and default is not None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ModelError(f"config.json: {key} must be a positive whole number, not {value!r}")
-    return value
-
-
-def _flag(text: Mapping[str, object], key: str, *, default: bool) -> bool:
-    value = text.get(key)
-    return default if value is None else bool(value)
-
-
-def _bias(text: Mapping[str, object], key: str, fixed: bool | None) -> bool:  # noqa: FBT001  # three states, not a switch
-    """Return what the family fixes, or else what the config says."""
-    return _flag(text, key, default=False) if fixed is None else fixed
-
-
-def stored_dtype(text: Mapping[str, object]) -> str:
-    """Return the stored dtype; a config without one means float32.
-
-    Source: PretrainedConfig of transformers; ``dtype`` is the newer spelling.
-    """
-    return str(text.get("dtype") or text.get("torch_dtype") or "float32")

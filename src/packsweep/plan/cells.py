@@ -17,6 +17,7 @@ from packsweep.models.resolve import Model, resolve
 from packsweep.models.tokenizer import Tokenizer, give_back_memory
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import label_budget
+from packsweep.plan.formats import kv_element_bytes
 from packsweep.plan.pass_time import Pass
 from packsweep.plan.prefix_cache import PrefixCache, TokenIds
 from packsweep.plan.roofline import Work
@@ -357,7 +358,4 @@ def _infeasible(cell: Cell, model: Model, needed: int) -> str | None:
 def _kv_bytes_per_token(cell: Cell, model: Model) -> int | None:
     if model.kv_elements_per_token is None:
         return None
-    element = 4.0 if cell.settings["dtype"] in {"float32", "float"} else 2.0
-    if str(cell.settings["kv_cache_dtype"]).startswith("fp8"):
-        element = 1.0
-    return round(model.kv_elements_per_token * element)
+    return round(model.kv_elements_per_token * kv_element_bytes(cell.settings))

@@ -17,8 +17,8 @@ from packsweep.machine.devices import DEVICES, Device
 from packsweep.models.resolve import Model
 from packsweep.models.shape import ModelShape
 from packsweep.plan import ceilings, pass_time
-from packsweep.plan.ceilings import Formats
 from packsweep.plan.cells import Plan, PlannedCell
+from packsweep.plan.formats import Formats, formats, weight_bytes
 from packsweep.plan.pass_time import Pass, PassTime
 from packsweep.sweep.cells import Cell
 
@@ -248,7 +248,7 @@ def _formats(cell: Cell, model: Model) -> Formats:
     stored = model.torch_dtype
     settings = {**cell.settings, "cache_dtype": cell.settings["kv_cache_dtype"]}
     stored = "bfloat16" if stored == "float32" else stored
-    return ceilings.formats(settings, stored, model.quantization)
+    return formats(settings, stored, model.quantization)
 
 
 def _engine(cell: Cell, model: Model, used: Formats, device: Device) -> pass_time.Engine | None:
@@ -302,7 +302,7 @@ def _too_big(
     may still end as oom.
     """
     per_token = planned.kv_bytes_per_token
-    weights = None if shape is None else _weight_bytes(shape, used)
+    weights = None if shape is None else weight_bytes(shape, used)
     if on.memory_bytes is None or per_token is None or weights is None:
         return None
     settings = planned.cell.settings
@@ -322,12 +322,3 @@ def _too_big(
         f"max_model_len {limit}{advice} needs {limit * per_token / 1e9:.1f} GB of KV cache "
         f"and {on.name} has room for {room / 1e9:.1f} GB beside the weights"
     )
-
-
-def _weight_bytes(shape: ModelShape, used: Formats) -> int | None:
-    """Return the bytes of the weights; quantization leaves the tables of tokens as they are."""
-    if used.layer_bytes is None or used.head_bytes is None:
-        return None
-    tables = (1 if shape.tie_word_embeddings else 2) * shape.vocab_size * shape.hidden_size
-    layers = shape.num_parameters - tables
-    return round(layers * used.layer_bytes + tables * used.head_bytes)

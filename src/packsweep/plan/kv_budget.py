@@ -11,12 +11,11 @@ from typing import Any
 from packsweep.errors import ModelError
 from packsweep.models import known as known_models
 from packsweep.models import kv_cache, parameters
+from packsweep.models.config import BYTE_WIDE, stored_quantization, text_part
 from packsweep.models.kv_cache import BlockPool, KvLayout
 from packsweep.models.resolve import is_there, read_config
-from packsweep.models.shape import BYTE_WIDE, stored_quantization, text_part
+from packsweep.plan.formats import ELEMENT_BYTES
 
-# vLLM's word -> bytes of an element.
-ELEMENT_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "fp8": 1.0, "int8": 1.0}
 # Concurrent steps with async scheduling, whose tokens a window keeps until they are settled.
 # Source: vLLM 0.32, VllmConfig.max_in_flight_tokens; without async scheduling it is one.
 _STEPS_IN_FLIGHT = 2

@@ -16,7 +16,8 @@ from packsweep.machine.devices import DEVICES
 from packsweep.models import known as known_models
 from packsweep.models.shape import ModelShape
 from packsweep.plan import pass_time
-from packsweep.plan.ceilings import Formats, data_sheet_peak
+from packsweep.plan.ceilings import data_sheet_peak
+from packsweep.plan.formats import Formats
 from packsweep.plan.pass_time import Pass
 from packsweep.plan.roofline import Work
 

@@ -7,14 +7,15 @@ engine setting, can be asked for by name.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.text import Text
 
 from packsweep.analysis import selection
-from packsweep.report.columns import Shown
+from packsweep.analysis.axes import varying
+from packsweep.report.columns import ESSENTIAL, Shown
 from packsweep.report.format import (
     DASH,
     OUTCOME_STYLE,
@@ -25,10 +26,10 @@ from packsweep.report.format import (
     percent,
     small,
     strategy,
-    varying,
 )
+from packsweep.results import schema
+from packsweep.results.schema import Row
 
-Row = Mapping[str, Any]
 _NEVER = 99  # the rank of a column that says nothing
 _HEADING_LETTERS = 10
 _SHARES = ("mfu", "mbu", "cached_share", "coverage", "accuracy", "other_cpu_share")
@@ -198,3 +199,49 @@ def written(name: str, value: Any) -> str:  # noqa: ANN401
         own = percent if name.startswith(_SHARES) else small if 0 < abs(value) < 1 else number
         return own(value)
     return str(value)
+
+
+_PASS = ("before_engine_s", "prefill_span_s", "decode_span_s", "after_engine_s")
+
+
+def time_tables(rows: Sequence[Row]) -> list[list[Shown]]:
+    """Return the columns of each table, of the cells that were measured; empty ones are left out.
+
+    Where room is short, the part that is smallest in all cells goes first.
+    """
+    measured = [row for row in rows if row["outcome"] == "ok"]
+    parts = [
+        ("attempt", "wall_s", [column.name for column in schema.WALL]),
+        ("engine start", "engine_start_s", [column.name for column in schema.ENGINE_START]),
+        ("pass", "duration_s_median", list(_PASS)),
+    ]
+    return [
+        [*cell_columns(measured), *_time_parts(measured, title, whole, known)]
+        for title, whole, names in parts
+        if (known := [name for name in names if any(row[name] is not None for row in measured)])
+    ]
+
+
+def _time_parts(rows: Sequence[Row], title: str, whole: str, names: Sequence[str]) -> list[Shown]:
+    seconds = tuple(number(row[whole]) for row in rows)
+    shares = {name: [_share(row[name], row[whole]) for row in rows] for name in names}
+    by_size = sorted(names, key=lambda name: max(each or 0.0 for each in shares[name]))
+    return [
+        Shown(heading=f"{title}\ns", cells=seconds),
+        *(
+            Shown(
+                heading=_time_heading(name),
+                cells=tuple(map(percent, shares[name])),
+                rank=len(names) - by_size.index(name) + ESSENTIAL,
+            )
+            for name in names
+        ),
+    ]
+
+
+def _time_heading(name: str) -> str:
+    return name.removesuffix("_s").replace("_", "\n")
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole

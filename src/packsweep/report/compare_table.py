@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from packsweep.analysis.axes import WORK
 from packsweep.analysis.compare import CALLED, Change, Compared, Gate, kept, less_is_better
 from packsweep.analysis.differences import Difference
-from packsweep.analysis.pairing import WORK, CellPasses, Pair
+from packsweep.analysis.pairing import CellPasses, Pair
 from packsweep.report.cells_table import heading
 from packsweep.report.columns import Shown
 from packsweep.report.format import DASH, number, percent, small, strategy

@@ -11,15 +11,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from packsweep.analysis import selection
 from packsweep.report.cells_table import summary, written
 from packsweep.results import schema
-
-Row = Mapping[str, Any]
+from packsweep.results.schema import Row
 
 # Source: vLLM 0.32, benchmarks/throughput.py (the first six) and benchmarks/serve.py (the others).
 _VLLM: dict[str, Callable[[Row], Any]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from packsweep.report import format as fmt
+from packsweep.report.format import number, percent
 from packsweep.run.task import Status
 
 
@@ -30,7 +30,7 @@ class LineReporter:
         """Print the attempt's line."""
         self._ended += not again
         position = f"[{self._ended}/{self._total}]"
-        self._say(fmt.status_line(status, position=position, again=again))
+        self._say(status_line(status, position=position, again=again))
 
     def stopped(self, reason: str) -> None:
         """Say why the sweep stops early."""
@@ -82,3 +82,14 @@ class BarReporter(LineReporter):
 def reporter(console: Console) -> LineReporter:
     """Return the reporter that suits where the output goes."""
     return BarReporter(console) if console.is_terminal else LineReporter(console)
+
+
+def status_line(status: Status, *, position: str, again: bool) -> str:
+    """Return the one line that a log shows for an attempt that ended."""
+    told = f"{position} {status.cell_id}: {status.outcome}"
+    if status.reviews_per_s is not None:
+        told += f", {number(status.reviews_per_s)} reviews/s, {percent(status.cached_share)} cached"
+    if status.reason:
+        told += f": {status.reason}"
+    told += f" [{status.wall_s:.0f} s]"
+    return f"{told}; will try again" if again else told

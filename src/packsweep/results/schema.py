@@ -7,7 +7,7 @@ stands in ``packsweep.run.metrics``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ SCHEMA_VERSION = 4
 READABLE = frozenset({"3", "4"})
 VERSION_KEY = b"packsweep.schema_version"
 
+Row = Mapping[str, Any]
 Kind = Literal["string", "int", "float", "bool", "time", "strings"]
 Condensed = Literal["median", "lowest", "highest", "sum", "union"]
 SIMULATED = "simulated"

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from packsweep.errors import ResultsError
 from packsweep.results import index, parquet, schema, storage
-from packsweep.results.parquet import Row
+from packsweep.results.schema import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa

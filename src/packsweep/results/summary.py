@@ -7,13 +7,12 @@ for a sweep of thousands of cells.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from packsweep.results import schema, stats
+from packsweep.results.schema import Row
 from packsweep.results.warnings import codes
-
-Row = Mapping[str, Any]
 
 _CONDENSE: dict[str, Callable[[list[Any]], Any]] = {
     "median": statistics.median,

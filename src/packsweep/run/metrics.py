@@ -12,9 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from packsweep.engines import PassResult, RequestResult
+from packsweep.engines import EngineInfo, PassResult, RequestResult
+from packsweep.models.shape import ModelShape
+from packsweep.plan import ceilings
+from packsweep.plan.ceilings import Ceiling
+from packsweep.plan.formats import Formats
+from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens
 from packsweep.plan.roofline import Work
+from packsweep.run import scoring
 from packsweep.run.scoring import Score
+from packsweep.run.workload import Workload
 from packsweep.sweep.prompts import Prompt
 
 
@@ -37,6 +44,69 @@ class Answered:
     expected_cached: int | None
     expected_labels: tuple[str, ...]
     score: Score | None
+
+
+def expected_cached(
+    cache_state: str, passes: Sequence[PassResult], info: EngineInfo
+) -> Sequence[int | None]:
+    """Return what the prefix cache should serve of each request of the last of ``passes``."""
+    num_requests = len(passes[-1].requests)
+    if cache_state == "off":
+        return [0] * num_requests
+    if info.block_size is None:
+        return [None] * num_requests
+    submitted = [
+        [
+            Submitted(request.prompt_token_ids, request.output_tokens, request.scheduled_s)
+            for request in each.requests
+        ]
+        for each in passes
+    ]
+    expected = expected_cached_tokens(
+        submitted, block_size=info.block_size, num_blocks=info.num_blocks
+    )
+    return [None] * num_requests if expected is None else expected
+
+
+def answered(
+    workload: Workload, result: PassResult, expected: Sequence[int | None], *, scored: bool
+) -> list[Answered]:
+    """Put each request of a pass beside its prompt, and score its answer where ``scored``."""
+    copies: dict[int, int] = {}
+    found = []
+    for index, came, cached in zip(workload.order, result.requests, expected, strict=True):
+        prompt = workload.prompts[index]
+        labels = workload.labels(prompt)
+        copy = copies[index] = copies.get(index, -1) + 1
+        found.append(
+            Answered(
+                prompt=prompt,
+                prompt_index=index,
+                copy=copy,
+                result=came,
+                expected_cached=cached,
+                expected_labels=labels,
+                score=scoring.score(came.text, labels, cut=came.answer_cut) if scored else None,
+            )
+        )
+    return found
+
+
+def work_values(
+    shape: ModelShape,
+    requests: Sequence[Answered],
+    duration_s: float,
+    used: Formats,
+    limit: Ceiling,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the columns of ``schema.WORK`` of a pass."""
+    values = ceilings.work_values(shape, work(requests), used, settings)
+    return {
+        **values,
+        "mfu": ceilings.utilization(values["flops"], duration_s, limit.peak_flops_per_s),
+        "mbu": ceilings.utilization(values["read_bytes"], duration_s, limit.peak_bytes_per_s),
+    }
 
 
 def pass_values(

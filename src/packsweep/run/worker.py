@@ -31,9 +31,9 @@ from packsweep.machine import environment, nvml
 from packsweep.machine.sampler import Conditions, Unwatched, Watch, own_pids
 from packsweep.models.resolve import Model
 from packsweep.plan import ceilings
-from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens
+from packsweep.plan.formats import Formats, formats
 from packsweep.results import schema, stats
-from packsweep.run import checks, lifeline, metrics, rows, scoring
+from packsweep.run import checks, lifeline, metrics, rows
 from packsweep.run.metrics import Answered
 from packsweep.run.phases import PhaseClock
 from packsweep.run.task import BEGAN, Status, Task, task_from_json
@@ -184,8 +184,11 @@ class Attempt:
     ) -> None:
         """Check a pass and keep its values."""
         assert self.measured.info is not None, "a pass comes from a started engine"
-        expected = self._expected_cached(result, earlier, self.measured.info)
-        answered = self._answered(result, expected)
+        assert self.measured.model is not None
+        state = self._task.cell.cache_state
+        expected = metrics.expected_cached(state, [*earlier, result], self.measured.info)
+        scored = not self.measured.model.random_weights
+        answered = metrics.answered(self._workload, result, expected, scored=scored)
         values = metrics.pass_values(repeat, result, answered, tokenize_s=None)
         work = self._work(answered, result.duration_s)
         energy = metrics.energy_values(seen.energy_j, values)
@@ -204,20 +207,15 @@ class Attempt:
         assert model is not None
         if model.shape is None:
             return {}
-        shape = model.shape
-        values = ceilings.work_values(shape, metrics.work(answered), self._formats(), info.resolved)
-        limit = self._ceiling()
-        return {
-            **values,
-            "mfu": ceilings.utilization(values["flops"], duration_s, limit.peak_flops_per_s),
-            "mbu": ceilings.utilization(values["read_bytes"], duration_s, limit.peak_bytes_per_s),
-        }
+        return metrics.work_values(
+            model.shape, answered, duration_s, self._formats(), self._ceiling(), info.resolved
+        )
 
-    def _formats(self) -> ceilings.Formats:
+    def _formats(self) -> Formats:
         info, model = self.measured.info, self.measured.model
         assert info is not None
         assert model is not None
-        return ceilings.formats(info.resolved, model.torch_dtype, model.quantization)
+        return formats(info.resolved, model.torch_dtype, model.quantization)
 
     def _ceiling(self) -> ceilings.Ceiling:
         """Return what the device can do in the formats in force; empty before the start."""
@@ -225,49 +223,6 @@ class Attempt:
         if info is None:
             return ceilings.Ceiling()
         return ceilings.data_sheet(gpu.name if gpu else info.device, self._formats())
-
-    def _expected_cached(
-        self, result: PassResult, earlier: Sequence[PassResult], info: EngineInfo
-    ) -> Sequence[int | None]:
-        if self._task.cell.cache_state == "off":
-            return [0] * len(result.requests)
-        if info.block_size is None:
-            return [None] * len(result.requests)
-        passes = [
-            [
-                Submitted(request.prompt_token_ids, request.output_tokens, request.scheduled_s)
-                for request in each.requests
-            ]
-            for each in (*earlier, result)
-        ]
-        expected = expected_cached_tokens(
-            passes, block_size=info.block_size, num_blocks=info.num_blocks
-        )
-        return [None] * len(result.requests) if expected is None else expected
-
-    def _answered(self, result: PassResult, expected: Sequence[int | None]) -> list[Answered]:
-        assert self.measured.model is not None
-        scored = not self.measured.model.random_weights
-        copies: dict[int, int] = {}
-        found = []
-        for index, came, cached in zip(
-            self._workload.order, result.requests, expected, strict=True
-        ):
-            prompt = self._workload.prompts[index]
-            labels = self._workload.labels(prompt)
-            copy = copies[index] = copies.get(index, -1) + 1
-            found.append(
-                Answered(
-                    prompt=prompt,
-                    prompt_index=index,
-                    copy=copy,
-                    result=came,
-                    expected_cached=cached,
-                    expected_labels=labels,
-                    score=scoring.score(came.text, labels, cut=came.answer_cut) if scored else None,
-                )
-            )
-        return found
 
     def _stop(self, engine: Engine, gpu_before: nvml.GpuUse | None) -> None:
         self._announce("stop", "stop")

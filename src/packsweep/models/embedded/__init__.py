@@ -29,8 +29,8 @@ from importlib import metadata
 from pathlib import Path
 
 from packsweep.errors import ModelError
+from packsweep.files import cache_root
 from packsweep.models.embedded import llama3, smollm2, w8a8
-from packsweep.paths import cache_root
 
 PREFIX = "embedded:"
 

@@ -18,8 +18,9 @@ from packsweep.analysis import contrasts, frames, labels
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.frames import Against
 from packsweep.report.html import answer, author, curves, missing, record, sections, vega
-from packsweep.report.html.parts import Row, Section
+from packsweep.report.html.parts import Section
 from packsweep.report.html.vega import installed
+from packsweep.results.schema import Row
 from packsweep.version import __version__
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from packsweep.analysis import axes
 from packsweep.analysis.contrasts import SETTINGS, Comparison
 from packsweep.report import format as fmt
-from packsweep.report.html.parts import Row
 from packsweep.results import schema
+from packsweep.results.schema import Row
 from packsweep.results.stats import Ratio
 
 BASELINE = "separate"
@@ -53,7 +54,7 @@ def headline(by_id: Mapping[str, Row], compared: Sequence[Comparison]) -> str:
 
     Where settings vary, of those the ones that most cells of the sweep have.
     """
-    varied = fmt.varying(list(by_id.values()))
+    varied = axes.varying(list(by_id.values()))
     settings = dict(zip(by_id, zip(*varied.values(), strict=True), strict=True)) if varied else {}
     common = [Counter(values) for values in varied.values()]
 
@@ -69,7 +70,7 @@ def headline(by_id: Mapping[str, Row], compared: Sequence[Comparison]) -> str:
 def fastest(rows: Sequence[Row], compared: Sequence[Comparison]) -> str | None:
     """Name the fastest cell of the answer's workload, whatever its settings; None if none vary."""
     strategies = [each for each in compared if each.axis == "strategy"]
-    varied = fmt.varying(rows)
+    varied = axes.varying(rows)
     if not strategies or not varied:
         return None
     by_id = {str(row["cell_id"]): row for row in rows}
@@ -122,8 +123,8 @@ def _workload(row: Row, rows: Sequence[Row]) -> str:
     """Say what the compared cells share, as far as it differs within the sweep."""
     told = _size(row, rows)
     index = [each["cell_id"] for each in rows].index(row["cell_id"])
-    varied = fmt.varying(rows)
-    named = fmt.unusual(varied, index)
+    varied = axes.varying(rows)
+    named = axes.unusual(varied, index)
     told += "".join(f", {name.replace('_', ' ')} {value}" for name, value in named.items())
     if len(named) == len(varied):
         return told

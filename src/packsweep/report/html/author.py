@@ -17,7 +17,8 @@ from packsweep.models.shape import ModelShape
 from packsweep.plan import roofline
 from packsweep.plan.roofline import Work
 from packsweep.report import format as fmt
-from packsweep.report.html.parts import Row, Section, grouped, make_table
+from packsweep.report.html.parts import Section, grouped, make_table
+from packsweep.results.schema import Row
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
+from packsweep.analysis import axes
 from packsweep.report import cells_table
 from packsweep.report import format as fmt
 from packsweep.report.html import charts
@@ -13,7 +14,6 @@ from packsweep.report.html.parts import (
     MAX_PANELS,
     MAX_POINTS,
     Figure,
-    Row,
     Section,
     Table,
     extremes,
@@ -22,6 +22,7 @@ from packsweep.report.html.parts import (
     make_table,
     names,
 )
+from packsweep.results.schema import Row
 
 _SPEED = "reviews/s"
 _ROOFLINE = (
@@ -247,12 +248,12 @@ def _conditions(rows: Sequence[Row], fixed: str) -> dict[str, str]:
 
     Values that a sweep file may omit are left out.
     """
-    varied = fmt.varying(rows, but=("cache_state",) if fixed == "n" else ())
+    varied = axes.varying(rows, but=("cache_state",) if fixed == "n" else ())
     several = len({row[fixed] for row in rows}) > 1
     found = {}
     for index, row in enumerate(rows):
         told = [f"{fixed} {row[fixed]}"] if several else []
-        told += [f"{name} {value}" for name, value in fmt.unusual(varied, index).items()]
+        told += [f"{name} {value}" for name, value in axes.unusual(varied, index).items()]
         found[str(row["cell_id"])] = ", ".join(told)
     return found
 

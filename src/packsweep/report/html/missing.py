@@ -12,16 +12,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from packsweep.analysis import pairing
+from packsweep.analysis import axes
 from packsweep.errors import SpecError
 from packsweep.report import format as fmt
-from packsweep.report.html.parts import Row
+from packsweep.results.schema import Row
 from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import read as sweep_read
 from packsweep.sweep import spec
 
 _OVERRIDE = "# --set "
 # What tells cells of one sweep apart, engine settings aside.
-_KEYS = (*pairing.WORK, "prompt_type", "repeats", "model", "load_format", "engine")
+_KEYS = (*axes.WORK, "prompt_type", "repeats", "model", "load_format", "engine")
 _SETTINGS = ("engine_settings", "simulated_settings")
 COLUMNS = (*_KEYS, *_SETTINGS)
 Key = tuple[str, ...]
@@ -47,7 +48,7 @@ def read(text: str) -> spec.Sweep:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"sweep.toml: is not valid TOML: {error}") from None
-    return spec.parse(values, where="sweep.toml", overrides=overrides(text))
+    return sweep_read.parse(values, where="sweep.toml", overrides=overrides(text))
 
 
 def names(sweep: spec.Sweep, passes: Iterable[Row]) -> list[str]:

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from rich.table import Table as RichTable
 
+from packsweep.analysis import axes
 from packsweep.report import format as fmt
 from packsweep.report.columns import Shown
+from packsweep.results.schema import Row
 
-Row = Mapping[str, Any]
 T = TypeVar("T")
 
 MAX_ROWS = 100  # of a table
@@ -173,14 +174,14 @@ def names(rows: Sequence[Row]) -> dict[str, str]:
 
     A setting that varies is named where it has another value than its default.
     """
-    varied = fmt.varying(rows)
+    varied = axes.varying(rows)
     several = len({row["duplication"] for row in rows}) > 1
     found = {}
     for index, row in enumerate(rows):
         told = [fmt.strategy(row["strategy"], row["pack_size"]), f"n={row['n']}"]
         told += [f"dup={row['duplication']}"] if several else []
         told += [varied["cache_state"][index]] if "cache_state" in varied else []
-        others = fmt.unusual(varied, index).items()
+        others = axes.unusual(varied, index).items()
         told += [f"{name}={value}" for name, value in others if name != "cache_state"]
         found[str(row["cell_id"])] = " ".join(told)
     taken = Counter(found.values())

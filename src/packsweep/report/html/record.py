@@ -8,10 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from packsweep.errors import SpecError
+from packsweep.report import footer
 from packsweep.report import format as fmt
 from packsweep.report.html import missing
-from packsweep.report.html.parts import Listing, Row, Section, Table, make_table, names
+from packsweep.report.html.parts import Listing, Section, Table, make_table, names
 from packsweep.results import schema
+from packsweep.results.schema import Row
 
 _CONDITIONS = (
     ("sm_clock_p50_mhz", "SM clock, MHz"),
@@ -75,10 +77,10 @@ def absent_cells(sweep: str | None, passes: Iterable[Row]) -> list[str] | str:
 def conditions(rows: Sequence[Row], mixed: Sequence[str]) -> Section:
     """Return warnings first, then what was seen while each cell was timed."""
     measured = [row for row in rows if row["outcome"] == "ok"]
-    warned = fmt.warnings(rows)
+    warned = footer.warnings(rows)
     lines = [f"MIXED {line}" for line in mixed]
     lines += warned or (["No warnings."] if measured else [])
-    lines += fmt.conditions(rows) if rows else []
+    lines += footer.conditions(rows) if rows else []
     tables = (_seen(measured),) if measured else ()
     return Section(
         key="conditions", title="Conditions and warnings", lines=tuple(lines), folded=tables

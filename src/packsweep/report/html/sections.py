@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from packsweep.analysis.contrasts import SETTINGS, Comparison
+from packsweep.report import cells_table, footer, labels_table
 from packsweep.report import format as fmt
-from packsweep.report import time_table
 from packsweep.report.html import charts
 from packsweep.report.html.charts import Axis, Limit, Point
 from packsweep.report.html.curves import limit_notes, points_table, reviews_per_prompt
@@ -14,7 +14,6 @@ from packsweep.report.html.parts import (
     MAX_MARKS,
     MAX_PANELS,
     Figure,
-    Row,
     Section,
     extremes,
     from_rich,
@@ -23,6 +22,7 @@ from packsweep.report.html.parts import (
     names,
 )
 from packsweep.results import schema
+from packsweep.results.schema import Row
 
 # What an attempt's bar is made of; phases of no interest in most attempts are one part.
 _ATTEMPT = {
@@ -71,7 +71,7 @@ def ratios(compared: Sequence[Comparison], rows: Sequence[Row]) -> Figure | None
     data = make_table(
         "Data of the comparisons",
         ("cell", "over", "ratio, 95 % interval and what may be said"),
-        [(words[each.cell], words[each.baseline], fmt.verdict(each)) for each in found],
+        [(words[each.cell], words[each.baseline], footer.verdict(each)) for each in found],
         text=3,
     )
     title = "reviews/s of a cell over that of its baseline"
@@ -138,7 +138,7 @@ def time(rows: Sequence[Row]) -> Section:
         return Section(key=key, title=title, lines=("No cell recorded its phases.",))
     tables = [
         from_shown(columns, f"Shares of the {whole}, as packsweep show --time prints them")
-        for columns in time_table.tables(shown)
+        for columns in cells_table.time_tables(shown)
         for whole in (each.heading.removesuffix("\ns") for each in columns)
         if f"{whole}\ns" in {each.heading for each in columns}
     ]
@@ -218,8 +218,8 @@ def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[
     if number > len(few):
         lines.append(f"Looked into: {len(few)} of {number:,} scored cells.")
     tables = (
-        from_rich(fmt.positions(positions, few), "Right by position in the prompt"),
-        from_rich(fmt.confusion(confusion, few), "Expected labels against those found"),
+        from_rich(labels_table.positions(positions, few), "Right by position in the prompt"),
+        from_rich(labels_table.confusion(confusion, few), "Expected labels against those found"),
     )
     return Section(key=key, title=title, lines=tuple(lines), figures=figures, folded=tables)
 

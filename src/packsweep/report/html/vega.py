@@ -9,8 +9,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from packsweep.errors import UserError
-from packsweep.files import replace_file
-from packsweep.paths import cache_root
+from packsweep.files import cache_root, replace_file
 
 INSTALL = "make setup, or pip install altair vl-convert-python"
 

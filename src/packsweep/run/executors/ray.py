@@ -24,9 +24,9 @@ from typing import Any
 from packsweep.errors import UserError
 from packsweep.results import storage
 from packsweep.run.executors import nodes, ray_address
-from packsweep.run.executors.lost import lost, told
 from packsweep.run.executors.nodes import Demand, Node
 from packsweep.run.executors.trust import Trust
+from packsweep.run.rows import lost, told
 from packsweep.run.supervisor import phase_limit_s
 from packsweep.run.task import Status, Task, done_by_another, status_from_json, task_from_json
 

@@ -19,8 +19,7 @@ from collections.abc import Sequence
 
 from packsweep.errors import ReviewsError
 from packsweep.sweep.reviews import vocabulary
-from packsweep.sweep.reviews.order import shuffled
-from packsweep.sweep.reviews.review import LABELS, Review
+from packsweep.sweep.reviews.review import LABELS, Review, shuffled
 
 # As many as there are titles, and as many as the IMDB set has reviews.
 NUM_REVIEWS = 50_000

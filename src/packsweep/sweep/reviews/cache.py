@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packsweep.errors import ReviewsError
-from packsweep.paths import cache_root
-from packsweep.sweep.reviews.order import shuffled
-from packsweep.sweep.reviews.review import Review
+from packsweep.files import cache_root
+from packsweep.sweep.reviews.review import Review, shuffled
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
