@@ -237,10 +237,9 @@ def _print_vllm(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_time(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    from packsweep.report import cells_table as report_cells_table
-    from packsweep.report import footer
+    from packsweep.report import cells_table, footer
 
-    for columns in report_cells_table.time_tables(rows):
+    for columns in cells_table.time_tables(rows):
         print_columns(console, columns)
     for line in footer.reasons(rows):
         say(console, line)

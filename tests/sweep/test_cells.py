@@ -22,7 +22,7 @@ from packsweep.errors import ReviewsError
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep.cells import Cell
 
-REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference" / "h200"
+REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference" / "h200"
 AXES = st.fixed_dictionaries(
     {
         "n": st.lists(st.integers(1, 12), min_size=1, max_size=3, unique=True),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table as RichTable
-from tests.report.test_answer import row
+from tests.report.html.test_answer import row
 
 from packsweep.report.html import parts
 

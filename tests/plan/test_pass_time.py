@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.test_roofline import SHAPE
+from tests.plan.test_roofline import SHAPE
 
 from packsweep.machine.devices import Device
 from packsweep.plan import pass_time, roofline

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.report.composed import SWEEP, compose
+from tests.report.html.composed import SWEEP, compose
 
 from packsweep.analysis import frames
 from packsweep.report import html

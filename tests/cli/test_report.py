@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.fakes import Cli, cell, pass_row, written
-from tests.report.composed import compose
+from tests.report.html.composed import compose
 
 from packsweep import cli as command_line
 from packsweep.analysis import frames

@@ -19,7 +19,7 @@ import packsweep
 from packsweep.engines.simulated_core import STARTS
 from packsweep.results.store import Store
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(400)
 pytest.importorskip("ray")
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.test_cli_compare import Captured, said
+from tests.cli.test_compare import Captured, said
 
 from packsweep.machine import doctor, nvml, survey
 from packsweep.machine.nvml import Gpu, GpuUse, Survey

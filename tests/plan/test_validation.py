@@ -10,7 +10,7 @@ from packsweep.plan import validation
 from packsweep.plan.validation import Row
 
 ROWS = validation.rows()
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_grid_is_whole() -> None:

@@ -29,7 +29,7 @@ from packsweep.sweep.spec import LimitsTable
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 pytest.importorskip("vllm")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROCESS_GONE_S = 10.0
 
 

@@ -19,7 +19,7 @@ from packsweep import cli as command_line
 from packsweep.results.store import Store
 from packsweep.version import __version__
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ONE_CELL = ("--set", "grid.strategy=packed", "--set", "grid.duplication=1")
 Done = subprocess.CompletedProcess[str]
 FirstRun = tuple[Path, Done]

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packsweep.sweep.reviews import LABELS, Review, content_sha256
+from packsweep.sweep.reviews.review import shuffled
 
 REVIEWS = st.lists(st.builds(Review, text=st.text(max_size=8), label=st.sampled_from(LABELS)))
 
@@ -40,3 +41,14 @@ def test_content_sha256_when_the_order_changes_differs() -> None:
     """The order is content too."""
     reviews = [Review(text=text, label="positive") for text in "ab"]
     assert content_sha256(reviews) != content_sha256(reviews[::-1])
+
+
+@given(st.integers(min_value=0, max_value=200), st.integers())
+def test_shuffled_is_a_permutation(num_items: int, seed: int) -> None:
+    """Each number comes once."""
+    assert sorted(shuffled(num_items, seed)) == list(range(num_items))
+
+
+def test_shuffled_with_a_seed_is_the_pinned_order() -> None:
+    """The order of a seed is part of every result, so it may never change."""
+    assert shuffled(8, 0) == [3, 7, 5, 2, 4, 1, 6, 0]

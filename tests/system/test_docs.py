@@ -9,7 +9,7 @@ import pytest
 
 from packsweep.results import schema
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     page
     for page in ROOT.rglob("*.md")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.test_table import _row, _settings
+from tests.report.test_format import _row, _settings
 
 from packsweep.errors import ResultsError
 from packsweep.report import cells_table
-from packsweep.report import cells_table as report_cells_table
 from packsweep.report import columns as report_columns
 from packsweep.report.columns import Shown
 
@@ -119,7 +118,7 @@ def test_time_fits_and_keeps_the_largest_parts() -> None:
         ("spawn_s", "check_s", "resolve_s", "warmup_s", "cache_s"), 1.0
     )
     row = _row(wall_s=80.0, between_s=1.0, tokenize_probe_s=1.0, stop_s=1.0, **shares, **rest)
-    fitted = report_columns.fit(report_cells_table.time_tables([row])[0], 60)
+    fitted = report_columns.fit(cells_table.time_tables([row])[0], 60)
     assert report_columns.total(fitted.columns, fitted.gap) <= 60
     assert "engine\nstart" in headings(fitted.columns)
     assert "record" in fitted.left_out

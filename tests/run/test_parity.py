@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests import fakes
 from tests.fakes import FakeExecutor, FakeReporter, pass_row
-from tests.test_driver import MODEL
+from tests.run.test_driver import MODEL
 
 from packsweep.cli import compare_tool
 from packsweep.errors import EngineError, SpecError

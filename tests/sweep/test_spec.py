@@ -16,7 +16,7 @@ from packsweep.models.chat import ChatTemplate
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read, reviews, spec
 
-SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
+SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 SMALL = """
 [model]
 name = "some/model"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.fakes import pass_row
-from tests.report.composed import ENDS, SWEEP, cells
+from tests.report.html.composed import ENDS, SWEEP, cells
 
 from packsweep.errors import SpecError
 from packsweep.report.html import Found, missing
