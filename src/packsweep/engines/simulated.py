@@ -1,10 +1,10 @@
 """An engine that computes what a pass would take instead of running it.
 
-Durations are those of ``predict`` for the model's shape and a named device, with a seeded spread;
-labels from a coin seeded by the prompt, since temperature 0 answers alike; cached tokens from the
-model of the prefix cache. Every row says ``engine = simulated``, and such rows are never merged
-with real ones. It exists so that planning, driving, storing and reporting can be exercised in
-seconds, and to plant faults.
+Durations are those of ``plan.pass_time`` for the model's shape and a named device, with a seeded
+spread; labels from a coin seeded by the prompt, since temperature 0 answers alike; cached tokens
+from the model of the prefix cache. Every row says ``engine = simulated``, and such rows are never
+merged with real ones. It exists so that planning, driving, storing and reporting can be exercised
+in seconds, and to plant faults.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How many parameters a language model has, from its ``config.json``: no weights are read.
 
-Most designs stand in ``shapes``; here are those that it does not describe.
+Most designs stand in ``shape``; here are those that it does not describe.
 
 Source: modeling_*.py of these model types in transformers, whose counts a test compares.
 """

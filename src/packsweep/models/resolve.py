@@ -39,7 +39,7 @@ class Model:
             sliding windows give tokens up again.
         max_model_len: the longest context that the config allows, in tokens.
         torch_dtype: dtype the weights are stored in, by the config's own word.
-        quantization: as the checkpoint is stored, ``shapes.stored_quantization``.
+        quantization: as the checkpoint is stored, ``config.stored_quantization``.
         config_path: folder that holds config.json and, where there is one, generation_config.json.
         tokenizer_path: folder that holds tokenizer.json.
     """

@@ -1,6 +1,6 @@
 """What a sweep will cost on a named GPU: time of each cell, wall clock on G of them, money.
 
-Puts the plan's tokens into ``predict``'s formula and the cells into the driver's order. Needs no
+Puts the plan's tokens into ``pass_time``'s formula and the cells into the driver's order. Needs no
 GPU; one that is present is the default.
 """
 

@@ -1,7 +1,7 @@
 """The least that a pass must compute and read.
 
 Pure functions over a model's shape; what devices can do stands in ``devices``, how long work takes
-in ``predict``. FLOPs count a multiply and an add as two. Only computed tokens count: what the
+in ``pass_time``. FLOPs count a multiply and an add as two. Only computed tokens count: what the
 prefix cache serves is not work.
 """
 

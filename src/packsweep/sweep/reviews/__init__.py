@@ -1,7 +1,7 @@
 """Labelled reviews: where they come from, and which of them a sweep uses.
 
 ``load`` is the way in. It knows the kinds of sources; how each is read is the business of the
-module named for it, and ``copies`` keeps a checked copy so that a source is read once.
+module named for it, and ``cache`` keeps a checked copy so that a source is read once.
 """
 
 from __future__ import annotations
