@@ -8,6 +8,45 @@ from collections.abc import Mapping, Sequence
 
 from packsweep.results.schema import Row
 
+WORK = (
+    "strategy",
+    "n",
+    "pack_size",
+    "duplication",
+    "duplication_order",
+    "instruction",
+    "template",
+    "answer",
+    "output_tokens_per_review",
+    "cache_state",
+    "ignore_eos",
+)
+# Columns of a cell by the keys of the sweep file.
+SETTINGS = {
+    "prompt_type": "grid.prompt_type",
+    "model": "model.name",
+    "model_revision": "model.revision",
+    "tokenizer": "model.tokenizer",
+    "load_format": "model.load_format",
+    "model_fingerprint": "model_fingerprint",
+}
+JSON_SETTINGS = {"engine_settings": "engine", "simulated_settings": "simulated"}
+FOLLOWS = "engine.enable_prefix_caching"  # from cache_state, which is in WORK
+# How is asked and with what it is computed: what may differ where settings are compared. A name
+# -> those that change with it and are told only where it does not.
+FOLLOWING = {
+    "model": ("model_revision", "tokenizer", "load_format", "model_fingerprint"),
+    "answer": ("output_tokens_per_review", "ignore_eos"),
+}
+ASKED = (
+    "model",
+    "instruction",
+    "template",
+    "answer",
+    "prompt_type",
+    *itertools.chain(*FOLLOWING.values()),
+)
+MAY_DIFFER = frozenset({*ASKED, "replicate", "prompts_sha256", "engine_settings"})
 _NAMED_SETTINGS = (
     "model",
     "instruction",
@@ -49,56 +88,3 @@ def _settings(rows: Sequence[Row]) -> dict[str, list[str]]:
     ]
     names = sorted({name for values in parsed for name in values} - {"enable_prefix_caching"})
     return {name: [str(values.get(name)) for values in parsed] for name in names}
-
-
-WORK = (
-    "strategy",
-    "n",
-    "pack_size",
-    "duplication",
-    "duplication_order",
-    "instruction",
-    "template",
-    "answer",
-    "output_tokens_per_review",
-    "cache_state",
-    "ignore_eos",
-)
-
-
-# Columns of a cell by the keys of the sweep file.
-SETTINGS = {
-    "prompt_type": "grid.prompt_type",
-    "model": "model.name",
-    "model_revision": "model.revision",
-    "tokenizer": "model.tokenizer",
-    "load_format": "model.load_format",
-    "model_fingerprint": "model_fingerprint",
-}
-
-
-JSON_SETTINGS = {"engine_settings": "engine", "simulated_settings": "simulated"}
-
-
-FOLLOWS = "engine.enable_prefix_caching"  # from cache_state, which is in WORK
-
-
-# How is asked and with what it is computed: what may differ where settings are compared. A name
-# -> those that change with it and are told only where it does not.
-FOLLOWING = {
-    "model": ("model_revision", "tokenizer", "load_format", "model_fingerprint"),
-    "answer": ("output_tokens_per_review", "ignore_eos"),
-}
-
-
-ASKED = (
-    "model",
-    "instruction",
-    "template",
-    "answer",
-    "prompt_type",
-    *itertools.chain(*FOLLOWING.values()),
-)
-
-
-MAY_DIFFER = frozenset({*ASKED, "replicate", "prompts_sha256", "engine_settings"})

@@ -1,4 +1,4 @@
-"""The table of ``show`` and ``run``: a line per cell, what varies in columns of its own.
+"""The tables of ``show`` and ``run``: a line per cell, what varies in columns of its own.
 
 Which columns stay where room is short stands in ``_MEASURED``; any column of the summary, and any
 engine setting, can be asked for by name.
@@ -31,6 +31,7 @@ from packsweep.results import schema
 from packsweep.results.schema import Row
 
 _NEVER = 99  # the rank of a column that says nothing
+_PASS = ("before_engine_s", "prefill_span_s", "decode_span_s", "after_engine_s")
 _HEADING_LETTERS = 10
 _SHARES = ("mfu", "mbu", "cached_share", "coverage", "accuracy", "other_cpu_share")
 
@@ -201,12 +202,11 @@ def written(name: str, value: Any) -> str:  # noqa: ANN401
     return str(value)
 
 
-_PASS = ("before_engine_s", "prefill_span_s", "decode_span_s", "after_engine_s")
-
-
 def time_tables(rows: Sequence[Row]) -> list[list[Shown]]:
-    """Return the columns of each table, of the cells that were measured; empty ones are left out.
+    """Return the tables of ``show --time``: where the wall clock went, in shares of it.
 
+    From the whole to the part: the attempt, the engine's start within it as far as vLLM's log
+    tells, and one timed pass. They show the cells that were measured; empty ones are left out.
     Where room is short, the part that is smallest in all cells goes first.
     """
     measured = [row for row in rows if row["outcome"] == "ok"]

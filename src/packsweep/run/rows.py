@@ -1,6 +1,7 @@
 """Rows of the results: the columns that an attempt, its cell and its outcome fill.
 
-Shared by the worker, which has measured, and by those that record why nothing was measured.
+Shared by the worker, which has measured, and by those that record why nothing was measured, also
+of an attempt that the cluster lost.
 """
 
 from __future__ import annotations
@@ -14,6 +15,15 @@ from packsweep.errors import ResultsError
 from packsweep.machine import environment
 from packsweep.run.task import Status, Task
 from packsweep.sweep.cells import Cell
+
+# What Ray raises for an attempt that it lost -> what that means.
+_WHY = {
+    "NodeDiedError": "its node died",
+    "WorkerCrashedError": "its Ray worker died",
+    "LocalRayletDiedError": "its raylet died",
+    "TaskCancelledError": "it was cancelled",
+    "OutOfMemoryError": "its node ran out of memory and Ray ended it",
+}
 
 
 def write_failed(task: Task, outcome: str, reason: str, more: dict[str, Any] | None = None) -> str:
@@ -77,15 +87,6 @@ def lost(task: Task, outcome: str, reason: str, wall_s: float) -> Status:
         log=task.log,
         lost=True,
     )
-
-
-_WHY = {
-    "NodeDiedError": "its node died",
-    "WorkerCrashedError": "its Ray worker died",
-    "LocalRayletDiedError": "its raylet died",
-    "TaskCancelledError": "it was cancelled",
-    "OutOfMemoryError": "its node ran out of memory and Ray ended it",
-}
 
 
 def told(error: Exception, host: str, phase: str | None) -> str:
