@@ -11,7 +11,7 @@ import sys
 import pandas as pd
 
 import packsweep
-from packsweep import stats
+from packsweep.results import stats
 
 
 def speeds(summary: pd.DataFrame) -> pd.DataFrame:

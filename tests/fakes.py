@@ -1,6 +1,6 @@
 """Small values and stand-ins for the tests: reviews, sweeps, cells, rows, an executor, a reporter.
 
-The stand-ins implement the protocols of ``packsweep.executors`` and ``packsweep.driver``.
+The stand-ins implement the protocols of ``packsweep.run.executors`` and ``packsweep.run.driver``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from packsweep import grid, rows, spec
-from packsweep.grid import Cell
-from packsweep.plan import PlannedCell
-from packsweep.predict import Pass
-from packsweep.reviews import LABELS, Review
-from packsweep.store import Store
-from packsweep.task import Status, Task
+from packsweep.plan.cells import PlannedCell
+from packsweep.plan.pass_time import Pass
+from packsweep.results.store import Store
+from packsweep.run import rows
+from packsweep.run.task import Status, Task
+from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import read, spec
+from packsweep.sweep.cells import Cell
+from packsweep.sweep.reviews import LABELS, Review
 
 CONFIG = {
     "model_type": "llama",
@@ -45,12 +47,14 @@ def sweep(**tables: dict[str, Any]) -> spec.Sweep:
     }
     for table, changes in tables.items():
         values[table] = {**values.get(table, {}), **changes}
-    return spec.parse(values, where="test")
+    return read.parse(values, where="test")
 
 
 def cells(**tables: dict[str, Any]) -> tuple[Cell, ...]:
     """Return the cells of ``sweep`` over ``REVIEWS``."""
-    return grid.expand(sweep(**tables), REVIEWS, model_fingerprint="weights", max_model_len=100)
+    return sweep_cells.expand(
+        sweep(**tables), REVIEWS, model_fingerprint="weights", max_model_len=100
+    )
 
 
 def cell(**changes: Any) -> Cell:

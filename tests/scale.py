@@ -35,16 +35,21 @@ from typing import Any, Protocol
 from tests.fakes import FakeReporter
 from tests.ray_head import ray_head
 
-from packsweep import analysis, cli, contrasts, index, plan, rows, spec
-from packsweep.analysis import Against
-from packsweep.driver import Driver
-from packsweep.executors import Executor
-from packsweep.executors.local import LocalExecutor
-from packsweep.executors.ray import RayExecutor
-from packsweep.plan import Plan
-from packsweep.spec import LimitsTable
-from packsweep.store import Store
-from packsweep.task import Status, Task, task_from_json
+from packsweep.analysis import contrasts, frames
+from packsweep.analysis.frames import Against
+from packsweep.cli import run
+from packsweep.plan import cells as plan_cells
+from packsweep.plan.cells import Plan
+from packsweep.results import index
+from packsweep.results.store import Store
+from packsweep.run import rows
+from packsweep.run.driver import Driver
+from packsweep.run.executors import Executor
+from packsweep.run.executors.local import LocalExecutor
+from packsweep.run.executors.ray import RayExecutor
+from packsweep.run.task import Status, Task, task_from_json
+from packsweep.sweep import read
+from packsweep.sweep.spec import LimitsTable
 
 NUM_SLOTS = 64
 MODEL = "embedded:llama-3.1-8b"
@@ -173,8 +178,8 @@ def _committing(ray: Any, passes: Passes) -> Any:
     # max_calls=0: without it Ray gives every task on a GPU a new process.
     @ray.remote(num_gpus=1, max_calls=0, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
     def attempt(task_json: str) -> Iterator[dict[str, str] | str]:
-        from packsweep import supervisor
-        from packsweep.executors.ray import words
+        from packsweep.run import supervisor
+        from packsweep.run.executors.ray import words
 
         supervisor.Supervisor = partial(_Supervisor, passes)  # type: ignore[assignment,misc]
         node_id = ray.get_runtime_context().get_node_id()
@@ -252,7 +257,7 @@ def measure(
     """Measure a sweep of ``num_cells`` in ``folder``; at ``address`` is a Ray cluster or none."""
     figures = Figures(num_cells=num_cells)
     file = write_sweep(folder / "scale.toml", tables(num_cells, model))
-    made: Plan = figures.timed("plan", lambda: plan.make(spec.load(file)))
+    made: Plan = figures.timed("plan", lambda: plan_cells.make(read.load(file)))
     assert len(made.cells) == num_cells
     store = Store(folder / "results")
     store.prepare()
@@ -305,7 +310,7 @@ def _resume(figures: Figures, made: Plan, store: Store, executor: Committing) ->
 def _end_of_run(made: Plan, store: Store) -> None:
     """Merge and print as ``packsweep run`` does last, in the same process."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
-        cli._print_measured(made, store, Against(), allow_mixed=False)
+        run._print_measured(made, store, Against(), allow_mixed=False)
 
 
 def _commands(figures: Figures, file: Path, store: Store) -> None:
@@ -316,7 +321,7 @@ def _commands(figures: Figures, file: Path, store: Store) -> None:
     figures.command("merge again", "merge", store.root)
     figures.command("plan, printed", "plan", str(file), "--results", store.root)
     figures.command("show, printed", "show", store.root)
-    loaded = figures.timed("read", lambda: analysis.to_pandas(store.read_passes()))
+    loaded = figures.timed("read", lambda: frames.to_pandas(store.read_passes()))
     figures.timed("compare", lambda: contrasts.of(loaded))
 
 

@@ -7,9 +7,13 @@ from typing import Any
 
 from tests.fakes import pass_row
 
-from packsweep import engines, grid, models, schema, spec
-from packsweep.reviews import Review
-from packsweep.workload import Workload
+from packsweep import engines
+from packsweep.models.resolve import Model, resolve
+from packsweep.results import schema
+from packsweep.run.workload import Workload
+from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import read
+from packsweep.sweep.reviews import Review
 
 REVIEWS = tuple(Review(text=f"review number {i}", label="positive") for i in range(8))
 
@@ -29,13 +33,13 @@ def simulated(model: Path, *, repeats: int = 3, **tables: Any) -> list[dict[str,
     }
     for table, changes in tables.items():
         values[table] = {**values.get(table, {}), **changes}
-    sweep = spec.parse(values, where="simulated.toml")
-    found = models.resolve(str(model), load_format="dummy")
-    cells = grid.expand(sweep, REVIEWS, model_fingerprint="x", max_model_len=1000)
+    sweep = read.parse(values, where="simulated.toml")
+    found = resolve(str(model), load_format="dummy")
+    cells = sweep_cells.expand(sweep, REVIEWS, model_fingerprint="x", max_model_len=1000)
     return passes(*(row for cell in cells for row in _rows(cell, found, repeats)))
 
 
-def _rows(cell: grid.Cell, model: models.Model, repeats: int) -> list[dict[str, Any]]:
+def _rows(cell: sweep_cells.Cell, model: Model, repeats: int) -> list[dict[str, Any]]:
     engine, workload = engines.start(cell, model), Workload.of(cell, REVIEWS[: cell.n])
     rows = []
     for repeat in range(repeats):

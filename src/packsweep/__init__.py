@@ -33,6 +33,6 @@ def load(
     Raises:
         ResultsError: the folder is not there or holds no results.
     """
-    from packsweep.analysis import load_table
+    from packsweep.analysis.frames import load_table
 
     return load_table(results, table)

@@ -1,4 +1,4 @@
-"""A file on this machine, whole or not at all.
+"""Files on this machine, whole or not at all, and the folder of those that can be made again.
 
 Everything is written under a unique name beside its final place and gets there in one step.
 """
@@ -40,3 +40,16 @@ def _scratch(path: Path, content: bytes) -> Iterator[Path]:
         yield scratch
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def cache_root() -> Path:
+    """Return the cache folder, which need not exist yet.
+
+    ``$PACKSWEEP_CACHE``, else ``$XDG_CACHE_HOME/packsweep``, else ``~/.cache/packsweep``. An empty
+    variable counts as unset.
+    """
+    if own := os.environ.get("PACKSWEEP_CACHE"):
+        return Path(own).expanduser().absolute()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser().absolute() / "packsweep"
+    return Path.home() / ".cache" / "packsweep"

@@ -26,7 +26,7 @@ class Attempt:
     Attributes:
         gpu: which logical GPU's node it runs on.
         ray_worker: Ray's process, in which the supervisor watches.
-        worker: ``python -m packsweep.worker``.
+        worker: ``python -m packsweep.run.worker``.
         below: whatever the worker started; the engine's core is among it.
     """
 
@@ -142,7 +142,7 @@ def survivors(marker: str) -> list[psutil.Process]:
 
 def is_worker(process: psutil.Process) -> bool:
     """Tell whether a process is a worker of ours, also while it is still becoming one."""
-    return "packsweep.worker" in cmdline(process)
+    return "packsweep.run.worker" in cmdline(process)
 
 
 def cmdline(process: psutil.Process) -> list[str]:

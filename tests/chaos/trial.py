@@ -21,7 +21,7 @@ from tests.chaos import killer
 from tests.chaos.cluster import LogicalCluster
 
 from packsweep.engines.simulated_core import STARTS
-from packsweep.store import COMMIT, Store
+from packsweep.results.store import COMMIT, Store
 
 GONE_S = 10.0
 _RUN_S = 180.0

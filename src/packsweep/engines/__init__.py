@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from packsweep.grid import Cell
-    from packsweep.models import Model
+    from packsweep.models.resolve import Model
+    from packsweep.sweep.cells import Cell
 
 
 # What may look on while a pass is timed: entered just before the timed window opens and left just

@@ -1,10 +1,10 @@
 """An engine that computes what a pass would take instead of running it.
 
-Durations are those of ``predict`` for the model's shape and a named device, with a seeded spread;
-labels from a coin seeded by the prompt, since temperature 0 answers alike; cached tokens from the
-model of the prefix cache. Every row says ``engine = simulated``, and such rows are never merged
-with real ones. It exists so that planning, driving, storing and reporting can be exercised in
-seconds, and to plant faults.
+Durations are those of ``plan.pass_time`` for the model's shape and a named device, with a seeded
+spread; labels from a coin seeded by the prompt, since temperature 0 answers alike; cached tokens
+from the model of the prefix cache. Every row says ``engine = simulated``, and such rows are never
+merged with real ones. It exists so that planning, driving, storing and reporting can be exercised
+in seconds, and to plant faults.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packsweep import predict, roofline, tokens
-from packsweep.ceilings import Formats
 from packsweep.engines import (
     UNWATCHED,
     EngineInfo,
@@ -29,11 +27,14 @@ from packsweep.engines import (
 )
 from packsweep.engines.simulated_core import Core
 from packsweep.errors import EngineError
-from packsweep.prefix_cache import PrefixCache
+from packsweep.models.tokenizer import load as load_tokenizer
+from packsweep.plan import pass_time, roofline
+from packsweep.plan.formats import Formats
+from packsweep.plan.prefix_cache import PrefixCache
 
 if TYPE_CHECKING:
-    from packsweep.grid import Cell
-    from packsweep.models import Model
+    from packsweep.models.resolve import Model
+    from packsweep.sweep.cells import Cell
 
 _BLOCK_SIZE = 16
 # What it computes with, whatever the cell asks for.
@@ -52,7 +53,7 @@ class SimulatedEngine:
             EngineError: the cell plants a fault at start.
         """
         self._values: dict[str, Any] = dict(cell.simulated_settings)
-        self._tokenizer = tokens.load(model)
+        self._tokenizer = load_tokenizer(model)
         self._caching = cell.cache_state != "off"
         self._cache = PrefixCache(_BLOCK_SIZE)
         self._ids: dict[str, list[int]] = {}
@@ -64,7 +65,7 @@ class SimulatedEngine:
         self._core = Core(Path(locks), cell.cell_id) if locks else None
         device = roofline.DEVICES[self._values["device"]]
         assert model.shape is not None, "plan refuses to simulate what is not described"
-        self._engine = predict.Engine(
+        self._engine = pass_time.Engine(
             shape=model.shape,
             device=device,
             size=_SIZE,
@@ -97,7 +98,7 @@ class SimulatedEngine:
         lengths = [self._length(*pair) for pair in zip(requests, answers, strict=True)]
         work = [self._work(*pair) for pair in zip(ids, lengths, strict=True)]
         spread = self._random.gauss(1.0, self._values["spread"])
-        took = predict.pass_time(self._engine, predict.Pass(requests=tuple(work)))
+        took = pass_time.pass_time(self._engine, pass_time.Pass(requests=tuple(work)))
         duration_s = self._values["slowdown"] * max(spread, 0.1) * took.duration_s
         prefill_share = took.prefill_s / (took.prefill_s + took.decode_s)
         results = [

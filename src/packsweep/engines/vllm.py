@@ -6,7 +6,7 @@ vLLM tokenizes and adds requests one by one while the engine core already runs. 
 ``prompt_type`` tokens one call of the tokenizer, on all processors, comes first, inside the window.
 
 What this module must not know: strategies, reviews, files. The environment variables that vLLM
-reads at import are set by ``packsweep.environment`` before this process starts.
+reads at import are set by ``packsweep.machine.environment`` before this process starts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packsweep import processor
-from packsweep.answers import lines_regex
 from packsweep.engines import (
     UNWATCHED,
     EngineInfo,
@@ -32,10 +30,12 @@ from packsweep.engines import (
     is_oom,
 )
 from packsweep.errors import EngineError
+from packsweep.machine import processor
+from packsweep.sweep.answers import lines_regex
 
 if TYPE_CHECKING:
-    from packsweep.grid import Cell
-    from packsweep.models import Model
+    from packsweep.models.resolve import Model
+    from packsweep.sweep.cells import Cell
 
 # Fields of vLLM's resolved configuration that say how a pass was scheduled and computed.
 _RESOLVED = {

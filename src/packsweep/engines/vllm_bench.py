@@ -17,8 +17,8 @@ from packsweep.engines import Request
 from packsweep.engines.vllm import arguments
 
 if TYPE_CHECKING:
-    from packsweep.grid import Cell
-    from packsweep.models import Model
+    from packsweep.models.resolve import Model
+    from packsweep.sweep.cells import Cell
 
 # A request and the number of its prompt's tokens.
 Sized = tuple[Request, int]

@@ -1,0 +1,1 @@
+"""What the passes say: summaries, cells and folders compared, labels."""

@@ -1,0 +1,267 @@
+"""Two results folders side by side: how much faster B is than A, and which changes are real.
+
+Each pair of cells gets the ratio B / A with its 95 % interval. A change is called, in words, only
+where the interval excludes 1 *and* it stands out among all cells compared: with a dozen intervals
+of 95 % one false call in two comparisons is likely, so the words follow Holm's procedure, under
+which equal results are called different, anywhere, in at most 5 of 100 comparisons.
+
+Without an interval nothing is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from packsweep.analysis import differences, pairing
+from packsweep.analysis.differences import Difference
+from packsweep.analysis.pairing import CellPasses, Pair, Pairing
+from packsweep.errors import ResultsError
+from packsweep.results import schema, stats
+from packsweep.results.schema import Row
+
+Verdict = Literal["up", "down", "not_shown", "chance", "no_interval"]
+
+CALLED = frozenset({"up", "down"})
+
+# Answers at temperature 0 are the same in every repeat, so the spread of repeats says nothing of
+# them: what counts right answers has no interval here.
+_ANSWERS = frozenset({"correct_reviews_per_s", "joules_per_1000_correct_reviews"})
+_PER_ATTEMPT = frozenset({"tokenize_s", *(column.name for column in schema.PHASES)})
+_RATES = ("s", "J", "requests/s", "tokens/s", "reviews/s")
+METRICS = {
+    column.name: column
+    for column in (*schema.PASS, *schema.ENERGY, *schema.WORK, *schema.CONDITIONS, *schema.PHASES)
+    if (column.unit in _RATES or column.name in {"mfu", "mbu"}) and column.name not in _ANSWERS
+}
+DEFAULT_METRIC = "reviews_per_s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One cell in both folders.
+
+    Attributes:
+        median_a: of the metric over all its repeats; None where it is not known.
+        ratio: B / A.
+        verdict: ``up`` or ``down`` where the change is called; ``chance`` where the interval
+            excludes 1 but that is no wonder among so many cells.
+        why: what keeps it from having an interval.
+        same_gpu: both sides were measured on at least one GPU in common, or on no GPU.
+    """
+
+    pair: Pair
+    median_a: float | None
+    median_b: float | None
+    ratio: stats.Ratio
+    verdict: Verdict
+    why: str | None
+    same_gpu: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What ``compare`` found.
+
+    Attributes:
+        changes: of the cells that ended ok in both folders.
+        lost: pairs that ended ok in A alone; ``gained``, in B alone.
+        differences: around the cells in ``changes``.
+    """
+
+    metric: schema.Column
+    changes: tuple[Change, ...]
+    lost: tuple[Pair, ...]
+    gained: tuple[Pair, ...]
+    only_a: tuple[CellPasses, ...]
+    only_b: tuple[CellPasses, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def num_called(self) -> int:
+        """How many changes are called."""
+        return sum(change.verdict in CALLED for change in self.changes)
+
+
+def compare(a: Sequence[Row], b: Sequence[Row], metric: str = DEFAULT_METRIC) -> Compared:
+    """Compare the passes of two folders, rows of ``schema.PASSES``.
+
+    Raises:
+        ResultsError: the metric cannot be compared, or the folders cannot.
+    """
+    column = _metric(metric)
+    paired = pairing.pair(a, b)
+    both = [each for each in paired.pairs if each.a.outcome == each.b.outcome == "ok"]
+    if not both:
+        raise ResultsError(f"no cell ended ok in both A and B; {len(paired.pairs)} are in both")
+    return _compared(column, paired, both)
+
+
+def _compared(column: schema.Column, paired: Pairing, both: Sequence[Pair]) -> Compared:
+    ratios = [_ratio(each, column.name) for each in both]
+    changes = [
+        _change(each, column.name, ratio, verdict)
+        for each, ratio, verdict in zip(both, ratios, verdicts(ratios), strict=True)
+    ]
+    return Compared(
+        metric=column,
+        changes=tuple(changes),
+        lost=tuple(p for p in paired.pairs if p.a.outcome == "ok" and p.b.outcome != "ok"),
+        gained=tuple(p for p in paired.pairs if p.b.outcome == "ok" and p.a.outcome != "ok"),
+        only_a=paired.only_a,
+        only_b=paired.only_b,
+        differences=tuple(differences.between(both)),
+    )
+
+
+def _metric(name: str) -> schema.Column:
+    import difflib
+
+    if name in METRICS:
+        return METRICS[name]
+    if name in _ANSWERS:
+        raise ResultsError(
+            f"--metric {name}: counts right answers, of which repeats are no new evidence; "
+            "compare reviews_per_s, and the accuracy beside it"
+        )
+    near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(METRICS)}"
+    raise ResultsError(f"--metric {name}: not a time, a rate or an energy; {hint}")
+
+
+def _change(pair: Pair, metric: str, ratio: stats.Ratio, verdict: Verdict) -> Change:
+    medians = [stats.nested(_processes(side.ok, metric))[0].median for side in (pair.a, pair.b)]
+    return Change(
+        pair=pair,
+        median_a=medians[0],
+        median_b=medians[1],
+        ratio=ratio,
+        verdict=verdict,
+        why=_why(pair, metric) if ratio.ci_low is None else None,
+        same_gpu=bool(_gpus(pair.a.ok) & _gpus(pair.b.ok)),
+    )
+
+
+def _why(pair: Pair, metric: str) -> str:
+    found = [_processes(side.ok, metric) for side in (pair.a, pair.b)]
+    if not all(found):
+        return "not known"
+    if _has_zero(found):
+        return "values of 0"
+    return "one process" if metric in _PER_ATTEMPT else "one repeat"
+
+
+def _ratio(pair: Pair, metric: str) -> stats.Ratio:
+    """Return B / A, inside each GPU that both were measured on where there is one."""
+    sides = (pair.b.ok, pair.a.ok)
+    shared = sorted(_gpus(sides[0]) & _gpus(sides[1]))
+    blocks = [
+        tuple(_processes([row for row in side if _gpu(row) == gpu], metric) for side in sides)
+        for gpu in shared
+    ] or [tuple(_processes(side, metric) for side in sides)]
+    if any(_has_zero(block) for block in blocks):
+        return stats.ratio([], [])
+    return stats.blocked_ratio([(block[0], block[1]) for block in blocks])
+
+
+def _has_zero(sides: Sequence[stats.Processes]) -> bool:
+    return any(value <= 0 for side in sides for repeats in side for value in repeats)
+
+
+def _gpu(row: Row) -> str:
+    return row["device_uuid"] or ""
+
+
+def _gpus(passes: Sequence[Row]) -> set[str]:
+    return {_gpu(row) for row in passes}
+
+
+def _processes(ok: Sequence[Row], metric: str) -> list[list[float]]:
+    """Return the repeats of each process; what is measured once an attempt counts once."""
+    found: dict[str, list[float]] = {}
+    for row in ok:
+        if row[metric] is not None:
+            found.setdefault(row["attempt_id"], []).append(row[metric])
+    return [values[:1] if metric in _PER_ATTEMPT else values for values in found.values()]
+
+
+def verdicts(ratios: Sequence[stats.Ratio]) -> list[Verdict]:
+    """Return what may be called of ratios that are looked at together."""
+    tested = [index for index, ratio in enumerate(ratios) if ratio.p_differs is not None]
+    p_values = [p for ratio in ratios if (p := ratio.p_differs) is not None]
+    called = dict(zip(tested, stats.holm(p_values, 1 - stats.CONFIDENCE), strict=True))
+    return [_verdict(ratio, called.get(index)) for index, ratio in enumerate(ratios)]
+
+
+def _verdict(ratio: stats.Ratio, called: bool | None) -> Verdict:  # noqa: FBT001
+    if called is None:
+        return "no_interval"
+    if called:
+        return "up" if (ratio.value or 0) > 1 else "down"
+    return "chance" if ratio.differs else "not_shown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Whether B keeps up with A, for a script that must decide.
+
+    Attributes:
+        limit: share of A that B must reach; of A / B where less is better.
+        below: cells that are shown to be below it.
+        undecided: cells whose interval reaches below it, or that have none.
+        lost: pairs that ended ok in A and not in B.
+    """
+
+    limit: float
+    below: tuple[Change, ...]
+    undecided: tuple[Change, ...]
+    lost: tuple[Pair, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Something is below the limit, or is not measured any more."""
+        return bool(self.below or self.lost)
+
+
+def gate(compared: Compared, limit: float) -> Gate:
+    """Hold every cell against a limit.
+
+    A cell is below where its whole 95 % interval is and, up to a limit of 1, where the change is
+    called: so equal results fail in at most 2.5 of 100 comparisons, however many cells there are.
+
+    Raises:
+        ResultsError: no cell has an interval, so that the gate could never close.
+    """
+    changes, metric = compared.changes, compared.metric
+    if all(change.ratio.ci_low is None for change in changes) and not compared.lost:
+        raise ResultsError(
+            "--fail-below: no cell has an interval, so nothing can be decided; "
+            "set measure.repeats to 3 or more, in A and in B"
+        )
+    below = [change for change in changes if _is_below(change, metric, limit)]
+    return Gate(
+        limit=limit,
+        below=tuple(below),
+        undecided=tuple(
+            change
+            for change in changes
+            if change not in below and (kept(change, metric).ci_low or 0) < limit
+        ),
+        lost=compared.lost,
+    )
+
+
+def _is_below(change: Change, metric: schema.Column, limit: float) -> bool:
+    high = kept(change, metric).ci_high
+    return high is not None and high < limit and (limit > 1 or change.verdict in CALLED)
+
+
+def kept(change: Change, metric: schema.Column) -> stats.Ratio:
+    """Return what is left of A's speed in B: the ratio, or its inverse where less is better."""
+    return change.ratio.inverse if less_is_better(metric) else change.ratio
+
+
+def less_is_better(metric: schema.Column) -> bool:
+    """Tell seconds and joules from rates and shares."""
+    return metric.unit in {"s", "J"}

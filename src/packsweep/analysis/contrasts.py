@@ -1,0 +1,141 @@
+"""Cells of one results folder beside each other: a strategy, a cache state or a setting apart.
+
+``compare`` holds two folders against each other instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from packsweep.analysis.axes import ASKED, FOLLOWING, MAY_DIFFER
+from packsweep.analysis.frames import plain_rows
+from packsweep.results import schema, stats, summary
+from packsweep.sweep.spec import DEFAULTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CELL_NAMES = tuple(column.name for column in schema.CELL)
+# What a cell is compared with: column -> the value of the other cell, all else being equal.
+_BASELINES = {"strategy": "separate", "cache_state": "cold"}
+_FREE = {"strategy": ("pack_size", "prompts_sha256"), "cache_state": ("engine_settings",)}
+SETTINGS = "settings"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A cell beside the one that differs from it in one axis alone, or in its settings.
+
+    Attributes:
+        cell: group_id of the cell.
+        baseline: group_id of the other.
+        axis: what differs, ``strategy``, ``cache_state`` or ``settings``.
+        change: the cell's settings that the baseline has otherwise, of the axis ``settings``.
+        instead: what the baseline has of the same names, without its defaults.
+        ratio: reviews per second of the cell over that of the baseline.
+        same_gpu: some GPU measured both sides; the ratio is taken on such GPUs alone.
+    """
+
+    cell: str
+    baseline: str
+    axis: str
+    ratio: stats.Ratio
+    same_gpu: bool = True
+    change: tuple[tuple[str, str], ...] = ()
+    instead: tuple[tuple[str, str], ...] = ()
+
+
+def of(passes: pd.DataFrame) -> list[Comparison]:
+    """Compare every cell with ``separate``, and with ``cold``, where that was measured as well.
+
+    Of cells of one strategy that do the same work under other settings, each is compared with
+    the one that has the most of them at their defaults, of several such with the one whose values
+    come first.
+
+    Both sides are blocked by GPU: a GPU that measured only one of them does not count. Where none
+    measured both, all processes of a side are taken together, and the comparison says so.
+    """
+    ok = passes[passes["outcome"] == "ok"]
+    speeds = _speeds(ok)
+    cells = plain_rows(ok.drop_duplicates("group_id")[["group_id", *_CELL_NAMES]])
+    found = []
+    for axis, baseline in _BASELINES.items():
+        shared = [name for name in _CELL_NAMES if name not in {axis, "replicate", *_FREE[axis]}]
+        alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for cell in cells:
+            alike.setdefault(tuple(cell[name] for name in shared), []).append(cell)
+        for members in alike.values():
+            bases = [cell["group_id"] for cell in members if cell[axis] == baseline]
+            others = [cell["group_id"] for cell in members if cell[axis] != baseline]
+            found += [_comparison(speeds, one, base, axis) for base in bases for one in others]
+    return [*found, *_of_settings(speeds, cells)]
+
+
+def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterator[Comparison]:
+    """Yield every cell beside the plainest of those that differ from it in settings alone."""
+    shared = [name for name in _CELL_NAMES if name not in MAY_DIFFER]
+    alike: dict[tuple[Any, ...], list[tuple[str, dict[str, str]]]] = {}
+    for cell in cells:
+        key = tuple(cell[name] for name in shared)
+        alike.setdefault(key, []).append((cell["group_id"], _settings(cell)))
+    for members in alike.values():
+        base, plain = min(members, key=lambda member: _plainness(member[1]))
+        for one, settings in members:
+            change = _change(settings, plain)
+            if change:
+                instead = [(name, plain.get(name, "None")) for name in change]
+                yield replace(
+                    _comparison(speeds, one, base, SETTINGS),
+                    change=tuple(change.items()),
+                    instead=tuple(pair for pair in instead if DEFAULTS.get(pair[0]) != pair[1]),
+                )
+
+
+def _change(settings: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, str]:
+    """Return what differs from the baseline, without what follows from something told."""
+    found = {name: value for name, value in settings.items() if plain.get(name, "None") != value}
+    told = [names for cause, names in FOLLOWING.items() if cause in found]
+    followed = {*itertools.chain(*told)}
+    return {name: value for name, value in found.items() if name not in followed}
+
+
+def _settings(cell: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a cell asks and its engine's settings, as text."""
+    asked = {name: cell[name] for name in ASKED}
+    return {
+        name: str(value) for name, value in (asked | json.loads(cell["engine_settings"])).items()
+    }
+
+
+def _plainness(settings: Mapping[str, str]) -> tuple[int, list[tuple[float, str]]]:
+    """Return what sorts the plainest first: how many values are unusual, then the values."""
+    unusual = sum(DEFAULTS.get(name) != value for name, value in settings.items())
+    numbers = {value: float(value) for value in settings.values() if value.isdecimal()}
+    return unusual, [(numbers.get(value, 0.0), value) for _, value in sorted(settings.items())]
+
+
+_Speeds = dict[str, dict[str | None, list[dict[str, Any]]]]
+
+
+def _speeds(ok: pd.DataFrame) -> _Speeds:
+    """Return the passes by cell and by GPU."""
+    found: _Speeds = {}
+    for row in plain_rows(ok[["group_id", "device_uuid", "attempt_id", "reviews_per_s"]]):
+        found.setdefault(row["group_id"], {}).setdefault(row["device_uuid"], []).append(row)
+    return found
+
+
+def _comparison(speeds: _Speeds, cell: str, baseline: str, axis: str) -> Comparison:
+    sides = speeds[cell], speeds[baseline]
+    above, below = (
+        {uuid: summary.processes(rows, "reviews_per_s") for uuid, rows in side.items()}
+        for side in sides
+    )
+    shared = [(above[uuid], below[uuid]) for uuid in above if uuid in below]
+    everything = ([*itertools.chain(*above.values())], [*itertools.chain(*below.values())])
+    found = stats.blocked_ratio(shared or [everything])
+    return Comparison(cell=cell, baseline=baseline, axis=axis, ratio=found, same_gpu=bool(shared))

@@ -1,0 +1,225 @@
+"""From the passes of a sweep to a row per cell, and from a folder to pandas.
+
+Rows that were not measured alike are not put side by side unless asked: one device, one driver,
+one version of vLLM and torch; simulated rows never with real ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from packsweep.analysis import labels
+from packsweep.errors import ResultsError
+from packsweep.plan.ceilings import Measured
+from packsweep.results import schema, summary
+from packsweep.results.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ALIKE = ("device", "driver_version", "vllm_version", "torch_version")
+_ORDER = (
+    "engine_settings",
+    "cache_state",
+    "strategy",
+    "pack_size",
+    "instruction",
+    "template",
+    "answer",
+    "prompt_type",
+    "n",
+    "duplication",
+)
+_NUM_TOGETHER = 500  # cells, as plain rows in memory
+_STRATEGIES = ("packed", "separate", "chunked")
+
+
+def load_table(results: str | PathLike[str], table: str) -> pd.DataFrame:
+    """Return ``passes``, ``requests``, ``summary`` or ``labels`` of a results folder.
+
+    Raises:
+        ResultsError: the folder is not there or holds no results, or there is no such table.
+    """
+    store = Store(results)
+    store.check()
+    if table == "passes":
+        return to_pandas(store.read_passes())
+    if table == "requests":
+        return to_pandas(store.read_requests())
+    if table == "summary":
+        return _load_summary(to_pandas(store.read_passes()))
+    if table == "labels":
+        return load_labels(store)
+    raise ResultsError(f"{table!r} is no table; there are passes, requests, summary and labels")
+
+
+def load_labels(store: Store) -> pd.DataFrame:
+    """Return the rows of ``labels.of_requests`` for the cells that count."""
+    passes = to_pandas(store.read_passes())
+    counts = passes.loc[passes["outcome"] == "ok", "cell_id"]
+    requests = to_pandas(store.read_requests())
+    return labels.of_requests(requests[requests["cell_id"].isin(counts)])
+
+
+def _load_summary(passes: pd.DataFrame) -> pd.DataFrame:
+    """Return the summary with the nullable types of its schema."""
+    import pyarrow as pa
+
+    check_alike(passes, allow_mixed=True)
+    columns = schema.arrow_schema(schema.SUMMARY)
+    return to_pandas(pa.Table.from_pylist(summarise(passes), schema=columns))
+
+
+def to_pandas(table: Any) -> pd.DataFrame:  # noqa: ANN401  (an Arrow table)
+    """Return an Arrow table as pandas with nullable types: an undefined integer stays undefined."""
+    import pandas as pd
+
+    kinds = {
+        "int64": pd.Int64Dtype(),
+        "double": pd.Float64Dtype(),
+        "string": pd.StringDtype(),
+        "bool": pd.BooleanDtype(),
+    }
+    frame: pd.DataFrame = table.to_pandas(types_mapper=lambda kind: kinds.get(str(kind)))
+    return frame
+
+
+def check_alike(passes: pd.DataFrame, *, allow_mixed: bool = False) -> list[str]:
+    """Return what differs between rows that were measured; refuse it unless allowed.
+
+    Raises:
+        ResultsError: simulated beside real rows; or other differences without ``allow_mixed``.
+    """
+    measured = passes[passes["outcome"] == "ok"]
+    engines = sorted(measured["engine"].unique())
+    if len(engines) > 1:
+        message = "simulated and real results lie in one folder and are never merged"
+        raise ResultsError(message)
+    mixed = [
+        f"{name}: {', '.join(values)}"
+        for name in _ALIKE
+        if len(values := sorted(str(value) for value in measured[name].unique())) > 1
+    ]
+    if mixed and not allow_mixed:
+        raise ResultsError(
+            f"results differ in {'; '.join(mixed)}; measure again into another --results folder, "
+            "or merge them knowingly with --allow-mixed"
+        )
+    return mixed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """What a summary is held against in place of what the rows say; None: what they say.
+
+    Attributes:
+        ceiling: for MFU and MBU.
+        gpu_hour_usd: for the cost of reviews.
+    """
+
+    ceiling: Measured | None = None
+    gpu_hour_usd: float | None = None
+
+    def apply(self, passes: pd.DataFrame) -> pd.DataFrame:
+        """Return ``passes`` with ceiling and price replaced."""
+        changed = passes if self.ceiling is None else with_ceiling(passes, self.ceiling)
+        if self.gpu_hour_usd is None:
+            return changed
+        return changed.assign(gpu_hour_usd=self.gpu_hour_usd)
+
+
+def with_ceiling(passes: pd.DataFrame, measured: Measured) -> pd.DataFrame:
+    """Return ``passes`` with MFU and MBU against a measured ceiling instead of a data sheet's.
+
+    Raises:
+        ResultsError: the ceiling is another device's.
+    """
+    others = sorted(set(passes.loc[passes["outcome"] == "ok", "device"]) - {measured.device})
+    if others:
+        message = f"the ceiling is that of {measured.device}, results are of {', '.join(others)}"
+        raise ResultsError(message)
+    changed = passes.copy()
+    dtypes = [row["peak_dtype"] for row in plain_rows(passes[["peak_dtype"]])]
+    for name in (column.name for column in schema.CEILING):
+        values = [getattr(measured.ceiling(dtype), name) for dtype in dtypes]
+        changed[name] = to_dtype(values, passes[name])
+    per_s = {"mfu": ("flops", "peak_flops_per_s"), "mbu": ("read_bytes", "peak_bytes_per_s")}
+    for share, (done, peak) in per_s.items():
+        changed[share] = changed[done] / changed["duration_s"] / changed[peak]
+    return changed
+
+
+def to_dtype(values: Sequence[Any], like: pd.Series[Any]) -> pd.Series[Any]:
+    """Return values as a column of the same type and index as ``like``."""
+    import pandas as pd
+
+    return pd.Series(list(values), index=like.index, dtype=like.dtype)
+
+
+def summarise(passes: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a row per cell, with ``schema.SUMMARY``'s columns, in the order of the grid.
+
+    Undefined is None.
+    """
+    kinds = {column.name: column.kind for column in schema.SUMMARY}
+    rows = [
+        {name: _typed(row.get(name), kind) for name, kind in kinds.items()}
+        for row in map(summary.of_cell, _groups(passes))
+    ]
+    return sorted(rows, key=_grid_order)
+
+
+def _typed(value: Any, kind: str) -> Any:  # noqa: ANN401
+    if value is None:
+        return None
+    if kind == "string":
+        return sys.intern(value)  # thousands of cells share most of what is said of them
+    return round(value) if kind == "int" else value
+
+
+def _groups(passes: pd.DataFrame) -> Iterator[list[dict[str, Any]]]:
+    """Yield the passes of each cell as plain rows, taking some cells at a time out of pandas."""
+    indices = list(passes.groupby("group_id", sort=False).indices.values())
+    for start in range(0, len(indices), _NUM_TOGETHER):
+        some = indices[start : start + _NUM_TOGETHER]
+        rows = iter(plain_rows(passes.take([index for group in some for index in group])))
+        for group in some:
+            yield list(itertools.islice(rows, len(group)))
+
+
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame's rows as plain Python values; what pandas calls missing is None.
+
+    By way of Arrow, which takes a fraction of the time that pandas does.
+    """
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = pa.Table.from_pandas(frame, preserve_index=False).to_pylist()
+    return rows
+
+
+def _grid_order(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what sorts a row of the summary; the undefined stands last."""
+    values = {**row, "strategy": _STRATEGIES.index(row["strategy"])}
+    return tuple((values[name] is None, values[name]) for name in _ORDER)
+
+
+def merge(
+    store: Store, *, allow_mixed: bool = False, against: Against | None = None
+) -> list[dict[str, Any]]:
+    """Read every cell of ``store``, write its summary and return its rows.
+
+    Raises:
+        ResultsError: rows do not belong together, or the folder cannot be written.
+    """
+    passes = to_pandas(store.read_passes(keep=True))
+    check_alike(passes, allow_mixed=allow_mixed)
+    rows = summarise((against or Against()).apply(passes))
+    del passes  # of thousands of cells 100 MB
+    store.write_summary(rows)
+    return rows

@@ -1,0 +1,111 @@
+"""The answers of a results folder: labels by their position in a prompt, and what for what.
+
+Tidy frames over the distinct reviews of one pass of each cell, its first: repeats and copies ask
+the same again at temperature 0, so counting them would only feign evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from packsweep.results import stats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NONE = "none"
+_POSITIONS = (
+    "cell_id",
+    "first",
+    "last",
+    "num_reviews",
+    "labels_found",
+    "labels_right",
+    "coverage",
+    "accuracy",
+    "accuracy_ci_low",
+    "accuracy_ci_high",
+)
+
+
+def of_requests(requests: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for every distinct review of every scored cell.
+
+    Columns: ``cell_id``; ``review``, its index among the cell's n; ``position``, its place in its
+    prompt, from 0; ``expected`` and ``found``, a label or ``none``.
+    """
+    import pandas as pd
+
+    columns = ["cell_id", "review", "position", "expected", "found"]
+    rows = [row for record in _first_pass(requests) for row in _label_rows(record)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _first_pass(requests: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Return the scored requests of each cell's first pass, the first copy of each prompt."""
+    first = requests["repeat"].eq(0) & requests["copy"].eq(0) & requests["found_labels"].notna()
+    return requests[first].to_dict(orient="records")
+
+
+def _label_rows(record: dict[Any, Any]) -> Iterator[tuple[str, int, int, str, str]]:
+    pairs = zip(record["expected_labels"], record["found_labels"], strict=True)
+    for position, (expected, found) in enumerate(pairs):
+        review = record["first_review"] + position
+        yield record["cell_id"], review, position, expected, found or NONE
+
+
+def by_position(found: pd.DataFrame, *, num_ranges: int | None = None) -> pd.DataFrame:
+    """Return coverage and accuracy by position within the prompt, from the rows of ``of_requests``.
+
+    Args:
+        found: what ``of_requests`` returned.
+        num_ranges: into how many ranges of nearly equal length a cell's positions are gathered;
+            None gives each position a row.
+
+    Returns:
+        A row for each cell and range ``first`` to ``last``, both included and counted from 0. The
+        interval is Wilson's over the range's reviews.
+    """
+    import pandas as pd
+
+    rows = []
+    for cell_id, cell in found.groupby("cell_id", sort=False):
+        length = int(cell["position"].max()) + 1
+        count = min(length, num_ranges or length)
+        place = cell["position"].astype(int) * count // length
+        for _, part in cell.groupby(place, sort=True):
+            rows.append(_position_row(str(cell_id), part))
+    return pd.DataFrame(rows, columns=list(_POSITIONS))
+
+
+def _position_row(cell_id: str, part: pd.DataFrame) -> dict[str, Any]:
+    total = len(part)
+    num_found = int(part["found"].ne(NONE).sum())
+    num_right = int(part["found"].eq(part["expected"]).sum())
+    interval = stats.wilson(num_right, total)
+    assert interval is not None  # a group has rows
+    values = (
+        cell_id,
+        int(part["position"].min()),
+        int(part["position"].max()),
+        total,
+        num_found,
+        num_right,
+        num_found / total,
+        num_right / total,
+        *interval,
+    )
+    return dict(zip(_POSITIONS, values, strict=True))
+
+
+def confusion(found: pd.DataFrame) -> pd.DataFrame:
+    """Return how often which label, or none, was found for each expected one, per cell.
+
+    Takes the rows of ``of_requests``.
+    Columns: ``cell_id``, ``expected``, ``found``, ``num_reviews``; a pair that does not occur has
+    no row.
+    """
+    keys = ["cell_id", "expected", "found"]
+    counted = found.groupby(keys, sort=False, as_index=False).size()
+    return counted.rename(columns={"size": "num_reviews"})

@@ -1,0 +1,241 @@
+"""``packsweep calc``: what a sweep's numbers are to be held against, computed or measured.
+
+Registers commands, as ``packsweep.cli`` does; what they compute stands in modules of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from packsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(
+    name="calc",
+    help="Calculate and measure what a sweep's numbers are to be held against.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_DEFAULT_TOKENS = (4, 40, 400)
+_DTYPES = "auto, bfloat16, float16, float32, fp8"
+
+ModelArg = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="Hub id, folder or embedded:NAME; no weights are needed."),
+]
+
+
+@app.callback()
+def calc_group() -> None:
+    """Calculate and measure what a sweep's numbers are to be held against."""
+
+
+@app.command("labels")
+def labels_command(
+    model: ModelArg,
+    tokens: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--tokens", min=1, metavar="N", help="Output tokens of an answer. May be repeated."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Show how many labels an answer of N output tokens can hold, in a model's tokenizer."""
+    from packsweep.models.resolve import resolve
+    from packsweep.plan import label_budget
+
+    budget = label_budget.of(resolve(model, load_format="dummy"), tokens or _DEFAULT_TOKENS)
+    print(budget.to_json() if json else budget.to_text())
+
+
+@app.command("ceiling")
+def ceiling_command(
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, as run and show --ceiling read it.")
+    ] = False,
+) -> None:
+    """Measure the device present: bf16 and fp8 matrix multiplication, copying. About a minute.
+
+    The numbers are what MFU and MBU can reach at most here; a data sheet's are higher.
+    """
+    found = _summary(_measure())
+    if json:
+        import json as json_
+
+        print(json_.dumps(found, indent=2))
+        return
+    for line in _lines(found):
+        print(line)
+
+
+@app.command("kv")
+def kv_command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Short name (llama-3.1-8b, gemma-3-27b, deepseek-v3, ...), hub id, folder or "
+            "embedded:NAME; no weights are needed.",
+        ),
+    ],
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="GPU", help="Which GPU, e.g. H200; else the one here."),
+    ] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help=f"Of the weights: {_DTYPES}.")] = "auto",
+    kv_cache_dtype: Annotated[
+        str, typer.Option("--kv-cache-dtype", help=f"Of the cache: {_DTYPES}.")
+    ] = "auto",
+    tensor_parallel_size: Annotated[
+        int, typer.Option("--tensor-parallel-size", "--tp", min=1, metavar="N")
+    ] = 1,
+    gpu_memory_utilization: Annotated[
+        float, typer.Option("--gpu-memory-utilization", min=0.01, max=1.0, metavar="SHARE")
+    ] = 0.92,
+    max_model_len: Annotated[
+        int | None, typer.Option("--max-model-len", min=1, help="Else as long as the model allows.")
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        int, typer.Option("--max-num-batched-tokens", min=1, metavar="N")
+    ] = 16384,
+    block_size: Annotated[int, typer.Option("--block-size", min=1, metavar="N")] = 16,
+    prompt_tokens: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--tokens", min=1, metavar="N", help="Cache of a prompt this long. May be repeated."
+        ),
+    ] = None,
+    tokens_per_review: Annotated[
+        float,
+        typer.Option(
+            "--tokens-per-review",
+            min=1.0,
+            metavar="N",
+            help="For the longest packed n; 288.5 as of 400 IMDB reviews in Llama 3's tokenizer.",
+        ),
+    ] = 288.5,
+    num_parameters: Annotated[
+        float | None,
+        typer.Option("--parameters", min=1.0, help="Of a design whose parameters are not counted."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Show what the KV cache of a model takes and what fits a GPU: tokens, longest prompt, n."""
+    from packsweep.plan import forecast, kv_budget
+
+    _check_dtypes(dtype, kv_cache_dtype)
+    on = forecast.target(device)
+    asked = kv_budget.Asked(
+        dtype=dtype,
+        kv_cache_dtype=kv_cache_dtype,
+        tensor_parallel_size=tensor_parallel_size,
+        gpu_memory_utilization=gpu_memory_utilization,
+        max_model_len=max_model_len,
+        max_num_batched_tokens=max_num_batched_tokens,
+        block_size=block_size,
+        prompt_tokens=tuple(prompt_tokens or ()),
+        tokens_per_review=tokens_per_review,
+        num_parameters=None if num_parameters is None else round(num_parameters),
+        device=None if on is None else on.name,
+        memory_bytes=None if on is None else on.memory_bytes,
+    )
+    budget = kv_budget.of(model, asked)
+    print(budget.to_json() if json else kv_budget.to_text(budget))
+
+
+@app.command("prediction")
+def prediction_command() -> None:
+    """Show what plan predicts beside what was measured on one H200, in seconds of a pass."""
+    from packsweep.plan import validation
+
+    print(validation.to_text())
+
+
+def _check_dtypes(*words: str) -> None:
+    for word in words:
+        if word not in _DTYPES.split(", "):
+            raise UserError(f"dtype {word!r} is not known; known are {_DTYPES}")
+
+
+def _measure() -> dict[str, Any]:
+    """Run the measurement in a process of its own, which ends with the device's memory free.
+
+    Raises:
+        UserError: there is no torch, or it failed.
+    """
+    import json
+    import subprocess
+    import sys
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise UserError("calc ceiling needs torch, which comes with vLLM; see make setup")
+    command = [sys.executable, "-m", "packsweep.machine.microbench"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        said = (done.stderr.strip() or "nothing was printed").splitlines()[-1]
+        raise UserError(f"calc ceiling: the measurement failed: {said}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _summary(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the best size of each kind with its spread, beside all that was measured."""
+    best = {
+        "bf16_flops_per_s": _best(found["matmul"]),
+        "fp8_flops_per_s": _best(found["matmul_fp8"]) if found["matmul_fp8"] else None,
+        "memory_bytes_per_s": _best(found["copy"]),
+    }
+    return {"device": found["device"], **best, **found}
+
+
+def _best(sizes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    from packsweep.results import stats
+
+    told = [(stats.estimate(each["values"]), each["size"]) for each in sizes]
+    found, size = max(told, key=lambda pair: pair[0].median or 0.0)
+    return {
+        "median": found.median,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "repeats": found.count,
+        "size": size,
+    }
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    """Say every ceiling with spread and with the share of the data sheet's."""
+    from packsweep.machine import devices
+
+    sheet = devices.find(found["device"])
+    source = sheet.source if sheet else "no data sheet known for this device"
+    told = (
+        ("bf16 matmul", "bf16_flops_per_s", 1e12, "TFLOP/s", "matrices of {} rows"),
+        ("fp8 matmul", "fp8_flops_per_s", 1e12, "TFLOP/s", "matrices of {} rows"),
+        ("memory copy", "memory_bytes_per_s", 1e9, "GB/s", "{} B, read and written"),
+    )
+    lines = [f"device: {found['device']} ({source})"]
+    for label, name, unit_size, unit, how in told:
+        if found[name] is None:
+            lines.append(f"{label}: not measured, the device has no such units")
+            continue
+        peak = getattr(sheet, name, None)
+        share = f", {found[name]['median'] / peak:.0%} of {peak / unit_size:,.0f}" if peak else ""
+        lines.append(
+            f"{label}: {_with_spread(found[name], unit_size)} {unit}{share}"
+            f" ({how.format(found[name]['size'])}, {found[name]['repeats']} repeats)"
+        )
+    return lines
+
+
+def _with_spread(value: dict[str, Any], unit_size: float) -> str:
+    half = (value["ci_high"] - value["ci_low"]) / 2 / value["median"]
+    return f"{value['median'] / unit_size:,.3g} ±{half:.1%}"

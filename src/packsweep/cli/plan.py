@@ -1,0 +1,50 @@
+"""``packsweep plan``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from packsweep.cli.options import JsonOpt, PriceOpt, ResultsOpt, SetOpt, SweepArg, prepare
+from packsweep.cli.output import open_console, print_columns, print_json, say
+
+
+def plan_command(
+    sweep: SweepArg,
+    set_: SetOpt = None,
+    results: ResultsOpt = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", metavar="GPU", help="Predict durations on this GPU, e.g. H200; else here."
+        ),
+    ] = None,
+    gpus: Annotated[
+        int, typer.Option("--gpus", metavar="G", min=1, help="Predict the wall clock on G GPUs.")
+    ] = 1,
+    gpu_hour_usd: PriceOpt = None,
+    json: JsonOpt = False,
+) -> None:
+    """Show what a sweep will do: requests, tokens, memory, time, money. Runs nothing."""
+    from packsweep.plan import forecast
+    from packsweep.report import plan_table
+
+    on = forecast.target(device)
+    _, planned, store = prepare(sweep, set_, results)
+    done = store.done([each.cell.cell_id for each in planned.cells])
+    found = forecast.make(
+        planned,
+        on,
+        num_gpus=gpus,
+        done=done,
+        measured_s=plan_table.measured_s(store, on) if done else {},
+        gpu_hour_usd=gpu_hour_usd,
+    )
+    if json:
+        print_json(plan_table.record(planned, found))
+        return
+    console = open_console()
+    print_columns(console, plan_table.columns(found))
+    for line in plan_table.lines(planned, found, store.root):
+        say(console, line)

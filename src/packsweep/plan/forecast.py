@@ -1,0 +1,324 @@
+"""What a sweep will cost on a named GPU: time of each cell, wall clock on G of them, money.
+
+Puts the plan's tokens into ``pass_time``'s formula and the cells into the driver's order. Needs no
+GPU; one that is present is the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import heapq
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from packsweep.errors import SpecError
+from packsweep.machine import devices, nvml
+from packsweep.machine.devices import DEVICES, Device
+from packsweep.models.resolve import Model
+from packsweep.models.shape import ModelShape
+from packsweep.plan import ceilings, pass_time
+from packsweep.plan.cells import Plan, PlannedCell
+from packsweep.plan.formats import Formats, formats, weight_bytes
+from packsweep.plan.pass_time import Pass, PassTime
+from packsweep.sweep.cells import Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The GPU that is predicted.
+
+    Attributes:
+        name: short, as ``--device`` takes it.
+        memory_bytes: of the whole GPU; None where it is not known.
+    """
+
+    name: str
+    device: Device
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellForecast:
+    """What a cell will take; None where it cannot be told.
+
+    Attributes:
+        time: of one timed pass.
+        peak_dtype: bf16, fp8 or int8: whose share of the peak it was reckoned with.
+        warm_s: from the start of the worker to its end, the compile cache filled.
+        measured_s: median of the timed passes, where the cell is done.
+        too_big: why it does not fit the GPU, or None.
+    """
+
+    planned: PlannedCell
+    done: bool
+    time: PassTime | None
+    warm_s: float | None
+    peak_dtype: str | None = None
+    measured_s: float | None = None
+    too_big: str | None = None
+
+    @property
+    def pass_s(self) -> float | None:
+        """How long a timed pass takes."""
+        return None if self.time is None else self.time.duration_s
+
+    @property
+    def due(self) -> bool:
+        """It would be measured by a run."""
+        return not (self.done or self.planned.infeasible or self.too_big)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """A sweep's missing cells on ``num_gpus`` GPUs; None where it cannot be told.
+
+    Attributes:
+        reason: why there are no durations, or None.
+        passes_s: timed passes of the missing cells.
+        gpu_s: what all GPUs together are held for.
+        wall_s: from the first start to the last end.
+        num_cold: cells that start before any other has filled the compile cache for them.
+    """
+
+    target: Target | None
+    reason: str | None
+    cells: tuple[CellForecast, ...]
+    num_gpus: int
+    passes_s: float | None
+    gpu_s: float | None
+    wall_s: float | None
+    num_cold: int
+    gpu_hour_usd: float | None
+
+    @property
+    def usd(self) -> float | None:
+        """Money for the GPUs held."""
+        if self.gpu_s is None or self.gpu_hour_usd is None:
+            return None
+        return self.gpu_s / 3600 * self.gpu_hour_usd
+
+
+def target(name: str | None) -> Target | None:
+    """Return the GPU called ``name``, or the one present; None where there is none that is known.
+
+    Raises:
+        SpecError: there is no data sheet of that name.
+    """
+    if name is not None:
+        return _named(name)
+    gpu = nvml.visible_gpu()
+    found = None if gpu is None else devices.find(gpu.name)
+    if gpu is None or found is None:
+        return None
+    short = next(key for key, device in DEVICES.items() if device is found)
+    return Target(name=short, device=found, memory_bytes=gpu.memory_bytes)
+
+
+def _named(name: str) -> Target:
+    spelt = {key.casefold(): key for key in DEVICES}
+    key = spelt.get(name.casefold())
+    if key is None:
+        near = difflib.get_close_matches(name.casefold(), spelt, n=1)
+        hint = f"did you mean {spelt[near[0]]}?" if near else f"known are {', '.join(DEVICES)}"
+        raise SpecError(f"--device {name}: no data sheet of that name; {hint}")
+    return Target(name=key, device=DEVICES[key], memory_bytes=DEVICES[key].memory_bytes)
+
+
+def make(
+    plan: Plan,
+    on: Target | None,
+    *,
+    num_gpus: int = 1,
+    done: Collection[str] = (),
+    measured_s: Mapping[str, float] | None = None,
+    gpu_hour_usd: float | None = None,
+) -> Forecast:
+    """Return what is to be expected of ``plan``.
+
+    Args:
+        plan: the sweep, worked out.
+        on: the GPU; None leaves every duration out.
+        num_gpus: how many such GPUs there are.
+        done: ids of cells that need no run.
+        measured_s: cell_id -> median duration of a pass, of cells that are done.
+        gpu_hour_usd: price of a GPU for an hour; the plan's own if None.
+    """
+    known = measured_s or {}
+    cells = {
+        each.cell.cell_id: replace(
+            _cell(each, plan.model, on),
+            done=each.cell.cell_id in done,
+            measured_s=known.get(each.cell.cell_id),
+        )
+        for each in plan.cells
+    }
+    due = [cell for each in plan.schedule if (cell := cells[each.cell.cell_id]).due]
+    reason = _reason(on, plan.model, due)
+    warm = {_compiled(each.planned.cell) for each in cells.values() if each.done}
+    timeline = None if reason else run_order(due, num_gpus, warm)
+    return Forecast(
+        target=on,
+        reason=reason,
+        cells=tuple(cells.values()),
+        num_gpus=num_gpus,
+        passes_s=None if reason else sum(_timed_s(each) for each in due),
+        gpu_s=None if timeline is None else timeline.gpu_s,
+        wall_s=None if timeline is None else timeline.wall_s,
+        num_cold=0 if timeline is None else timeline.num_cold,
+        gpu_hour_usd=plan.gpu_hour_usd if gpu_hour_usd is None else gpu_hour_usd,
+    )
+
+
+def _reason(on: Target | None, model: Model, due: Sequence[CellForecast]) -> str | None:
+    if on is None:
+        return f"no durations: name a GPU with --device, e.g. --device H200 ({', '.join(DEVICES)})"
+    if model.design:
+        return f"no durations: {model.design}"
+    if model.shape and model.shape.experts:
+        return "no durations: what share of the peak a mixture of experts reaches was not measured"
+    unknown = [each.planned.cell.slug for each in due if each.pass_s is None]
+    if unknown:
+        return f"no durations: nothing is known of the dtype or quantization of {unknown[0]}"
+    return None
+
+
+def _timed_s(cell: CellForecast) -> float:
+    return cell.planned.cell.repeats * (cell.pass_s or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """How cells follow each other on the GPUs."""
+
+    wall_s: float
+    gpu_s: float
+    num_cold: int
+
+
+def run_order(
+    cells: Sequence[CellForecast], num_gpus: int, warm: Collection[tuple[object, ...]] = ()
+) -> Timeline:
+    """Give each cell, in order, to the GPU that is free first.
+
+    An engine starts cold until another one of the same settings is ready; ``warm`` are settings
+    whose compile cache is filled.
+    """
+    free = [0.0] * num_gpus
+    ready_s: dict[tuple[object, ...], float] = dict.fromkeys(warm, 0.0)
+    gpu_s, num_cold = 0.0, 0
+    for cell in cells:
+        began = heapq.heappop(free)
+        settings = _compiled(cell.planned.cell)
+        cold = ready_s.get(settings, float("inf")) > began
+        took = (cell.warm_s or 0.0) + cold * (pass_time.START_COLD_S - pass_time.START_WARM_S)
+        ready_s[settings] = min(ready_s.get(settings, float("inf")), began + pass_time.START_COLD_S)
+        heapq.heappush(free, began + took)
+        gpu_s += took
+        num_cold += cold
+    return Timeline(wall_s=max(free), gpu_s=gpu_s, num_cold=num_cold)
+
+
+def _compiled(cell: Cell) -> tuple[object, ...]:
+    """Return what vLLM's compile cache distinguishes, as far as a cell shows it."""
+    return (cell.model_fingerprint, cell.engine_settings)
+
+
+def _cell(planned: PlannedCell, model: Model, on: Target | None) -> CellForecast:
+    """Return the forecast of one cell, not knowing what is done."""
+    empty = CellForecast(planned=planned, done=False, time=None, warm_s=None)
+    if on is None or planned.infeasible:
+        return empty
+    used = _formats(planned.cell, model)
+    too_big = _too_big(planned, model.shape, used, on)
+    if too_big:
+        return replace(empty, too_big=too_big)
+    engine = _engine(planned.cell, model, used, on.device)
+    if engine is None:
+        return empty
+    time = pass_time.pass_time(engine, planned.load)
+    warm_s = _warm_s(planned, engine, time)
+    return replace(empty, time=time, warm_s=warm_s, peak_dtype=used.peak_dtype)
+
+
+def _formats(cell: Cell, model: Model) -> Formats:
+    """Return the formats that vLLM would choose; a model stored in float32 is run in bf16.
+
+    Source: vLLM 0.32, config/model.py, _resolve_auto_dtype.
+    """
+    stored = model.torch_dtype
+    settings = {**cell.settings, "cache_dtype": cell.settings["kv_cache_dtype"]}
+    stored = "bfloat16" if stored == "float32" else stored
+    return formats(settings, stored, model.quantization)
+
+
+def _engine(cell: Cell, model: Model, used: Formats, device: Device) -> pass_time.Engine | None:
+    """Return on what the cell's passes run; None without a shape or a share for its dtype."""
+    peak = ceilings.data_sheet_peak(device, used.peak_dtype)
+    mfu = pass_time.MFU.get(used.peak_dtype or "")
+    sizes = {used.layer_bytes, used.head_bytes, used.kv_bytes}
+    if model.shape is None or mfu is None or peak is None or None in sizes:
+        return None
+    if model.shape.experts:
+        return None
+    return pass_time.Engine(
+        shape=model.shape,
+        device=device,
+        size=used,
+        peak_flops_per_s=peak,
+        mfu=mfu,
+        max_num_batched_tokens=int(cell.settings["max_num_batched_tokens"] or 0),
+        max_num_seqs=int(cell.settings["max_num_seqs"] or 0),
+        tokenized_before=cell.prompt_type == "tokens",
+    )
+
+
+def _warm_s(planned: PlannedCell, engine: pass_time.Engine, time: PassTime) -> float:
+    """Return a cell's time with a warm start: start, warm-up, passes, tokenizing alone, shutdown.
+
+    A warm-up pass submits each prompt once, as another text; the state primed runs a pass before
+    each timed one.
+    """
+    cell = planned.cell
+    cold = tuple(replace(work, cached_tokens=0) for work in planned.load.requests)
+    warmup_s = pass_time.pass_time(engine, Pass(requests=cold)).duration_s
+    passes = cell.repeats * time.duration_s
+    if cell.cache_state == "primed":
+        passes += cell.repeats * warmup_s
+    return (
+        pass_time.START_WARM_S
+        + cell.warmup_passes * warmup_s
+        + passes
+        + time.feed_s
+        + pass_time.SHUTDOWN_S
+    )
+
+
+def _too_big(
+    planned: PlannedCell, shape: ModelShape | None, used: Formats, on: Target
+) -> str | None:
+    """Return why vLLM would not start the cell's engine on the GPU, or None.
+
+    What activations and CUDA graphs take is not known and left out, so a cell that fits by little
+    may still end as oom.
+    """
+    per_token = planned.kv_bytes_per_token
+    weights = None if shape is None else weight_bytes(shape, used)
+    if on.memory_bytes is None or per_token is None or weights is None:
+        return None
+    settings = planned.cell.settings
+    room = int(on.memory_bytes * float(settings["gpu_memory_utilization"] or 0)) - weights
+    if settings["kv_cache_memory_bytes"] is not None:
+        room = min(on.memory_bytes - weights, int(settings["kv_cache_memory_bytes"]))
+    limit = int(settings["max_model_len"] or 0)
+    if limit * per_token <= room:
+        return None
+    if room <= 0:
+        return f"{on.name} has no room beside {weights / 1e9:.1f} GB of weights"
+    fits = room // per_token
+    advice = ""
+    if planned.longest_request_tokens <= fits:
+        advice = f" (lower it: {planned.longest_request_tokens} would do)"
+    return (
+        f"max_model_len {limit}{advice} needs {limit * per_token / 1e9:.1f} GB of KV cache "
+        f"and {on.name} has room for {room / 1e9:.1f} GB beside the weights"
+    )

@@ -1,0 +1,115 @@
+"""Results in the forms that other tools read: CSV, Markdown, Parquet, and vLLM's own JSON.
+
+``vllm-bench`` is a list with a record per timed pass, under the names of ``vllm bench throughput
+--output-json`` and, for what that file leaves out, of ``vllm bench serve --save-result``; beside
+them stand the cell's own columns and settings. It is the form of ``vllm bench sweep``'s
+summary.json, so ``vllm bench sweep plot`` reads it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from packsweep.analysis import selection
+from packsweep.report.cells_table import summary, written
+from packsweep.results import schema
+from packsweep.results.schema import Row
+
+# Source: vLLM 0.32, benchmarks/throughput.py (the first six) and benchmarks/serve.py (the others).
+_VLLM: dict[str, Callable[[Row], Any]] = {
+    "model_id": lambda row: row["model"],
+    "elapsed_time": lambda row: row["duration_s"],
+    "num_requests": lambda row: row["num_requests"],
+    "total_num_tokens": lambda row: row["prompt_tokens"] + row["output_tokens"],
+    "requests_per_second": lambda row: row["requests_per_s"],
+    "tokens_per_second": lambda row: row["total_tokens_per_s"],
+    "tokenizer_id": lambda row: row["tokenizer"] or row["model"],
+    "backend": lambda row: row["engine"],
+    "date": lambda row: row["started_at"].strftime("%Y%m%d-%H%M%S"),
+    "num_prompts": lambda row: row["num_requests"],
+    "completed": lambda row: row["num_requests"],
+    "failed": lambda _: 0,
+    "duration": lambda row: row["duration_s"],
+    "total_input_tokens": lambda row: row["prompt_tokens"],
+    "total_output_tokens": lambda row: row["output_tokens"],
+    "request_throughput": lambda row: row["requests_per_s"],
+    "output_throughput": lambda row: row["output_tokens_per_s"],
+    "total_token_throughput": lambda row: row["total_tokens_per_s"],
+    "run_number": lambda row: row["repeat"],
+}
+_BESIDE = tuple(
+    column.name
+    for column in (*schema.IDENTITY[:3], *schema.CELL, *schema.PASS, *schema.ENVIRONMENT)
+    if column.name not in {"engine_settings", "simulated_settings", "engine_resolved", "versions"}
+)
+COLUMNS = {"summary": schema.SUMMARY, "passes": schema.PASSES, "requests": schema.REQUESTS}
+
+
+def vllm_bench(passes: Iterable[Row]) -> str:
+    """Return the timed passes as vLLM's benchmarks write theirs; failed cells have none."""
+    timed = selection.widened(row for row in passes if row["outcome"] == "ok")
+    records = [_vllm_record(row) for row in timed]
+    return json.dumps(records, indent=2, default=str) + "\n"
+
+
+def _vllm_record(row: Row) -> dict[str, Any]:
+    settings = json.loads(row["engine_settings"])
+    named = {name: value(row) for name, value in _VLLM.items()}
+    return {**settings, **{name: row.get(name) for name in _BESIDE}, **named}
+
+
+def comma_separated(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Return CSV with a header; undefined is empty, a list's words stand with spaces between."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_csv_value(row.get(name)) for name in names] for row in rows)
+    return file.getvalue()
+
+
+def _csv_value(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, list):
+        return " ".join(str(each) for each in value)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def markdown(rows: Sequence[Row], names: Sequence[str] | None) -> str:
+    """Return a table for a page or an issue: the columns of ``show``, or those named."""
+    if names is None:
+        shown = summary(rows)
+        heads = [" ".join(column.heading.split("\n")) for column in shown]
+        left = [column.left for column in shown]
+        lines = [[str(text) for text in row] for row in zip(*(c.cells for c in shown), strict=True)]
+    else:
+        heads = list(names)
+        lines = [[written(name, row.get(name)) for name in names] for row in rows]
+        left = [any(isinstance(row.get(name), str) for row in rows) for name in names]
+    rule = ["---" if is_left else "--:" for is_left in left]
+    return "\n".join(_pipes(each) for each in (heads, rule, *lines)) + "\n"
+
+
+def _pipes(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def parquet(rows: Sequence[Row], names: Sequence[str], table: str) -> bytes:
+    """Return Parquet with the types of ``schema``; a setting has the type of its values."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    known = schema.arrow_schema(COLUMNS[table])
+    found = {
+        name: pa.array(
+            [row.get(name) for row in rows],
+            type=known.field(name).type if name in known.names else None,
+        )
+        for name in names
+    }
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(found), sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())

@@ -1,0 +1,173 @@
+"""The experiment's own figures, and which cells may stand beside them.
+
+One H800, vLLM of June 2025, Hermes-3-Llama-3.1-8B, IMDB reviews, one repeat each.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packsweep.models.embedded.llama3 import CONFIG
+from packsweep.models.shape import ModelShape
+from packsweep.plan import roofline
+from packsweep.plan.roofline import Work
+from packsweep.report import format as fmt
+from packsweep.report.html.parts import Section, grouped, make_table
+from packsweep.results.schema import Row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Asked as the author did.
+_ALIKE = {
+    "instruction": "after",
+    "template": "original",
+    "answer": "free",
+    "prompt_type": "text",
+    "output_tokens_per_review": 1,
+    "cache_state": "cold",
+}
+_UNQUANTIZED = {"quantization": None, "kv_cache_dtype": "auto"}
+_NAMED = re.compile(r"llama-?3(\.1)?-8b", re.IGNORECASE)
+_HEADINGS = (
+    "strategy",
+    "n",
+    "dup",
+    "reviews/s, H800",
+    "reviews/s, here",
+    "here / H800",
+    "total tokens/s, H800",
+    "total tokens/s, here",
+    "prompt tokens, H800",
+    "prompt tokens, here",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What the author printed for one cell."""
+
+    reviews_per_s: float
+    total_tokens_per_s: float
+    prompt_tokens: int
+
+
+# (strategy, n, duplication). One output token a review, so output tokens/s are reviews/s.
+PUBLISHED = {
+    ("packed", 400, 1): Published(
+        reviews_per_s=16.80, total_tokens_per_s=5058.22, prompt_tokens=120_006
+    ),
+    ("separate", 400, 1): Published(
+        reviews_per_s=65.75, total_tokens_per_s=21299.52, prompt_tokens=129_180
+    ),
+    ("packed", 40, 1): Published(
+        reviews_per_s=40.65, total_tokens_per_s=11443.23, prompt_tokens=11_220
+    ),
+    ("separate", 40, 1): Published(
+        reviews_per_s=73.27, total_tokens_per_s=22262.43, prompt_tokens=12_114
+    ),
+    ("packed", 4, 1): Published(
+        reviews_per_s=32.03, total_tokens_per_s=8118.47, prompt_tokens=1_010
+    ),
+    ("separate", 4, 1): Published(
+        reviews_per_s=32.03, total_tokens_per_s=8648.41, prompt_tokens=1_076
+    ),
+    ("packed", 400, 10): Published(
+        reviews_per_s=78.58, total_tokens_per_s=23652.82, prompt_tokens=1_200_060
+    ),
+    ("separate", 400, 10): Published(
+        reviews_per_s=503.24, total_tokens_per_s=163025.79, prompt_tokens=1_291_800
+    ),
+}
+
+
+def section(rows: Sequence[Row], requests: pd.DataFrame) -> Section | None:
+    """Return the author's figures beside ours; None where the model is another.
+
+    Args:
+        rows: of a summary.
+        requests: of the cells of ``telling``: they show the shape of a model whose name does not.
+    """
+    alike = [row for own in _models(rows) if is_8b(_telling(own), requests) for row in own]
+    if not alike:
+        return None
+    title = "Beside the author's figures"
+    cells = [row for row in alike if _published(row) and row["outcome"] == "ok"]
+    if not cells:
+        line = "No measured cell has the strategy, n, duplication and wording of the author's grid."
+        return Section(key="author", title=title, lines=(line,))
+    caption = "The author's H800 and this sweep, cell by cell"
+    made = make_table(caption, _HEADINGS, [_cells(row) for row in cells])
+    told = (
+        "The author measured one H800 with vLLM of June 2025, once each, on reviews of their own "
+        "choice: compare prompt tokens before speeds. ± is half the 95 % interval of this sweep."
+    )
+    return Section(key="author", title=title, lines=(told,), tables=(made,))
+
+
+def telling(rows: Sequence[Row]) -> list[str]:
+    """Return the cells whose requests ``section`` needs: one of each model."""
+    return [str(_telling(own)["cell_id"]) for own in _models(rows)]
+
+
+def _models(rows: Sequence[Row]) -> list[list[Row]]:
+    return list(grouped(rows, lambda row: str(row["model_fingerprint"])).values())
+
+
+def _telling(rows: Sequence[Row]) -> Row:
+    """Return the cell of a model that tells most of its shape."""
+    return next((row for row in rows if row["flops"] is not None), rows[0])
+
+
+def is_8b(row: Row, requests: pd.DataFrame) -> bool:
+    """Tell whether a cell's model has the shape of Llama-3.1-8B, by its name or by its FLOPs."""
+    if _NAMED.search(row["model"]):
+        return True
+    if row["flops"] is None:
+        return False
+    own = requests[requests["cell_id"].eq(row["cell_id"]) & requests["repeat"].eq(0)]
+    known = own[["prompt_tokens", "cached_tokens", "output_tokens"]].dropna()
+    works = [_work(each) for each in known.to_dict(orient="records")]
+    shape = ModelShape.from_config(CONFIG)
+    return math.isclose(roofline.flops(shape, works), row["flops"], rel_tol=1e-9)
+
+
+def _work(request: Mapping[Any, Any]) -> Work:
+    return Work(
+        prompt_tokens=int(request["prompt_tokens"]),
+        cached_tokens=int(request["cached_tokens"]),
+        output_tokens=int(request["output_tokens"]),
+    )
+
+
+def _published(row: Row) -> Published | None:
+    settings = json.loads(row["engine_settings"])
+    if any(row[name] != value for name, value in _ALIKE.items()):
+        return None
+    if any(settings.get(name, value) != value for name, value in _UNQUANTIZED.items()):
+        return None
+    return PUBLISHED.get((row["strategy"], row["n"], row["duplication"]))
+
+
+def _cells(row: Row) -> list[str]:
+    theirs = _published(row)
+    assert theirs is not None
+    ours = row["reviews_per_s_median"]
+    ratio = None if ours is None else ours / theirs.reviews_per_s
+    return [
+        row["strategy"],
+        str(row["n"]),
+        str(row["duplication"]),
+        fmt.number(theirs.reviews_per_s),
+        fmt.number(ours) + fmt.half_width(row, "reviews_per_s"),
+        f"{fmt.number(ratio)}x",
+        fmt.number(theirs.total_tokens_per_s),
+        fmt.number(row["total_tokens_per_s_median"]),
+        fmt.count(theirs.prompt_tokens),
+        fmt.count(row["prompt_tokens"]),
+    ]

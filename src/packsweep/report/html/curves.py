@@ -1,0 +1,284 @@
+"""Throughput against n, against pack size and against duplication, each with its ceilings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+
+from packsweep.analysis import axes
+from packsweep.report import cells_table
+from packsweep.report import format as fmt
+from packsweep.report.html import charts
+from packsweep.report.html.charts import Axis, Limit, Point
+from packsweep.report.html.parts import (
+    MAX_PANELS,
+    MAX_POINTS,
+    Figure,
+    Section,
+    Table,
+    extremes,
+    from_shown,
+    grouped,
+    make_table,
+    names,
+)
+from packsweep.results.schema import Row
+
+_SPEED = "reviews/s"
+_ROOFLINE = (
+    "Dotted: the ceiling, what the device's peaks allow for the work of a pass (the lower of "
+    "compute and memory)."
+)
+_CUT = "An interval that reaches 0 is drawn to half the lowest value; the table has its end."
+_TOWARD = (
+    "With d copies of a request the prefix cache can serve d-1 of them, so the curve runs toward "
+    "the speed of a cache that already holds everything (cache state primed)."
+)
+_NOT_PRIMED = 'That was not measured: add "primed" to measure.cache_state to see the limit.'
+_INTERVALS = "Points are medians, bars the 95 % interval of the mean."
+
+
+def ceiling(row: Row) -> float | None:
+    """Return the reviews per second that the device's peaks allow; None where not known."""
+    needs = [
+        row[work] / row[peak]
+        for work, peak in (("flops", "peak_flops_per_s"), ("read_bytes", "peak_bytes_per_s"))
+        if row[work] and row[peak]
+    ]
+    return row["num_reviews"] / max(needs) if len(needs) == 2 else None  # noqa: PLR2004  (both)
+
+
+def reviews_per_prompt(row: Row) -> int:
+    """Return how many reviews a prompt of the cell holds."""
+    sizes = {"packed": row["n"], "separate": 1, "chunked": row["pack_size"]}
+    return int(sizes[row["strategy"]])
+
+
+def throughput(rows: Sequence[Row]) -> Section:
+    """Return reviews per second against n and against the reviews in a prompt; and every cell."""
+    measured = _measured(rows)
+    figures, lines = _against_n(measured)
+    more, told = _against_pack_size(measured)
+    shown, note = extremes(rows, 100, by="reviews_per_s_median")
+    whole = from_shown(
+        cells_table.summary(shown), "Every cell, as packsweep show prints it", note=note
+    )
+    return Section(
+        key="throughput",
+        title="Throughput",
+        lines=(_INTERVALS, *_roofline(measured), *_left_out(rows), *lines, *told),
+        figures=(*figures, *more),
+        folded=(whole,) if rows else (),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Curve:
+    """What is drawn against what.
+
+    Attributes:
+        title: of every figure.
+        x: a cell's place on the axis.
+        axis: the title of the axis.
+        series: a cell's line.
+        fixed: a column that a figure has one value of, beside whatever else varies.
+    """
+
+    title: str
+    x: Callable[[Row], float]
+    axis: str
+    series: Callable[[Row], str]
+    fixed: str
+
+
+def _against_n(rows: Sequence[Row]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
+    if len({row["n"] for row in rows}) < 2:  # noqa: PLR2004  (a curve has two points)
+        return (), ("No curve over n: fewer than two values of grid.n were measured.",)
+    curve = _Curve(
+        title="reviews/s against n",
+        x=lambda row: row["n"],
+        axis="n, reviews",
+        series=_strategy,
+        fixed="duplication",
+    )
+    return _panels(rows, curve)
+
+
+def _against_pack_size(rows: Sequence[Row]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
+    if len({reviews_per_prompt(row) for row in rows}) < 2:  # noqa: PLR2004
+        line = "No curve over pack size: fewer than two numbers of reviews a prompt were measured."
+        return (), (line,)
+    curve = _Curve(
+        title="reviews/s against pack size",
+        x=reviews_per_prompt,
+        axis="reviews in a prompt (separate 1, packed n)",
+        series=lambda row: f"n = {row['n']}",
+        fixed="duplication",
+    )
+    return _panels(rows, curve)
+
+
+def duplication(rows: Sequence[Row]) -> Section:
+    """Return reviews per second against duplication, toward what a primed cache reaches."""
+    key, title = "duplication", "Duplication, toward full reuse"
+    measured = _measured(rows)
+    primed = [row for row in measured if row["cache_state"] == "primed"]
+    others = [row for row in measured if row["cache_state"] != "primed"]
+    if len({row["duplication"] for row in others}) < 2:  # noqa: PLR2004
+        line = "No duplication curve: fewer than two values of grid.duplication were measured."
+        return Section(key=key, title=title, lines=(line,))
+    curve = _Curve(
+        title="reviews/s against duplication",
+        x=lambda row: row["duplication"],
+        axis="times each request is submitted",
+        series=_with_cache,
+        fixed="n",
+    )
+    figures, lines = _panels(others, curve, primed)
+    told = _TOWARD if primed else f"{_TOWARD} {_NOT_PRIMED}"
+    return Section(key=key, title=title, lines=(told, *_roofline(others), *lines), figures=figures)
+
+
+def _panels(
+    rows: Sequence[Row], curve: _Curve, primed: Sequence[Row] = ()
+) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
+    """Return a figure for each set of other values, and what was left out.
+
+    ``primed`` are cells whose value is what the lines run toward.
+    """
+    conditions = _conditions([*rows, *primed], curve.fixed)
+    panels = grouped(rows, lambda row: conditions[row["cell_id"]])
+    several = {
+        where: own for where, own in panels.items() if len({curve.x(row) for row in own}) > 1
+    }
+    all_series = list(dict.fromkeys(curve.series(row) for row in rows))
+    words = names(rows)
+    figures = []
+    for where, own in list(several.items())[:MAX_PANELS]:
+        points = _points(own[:MAX_POINTS], words, curve)
+        alike = [row for row in primed if conditions[row["cell_id"]] == where]
+        limits = _limits(alike, curve, {point.series for point in points})
+        title = curve.title + (where and f": {where}")
+        figures.append(_figure(title, curve.axis, points, limits, all_series))
+    left = len(several) - len(figures)
+    if not several:
+        return (), (f"No curve of {curve.title}: no other setting was measured at two places.",)
+    note = f"{curve.title}: {left} more charts are left out; summary.csv has every cell."
+    return tuple(figures), (note,) if left else ()
+
+
+def _figure(
+    title: str,
+    axis: str,
+    points: Sequence[Point],
+    limits: Sequence[Limit],
+    series: Sequence[str],
+) -> Figure:
+    cut = any(point.low is not None and point.low <= 0 for point in points)
+    return Figure(
+        title=title,
+        described=f"{title}; {len(points)} points, the table below has each.",
+        spec=charts.curve(
+            points,
+            x=Axis(title=axis, log=True),
+            y=Axis(title=_SPEED, log=True),
+            series=series,
+            limits=limits,
+        ),
+        data=points_table(title, points, x_title=axis),
+        notes=(_CUT,) * cut + limit_notes(limits),
+    )
+
+
+def limit_notes(limits: Sequence[Limit]) -> tuple[str, ...]:
+    """Say what the dashed lines are, and where they lie."""
+    by_meaning: dict[str, list[str]] = {}
+    for each in limits:
+        by_meaning.setdefault(each.meaning, []).append(f"{each.series} {fmt.exact(each.value)}")
+    return tuple(f"Dashed: {meaning}; {', '.join(own)}." for meaning, own in by_meaning.items())
+
+
+def points_table(
+    title: str, points: Sequence[Point], *, x_title: str | None, value: str = _SPEED
+) -> Table:
+    """Return the data of a chart of points, columns without a value left out."""
+    columns: list[tuple[str, Callable[[Point], str]]] = [("cell", lambda point: point.cell)]
+    if x_title:
+        columns.append((x_title, lambda point: fmt.exact(point.x)))
+    columns.append((value, lambda point: fmt.exact(point.value)))
+    if any(point.high is not None for point in points):
+        columns.append(("95 % from", lambda point: fmt.exact(point.low)))
+        columns.append(("to", lambda point: fmt.exact(point.high)))
+    if any(point.ceiling is not None for point in points):
+        columns.append(("ceiling", lambda point: fmt.exact(point.ceiling)))
+    rows = [[written(point) for _, written in columns] for point in points]
+    return make_table(f"Data of: {title}", [heading for heading, _ in columns], rows)
+
+
+def _points(rows: Sequence[Row], words: Mapping[str, str], curve: _Curve) -> list[Point]:
+    return [
+        Point(
+            cell=words[row["cell_id"]],
+            series=curve.series(row),
+            x=float(curve.x(row)),
+            value=row["reviews_per_s_median"],
+            low=row["reviews_per_s_ci_low"],
+            high=row["reviews_per_s_ci_high"],
+            ceiling=ceiling(row),
+        )
+        for row in rows
+    ]
+
+
+def _limits(primed: Sequence[Row], curve: _Curve, shown: Container[str]) -> list[Limit]:
+    """Return the primed speed of each series that is shown, that of the least duplication."""
+    least: dict[str, Row] = {}
+    for row in sorted(primed, key=lambda row: int(row["duplication"])):
+        least.setdefault(curve.series(row), row)
+    meaning = "primed, the same pass went before"
+    return [
+        Limit(series=name, value=row["reviews_per_s_median"], meaning=meaning)
+        for name, row in least.items()
+        if name in shown
+    ]
+
+
+def _conditions(rows: Sequence[Row], fixed: str) -> dict[str, str]:
+    """Return what a panel is about, in words: cell_id -> the values that vary and are no axis.
+
+    Values that a sweep file may omit are left out.
+    """
+    varied = axes.varying(rows, but=("cache_state",) if fixed == "n" else ())
+    several = len({row[fixed] for row in rows}) > 1
+    found = {}
+    for index, row in enumerate(rows):
+        told = [f"{fixed} {row[fixed]}"] if several else []
+        told += [f"{name} {value}" for name, value in axes.unusual(varied, index).items()]
+        found[str(row["cell_id"])] = ", ".join(told)
+    return found
+
+
+def _measured(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["reviews_per_s_median"] is not None]
+
+
+def _roofline(rows: Sequence[Row]) -> tuple[str, ...]:
+    return (_ROOFLINE,) * any(ceiling(row) is not None for row in rows)
+
+
+def _left_out(rows: Sequence[Row]) -> list[str]:
+    without = [row for row in rows if row["reviews_per_s_median"] is None]
+    if not without:
+        return []
+    words = names(rows)
+    told = ", ".join(words[row["cell_id"]] for row in without[:5])
+    more = f" and {len(without) - 5} more" if len(without) > 5 else ""  # noqa: PLR2004
+    return [f"Not drawn, as they have no number: {told}{more}; the reasons stand below."]
+
+
+def _with_cache(row: Row) -> str:
+    return _strategy(row) + (", cache off" if row["cache_state"] == "off" else "")
+
+
+def _strategy(row: Row) -> str:
+    return fmt.strategy(row["strategy"], row["pack_size"])

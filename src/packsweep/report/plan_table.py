@@ -1,0 +1,198 @@
+"""What ``packsweep plan`` says: its table, the lines below it, and all of it as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from rich.text import Text
+
+from packsweep.analysis import frames
+from packsweep.machine import devices
+from packsweep.plan import pass_time
+from packsweep.plan.cells import Plan
+from packsweep.plan.forecast import CellForecast, Forecast, Target
+from packsweep.report import cells_table
+from packsweep.report import format as fmt
+from packsweep.report.columns import Shown
+from packsweep.results import schema
+from packsweep.results.store import Store
+from packsweep.run.rows import cell_values
+
+
+def columns(forecast: Forecast) -> list[Shown]:
+    """Return the columns of its table: a line per cell, with durations where a GPU is named."""
+    cells = forecast.cells
+    told = _KNOWN | (_TIMES if forecast.reason is None else _LENGTHS)
+    return [
+        *cells_table.cell_columns([cell_values(each.planned.cell) for each in cells]),
+        *(
+            Shown(heading=heading, cells=tuple(map(written, cells)), rank=rank)
+            for heading, (written, rank) in told.items()
+        ),
+        Shown(heading="state", cells=tuple(map(_state, cells)), left=True),
+    ]
+
+
+def _gigabytes(num_bytes: int | None) -> str:
+    return fmt.number(None if num_bytes is None else num_bytes / 1e9)
+
+
+# Heading -> what stands below it, and its rank: the largest goes first where room is short.
+_Told = dict[str, tuple[Callable[[CellForecast], str], int]]
+_KNOWN: _Told = {
+    "requests": (lambda cell: fmt.count(cell.planned.num_requests), 4),
+    "prompt\ntokens": (lambda cell: fmt.count(cell.planned.prompt_tokens), 3),
+    "output\ntokens": (lambda cell: fmt.count(cell.planned.output_tokens), 6),
+    "KV\nGB": (lambda cell: _gigabytes(cell.planned.kv_pass_bytes), 5),
+}
+_TIMES: _Told = {
+    "pass\ns": (lambda cell: fmt.number(cell.pass_s), 2),
+    "cell\ns": (lambda cell: fmt.count(cell.warm_s), 1),
+}
+_LENGTHS: _Told = {
+    "longest\nprompt": (lambda cell: fmt.count(cell.planned.longest_prompt_tokens), 1),
+}
+
+
+def _state(cell: CellForecast) -> Text:
+    if cell.planned.infeasible:
+        return Text("infeasible", style="yellow")
+    if cell.done:
+        return Text("done", style="green")
+    return Text("too big", style="yellow") if cell.too_big else Text("missing")
+
+
+def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
+    """Yield the lines below the table."""
+    for cell in forecast.cells:
+        cell_id = cell.planned.cell.cell_id
+        if cell.planned.infeasible:
+            yield f"{cell_id}: infeasible: {cell.planned.infeasible}"
+        elif cell.too_big:
+            yield f"{cell_id}: too big: {cell.too_big}"
+    yield from plan.advice
+    missing = [cell for cell in forecast.cells if not cell.done]
+    tokens = sum(cell.planned.prompt_tokens for cell in missing if cell.due)
+    yield (
+        f"{len(forecast.cells)} cells, {len(missing)} missing; {tokens:,} prompt tokens "
+        f"in one pass of each missing cell; model {plan.model.name}; results in {root}"
+    )
+    if forecast.reason:
+        yield forecast.reason
+    elif any(cell.due for cell in forecast.cells):
+        yield from _costs(forecast)
+    yield from _hindsight(forecast)
+
+
+def _costs(forecast: Forecast) -> Iterator[str]:
+    """Say what the missing cells take, and on what that rests."""
+    assert forecast.target is not None
+    assert forecast.gpu_s is not None
+    usd = "" if forecast.usd is None else f", ${fmt.small(forecast.usd)}"
+    yield (
+        f"predicted on {forecast.num_gpus} x {forecast.target.name}: {_span(forecast.wall_s)}, "
+        f"{fmt.small(forecast.gpu_s / 3600)} GPU hours{usd}; "
+        f"timed passes {_span(forecast.passes_s)}"
+    )
+    yield (
+        f"a cell starts in {pass_time.START_WARM_S:.0f} s ({forecast.num_cold} of them cold, "
+        f"{pass_time.START_COLD_S:.0f} s) without reading real weights"
+    )
+    dtypes = dict.fromkeys(cell.peak_dtype for cell in forecast.cells if cell.due)
+    shares = (f"{pass_time.MFU[dtype]:.0%} of its {dtype} FLOP/s" for dtype in dtypes if dtype)
+    yield (
+        f"shares of one H200: {', '.join(shares)}, {pass_time.MBU:.0%} of its bandwidth "
+        "(docs/PREDICTION.md)"
+    )
+
+
+def _hindsight(forecast: Forecast) -> Iterator[str]:
+    """Say how far the prediction was off, where cells are done."""
+    ratios = [
+        cell.measured_s / cell.pass_s
+        for cell in forecast.cells
+        if cell.measured_s is not None and cell.pass_s
+    ]
+    if ratios:
+        yield (
+            f"passes of {len(ratios)} done cells took {min(ratios):.2f} to {max(ratios):.2f} times "
+            "what is predicted"
+        )
+
+
+def _span(seconds: float | None) -> str:
+    """Return a duration in the unit that suits it."""
+    if seconds is None:
+        return fmt.DASH
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{fmt.small(seconds)} s"
+
+
+def measured_s(store: Store, on: Target | None) -> dict[str, float]:
+    """Return the median pass of every cell measured on the predicted GPU, simulated ones left out.
+
+    Without a target nothing is asked of the results.
+    """
+    if on is None:
+        return {}
+    passes = frames.to_pandas(store.read_passes())
+    alike = passes["device"].map(lambda name: devices.find(name) is on.device)
+    kept = passes[(passes["outcome"] == "ok") & (passes["engine"] != schema.SIMULATED) & alike]
+    medians = kept.groupby("cell_id", observed=True)["duration_s"].median()
+    return {str(cell_id): float(value) for cell_id, value in medians.items()}
+
+
+def record(plan: Plan, forecast: Forecast) -> dict[str, Any]:
+    """Return everything that is known, in plain values; what is not known is null."""
+    return {
+        "model": plan.model.name,
+        "device": forecast.target and forecast.target.name,
+        "reason": forecast.reason,
+        "num_gpus": forecast.num_gpus,
+        "wall_s": forecast.wall_s,
+        "gpu_s": forecast.gpu_s,
+        "passes_s": forecast.passes_s,
+        "gpu_hour_usd": forecast.gpu_hour_usd,
+        "usd": forecast.usd,
+        "num_cold": forecast.num_cold,
+        "start_cold_s": pass_time.START_COLD_S,
+        "start_warm_s": pass_time.START_WARM_S,
+        "num_missing": sum(not cell.done for cell in forecast.cells),
+        "advice": plan.advice,
+        "cells": [_cell_record(cell) for cell in forecast.cells],
+    }
+
+
+def _cell_record(forecast: CellForecast) -> dict[str, Any]:
+    planned, cell = forecast.planned, forecast.planned.cell
+    return {
+        "cell_id": cell.cell_id,
+        "strategy": cell.strategy,
+        "n": cell.n,
+        "pack_size": cell.pack_size,
+        "duplication": cell.duplication,
+        "template": cell.template,
+        "answer": cell.answer,
+        "prompt_type": cell.prompt_type,
+        "cache_state": cell.cache_state,
+        "engine_settings": cell.settings,
+        "num_requests": planned.num_requests,
+        "prompt_tokens": planned.prompt_tokens,
+        "cached_tokens": planned.cached_tokens,
+        "longest_prompt_tokens": planned.longest_prompt_tokens,
+        "output_tokens": planned.output_tokens,
+        "kv_bytes_per_token": planned.kv_bytes_per_token,
+        "kv_longest_bytes": planned.kv_longest_bytes,
+        "kv_pass_bytes": planned.kv_pass_bytes,
+        "infeasible": planned.infeasible,
+        "too_big": forecast.too_big,
+        "done": forecast.done,
+        "pass_s": forecast.pass_s,
+        "pass_parts": None if forecast.time is None else asdict(forecast.time),
+        "cell_warm_s": forecast.warm_s,
+        "measured_pass_s": forecast.measured_s,
+    }

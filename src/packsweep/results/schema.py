@@ -1,0 +1,625 @@
+"""Every column of every table that packsweep writes, defined once.
+
+The Arrow schemas, the merge and ``docs/METRICS.md`` (``python -m packsweep.results.schema``) come
+from the lists below. This module knows names, types, units and meanings; how a value is obtained
+stands in ``packsweep.run.metrics``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# 1: the first. 2: constrained answers, the interval of the accuracy; where the time goes,
+# conditions, warnings, ceilings, energy, money. 3: the share of the commoner label,
+# garbage collection. 4: the type of a prompt.
+SCHEMA_VERSION = 4
+# What is read; a column that such a file lacks holds what it would have held (Column.formerly).
+READABLE = frozenset({"3", "4"})
+VERSION_KEY = b"packsweep.schema_version"
+
+Row = Mapping[str, Any]
+Kind = Literal["string", "int", "float", "bool", "time", "strings"]
+Condensed = Literal["median", "lowest", "highest", "sum", "union"]
+SIMULATED = "simulated"
+OUTCOMES = ("ok", "infeasible", "oom", "timeout", "crashed", "invalid", "gpu_busy")
+# Outcomes that another attempt on the same machine would only repeat.
+DETERMINISTIC = frozenset({"infeasible", "oom", "invalid"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column.
+
+    Attributes:
+        unit: of the value; empty where it has none.
+        formula: how it follows from other columns, or empty where it is observed.
+        source: who defines it, where that is not packsweep.
+        larger_is_better: None where neither is.
+        over_repeats: how the summary condenses it.
+        formerly: what rows hold that were written before there was the column. A cell with this
+            value keeps the id that it had.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    unit: str = ""
+    formula: str = ""
+    source: str = ""
+    larger_is_better: bool | None = None
+    over_repeats: Condensed = "median"
+    formerly: str | None = None
+
+
+def _string(name: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
+    return Column(name=name, kind="string", meaning=meaning, **more)
+
+
+def _int(name: str, unit: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
+    return Column(name=name, kind="int", unit=unit, meaning=meaning, **more)
+
+
+def _float(name: str, unit: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
+    return Column(name=name, kind="float", unit=unit, meaning=meaning, **more)
+
+
+_BENCH = "vllm bench throughput"
+
+IDENTITY = (
+    _string("cell_id", "readable slug and hash of every value of the cell"),
+    _string("group_id", "cell_id of replicate 0: what the replicates of a cell share"),
+    _string("attempt_id", "uuid of the attempt"),
+    _int("attempt", "", "how many times the cell had been started before, in this folder"),
+    _string("outcome", "ok, infeasible, oom, timeout, crashed, invalid or gpu_busy"),
+    _string("reason", "why the outcome is not ok; null where it is"),
+    Column(name="started_at", kind="time", unit="UTC", meaning="start of the attempt"),
+)
+
+CELL = (
+    _string("strategy", "packed, separate or chunked"),
+    _int("n", "reviews", "distinct reviews labelled in one pass"),
+    _int("pack_size", "reviews", "reviews in a prompt of the strategy chunked"),
+    _int("duplication", "", "times each request is submitted within one pass"),
+    _string("duplication_order", "grouped (AAABBB) or interleaved (ABABAB)"),
+    _string("instruction", "the sentence that asks stands after or before the reviews"),
+    _string("template", "wording: original, corrected, short, or chat in the model's own"),
+    _string("answer", "free, or choice: constrained to a line for each review, each a label"),
+    _string(
+        "prompt_type",
+        "text, tokenized by the engine one by one; or tokens, tokenized together before",
+        formerly="text",
+    ),
+    _int("output_tokens_per_review", "tokens", "output tokens allowed for each review"),
+    _string("cache_state", "cold, primed or off: state of the prefix cache before a pass"),
+    Column(name="ignore_eos", kind="bool", meaning="output lengths are forced"),
+    _int("repeats", "", "timed passes asked for"),
+    _int("max_repeats", "", "most timed passes, where repeats go on until the spread is small"),
+    _float("stop_at_half_width", "", "share of the mean at which repeats stop; null: as asked"),
+    _int("replicate", "", "which process of those that measure the same, from 0"),
+    _int("warmup_passes", "", "passes before the first timed one, over other texts"),
+    Column(
+        name="sample_conditions",
+        kind="bool",
+        meaning="the GPU and the host were looked at while a pass was timed",
+    ),
+    _string("model", "hub id, folder or embedded name, as in the sweep file"),
+    _string("model_revision", "revision asked for, as in the sweep file"),
+    _string("tokenizer", "tokenizer asked for, where it is not the model's own"),
+    _string("load_format", "how weights were loaded; dummy means random weights"),
+    _string("model_fingerprint", "identifies weights and tokenizer"),
+    _string("reviews_sha256", "hash of the texts and labels of the cell's n reviews"),
+    _string("prompts_sha256", "hash of the cell's prompts"),
+    _string("engine", "vllm or simulated"),
+    _string("engine_settings", "JSON: settings passed to the engine, by vLLM's names"),
+    _string("simulated_settings", "JSON: what the simulated engine pretends to be"),
+)
+
+ENVIRONMENT = (
+    _string("engine_resolved", "JSON: settings in force, by vLLM's names"),
+    _int("block_size", "tokens", "resolved size of a KV-cache block", source="vLLM"),
+    _int("num_gpu_blocks", "blocks", "resolved size of the KV cache", source="vLLM"),
+    _string("device", "name of the device that the engine ran on"),
+    _string("device_uuid", "UUID of the GPU; null on a CPU", source="NVML"),
+    _int("device_memory_bytes", "B", "memory of the GPU; null on a CPU", source="NVML"),
+    _string("driver_version", "NVIDIA driver; null on a CPU", source="NVML"),
+    _string("versions", "JSON: package versions that the engine ran with"),
+    _string("vllm_version", "version of vLLM; null for the simulated engine"),
+    _string("torch_version", "version of torch; null for the simulated engine"),
+    _string("packsweep_version", "version of packsweep"),
+    _string("python_version", "version of Python"),
+    _string("hostname", "host that the attempt ran on"),
+    _string("platform", "operating system and processor architecture"),
+    _int("num_cpus", "", "processors that the attempt could use"),
+)
+
+# These add up to wall_s: every second of an attempt belongs to one of them.
+WALL = (
+    _float("spawn_s", "s", "from the start of the worker's process to its first step"),
+    _float("check_s", "s", "building the prompts, waiting until the GPU is free"),
+    _float("resolve_s", "s", "finding the model; making an embedded one ready, the first time"),
+    _float("import_s", "s", "importing the engine's packages"),
+    _float("engine_start_s", "s", "from the engine's constructor until it is ready"),
+    _float("warmup_s", "s", "all warm-up passes"),
+    _float("cache_s", "s", "putting the prefix cache into the cell's state, priming included"),
+    _float("passes_s", "s", "the timed windows of all repeats", formula="sum of duration_s"),
+    _float("between_s", "s", "around the timed windows: collecting garbage, checking, scoring"),
+    _float("tokenize_probe_s", "s", "timing the tokenizer"),
+    _float("stop_s", "s", "stopping the engine until its memory is back"),
+    _float("record_s", "s", "making the rows, up to the moment before they are written"),
+)
+# What vLLM's log tells of engine_start_s; the parts leave gaps and compile_s lies in init_engine_s.
+ENGINE_START = (
+    _float(
+        "load_weights_s",
+        "s",
+        "building the model and loading its weights (on a CPU the weights alone)",
+        source="vLLM's log",
+    ),
+    _float("compile_s", "s", "torch.compile", source="vLLM's log"),
+    _float("graph_capture_s", "s", "capturing CUDA graphs", source="vLLM's log"),
+    _float(
+        "init_engine_s",
+        "s",
+        "profiling, KV cache and warm-up of the model; compilation and graphs included",
+        source="vLLM's log",
+    ),
+)
+
+PHASES = (
+    *WALL,
+    Column(
+        name="memory_returned",
+        kind="bool",
+        meaning="the GPU's memory was as before within a minute of the stop; null without a GPU",
+    ),
+    _float(
+        "wall_s",
+        "s",
+        "the attempt, from the start of its process to the moment before its rows are written",
+    ),
+    *ENGINE_START,
+)
+
+PASS = (
+    _int("repeat", "", "which timed pass of the attempt, from 0; null where there was none"),
+    _float(
+        "duration_s",
+        "s",
+        "wall clock from the first submission to the last output, text in and text out",
+        source=_BENCH,
+        larger_is_better=False,
+    ),
+    _int("num_requests", "requests", "requests of the pass"),
+    _int("num_reviews", "reviews", "reviews labelled, every copy counted"),
+    _int("prompt_tokens", "tokens", "prompt tokens of all requests, cached ones included"),
+    _int("output_tokens", "tokens", "output tokens of all requests"),
+    _int("cached_tokens", "tokens", "prompt tokens that the prefix cache served", source="vLLM"),
+    _int(
+        "expected_cached_tokens",
+        "tokens",
+        "what block arithmetic expects; null where blocks do not fit the cache",
+        formula="sum over requests of the leading whole blocks seen before, at most (L-1)/block",
+    ),
+    _float("requests_per_s", "requests/s", "", formula="num_requests / duration_s", source=_BENCH),
+    _float(
+        "total_tokens_per_s",
+        "tokens/s",
+        "counts cached prompt tokens as well",
+        formula="(prompt_tokens + output_tokens) / duration_s",
+        source=_BENCH,
+        larger_is_better=True,
+    ),
+    _float(
+        "output_tokens_per_s",
+        "tokens/s",
+        "",
+        formula="output_tokens / duration_s",
+        source=_BENCH,
+        larger_is_better=True,
+    ),
+    _float(
+        "reviews_per_s",
+        "reviews/s",
+        "the unit in which strategies can be compared",
+        formula="num_reviews / duration_s",
+        larger_is_better=True,
+    ),
+    _float(
+        "correct_reviews_per_s",
+        "reviews/s",
+        "null where answers are not scored",
+        formula="labels_right / duration_s",
+        larger_is_better=True,
+    ),
+    _float(
+        "computed_prompt_tokens_per_s",
+        "tokens/s",
+        "prompt tokens that were really computed",
+        formula="(prompt_tokens - cached_tokens) / duration_s",
+        larger_is_better=True,
+    ),
+    _float(
+        "cached_share",
+        "",
+        "share of prompt tokens that the prefix cache served",
+        formula="cached_tokens / prompt_tokens",
+    ),
+    _float(
+        "tokenize_s",
+        "s",
+        "tokenizing the pass's texts, measured once per attempt outside the timed window",
+    ),
+    _float("engine_span_s", "s", "first scheduling to last token, on the engine's clock"),
+    _float(
+        "before_engine_s",
+        "s",
+        "first submission to first scheduling: tokenizing the first prompt, IPC; "
+        "null where engine and worker do not read one clock (they do on Linux)",
+    ),
+    _float("prefill_span_s", "s", "first scheduling to the first token of the last request"),
+    _float("decode_span_s", "s", "the last request's first token to the last token of all"),
+    _float(
+        "after_engine_s",
+        "s",
+        "last token to return: IPC, detokenizing; null where before_engine_s is",
+        formula="duration_s - before_engine_s - prefill_span_s - decode_span_s",
+    ),
+    _float("queue_p50_s", "s", "median over requests: queued to scheduled", source="vLLM"),
+    _float("prefill_p50_s", "s", "median over requests: scheduled to first token", source="vLLM"),
+    _float("decode_p50_s", "s", "median over requests: first to last token", source="vLLM"),
+    _int("num_preemptions", "", "preempted requests; null where the version does not tell"),
+    _int("labels_found", "reviews", "reviews with a label; null where answers are not scored"),
+    _int("labels_right", "reviews", "reviews with the right label; null where not scored"),
+    _int(
+        "labels_missing",
+        "reviews",
+        "reviews without a label; null where not scored",
+        formula="num_reviews - labels_found",
+    ),
+    _int("labels_surplus", "", "label words beyond one per review; null where not scored"),
+    _float("coverage", "", "", formula="labels_found / num_reviews", larger_is_better=True),
+    _float(
+        "accuracy",
+        "",
+        "a review without a label counts as wrong",
+        formula="labels_right / num_reviews",
+        larger_is_better=True,
+    ),
+    _float(
+        "commoner_label_share",
+        "",
+        "share of the reviews whose label is the commoner one: the accuracy of giving that label "
+        "to every review unread; null where not scored",
+    ),
+)
+
+CONDITIONS = (
+    _int(
+        "num_samples",
+        "",
+        "looks at the GPU in the timed window; null without a GPU",
+        over_repeats="sum",
+    ),
+    _float("sm_clock_p50_mhz", "MHz", "median of the SM clock", source="NVML"),
+    _float("sm_clock_min_mhz", "MHz", "lowest SM clock seen", source="NVML", over_repeats="lowest"),
+    Column(
+        name="throttle_reasons",
+        kind="strings",
+        meaning="why clocks were held down at some time, by nvidia-smi's names; idling left out",
+        source="NVML",
+        over_repeats="union",
+    ),
+    _float(
+        "temperature_max_c",
+        "°C",
+        "hottest that the GPU was seen",
+        source="NVML",
+        over_repeats="highest",
+    ),
+    _float("power_mean_w", "W", "mean power of the GPU over the samples", source="NVML"),
+    Column(
+        name="foreign_gpu_pids",
+        kind="strings",
+        meaning="processes computing on the GPU that are not the attempt's",
+        source="NVML",
+        over_repeats="union",
+    ),
+    _float(
+        "other_cpu_share",
+        "",
+        "share of the host's CPU time, idle time included, that others than the attempt's "
+        "processes used in the window; what a hypervisor took away counts as theirs",
+        over_repeats="highest",
+    ),
+    _float(
+        "gc_s",
+        "s",
+        "time for which Python's garbage collector held up the process that feeds the engine",
+        over_repeats="highest",
+    ),
+    _float(
+        "energy_j",
+        "J",
+        "energy of the whole GPU over the timed window; null where it does not count, and below "
+        "1 s, since its counter advances about every 0.1 s",
+        source="NVML",
+        larger_is_better=False,
+    ),
+)
+
+ENERGY = (
+    _float(
+        "joules_per_1000_reviews",
+        "J",
+        "energy of the GPU in the timed window; that of the host and of starting is not in it",
+        formula="1000 * energy_j / num_reviews",
+        larger_is_better=False,
+    ),
+    _float(
+        "joules_per_1000_correct_reviews",
+        "J",
+        "null where answers are not scored or none is right",
+        formula="1000 * energy_j / labels_right",
+        larger_is_better=False,
+    ),
+)
+PRICE = (_float("gpu_hour_usd", "USD", "price of a GPU for an hour, as the sweep file says"),)
+COST = (
+    _float("gpu_hour_usd", "USD", "price of a GPU for an hour: --gpu-hour-usd or the sweep file's"),
+    _float(
+        "usd_per_1000_reviews",
+        "USD",
+        "GPU time of the timed window; starting and stopping the engine is not in it",
+        formula="gpu_hour_usd / 3600 * 1000 / reviews_per_s_median",
+        larger_is_better=False,
+    ),
+    _float(
+        "usd_per_1000_correct_reviews",
+        "USD",
+        "the same for a right answer; null where answers are not scored or none is right",
+        formula="gpu_hour_usd / 3600 * 1000 / correct_reviews_per_s_median",
+        larger_is_better=False,
+    ),
+)
+WORK = (
+    _float(
+        "flops",
+        "FLOP",
+        "model FLOPs of the computed tokens; null where cached tokens are not known",
+        formula="sum over requests with T = prompt + output - 1 and m = T - cached: m * (2 * "
+        "parameters of the layers' matrices) + 4 * layers * heads * head_dim * (m * cached + "
+        "m * (m + 1) / 2) + output * 2 * hidden * vocabulary",
+        source="Chowdhery et al. 2022, appendix B",
+    ),
+    _int(
+        "least_steps",
+        "steps",
+        "forward steps that the pass takes at least, assumed for read_bytes: as many as computed "
+        "tokens over max_num_batched_tokens, output tokens over max_num_seqs, or the longest "
+        "request need, whichever is most",
+    ),
+    _float(
+        "read_bytes",
+        "B",
+        "bytes read at least: a lower bound; null where a format is not known",
+        formula="least_steps * bytes of the layers' matrices + longest output * bytes of the "
+        "output projection + (cached tokens + context of every decoded token) * KV bytes a token",
+    ),
+    _float(
+        "mfu",
+        "",
+        "model FLOPs utilization over the whole timed window",
+        formula="flops / duration_s / peak_flops_per_s",
+        larger_is_better=True,
+    ),
+    _float(
+        "mbu",
+        "",
+        "memory bandwidth utilization over the whole timed window, from below",
+        formula="read_bytes / duration_s / peak_bytes_per_s",
+        larger_is_better=True,
+    ),
+)
+CEILING = (
+    _string("peak_dtype", "bf16, fp8, int8 or fp32: whose peak counts; null for other formats"),
+    _float("peak_flops_per_s", "FLOP/s", "dense peak of the device; null where not known"),
+    _float("peak_bytes_per_s", "B/s", "peak memory bandwidth; null where not known"),
+    _string("ceiling_source", "data sheet or measurement that the two peaks come from"),
+)
+
+PASSES = (
+    *IDENTITY,
+    *CELL,
+    *PASS,
+    *WORK,
+    *CONDITIONS,
+    *ENERGY,
+    *PRICE,
+    *PHASES,
+    *CEILING,
+    *ENVIRONMENT,
+)
+
+REQUESTS = (
+    _string("cell_id", "the cell"),
+    _string("attempt_id", "the attempt"),
+    _int("repeat", "", "the timed pass"),
+    _int("request", "", "order of submission within the pass, from 0"),
+    _int("prompt", "", "which distinct prompt of the cell, from 0"),
+    _int("copy", "", "which submission of that prompt, from 0"),
+    _int("first_review", "", "index of the prompt's first review among the n"),
+    _int("num_reviews", "reviews", "reviews in the prompt"),
+    _int("prompt_tokens", "tokens", "length of the prompt"),
+    _int("output_tokens", "tokens", "tokens generated"),
+    _int("cached_tokens", "tokens", "prompt tokens that the prefix cache served"),
+    _int("expected_cached_tokens", "tokens", "what block arithmetic expects"),
+    _float("queue_s", "s", "queued to scheduled, engine clock"),
+    _float("prefill_s", "s", "scheduled to first token, engine clock"),
+    _float("decode_s", "s", "first to last token, engine clock"),
+    _float("scheduled_s", "s", "since the pass's first scheduling, engine clock"),
+    _float("last_token_s", "s", "since the pass's first scheduling, engine clock"),
+    _string("finish_reason", "length or stop", source="vLLM"),
+    _string("text", "generated text up to the first end-of-sequence token"),
+    Column(name="expected_labels", kind="strings", meaning="the reviews' own labels, in order"),
+    Column(name="found_labels", kind="strings", meaning="labels read from the text; null if none"),
+)
+
+# Columns of a pass that the summary condenses over the repeats of a cell.
+MEASURED = (
+    "duration_s",
+    "requests_per_s",
+    "total_tokens_per_s",
+    "output_tokens_per_s",
+    "reviews_per_s",
+    "correct_reviews_per_s",
+    "computed_prompt_tokens_per_s",
+)
+# Columns of a pass that are the same in every repeat, or that the summary takes the median of.
+CONSTANT = (
+    "num_requests",
+    "num_reviews",
+    "prompt_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "expected_cached_tokens",
+    "cached_share",
+    "tokenize_s",
+    "engine_span_s",
+    "before_engine_s",
+    "prefill_span_s",
+    "decode_span_s",
+    "after_engine_s",
+    "prefill_p50_s",
+    "decode_p50_s",
+    "labels_found",
+    "labels_right",
+    "labels_missing",
+    "labels_surplus",
+    "coverage",
+    "accuracy",
+    "commoner_label_share",
+)
+_EVIDENCE = (
+    "95 % Wilson interval of the accuracy, over the n distinct reviews of one pass: repeats and "
+    "copies ask the same again at temperature 0 and are no new evidence; null where not scored"
+)
+INTERVAL = (
+    _float("accuracy_ci_low", "", f"lower end of the {_EVIDENCE}", source="Wilson (1927)"),
+    _float("accuracy_ci_high", "", f"upper end of the {_EVIDENCE}", source="Wilson (1927)"),
+)
+
+
+def _by_name(columns: Iterable[Column], names: Iterable[str]) -> tuple[Column, ...]:
+    known = {column.name: column for column in columns}
+    return tuple(known[name] for name in names)
+
+
+def _spread(column: Column) -> tuple[Column, ...]:
+    what = column.meaning or column.formula
+    return tuple(
+        Column(
+            name=f"{column.name}_{suffix}",
+            kind="float",
+            unit=column.unit,
+            meaning=f"{text} over the repeats: {what}",
+            source=column.source,
+            larger_is_better=column.larger_is_better,
+        )
+        for suffix, text in (
+            ("median", "median"),
+            ("mean", "mean"),
+            ("ci_low", "lower end of the 95 % t interval of the mean (see num_processes)"),
+            ("ci_high", "upper end of the 95 % t interval of the mean (see num_processes)"),
+        )
+    )
+
+
+def _condensed(column: Column) -> Column:
+    told = f"{column.over_repeats} over the repeats: {column.meaning}"
+    return replace(column, meaning=told, formula="")  # that is of one pass
+
+
+SUMMARY = (
+    *IDENTITY,
+    *CELL,
+    _int("num_repeats", "", "timed passes that count, over all processes"),
+    _int("num_processes", "", "engine processes that they come from"),
+    _int(
+        "repeats_for_1_percent",
+        "",
+        "processes (repeats, if there is one process) for an interval"
+        " of the mean of reviews_per_s of 1 % to each side, at the spread observed",
+    ),
+    Column(
+        name="warnings",
+        kind="strings",
+        meaning="codes of what makes the numbers doubtful (`src/packsweep/results/warnings.py`); "
+        "empty: none",
+    ),
+    *(spread for column in _by_name(PASS, MEASURED) for spread in _spread(column)),
+    *_by_name(PASS, CONSTANT),
+    *INTERVAL,
+    *(_condensed(column) for column in (*WORK, *CONDITIONS, *ENERGY)),
+    *COST,
+    *PHASES,
+    *CEILING,
+    *ENVIRONMENT,
+)
+
+
+def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
+    """Return the Arrow schema of a table, its version in the metadata."""
+    import pyarrow as pa
+
+    kinds = {
+        "string": pa.string(),
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "bool": pa.bool_(),
+        "time": pa.timestamp("us", tz="UTC"),
+        "strings": pa.list_(pa.string()),
+    }
+    return pa.schema(
+        [(column.name, kinds[column.kind]) for column in columns],
+        metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
+    )
+
+
+def to_markdown() -> str:
+    """Return ``docs/METRICS.md``: every table with its columns."""
+    tables = (
+        ("Passes", "`cells/<cell_id>/<attempt_id>.parquet`: a row per timed pass.", PASSES),
+        ("Requests", "`cells/<cell_id>/requests-<attempt_id>.parquet`: a row each.", REQUESTS),
+        ("Summary", "`summary.parquet`, `summary.csv`: a row per cell.", SUMMARY),
+    )
+    head = (
+        "# Columns\n\n"
+        f"Made from `src/packsweep/results/schema.py`, schema version {SCHEMA_VERSION}. "
+        "Undefined is null, never 0."
+    )
+    return "\n\n".join([head, *(_section(*table) for table in tables)]) + "\n"
+
+
+def _section(title: str, what: str, columns: Iterable[Column]) -> str:
+    rows = [
+        f"| `{column.name}` | {column.kind} | {column.unit} | {_told(column)} | {column.source} |"
+        for column in columns
+    ]
+    head = ["| column | type | unit | meaning | source |", "|---|---|---|---|---|"]
+    return "\n".join([f"## {title}", "", what, "", *head, *rows])
+
+
+def _told(column: Column) -> str:
+    formula = f"`{column.formula}`" if column.formula else ""
+    return "; ".join(part for part in (column.meaning, formula) if part)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(to_markdown())

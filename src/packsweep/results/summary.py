@@ -1,0 +1,125 @@
+"""The passes of one cell become its row of the summary.
+
+Plain rows in and out: pandas takes some ten milliseconds for a handful of rows, which is minutes
+for a sweep of thousands of cells.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from packsweep.results import schema, stats
+from packsweep.results.schema import Row
+from packsweep.results.warnings import codes
+
+_CONDENSE: dict[str, Callable[[list[Any]], Any]] = {
+    "median": statistics.median,
+    "lowest": min,
+    "highest": max,
+    "sum": sum,
+}
+_SHARED = tuple(
+    column.name
+    for columns in (
+        schema.IDENTITY,
+        schema.CELL,
+        schema.PHASES,
+        schema.PRICE,
+        schema.CEILING,
+        schema.ENVIRONMENT,
+    )
+    for column in columns
+)
+_CONDENSED = (*schema.WORK, *schema.CONDITIONS, *schema.ENERGY)
+
+
+def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
+    """Condense the repeats and replicates of one cell; what failed keeps no measured value.
+
+    A cell with replicates that failed beside some that did not is ok, and its reason tells.
+    """
+    ok = [row for row in passes if row["outcome"] == "ok"]
+    first = (ok or passes)[0]
+    row: dict[str, Any] = {name: first[name] for name in _SHARED}
+    row["cell_id"] = row["group_id"]
+    row["num_repeats"] = len(ok)
+    row["num_processes"] = len({each["attempt_id"] for each in ok})
+    if not ok:
+        return row
+    row["reason"] = _failed_replicates(passes)
+    for name in schema.MEASURED:
+        row.update(_estimates(name, processes(ok, name)))
+    row["repeats_for_1_percent"] = _repeats_for(processes(ok, "reviews_per_s"))
+    for name in schema.CONSTANT:
+        row[name] = _condense(ok, name, "median")
+    for column in _CONDENSED:
+        row[column.name] = _condense(ok, column.name, column.over_repeats)
+    row.update(_cost(row))
+    row["warnings"] = codes(ok)
+    row.update(_accuracy_interval(row["accuracy"], row["n"]))
+    return row
+
+
+def processes(ok: Sequence[Row], name: str) -> list[list[float]]:
+    """Return the repeats of each engine process, leaving out what is undefined."""
+    found: dict[str, list[float]] = {}
+    for row in ok:
+        if row[name] is not None:
+            found.setdefault(row["attempt_id"], []).append(row[name])
+    return list(found.values())
+
+
+def _cost(row: Row) -> dict[str, float | None]:
+    """Return the price of 1,000 reviews: GPU time at their speed; null where undefined."""
+    price = row["gpu_hour_usd"]
+    return {
+        f"usd_per_1000_{name}": None if not price or not speed else price / 3600 * 1000 / speed
+        for name in ("reviews", "correct_reviews")
+        for speed in (row[f"{name}_per_s_median"],)
+    }
+
+
+def _condense(ok: Sequence[Row], name: str, how: schema.Condensed) -> Any:  # noqa: ANN401
+    """Return one value for those of all repeats; None where none is known."""
+    known = [row[name] for row in ok if row[name] is not None]
+    if not known:
+        return None
+    if how == "union":
+        return sorted({one for each in known for one in each})
+    return _CONDENSE[how](known)
+
+
+def _accuracy_interval(accuracy: float | None, num_reviews: int) -> dict[str, float]:
+    """Return the interval of an accuracy over ``num_reviews`` distinct reviews."""
+    interval = None if accuracy is None else stats.wilson(accuracy * num_reviews, num_reviews)
+    if interval is None:
+        return {}
+    return {"accuracy_ci_low": interval[0], "accuracy_ci_high": interval[1]}
+
+
+def _failed_replicates(passes: Sequence[Row]) -> str | None:
+    failed = {row["cell_id"]: row for row in reversed(passes) if row["outcome"] != "ok"}
+    if not failed:
+        return None
+    last = next(iter(failed.values()))
+    told = f"{last['outcome']}: {last['reason']}"
+    num_replicates = len({row["cell_id"] for row in passes})
+    return f"{len(failed)} of {num_replicates} replicates failed, last {told}"
+
+
+def _estimates(name: str, measured: list[list[float]]) -> dict[str, float | None]:
+    found, _ = stats.nested(measured)
+    return {
+        f"{name}_median": found.median,
+        f"{name}_mean": found.mean,
+        f"{name}_ci_low": found.ci_low,
+        f"{name}_ci_high": found.ci_high,
+    }
+
+
+def _repeats_for(measured: list[list[float]]) -> int | None:
+    means = [statistics.fmean(values) for values in measured]
+    pooled = [value for values in measured for value in values]
+    return stats.repeats_for(means if len(means) > 1 else pooled, 0.01)

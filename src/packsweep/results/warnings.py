@@ -1,0 +1,168 @@
+"""What makes a cell's numbers doubtful: a table of warnings, each a question to its passes.
+
+Pure functions over rows of ``schema.PASSES``. A value that is null raises no warning. Simulated
+passes are not warned about: they were not measured at all.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from packsweep.results import schema, stats
+
+Passes = Sequence[Mapping[str, Any]]
+
+SPREAD_SHARE = 0.10
+SLOW_FIRST_SHARE = 0.05
+SHORT_S = 1.0
+BUSY_SHARE = 0.10
+FEW_REPEATS = 2
+# Reasons that hold clocks down against the user's will; settings of theirs are none.
+_THROTTLES = frozenset(
+    {
+        "sw_power_cap",
+        "hw_slowdown",
+        "sw_thermal_slowdown",
+        "hw_thermal_slowdown",
+        "hw_power_brake_slowdown",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warning_:  # noqa: N801  (Warning is Python's own)
+    """One thing that can be wrong with a cell.
+
+    Attributes:
+        code: as the summary stores it.
+        applies: tells it from the timed passes of one cell, at least one.
+        text: what was found, for the line below the table.
+        remedy: what to do about it.
+    """
+
+    code: str
+    applies: Callable[[Passes], bool]
+    text: str
+    remedy: str
+
+
+def _known(passes: Passes, name: str) -> list[Any]:
+    return [row[name] for row in passes if row.get(name) is not None]
+
+
+def _few_repeats(passes: Passes) -> bool:
+    return len(passes) < FEW_REPEATS
+
+
+def _spread(passes: Passes) -> bool:
+    seconds: list[float] = _known(passes, "duration_s")
+    median = statistics.median(seconds)
+    return max(seconds) - min(seconds) > SPREAD_SHARE * median
+
+
+def _slow_first(passes: Passes) -> bool:
+    firsts: list[float] = _known([row for row in passes if row["repeat"] == 0], "duration_s")
+    others: list[float] = _known([row for row in passes if row["repeat"] != 0], "duration_s")
+    if not firsts or not others:
+        return False
+    return statistics.median(firsts) > (1 + SLOW_FIRST_SHARE) * statistics.median(others)
+
+
+def _short(passes: Passes) -> bool:
+    seconds: list[float] = _known(passes, "duration_s")
+    return min(seconds) < SHORT_S
+
+
+def _throttled(passes: Passes) -> bool:
+    return any(_THROTTLES.intersection(seen) for seen in _known(passes, "throttle_reasons"))
+
+
+def _host_busy(passes: Passes) -> bool:
+    shares: list[float] = _known(passes, "other_cpu_share")
+    return max(shares, default=0.0) > BUSY_SHARE
+
+
+def _foreign_process(passes: Passes) -> bool:
+    return any(len(pids) > 0 for pids in _known(passes, "foreign_gpu_pids"))
+
+
+def _guessing(passes: Passes) -> bool:
+    shares: list[float] = _known(passes, "accuracy")
+    guesses: list[float] = _known(passes, "commoner_label_share")
+    if not shares or not guesses:
+        return False
+    num_reviews = passes[0]["n"]  # copies and repeats are no new evidence
+    interval = stats.wilson(statistics.median(shares) * num_reviews, num_reviews)
+    return interval is not None and interval[0] <= max(guesses)
+
+
+def _memory_kept(passes: Passes) -> bool:
+    return not all(_known(passes, "memory_returned"))
+
+
+WARNINGS = (
+    Warning_(
+        code="few_repeats",
+        applies=_few_repeats,
+        text="measured once, so the spread is not known",
+        remedy="set measure.repeats to 3 or more",
+    ),
+    Warning_(
+        code="spread",
+        applies=_spread,
+        text=f"repeats differ by more than {SPREAD_SHARE:.0%} of their median",
+        remedy="look for other load, or raise measure.repeats",
+    ),
+    Warning_(
+        code="slow_first",
+        applies=_slow_first,
+        text=f"the first repeat is more than {SLOW_FIRST_SHARE:.0%} slower than the others",
+        remedy="raise measure.warmup_passes",
+    ),
+    Warning_(
+        code="short",
+        applies=_short,
+        text=f"a pass took less than {SHORT_S:.0f} s",
+        remedy="raise grid.n or measure.repeats",
+    ),
+    Warning_(
+        code="throttled",
+        applies=_throttled,
+        text="the GPU held its clocks down for power or heat (column throttle_reasons)",
+        remedy="compare only with results under the same power limit and cooling",
+    ),
+    Warning_(
+        code="host_busy",
+        applies=_host_busy,
+        text=f"others used more than {BUSY_SHARE:.0%} of the host's processors",
+        remedy="measure again on an idle host",
+    ),
+    Warning_(
+        code="foreign_process",
+        applies=_foreign_process,
+        text="another process computed on the GPU (column foreign_gpu_pids)",
+        remedy="end it and measure again",
+    ),
+    Warning_(
+        code="guessing",
+        applies=_guessing,
+        text="the accuracy's interval holds that of always giving the commoner label",
+        remedy="look at show --confusion; raise grid.n, or take a larger model or another template",
+    ),
+    Warning_(
+        code="memory_kept",
+        applies=_memory_kept,
+        text="the GPU's memory was not free again a minute after the engine stopped",
+        remedy="check nvidia-smi before the next cell",
+    ),
+)
+
+
+def codes(passes: Passes) -> list[str]:
+    """Return the codes of all warnings that apply to the timed passes of one cell."""
+    if not passes or passes[0]["engine"] == schema.SIMULATED or not _known(passes, "duration_s"):
+        return []
+    return [warning.code for warning in WARNINGS if warning.applies(passes)]

@@ -1,0 +1,1 @@
+"""Running a sweep: one process for each cell, and what it measures."""

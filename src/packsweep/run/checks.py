@@ -1,0 +1,81 @@
+"""What must hold of what came back, and which words of a failed engine tell why.
+
+Pure functions: an answer that is not what was asked makes a cell ``invalid``, with the figures.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from packsweep.run import scoring
+from packsweep.run.metrics import Answered
+from packsweep.sweep.cells import Cell
+
+
+def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:
+    """Return what is wrong with a pass, with the figures, or None.
+
+    Every request must have finished without an error and, where lengths are forced, with the
+    forced number of tokens; a constrained answer must have ended by itself and hold a label for
+    every review; cached tokens must be the expected ones, request by request.
+    """
+    for index, item in enumerate(answered):
+        result = item.result
+        forced = item.prompt.num_reviews * cell.output_tokens_per_review
+        if result.error is not None:
+            return f"request {index} failed: {one_line(result.error)}"
+        if result.finish_reason not in {"length", "stop"}:
+            return f"request {index} did not finish (finish_reason {result.finish_reason})"
+        if cell.ignore_eos and result.output_tokens != forced:
+            return f"request {index} has {result.output_tokens} output tokens, not {forced}"
+        if cell.answer == "choice" and (problem := _unconstrained(item)):
+            return f"request {index} {problem}"
+        if item.expected_cached is not None and result.cached_tokens != item.expected_cached:
+            return _cache_disagreement(index, answered)
+    return None
+
+
+def _unconstrained(item: Answered) -> str | None:
+    """Return what is wrong with an answer that could only be labels, or None."""
+    result, wanted = item.result, item.prompt.num_reviews
+    if result.finish_reason != "stop":
+        return f"was cut after {result.output_tokens} output tokens; its answer is constrained"
+    found = len(scoring.find_labels(result.text, cut=False))
+    if found == wanted:
+        return None
+    return f"holds {found} labels, not {wanted}, though constrained: {one_line(result.text, 60)!r}"
+
+
+def _cache_disagreement(index: int, answered: Sequence[Answered]) -> str:
+    observed = sum(item.result.cached_tokens or 0 for item in answered)
+    expected = sum(item.expected_cached or 0 for item in answered)
+    first = answered[index]
+    return (
+        f"cached tokens {observed} observed, {expected} expected in all; first at request {index}:"
+        f" {first.result.cached_tokens} observed, {first.expected_cached} expected"
+    )
+
+
+_ERROR_LINE = re.compile(r"(?:^|\s)((?:[A-Za-z_]+\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
+_ENVELOPE = "Engine core initialization failed"
+
+
+def engine_core_cause(log: Path) -> str | None:
+    """Return the error line that the engine core printed before this process gave up, or None."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        match = _ERROR_LINE.search(line) if "EngineCore" in line else None
+        if match and _ENVELOPE not in line:
+            return one_line(f"{match.group(1)}: {match.group(2)}")
+    return None
+
+
+def one_line(text: str, limit: int = 400) -> str:
+    """Return ``text`` as one line of at most ``limit`` characters."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= limit else joined[: limit - 1] + "…"

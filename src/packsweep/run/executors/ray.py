@@ -1,0 +1,314 @@
+"""Attempts as Ray tasks, one GPU each.
+
+Plain tasks: they end with the driver. A task holds its GPU until its worker process is gone and
+the memory is back, so the next task on that GPU starts on an empty one. Retries are the driver's,
+so Ray makes none. This module alone imports Ray.
+
+A task tells the phases of its attempt as they begin, and last how it ended. The first word is the
+marker that it started: Ray shows a queued task and a running one alike. The supervisor in the task
+enforces the deadline of each phase; where no word comes for longer than that, the node or the
+supervisor itself hangs, and the attempt is given up from here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from packsweep.errors import UserError
+from packsweep.results import storage
+from packsweep.run.executors import nodes, ray_address
+from packsweep.run.executors.nodes import Demand, Node
+from packsweep.run.executors.trust import Trust
+from packsweep.run.rows import lost, told
+from packsweep.run.supervisor import phase_limit_s
+from packsweep.run.task import Status, Task, done_by_another, status_from_json, task_from_json
+
+# ``ray job stop`` kills the driver 3 s after it asks; ending takes less.
+_CANCEL_TIMEOUT_S = 1.0
+# What a supervisor may take beyond a deadline to end a worker and to say so.
+_SILENCE_S = 120.0
+_NODES_EVERY_S = 5.0
+_PACKAGE = Path(__file__).resolve().parents[2]
+
+
+@dataclass(slots=True)
+class _Running:
+    """A submitted attempt, and the last that was heard of it."""
+
+    task: Task
+    began: float | None = None
+    phase: str | None = None
+    host: str = "its node"
+    node_id: str = ""
+    heard: float = field(default_factory=time.monotonic)
+
+    def hear(self, *, phase: str, host: str, node_id: str) -> None:
+        self.phase, self.host, self.node_id = phase, host, node_id
+        self.heard = time.monotonic()
+        self.began = self.began or self.heard
+
+    def lost(self, outcome: str, reason: str) -> Status:
+        """Record that it went out of sight."""
+        wall_s = 0.0 if self.began is None else time.monotonic() - self.began
+        return lost(self.task, outcome, reason, wall_s)
+
+    def overdue(self) -> str | None:
+        """Return why the attempt is given up, or None; while it is queued nothing is due."""
+        if self.phase is None:
+            return None
+        limit = phase_limit_s(self.task.limits, self.phase) + _SILENCE_S
+        if time.monotonic() - self.heard <= limit:
+            return None
+        return f"{self.host} said nothing for {limit:g} s in phase {self.phase}"
+
+
+class RayExecutor:
+    """Attempts on a Ray cluster: one a GPU, or one a node where the cluster has no GPU."""
+
+    def __init__(
+        self, address: str, demand: Demand | None = None, say: Callable[[str], None] = print
+    ) -> None:
+        """Join the cluster at ``address``; ``auto`` is the one that this job runs on.
+
+        Args:
+            address: as ``ray.init`` takes it.
+            demand: what attempts ask of a node.
+            say: takes a line that the user should read.
+
+        Raises:
+            UserError: no cluster answers there, Ray is too old, or no node can do it.
+        """
+        ray_address.check_version()
+        ray_address.check_address(address)
+        self._ray = _join(address)
+        self._demand = demand or Demand()
+        self._say = say
+        self._nodes = nodes.alive(self._ray.nodes())
+        wanted = nodes.spelled(self._nodes, self._demand.accelerators)
+        self._demand = replace(self._demand, accelerators=wanted)
+        problem = nodes.problem(self._nodes, self._demand)
+        if problem:
+            self._ray.shutdown()
+            raise UserError(problem if wanted else f"--ray {address}: {problem}")
+        self._looked = time.monotonic()
+        self._on_gpus = self._has_gpus()
+        self._num_cpus = nodes.cpu_slots(self._nodes)[0]
+        self._waiting_said = False
+        self._attempt = _remote(self._ray)
+        self._running: dict[Any, _Running] = {}
+        self._trust: Trust | None = None
+        at_once = self._num_at_once()
+        say(f"on Ray: {nodes.described(self._nodes)}; cells at once: {at_once}")
+
+    @property
+    def num_slots(self) -> int:
+        """Twice what runs at once: the next attempt's Ray worker is up when a GPU gets free."""
+        return 2 * max(self._num_at_once(), 1)
+
+    @property
+    def num_places(self) -> int:
+        """The alive nodes that attempts are sent to."""
+        return len(self._fitting())
+
+    def start(self, task: Task) -> None:
+        """Submit a Ray task."""
+        self._trust = self._trust or Trust(task.limits.stop_after_failures)
+        ref = self._attempt.options(**self._options()).remote(task.to_json())
+        self._running[ref] = _Running(task)
+
+    def wait(self, timeout_s: float) -> Sequence[Status]:
+        """Return the tasks that ended; one that Ray lost counts as crashed."""
+        self._look_at_nodes()
+        if not self._running:
+            time.sleep(timeout_s)
+            return []
+        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
+        heard = [self._hear(ref) for ref in ready]
+        given_up = [self._give_up(ref, why) for ref, why in self._overdue()]
+        return [status for status in (*heard, *given_up) if status is not None]
+
+    def stop(self) -> None:
+        """Cancel what runs; Ray ends the task's process, and its lifeline ends the engine."""
+        for ref in self._running:
+            self._ray.cancel(ref, force=True)
+        refs = list(self._running)
+        if refs:
+            self._ray.wait(refs, num_returns=len(refs), timeout=_CANCEL_TIMEOUT_S)
+        self._running = {}
+        self._ray.shutdown()
+
+    def _hear(self, ref: Any) -> Status | None:  # noqa: ANN401  (Ray is untyped)
+        """Take a task's next word; the last one is how its attempt ended."""
+        running = self._running[ref]
+        try:
+            word = self._ray.get(next(ref))
+        except (self._ray.exceptions.RayError, StopIteration) as error:
+            del self._running[ref]
+            status = running.lost("crashed", told(error, running.host, running.phase))
+            if isinstance(error, self._ray.exceptions.RayTaskError):
+                self._note(running, status)
+            return status
+        if isinstance(word, dict):
+            running.hear(**word)
+            return None
+        del self._running[ref]
+        status = replace(status_from_json(word), place=running.node_id or None)
+        self._note(running, status)
+        return status
+
+    def _note(self, running: _Running, status: Status) -> None:
+        """Send no more attempts to a node where one after the other failed."""
+        assert self._trust is not None, "an attempt was started"
+        others = {node.node_id for node in self._fitting()}
+        if running.node_id and self._trust.saw(running.node_id, status, others):
+            self._say(
+                f"{running.host} gets no more cells: several in a row failed there, the last with "
+                f"{status.outcome}: {status.reason}"
+            )
+            self._queue_anew()
+
+    def _queue_anew(self) -> None:
+        """Submit what has not begun once more: where a task may go is fixed when it is queued."""
+        for ref, running in list(self._running.items()):
+            if running.phase is None:
+                del self._running[ref]
+                self._ray.cancel(ref, force=True)
+                self.start(running.task)
+
+    def _overdue(self) -> Iterator[tuple[Any, str]]:
+        for ref, running in list(self._running.items()):
+            why = running.overdue()
+            if why:
+                yield ref, why
+
+    def _give_up(self, ref: Any, why: str) -> Status:  # noqa: ANN401
+        running = self._running.pop(ref)
+        self._ray.cancel(ref, force=True)
+        return running.lost("timeout", why)
+
+    def _look_at_nodes(self) -> None:
+        """Note nodes that came or went; say once where none is left to wait for."""
+        if time.monotonic() - self._looked < _NODES_EVERY_S:
+            return
+        self._nodes = nodes.alive(self._ray.nodes())
+        self._looked = time.monotonic()
+        if not self._fitting() and self._trust and self._trust.lost_in:
+            self._trust.lost_in.clear()  # rather a node that failed than none
+            self._queue_anew()
+        has_any = bool(self._fitting())
+        if not has_any and not self._waiting_said:
+            names = " or ".join(self._demand.accelerators) or (
+                "a GPU" if self._on_gpus else "a CPU"
+            )
+            self._say(
+                f"waiting: no alive node has {names}; the cluster has "
+                f"{nodes.described(self._nodes)}"
+            )
+        self._waiting_said = not has_any
+
+    def _has_gpus(self) -> bool:
+        asked = bool(self._demand.accelerators) or self._demand.max_gpus is not None
+        return asked or nodes.num_gpu_slots(self._nodes, ()) > 0
+
+    def _fitting(self) -> list[Node]:
+        """Return the alive nodes that attempts are sent to."""
+        shunned = self._trust.lost_in if self._trust else set()
+        if self._on_gpus:
+            found = nodes.fitting(self._nodes, self._demand.accelerators)
+        else:
+            found = tuple(node for node in self._nodes if node.num_cpus)
+        return [node for node in found if node.node_id not in shunned]
+
+    def _num_at_once(self) -> int:
+        if not self._on_gpus:
+            return len(self._fitting())
+        now = sum(node.num_gpu_slots for node in self._fitting())
+        return max(now, self._demand.max_gpus or 0)
+
+    def _options(self) -> dict[str, Any]:
+        """Return the options of a task: a GPU, of the kinds asked for, or a node's CPUs."""
+        shunned = self._trust.lost_in if self._trust else set()
+        selector = nodes.selector(self._demand.accelerators, shunned)
+        size = {} if self._on_gpus else {"num_gpus": 0, "num_cpus": self._num_cpus}
+        return {**size, **({"label_selector": selector} if selector else {})}
+
+
+def _remote(ray: Any) -> Any:  # noqa: ANN401
+    """Return the remote function; ``max_calls=1`` gives every attempt a new worker process."""
+
+    @ray.remote(num_gpus=1, max_calls=1, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
+    def attempt(task_json: str) -> Iterator[dict[str, str] | str]:
+        from packsweep.run.executors.ray import words
+
+        node_id = ray.get_runtime_context().get_node_id()
+        yield from words(task_from_json(task_json), node_id)
+
+    return attempt
+
+
+def words(task: Task, node_id: str) -> Iterator[dict[str, str] | str]:
+    """Run an attempt here; tell its phases as they begin, and last its status as JSON.
+
+    An attempt whose cell another one has committed is not begun, or ended at its next phase. One
+    whose raylet has died is ended: Ray would let it run on, on a GPU that a new raylet gives away.
+    """
+    from packsweep.run.supervisor import POLL_S, Supervisor
+
+    cell_id = task.cell.cell_id
+    if task.store.is_done(cell_id):
+        yield done_by_another(task).to_json()
+        return
+    raylet, where, told = os.getppid(), {"host": socket.gethostname(), "node_id": node_id}, "spawn"
+    yield {"phase": told, **where}
+    task.store.check()  # or this node does not share the driver's folder, and would make another
+    supervisor = Supervisor(task)
+    try:
+        while (status := supervisor.poll()) is None:
+            if os.getppid() != raylet:
+                sys.exit("the raylet of this node has died")
+            if supervisor.phase != told:
+                told = supervisor.phase
+                yield {"phase": told, **where}
+                if task.store.committed(cell_id) not in {None, task.attempt_id}:
+                    supervisor.stop()
+                    status = done_by_another(task)
+                    break
+            time.sleep(POLL_S)
+        yield status.to_json()
+    except BaseException:
+        supervisor.stop()
+        raise
+
+
+def _join(address: str) -> Any:  # noqa: ANN401
+    """Connect to the cluster and return Ray."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            configure_logging=False,
+            # The driver's very code goes along, so nodes need not have it installed.
+            runtime_env={"env_vars": _env_vars(), "py_modules": [str(_PACKAGE)]},
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        text = " ".join(str(error).split())[:200]
+        message = f"--ray {address}: no Ray cluster can be joined there: {text}"
+        raise UserError(message) from None
+    return ray
+
+
+def _env_vars() -> dict[str, str]:
+    """Return what a worker needs to find this very code, when the job brought it along."""
+    names = ("PACKSWEEP_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "VLLM_CACHE_ROOT")
+    wanted = (*names, *storage.ENVIRON)
+    return {name: os.environ[name] for name in wanted if name in os.environ}

@@ -1,0 +1,182 @@
+"""Start a worker, watch its phases, end it, and say how it went.
+
+The same on this machine and inside a Ray task. A worker that is killed, crashes or hangs cannot
+speak for itself: its failed row is written here. Watching costs a look at two small files four
+times a second, so it does not disturb what is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from packsweep.errors import ResultsError
+from packsweep.machine import environment
+from packsweep.run import lifeline, rows
+from packsweep.run.task import BEGAN, Status, Task, status_from_json
+from packsweep.sweep.spec import LimitsTable
+
+POLL_S = 0.25
+_EXIT_GRACE_S = 30.0
+_STOP_TIMEOUT_S = 120.0
+
+
+class Supervisor:
+    """One worker process and everything that it starts.
+
+    Attributes:
+        phase: what the worker is at, as it says itself.
+    """
+
+    def __init__(self, task: Task, environ: dict[str, str] | None = None) -> None:
+        """Start the worker for ``task``."""
+        self.task = task
+        self._folder = Path(tempfile.mkdtemp(prefix="packsweep-"))
+        self._began = self._phase_began = time.monotonic()
+        self.phase = "spawn"
+        self._family: dict[int, psutil.Process] = {}
+        self._log = task.log_path(self._folder)
+        (self._folder / "task.json").write_text(task.to_json(), encoding="utf-8")
+        (self._folder / BEGAN).write_text(repr(time.time()), encoding="ascii")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603  (our own worker)
+                lifeline.command(sys.executable, "-m", "packsweep.run.worker", str(self._folder)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**(environ or environment.engine_environ()), **_time_limits(task.limits)},
+            )
+
+    def poll(self) -> Status | None:
+        """Return how the attempt ended, or None while it runs; ends it at a deadline."""
+        self._watch()
+        if self._process.poll() is not None:
+            return self._finished()
+        spent = time.monotonic() - self._phase_began
+        if (self._folder / "status.json").exists() and spent > _EXIT_GRACE_S:
+            return self._finished()  # the result is in; what lingers is killed
+        limit = phase_limit_s(self.task.limits, self.phase)
+        if spent > limit:
+            self._kill()
+            return self._failed("timeout", f"{self.phase} took longer than {limit:g} s")
+        return None
+
+    def wait(self) -> Status:
+        """Wait for the end of the attempt."""
+        while (status := self.poll()) is None:
+            time.sleep(POLL_S)
+        return status
+
+    def stop(self) -> None:
+        """End the worker and its engine now, without a row: the attempt did not happen."""
+        self._kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _clear(self) -> str:
+        """Bring the log to the results and remove the folder; return where the log is now."""
+        if self._log.is_relative_to(self._folder):
+            try:
+                self.task.store.write_log(
+                    self.task.cell.cell_id, self.task.attempt_id, self._log.read_bytes()
+                )
+            except ResultsError:
+                return str(self._log)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return self.task.log
+
+    def _watch(self) -> None:
+        """Note a change of phase, and every descendant, so that none is missed at the end."""
+        with contextlib.suppress(FileNotFoundError):
+            phase = (self._folder / "phase").read_text(encoding="utf-8")
+            if phase != self.phase:
+                self.phase, self._phase_began = phase, time.monotonic()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._process.pid).children(recursive=True):
+                self._family[child.pid] = child
+
+    def _finished(self) -> Status:
+        self._kill()
+        path = self._folder / "status.json"
+        if path.exists():
+            status = status_from_json(path.read_text(encoding="utf-8"))
+            return replace(status, log=self._clear())
+        return self._failed("crashed", self._why())
+
+    def _committed(self) -> bool:
+        """Tell whether the worker committed its result before it ended."""
+        store, cell_id = self.task.store, self.task.cell.cell_id
+        try:
+            return store.committed(cell_id) == self.task.attempt_id and store.is_done(cell_id)
+        except ResultsError:
+            return False  # whoever runs the sweep again will see
+
+    def _why(self) -> str:
+        code = self._process.returncode
+        said = _last_error(self._log)
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"the worker was ended by {name} in phase {self.phase}"
+        return f"the worker exited with {code} in phase {self.phase}: {said}"
+
+    def _failed(self, outcome: str, reason: str) -> Status:
+        """Write the row that the worker could not write; a committed result stays what it is."""
+        task = self.task
+        committed = self._committed()
+        spent = {"wall_s": time.monotonic() - self._began}
+        told = None if committed else rows.write_failed(task, outcome, reason, spent)
+        return Status(
+            cell_id=task.cell.cell_id,
+            attempt_id=task.attempt_id,
+            attempt=task.attempt,
+            outcome="ok" if committed else outcome,
+            reason=told,
+            wall_s=time.monotonic() - self._began,
+            log=self._clear(),
+        )
+
+    def _kill(self) -> None:
+        """Kill the worker and every descendant seen, and wait until they are gone."""
+        self._watch()
+        family = [child for child in self._family.values() if child.is_running()]
+        if self._process.poll() is None:
+            self._process.kill()
+        for child in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        self._process.wait()
+        psutil.wait_procs(family, timeout=10)
+
+
+def _time_limits(limits: LimitsTable) -> dict[str, str]:
+    return environment.time_limits(
+        engine_start_timeout_s=limits.engine_start_timeout_s, pass_timeout_s=limits.pass_timeout_s
+    )
+
+
+def phase_limit_s(limits: LimitsTable, phase: str) -> float:
+    """Return how long a phase of an attempt may take."""
+    if phase == "start":
+        return limits.engine_start_timeout_s
+    if phase == "check":
+        return limits.gpu_free_timeout_s + _STOP_TIMEOUT_S
+    if phase in {"spawn", "stop", "commit"}:
+        return _STOP_TIMEOUT_S
+    return limits.pass_timeout_s
+
+
+def _last_error(log: Path) -> str:
+    """Return the last line of a log that names an error, else its last line."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\w(Error|Exception)\b", line)]
+    return (errors or lines or ["it printed nothing"])[-1][:400]

@@ -1,0 +1,153 @@
+"""What a worker is given and what it gives back.
+
+Both are JSON files, so a worker is a process like any other: locally, in a Ray task, or started by
+hand to look into a failure (``python -m packsweep.run.worker TASK``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from packsweep.models.chat import ChatTemplate
+from packsweep.models.resolve import Model, resolve
+from packsweep.results.store import Store
+from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep.cells import Cell
+from packsweep.sweep.reviews import Review
+from packsweep.sweep.spec import LimitsTable
+
+# File in which a supervisor notes, in seconds since the epoch, that it starts the worker.
+BEGAN = "began"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One attempt at one cell.
+
+    Attributes:
+        results: absolute path or URI of the results.
+        attempt: how many attempts there were before.
+        reviews: the cell's n reviews.
+        chat: the chat template that the cell's prompts are rendered with, if they are.
+        gpu_hour_usd: what an hour of a GPU costs; None where the sweep does not say.
+    """
+
+    cell: Cell
+    attempt_id: str
+    attempt: int
+    results: str
+    reviews: Sequence[Review]
+    limits: LimitsTable
+    chat: ChatTemplate | None = None
+    gpu_hour_usd: float | None = None
+
+    @property
+    def store(self) -> Store:
+        """The results that the attempt belongs to."""
+        return Store(self.results)
+
+    @property
+    def log(self) -> str:
+        """Where what the worker prints lies in the end."""
+        store = self.store
+        return f"{store.absolute}/{store.log(self.cell.cell_id, self.attempt_id)}"
+
+    def log_path(self, folder: Path) -> Path:
+        """Return the file that the worker prints into: the log itself, or one in ``folder``."""
+        return self.store.local_log(self.cell.cell_id, self.attempt_id) or folder / "worker.log"
+
+    def resolve_model(self) -> Model:
+        """Find the cell's model on this machine, as ``models.resolve`` does.
+
+        Raises:
+            ModelError: it is not there or cannot be used.
+        """
+        return resolve(
+            self.cell.model,
+            revision=self.cell.model_revision,
+            tokenizer=self.cell.tokenizer,
+            load_format=self.cell.load_format,
+        )
+
+    def to_json(self) -> str:
+        """Return the task as JSON."""
+        return json.dumps({**_plain(self), "limits": self.limits.model_dump()})
+
+
+def task_from_json(text: str) -> Task:
+    """Return the task that ``to_json`` wrote."""
+    values = json.loads(text)
+    return Task(
+        cell=sweep_cells.from_dict(values["cell"]),
+        attempt_id=values["attempt_id"],
+        attempt=values["attempt"],
+        results=values["results"],
+        reviews=tuple(Review(**review) for review in values["reviews"]),
+        limits=LimitsTable(**values["limits"]),
+        chat=None if values["chat"] is None else ChatTemplate(**values["chat"]),
+        gpu_hour_usd=values.get("gpu_hour_usd"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How an attempt ended, small enough to be sent around.
+
+    Attributes:
+        outcome: one of ``schema.OUTCOMES``.
+        reason: one line; of an ok attempt only where another one counts.
+        reviews_per_s: median over the repeats; None unless ok.
+        cached_share: of the last repeat; None unless ok.
+        wall_s: from the worker's start to its end, the engine's start and stop included.
+        log: path or URI of what the worker printed.
+        lost: the cluster lost it, which says nothing about the cell.
+        place: the node that it ran on, by Ray's id; None on this machine.
+    """
+
+    cell_id: str
+    attempt_id: str
+    attempt: int
+    outcome: str
+    reason: str | None = None
+    reviews_per_s: float | None = None
+    cached_share: float | None = None
+    wall_s: float = 0.0
+    log: str | None = None
+    lost: bool = False
+    place: str | None = None
+
+    def to_json(self) -> str:
+        """Return the status as JSON."""
+        return json.dumps(asdict(self))
+
+
+def done_by_another(task: Task) -> Status:
+    """Return how an attempt ended that was not needed any more: its cell is done."""
+    return Status(
+        cell_id=task.cell.cell_id,
+        attempt_id=task.attempt_id,
+        attempt=task.attempt,
+        outcome="ok",
+        reason="another attempt was committed meanwhile",
+    )
+
+
+def status_from_json(text: str) -> Status:
+    """Return the status that ``to_json`` wrote."""
+    return Status(**json.loads(text))
+
+
+def _plain(task: Task) -> dict[str, Any]:
+    return {
+        "cell": asdict(task.cell),
+        "attempt_id": task.attempt_id,
+        "attempt": task.attempt,
+        "results": task.results,
+        "gpu_hour_usd": task.gpu_hour_usd,
+        "reviews": [{"text": review.text, "label": review.label} for review in task.reviews],
+        "chat": None if task.chat is None else asdict(task.chat),
+    }

@@ -1,0 +1,1 @@
+"""A sweep file and what it spells out: cells, prompts, answers, reviews."""

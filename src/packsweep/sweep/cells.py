@@ -1,0 +1,324 @@
+"""A sweep becomes cells.
+
+A cell holds every value that changes what is measured, and nothing else; its id is a readable slug
+and a hash of those values. Pure functions: nothing here starts, reads or writes anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+from packsweep.errors import ReviewsError
+from packsweep.models.chat import ChatTemplate
+from packsweep.results import schema
+from packsweep.sweep import answers, prompts
+from packsweep.sweep.reviews import Review, content_sha256
+from packsweep.sweep.spec import (
+    Answer,
+    CacheState,
+    DuplicationOrder,
+    EngineKind,
+    Instruction,
+    PromptType,
+    Strategy,
+    Sweep,
+    Table,
+    Template,
+)
+
+Setting = str | int | float | bool | None
+Settings = tuple[tuple[str, Setting], ...]
+
+_OLD = frozenset((column.name, column.formerly) for column in schema.CELL if column.formerly)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One point of the grid.
+
+    Attributes:
+        engine_settings: vLLM's names and the values passed for them, sorted by name.
+        simulated_settings: what the simulated engine pretends to be; empty for vLLM.
+        model_fingerprint: identifies the weights and the tokenizer behind ``model``.
+        reviews_sha256: hash of the texts and labels of the cell's n reviews.
+        prompts_sha256: hash of the prompts' texts.
+        replicate: which process of those that measure the same, from 0.
+    """
+
+    strategy: Strategy
+    n: int
+    pack_size: int | None
+    duplication: int
+    duplication_order: DuplicationOrder
+    instruction: Instruction
+    template: Template
+    answer: Answer
+    prompt_type: PromptType
+    output_tokens_per_review: int
+    cache_state: CacheState
+    ignore_eos: bool
+    repeats: int
+    max_repeats: int | None
+    stop_at_half_width: float | None
+    replicate: int
+    warmup_passes: int
+    sample_conditions: bool
+    model: str
+    model_revision: str | None
+    tokenizer: str | None
+    load_format: str
+    model_fingerprint: str
+    reviews_sha256: str
+    prompts_sha256: str
+    engine: EngineKind
+    engine_settings: Settings
+    simulated_settings: Settings
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """vLLM's settings as a mapping."""
+        return dict(self.engine_settings)
+
+    @property
+    def num_reviews(self) -> int:
+        """Reviews labelled in one pass, every copy counted."""
+        return self.n * self.duplication
+
+    @cached_property
+    def cell_id(self) -> str:
+        """Readable slug and 12 hex digits of the hash of all values.
+
+        A value that every cell had before there was a choice is left out, so that results of an
+        earlier version keep their ids.
+        """
+        values = {name: value for name, value in asdict(self).items() if (name, value) not in _OLD}
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return f"{self.slug}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+    @property
+    def slug(self) -> str:
+        """The grid's own values, short: ``chunked4-n16-dup1-cold``."""
+        strategy = f"{self.strategy}{self.pack_size or ''}"
+        before = "-before" if self.instruction == "before" else ""
+        tokens = "-tokens" if self.prompt_type == "tokens" else ""
+        again = f"-r{self.replicate}" if self.replicate else ""
+        return (
+            f"{strategy}{before}{tokens}-n{self.n}-dup{self.duplication}-{self.cache_state}{again}"
+        )
+
+    @cached_property
+    def group_id(self) -> str:
+        """The cell_id of replicate 0: what replicates of one cell share."""
+        return replace(self, replicate=0).cell_id
+
+    def build_prompts(
+        self, reviews: Sequence[Review], chat: ChatTemplate | None = None
+    ) -> tuple[prompts.Prompt, ...]:
+        """Return the cell's distinct prompts over its first n ``reviews``.
+
+        ``chat`` is the model's chat template, which the template ``chat`` needs.
+        """
+        assert chat is not None or self.template != "chat"
+        return prompts.build(
+            reviews[: self.n],
+            strategy=self.strategy,
+            pack_size=self.pack_size,
+            instruction=self.instruction,
+            template=self.template,
+            chat=chat,
+        )
+
+
+def from_dict(values: dict[str, Any]) -> Cell:
+    """Return the cell that ``dataclasses.asdict`` and JSON took apart."""
+    pairs = {
+        name: tuple((key, value) for key, value in values[name])
+        for name in ("engine_settings", "simulated_settings")
+    }
+    return Cell(**{**values, **pairs})
+
+
+def expand(
+    sweep: Sweep,
+    reviews: Sequence[Review],
+    *,
+    model_fingerprint: str,
+    max_model_len: int,
+    chat: ChatTemplate | None = None,
+    auto_dtype: str = "auto",
+) -> tuple[Cell, ...]:
+    """Return the cells of ``sweep`` and of its variants in their order, each once.
+
+    Args:
+        sweep: a checked sweep file.
+        reviews: at least as many as the largest n.
+        model_fingerprint: identifies the weights and the tokenizer.
+        max_model_len: the model's own limit, taken where the sweep names none.
+        chat: the model's chat template, which the template ``chat`` needs.
+        auto_dtype: what ``engine.dtype = "auto"`` means here; "auto" leaves it to vLLM.
+
+    Raises:
+        ReviewsError: fewer reviews than the largest n.
+    """
+    if sweep.largest_n > len(reviews):
+        message = f"grid.n: {sweep.largest_n} is more than the {len(reviews)} reviews there are"
+        raise ReviewsError(message)
+    assert chat is not None or not sweep.needs_chat
+    hashes = _content_hashes(reviews, chat)
+    known = _Known(model_fingerprint, max_model_len, auto_dtype)
+    found = [
+        replace(_cell(each, point, hashes, known), replicate=replicate)
+        for each in sweep.all
+        for replicate in range(each.measure.replicates)
+        for point in _points(each)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def axis_values(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """Yield what the sweep file alone says of its cells, by the columns of ``schema.CELL``.
+
+    Needs neither model nor reviews, so what hashes them is left out; ``max_model_len`` is None
+    where the model's own limit counts. Replicates share a mapping, with ``replicates`` in it.
+    """
+    for each in sweep.all:
+        for point in _points(each):
+            caching = {"enable_prefix_caching": point.cache_state != "off"}
+            yield {
+                **point.grid | _lengths(each, point),
+                "cache_state": point.cache_state,
+                "engine_settings": point.settings | caching,
+                "simulated_settings": point.simulated,
+                "repeats": each.measure.repeats,
+                "replicates": each.measure.replicates,
+                "model": each.model.name,
+                "load_format": each.model.load_format,
+                "engine": each.engine.kind,
+            }
+
+
+def schedule(cells: Sequence[Cell], seed: int) -> tuple[Cell, ...]:
+    """Return the order in which to measure: every replicate a round, each round shuffled anew.
+
+    Whatever drifts during a sweep then falls on all cells alike, and replicates of one cell lie a
+    round apart.
+    """
+    source = random.Random(seed)
+    found: list[Cell] = []
+    for _, members in itertools.groupby(
+        sorted(cells, key=lambda cell: cell.replicate), key=lambda cell: cell.replicate
+    ):
+        found += sorted(members, key=lambda _: source.random())
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Point:
+    """One combination of axis values, before the model and the reviews are known."""
+
+    settings: dict[str, Any]
+    simulated: dict[str, Any]
+    cache_state: CacheState
+    grid: dict[str, Any]
+
+
+def _points(sweep: Sweep) -> Iterator[_Point]:
+    """Yield every combination; the grid's own axes change fastest."""
+    simulated = _rows(sweep.simulated) if sweep.engine.kind == "simulated" else [{}]
+    for settings, fault, cache_state, grid in itertools.product(
+        _rows(sweep.engine, leave_out=("kind",)),
+        simulated,
+        sweep.measure.cache_state,
+        _grid_rows(sweep),
+    ):
+        yield _Point(settings=settings, simulated=fault, cache_state=cache_state, grid=grid)
+
+
+def _grid_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """Yield the grid's rows; ``pack_size`` is an axis of the strategy chunked alone."""
+    for strategy in sweep.grid.strategy:
+        sizes = sweep.grid.pack_size if strategy == "chunked" else (None,)
+        for row in _rows(sweep.grid, leave_out=("strategy", "pack_size")):
+            for size in sizes:
+                yield {"strategy": strategy, "pack_size": size, **row}
+
+
+def _rows(table: Table, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Return the product of a table's axes as a list of name -> one value."""
+    names = [name for name in type(table).model_fields if name not in leave_out]
+    values = [getattr(table, name) for name in names]
+    axes = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [dict(zip(names, row, strict=True)) for row in itertools.product(*axes)]
+
+
+_Hashes = Callable[..., tuple[str, str]]
+
+
+def _content_hashes(reviews: Sequence[Review], chat: ChatTemplate | None) -> _Hashes:
+    """Return a function of the grid's values that gives (reviews_sha256, prompts_sha256)."""
+
+    @cache
+    def hashes(n: int, **wording: Any) -> tuple[str, str]:  # noqa: ANN401  (prompts.build's own)
+        built = prompts.build(reviews[:n], chat=chat, **wording)
+        return content_sha256(reviews[:n]), prompts.content_sha256(built)
+
+    return hashes
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the model and the machine say of every cell."""
+
+    model_fingerprint: str
+    max_model_len: int
+    auto_dtype: str
+
+    def settings(self, point: _Point) -> dict[str, Any]:
+        """Return the engine's settings, with what the sweep file leaves open filled in."""
+        asked = point.settings
+        follows = asked["dtype"] == "auto" and asked["quantization"] is None
+        return {
+            **asked,
+            "max_model_len": asked["max_model_len"] or self.max_model_len,
+            "dtype": self.auto_dtype if follows else asked["dtype"],
+            "enable_prefix_caching": point.cache_state != "off",
+        }
+
+
+def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
+    wording = {key: point.grid[key] for key in ("strategy", "pack_size", "instruction", "template")}
+    reviews_sha256, prompts_sha256 = hashes(point.grid["n"], **wording)
+    return Cell(
+        **point.grid | _lengths(sweep, point),
+        cache_state=point.cache_state,
+        repeats=sweep.measure.repeats,
+        max_repeats=sweep.measure.max_repeats,
+        stop_at_half_width=sweep.measure.stop_at_half_width,
+        replicate=0,
+        warmup_passes=sweep.measure.warmup_passes,
+        sample_conditions=sweep.measure.sample_conditions,
+        model=sweep.model.name,
+        model_revision=sweep.model.revision,
+        tokenizer=sweep.model.tokenizer,
+        load_format=sweep.model.load_format,
+        model_fingerprint=known.model_fingerprint,
+        reviews_sha256=reviews_sha256,
+        prompts_sha256=prompts_sha256,
+        engine=sweep.engine.kind,
+        engine_settings=tuple(sorted(known.settings(point).items())),
+        simulated_settings=tuple(sorted(point.simulated.items())),
+    )
+
+
+def _lengths(sweep: Sweep, point: _Point) -> dict[str, Any]:
+    """Return how long answers may be; a constrained one is never forced and has room for all."""
+    if point.grid["answer"] == "choice":
+        return {"ignore_eos": False, "output_tokens_per_review": answers.MAX_TOKENS_PER_LINE}
+    return {"ignore_eos": sweep.measure.ignore_eos}

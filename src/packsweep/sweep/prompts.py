@@ -1,0 +1,185 @@
+"""How n reviews become requests: the strategies and the words around the reviews.
+
+Pure functions. A strategy says how many reviews share a prompt; a template says what is asked. A
+new strategy is a row of ``REVIEWS_PER_PROMPT`` (and a word in ``spec.Strategy``), a new template a
+row of ``TEMPLATES`` (and a word in ``spec.Template``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from packsweep.models.chat import ChatTemplate
+from packsweep.sweep.reviews import Review
+from packsweep.sweep.spec import DuplicationOrder, Instruction, Strategy, Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """The four sentences of a template: one review or many, asked after or before them."""
+
+    one_after: str
+    many_after: str
+    one_before: str
+    many_before: str
+
+    def instruction(self, *, many: bool, place: Instruction) -> str:
+        """Return the sentence for a prompt of ``many`` reviews or of one."""
+        if place == "after":
+            return self.many_after if many else self.one_after
+        return self.many_before if many else self.one_before
+
+
+_ORIGINAL = (
+    "determine whether it is a positive or negative comment. "
+    "Answer only postive or negative:\n"
+)  # "postive" is the experiment's own spelling and is kept to the letter.
+_CORRECTED = (
+    "determine whether it is a positive or a negative comment. Answer only positive or negative:\n"
+)
+_SHORT = "positive or negative? Answer only with positive or negative:\n"
+
+# A chat model that is not told to keep to lines writes sentences.
+_LINES = (
+    "in order, determine whether it is a positive or a negative comment. "
+    "Answer with one line for each comment, only positive or negative on each line:\n"
+)
+
+# Source: the experiment this project reproduces (tests 1 and 2) for ``original``, placed after.
+TEMPLATES: dict[Template, Wording] = {
+    "original": Wording(
+        one_after=f"For the above comment, {_ORIGINAL}",
+        many_after=f"For each line of the above comments, {_ORIGINAL}",
+        one_before=f"For the following comment, {_ORIGINAL}",
+        many_before=f"For each line of the following comments, {_ORIGINAL}",
+    ),
+    "corrected": Wording(
+        one_after=f"For the comment above, {_CORRECTED}",
+        many_after=f"For each line of the comments above, {_CORRECTED}",
+        one_before=f"For the comment below, {_CORRECTED}",
+        many_before=f"For each line of the comments below, {_CORRECTED}",
+    ),
+    # Asked before a review, these are 16 tokens of Llama 3's tokenizer, the special one counted: a
+    # whole block of the prefix cache, so that no prompt computes any of them again.
+    "short": Wording(
+        one_after=f"Is the comment above {_SHORT}",
+        many_after=f"Is each comment above {_SHORT}",
+        one_before=f"Is the comment below {_SHORT}",
+        many_before=f"Is each comment below {_SHORT}",
+    ),
+    # What the user says; the model's own chat template goes around it.
+    "chat": Wording(
+        one_after=f"For the comment above, {_CORRECTED}",
+        many_after=f"For each line of the comments above, {_LINES}",
+        one_before=f"For the comment below, {_CORRECTED}",
+        many_before=f"For each line of the comments below, {_LINES}",
+    ),
+}
+
+# (n, pack_size) -> reviews in each prompt but the last, which holds what is left.
+REVIEWS_PER_PROMPT: dict[Strategy, Callable[[int, int | None], int]] = {
+    "packed": lambda n, _: n,
+    "separate": lambda _n, _: 1,
+    "chunked": lambda n, pack_size: min(n, pack_size or n),
+}
+
+
+_LINE_BREAK = re.compile(r"\r\n|\n|\r")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One prompt and the reviews in it.
+
+    Attributes:
+        text: what is submitted, before tokenization.
+        first: index of its first review among the cell's n.
+        num_reviews: how many reviews it holds, so how many labels are expected.
+        add_special_tokens: the tokenizer adds the model's special tokens; False where a chat
+            template has written them into the text.
+    """
+
+    text: str
+    first: int
+    num_reviews: int
+    add_special_tokens: bool = True
+
+
+def build(
+    reviews: Sequence[Review],
+    *,
+    strategy: Strategy,
+    pack_size: int | None,
+    instruction: Instruction,
+    template: Template,
+    chat: ChatTemplate | None = None,
+) -> tuple[Prompt, ...]:
+    """Return the distinct prompts of a cell, in the order of the reviews.
+
+    A prompt is its reviews, a line each, and the instruction on a line of its own after or before
+    them. The wording for many reviews goes with every strategy but ``separate``. A line break
+    inside a review becomes a space, since the wording counts lines. With the template ``chat`` all
+    of that is what the user says in the model's own template, ``chat``.
+    """
+    around = chat if template == "chat" else None
+    size = REVIEWS_PER_PROMPT[strategy](len(reviews), pack_size)
+    ask = TEMPLATES[template].instruction(many=strategy != "separate", place=instruction)
+    return tuple(
+        Prompt(
+            text=_within(
+                _join([review.text for review in reviews[first : first + size]], ask, instruction),
+                around,
+            ),
+            first=first,
+            num_reviews=min(size, len(reviews) - first),
+            add_special_tokens=around is None,
+        )
+        for first in range(0, len(reviews), size)
+    )
+
+
+def _join(texts: Sequence[str], ask: str, place: Instruction) -> str:
+    lines = "".join(f"{_LINE_BREAK.sub(' ', text)}\n" for text in texts)
+    return lines + ask if place == "after" else ask + lines
+
+
+def _within(text: str, chat: ChatTemplate | None) -> str:
+    """Return ``text`` in a chat, without the line break at its end, or as it is."""
+    return text if chat is None else chat.render(text.removesuffix("\n"))
+
+
+def submission_order(
+    num_prompts: int, duplication: int, order: DuplicationOrder
+) -> tuple[int, ...]:
+    """Return the index of the prompt behind each request of a pass.
+
+    Args:
+        num_prompts: distinct prompts of the cell.
+        duplication: times each is submitted.
+        order: ``grouped`` is AAABBB, ``interleaved`` is ABABAB.
+    """
+    if order == "grouped":
+        return tuple(index for index in range(num_prompts) for _ in range(duplication))
+    return tuple(range(num_prompts)) * duplication
+
+
+def warmup_text(prompt: Prompt) -> str:
+    """Return another text of the same shape: the prompt's words in reverse order.
+
+    It is as long, to within a few tokens, and shares no prefix with any prompt of the cell, so it
+    exercises the same kernels and leaves nothing in the prefix cache that a timed pass could use.
+    """
+    return " ".join(reversed(prompt.text.split(" ")))
+
+
+def content_sha256(prompts: Sequence[Prompt]) -> str:
+    """Return a hash of the prompts' texts and of how many labels each asks for."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        text = prompt.text.encode()
+        digest.update(f"{prompt.num_reviews} {len(text)}\n".encode())
+        digest.update(text)
+    return digest.hexdigest()

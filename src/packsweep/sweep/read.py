@@ -1,0 +1,168 @@
+"""Reads a sweep file and says in one line what is wrong with it."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from packsweep.errors import SpecError
+from packsweep.sweep.spec import Sweep, contradiction
+
+# Tables that a variant may change: the others hold for a whole sweep.
+VARIED = ("grid", "engine", "measure", "simulated")
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read the sweep file at ``path`` and apply ``--set`` values to it.
+
+    Args:
+        path: a TOML file.
+        overrides: ``table.key=value`` strings; the value is TOML, or plain text where it is not.
+
+    Raises:
+        SpecError: the file is not there, is no TOML, or holds something that is not allowed.
+    """
+    return parse(_read_toml(path), where=str(path), overrides=overrides)
+
+
+def parse(values: dict[str, Any], *, where: str, overrides: Sequence[str] = ()) -> Sweep:
+    """Check the tables of a sweep file; ``where`` names the file in messages.
+
+    Overrides hold for the sweep and for every variant.
+
+    Raises:
+        SpecError: with the first thing that is wrong, in one line.
+    """
+    common = {name: table for name, table in values.items() if name != "variant"}
+    sweep = _checked(common, where, overrides)
+    variants = []
+    for number, changes in enumerate(_list_of_variants(values, where), 1):
+        told = f"{where}: variant {number}"
+        variants.append(_checked(_varied(common, changes, told), told, overrides))
+    return sweep.model_copy(update={"variant": tuple(variants)})
+
+
+def _list_of_variants(values: dict[str, Any], where: str) -> list[Any]:
+    found = values.get("variant", [])
+    if not isinstance(found, list):
+        raise SpecError(f"{where}: variant: is a list of tables; write [[variant]]")
+    return found
+
+
+def _varied(common: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
+    """Return the tables with the variant's values in place of theirs."""
+    merged = dict(common)
+    for name, table in changes.items() if isinstance(changes, dict) else [("", changes)]:
+        if name not in VARIED or not isinstance(table, dict):
+            allowed = ", ".join(f"{each}.KEY = VALUE" for each in VARIED)
+            raise SpecError(f"{where}: {name or repr(table)} cannot be varied; write {allowed}")
+        merged[name] = {**merged.get(name, {}), **table}
+    if merged.get("engine", {}).get("kind") != common.get("engine", {}).get("kind"):
+        raise SpecError(f"{where}: engine.kind: is one for a whole sweep")
+    return merged
+
+
+def _checked(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Sweep:
+    tables = copy.deepcopy(values)
+    for override in overrides:
+        _apply_override(tables, override)
+    try:
+        sweep = Sweep.model_validate(tables)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {_explain(error)}") from None
+    problem = contradiction(sweep)
+    if problem:
+        raise SpecError(f"{where}: {problem}")
+    return sweep
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = _nearest(path.name, (p.name for p in path.parent.glob("*.toml")))
+        hint = f"; did you mean {path.parent / near}?" if near else ""
+        raise SpecError(f"{path}: no such sweep file{hint}") from None
+    except IsADirectoryError:
+        raise SpecError(f"{path}: is a folder; name a sweep file (*.toml) in it") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path}: is not valid TOML: {error}") from None
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or len(parts) != 2 or not all(parts):  # noqa: PLR2004  (table and key)
+        message = f"--set {override}: expected table.key=value, e.g. engine.max_num_seqs=512"
+        raise SpecError(message)
+    table = values.setdefault(parts[0], {})
+    if not isinstance(table, dict):
+        raise SpecError(f"--set {override}: {parts[0]} is not a table")
+    table[parts[1]] = _toml_value(text.strip())
+
+
+def _toml_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: ValidationError) -> str:
+    """Put the first problem into one line: key, what is wrong, what is allowed."""
+    problems = error.errors(include_url=False)
+    # A misspelt key is the cause of the key that is then missing: name it first.
+    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
+    location = [str(part) for part in first["loc"] if isinstance(part, str)][:2]
+    key = ".".join(location)
+    more = len({problem["loc"][:2] for problem in problems}) - 1
+    return f"{key}: {_problem(first, location)}" + (f" (and {more} more)" if more else "")
+
+
+def _problem(problem: Any, location: list[str]) -> str:  # noqa: ANN401  (pydantic's ErrorDetails)
+    if problem["type"] == "extra_forbidden":
+        return _unknown(location)
+    if problem["type"] == "missing":
+        return "is missing"
+    if problem["type"] in {"model_type", "dict_type"}:
+        return f"should be a table [{location[-1]}], not {problem['input']!r}"
+    return f"{problem['input']!r} is not allowed: {problem['msg']}"
+
+
+def _unknown(location: list[str]) -> str:
+    tables = {name: field.annotation for name, field in Sweep.model_fields.items()}
+    if len(location) == 1:
+        return f"unknown table{_did_you_mean(location[0], tables)}"
+    known = {f"{table}.{key}": key for table, cls in tables.items() if cls for key in _keys_of(cls)}
+    here = [key for name, key in known.items() if name.startswith(location[0] + ".")]
+    near = _nearest(location[1], here)
+    if near:
+        return f"unknown key; did you mean {location[0]}.{near}?"
+    elsewhere = [name for name, key in known.items() if key == location[1]]
+    if elsewhere:
+        return f"unknown key; did you mean {elsewhere[0]}?"
+    return f"unknown key; {location[0]} knows {', '.join(sorted(here))}"
+
+
+def _keys_of(table: Any) -> Iterable[str]:  # noqa: ANN401  (a Table class)
+    return table.model_fields if hasattr(table, "model_fields") else ()
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = _nearest(word, names)
+    return f"; did you mean {near}?" if near else f"; known are {', '.join(sorted(names))}"

@@ -1,0 +1,280 @@
+"""A sweep file: its tables, and which of their values go together.
+
+This module knows the shape of a sweep file and nothing of engines, reviews or results. Every key
+that it accepts is a field below; a key it does not know is refused with the nearest one that it
+does. Where a field is an axis, one value or a list may stand in the file.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from packsweep.machine.devices import DEVICES
+
+Strategy = Literal["packed", "separate", "chunked"]
+Instruction = Literal["after", "before"]
+DuplicationOrder = Literal["grouped", "interleaved"]
+CacheState = Literal["cold", "primed", "off"]
+Template = Literal["original", "corrected", "short", "chat"]
+Answer = Literal["free", "choice"]
+PromptType = Literal["text", "tokens"]
+EngineKind = Literal["vllm", "simulated"]
+Fault = Literal["none", "start", "oom", "crash", "hang", "unfinished", "wrong_cache", "caching_off"]
+
+T = TypeVar("T")
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _json_object(text: str) -> str:
+    """Return the JSON object in ``text``, spelled in one way, so that it names one cell.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text.lstrip().startswith("{"):
+        raise ValueError('is not a JSON object such as {"mode": 3}')
+    try:
+        return json.dumps(json.loads(text), sort_keys=True)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+
+
+Axis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+OptionalAxis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple)]
+Positive = Annotated[int, Field(ge=1)]
+JsonObject = Annotated[str, AfterValidator(_json_object)]
+
+
+class Table(BaseModel):
+    """One table of a sweep file: no unknown keys, no silent conversion, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelTable(Table):
+    """``[model]``: what the engine loads."""
+
+    name: str
+    revision: str | None = None
+    tokenizer: str | None = None
+    load_format: Literal["auto", "safetensors", "pt", "dummy", "runai_streamer"] = "auto"
+
+
+class ReviewsTable(Table):
+    """``[reviews]``: where the labelled texts come from, and in which order."""
+
+    source: str = "builtin"
+    seed: int | None = None
+
+
+class GridTable(Table):
+    """``[grid]``: the axes of the question."""
+
+    strategy: Axis[Strategy] = ("packed", "separate")
+    n: Axis[Positive]
+    duplication: Axis[Positive] = (1,)
+    duplication_order: Axis[DuplicationOrder] = ("grouped",)
+    pack_size: OptionalAxis[Positive] = ()
+    instruction: Axis[Instruction] = ("after",)
+    template: Axis[Template] = ("original",)
+    answer: Axis[Answer] = ("free",)
+    prompt_type: Axis[PromptType] = ("text",)
+    output_tokens_per_review: Axis[Positive] = (1,)
+
+
+class EngineTable(Table):
+    """``[engine]``: vLLM's own names and meanings; every key is an axis.
+
+    A key left out of the file takes the value below, which is then passed to vLLM by name: vLLM's
+    own defaults for batch limits depend on the device and on its version. ``None`` leaves the
+    choice to vLLM; what it chose is recorded with the result. ``compilation_config`` is JSON, as
+    on vLLM's command line.
+    """
+
+    kind: EngineKind = "vllm"
+    max_model_len: Axis[Positive | None] = (None,)
+    enable_prefix_caching: Axis[bool | None] = (None,)
+    max_num_seqs: Axis[Positive] = (1024,)
+    max_num_batched_tokens: Axis[Positive] = (16384,)
+    gpu_memory_utilization: Axis[Annotated[float, Field(gt=0, le=1)]] = (0.92,)
+    kv_cache_memory_bytes: Axis[Positive | None] = (None,)
+    num_gpu_blocks_override: Axis[Positive | None] = (None,)
+    block_size: Axis[Positive | None] = (None,)
+    dtype: Axis[Literal["auto", "bfloat16", "float16", "float32", "half", "float"]] = ("auto",)
+    quantization: Axis[str | None] = (None,)
+    linear_backend: Axis[str | None] = (None,)
+    kv_cache_dtype: Axis[str] = ("auto",)
+    enforce_eager: Axis[bool] = (False,)
+    enable_chunked_prefill: Axis[bool] = (True,)
+    async_scheduling: Axis[bool | None] = (None,)
+    attention_backend: Axis[str | None] = (None,)
+    performance_mode: Axis[Literal["balanced", "interactivity", "throughput"] | None] = (None,)
+    optimization_level: Axis[Annotated[int, Field(ge=0, le=3)] | None] = (None,)
+    max_cudagraph_capture_size: Axis[Positive | None] = (None,)
+    compilation_config: Axis[JsonObject | None] = (None,)
+    long_prefill_token_threshold: Axis[Annotated[int, Field(ge=0)] | None] = (None,)
+    disable_cascade_attn: Axis[bool | None] = (None,)
+    cpu_offload_gb: Axis[Annotated[float, Field(ge=0)] | None] = (None,)
+    tokenizer_mode: Axis[str] = ("auto",)
+    trust_remote_code: Axis[bool] = (False,)
+    seed: Axis[int] = (0,)
+
+
+class MeasureTable(Table):
+    """``[measure]``: how a cell is measured.
+
+    A repeat is a further pass in the same engine, a replicate the same cell in another process.
+    Where ``stop_at_half_width`` is set, repeats go on, up to ``max_repeats``, until half the 95 %
+    interval of the duration is at most that share of its mean.
+    """
+
+    repeats: Positive = 3
+    max_repeats: Positive | None = None
+    stop_at_half_width: Annotated[float, Field(gt=0, lt=1)] | None = None
+    replicates: Positive = 1
+    order_seed: int = 0
+    warmup_passes: Annotated[int, Field(ge=0)] = 1
+    cache_state: Axis[CacheState] = ("cold",)
+    ignore_eos: bool = True
+    sample_conditions: bool = True
+
+
+class LimitsTable(Table):
+    """``[limits]``: when to give up. Does not change a measurement, so is no part of a cell."""
+
+    engine_start_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
+    pass_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
+    gpu_free_timeout_s: Annotated[float, Field(ge=0)] = 60.0
+    max_attempts: Positive = 3
+    stop_after_failures: Positive = 3
+
+
+class CostTable(Table):
+    """``[cost]``: what a GPU costs. Does not change a measurement, so is no part of a cell."""
+
+    gpu_hour_usd: Annotated[float, Field(gt=0)] | None = None
+
+
+class SimulatedTable(Table):
+    """``[simulated]``: what the simulated engine pretends to be; it needs no GPU and no vLLM.
+
+    ``gpu_locks`` names a folder; where it is set, the engine has a core, a process of its own that
+    ignores SIGTERM and holds a lock there for the GPU it is on, as vLLM's holds the memory.
+    """
+
+    device: str = "H200"
+    mfu: Annotated[float, Field(gt=0, le=1)] = 0.6
+    mbu: Annotated[float, Field(gt=0, le=1)] = 0.6
+    spread: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    slowdown: Annotated[float, Field(gt=0)] = 1.0
+    coverage: Annotated[float, Field(ge=0, le=1)] = 1.0
+    seed: int = 0
+    real_seconds: Annotated[float, Field(ge=0)] = 0.0
+    fault: Axis[Fault] = ("none",)
+    gpu_locks: str | None = None
+
+
+class Sweep(Table):
+    """A whole sweep file.
+
+    A ``[[variant]]`` is the same file with some values of its own; its cells come on top. So one
+    setting after the other can be changed, where a list would multiply with every other list.
+    """
+
+    model: ModelTable
+    grid: GridTable
+    reviews: ReviewsTable = ReviewsTable()
+    engine: EngineTable = EngineTable()
+    measure: MeasureTable = MeasureTable()
+    limits: LimitsTable = LimitsTable()
+    cost: CostTable = CostTable()
+    simulated: SimulatedTable = SimulatedTable()
+    variant: tuple[Sweep, ...] = ()
+
+    @property
+    def all(self) -> tuple[Sweep, ...]:
+        """The sweep itself and its variants."""
+        return (self, *self.variant)
+
+    @property
+    def largest_n(self) -> int:
+        """The most reviews that a cell labels."""
+        return max(n for each in self.all for n in each.grid.n)
+
+    @property
+    def needs_chat(self) -> bool:
+        """Some cell is worded by the model's chat template."""
+        return any("chat" in each.grid.template for each in self.all)
+
+
+# Setting -> the value of a cell whose sweep file does not name it, as text.
+DEFAULTS = {
+    name: str(field.default[0])
+    for table in (GridTable, EngineTable, MeasureTable)
+    for name, field in table.model_fields.items()
+    if isinstance(field.default, tuple) and field.default
+}
+
+
+def contradiction(sweep: Sweep) -> str | None:
+    """Return what two keys of the file say against each other, or None."""
+    checks = (_check_pack_size, _check_answer, _check_caching, _check_simulated, _check_stopping)
+    return next(filter(None, (check(sweep) for check in checks)), None)
+
+
+def _check_pack_size(sweep: Sweep) -> str | None:
+    grid = sweep.grid
+    if "chunked" in grid.strategy and not grid.pack_size:
+        return "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
+    if grid.pack_size and "chunked" not in grid.strategy:
+        return "grid.pack_size: has no effect without the strategy chunked; add that, or use []"
+    return None
+
+
+def _check_answer(sweep: Sweep) -> str | None:
+    grid = sweep.grid
+    if grid.output_tokens_per_review != (1,) and "free" not in grid.answer:
+        return "grid.output_tokens_per_review: has no effect with answer choice; remove it"
+    return None
+
+
+def _check_caching(sweep: Sweep) -> str | None:
+    cached = {state != "off" for state in sweep.measure.cache_state}
+    asked = {asked for asked in sweep.engine.enable_prefix_caching if asked is not None}
+    if not asked or asked == cached:
+        return None
+    states = ", ".join(sweep.measure.cache_state)
+    said = ", ".join(str(value).lower() for value in sorted(asked))
+    return (
+        f"engine.enable_prefix_caching: {said} contradicts measure.cache_state "
+        f"{states}; leave it out: cold and primed switch caching on, off switches it off"
+    )
+
+
+def _check_simulated(sweep: Sweep) -> str | None:
+    if sweep.simulated.device not in DEVICES:
+        known = ", ".join(sorted(DEVICES))
+        return f"simulated.device: {sweep.simulated.device!r} is not allowed: known are {known}"
+    if sweep.engine.kind != "simulated" and sweep.simulated != SimulatedTable():
+        return 'simulated: has no effect without engine.kind = "simulated"'
+    return None
+
+
+def _check_stopping(sweep: Sweep) -> str | None:
+    measure = sweep.measure
+    if (measure.stop_at_half_width is None) != (measure.max_repeats is None):
+        return "measure.stop_at_half_width: goes together with measure.max_repeats; set both"
+    if measure.max_repeats is not None and measure.max_repeats < measure.repeats:
+        return f"measure.max_repeats: {measure.max_repeats} is less than repeats {measure.repeats}"
+    return None
+
+
+def choices(literal: object) -> tuple[str, ...]:
+    """Return the words that a ``Literal`` allows."""
+    return get_args(literal)

@@ -1,0 +1,212 @@
+"""Working out a sweep: tokens, requests, and what cannot fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes import sweep, write_byte_model
+
+from packsweep.errors import ReviewsError, SpecError
+from packsweep.models.resolve import resolve
+from packsweep.models.tokenizer import load as load_tokenizer
+from packsweep.plan import cells as plan_cells
+from packsweep.plan.cells import PlannedCell
+from packsweep.sweep import reviews
+
+LLAMA = "embedded:llama-3.1-8b"
+# The model of one token a byte keeps 1 layer * 2 * 2 heads * 4 elements * 2 B for a token.
+KV_BYTES = 32
+
+
+def _planned(name: object, **tables: dict[str, Any]) -> PlannedCell:
+    made = plan_cells.make(sweep(model={"name": str(name)}, **tables))
+    assert len(made.cells) == 1
+    return made.cells[0]
+
+
+def _needed(found: PlannedCell) -> int:
+    """Return the tokens of the longest request of a packed cell of two reviews."""
+    return found.longest_prompt_tokens + 2
+
+
+def test_make_packed(byte_model: Path) -> None:
+    """A packed cell has one prompt, as long as its text, and a token for each review."""
+    found = _planned(byte_model)
+    rows = reviews.load("builtin", limit=2)
+    text = found.cell.build_prompts(rows)[0].text
+    assert (found.num_requests, found.output_tokens) == (1, 2)
+    assert found.prompt_tokens == found.longest_prompt_tokens == len(text.encode())
+    assert found.infeasible is None
+
+
+def test_make_separate_duplicated(byte_model: Path) -> None:
+    """Every copy is counted; the longest prompt is not multiplied."""
+    once = _planned(byte_model, grid={"strategy": "separate"})
+    thrice = _planned(byte_model, grid={"strategy": "separate", "duplication": 3})
+    assert (once.num_requests, thrice.num_requests) == (2, 6)
+    assert thrice.prompt_tokens == 3 * once.prompt_tokens
+    assert thrice.output_tokens == 3 * once.output_tokens == 6
+    assert thrice.longest_prompt_tokens == once.longest_prompt_tokens < once.prompt_tokens
+
+
+def test_make_output_tokens(byte_model: Path) -> None:
+    """More tokens may be allowed for each review."""
+    assert _planned(byte_model, grid={"output_tokens_per_review": 3}).output_tokens == 6
+
+
+def test_make_default_context(byte_model: Path) -> None:
+    """Without a context limit in the sweep it is the model's."""
+    assert _planned(byte_model).cell.settings["max_model_len"] == 32768
+
+
+def test_infeasible_context(byte_model: Path) -> None:
+    """Prompt and output must fit the context: one token less is infeasible, with the numbers."""
+    needed = _needed(_planned(byte_model))
+    fits = _planned(byte_model, engine={"max_model_len": needed})
+    short = _planned(byte_model, engine={"max_model_len": needed - 1})
+    assert fits.infeasible is None
+    reason = f"the longest request needs {needed} tokens and max_model_len is {needed - 1}"
+    assert short.infeasible == reason
+
+
+def test_infeasible_kv_cache(byte_model: Path) -> None:
+    """The cache must hold one request."""
+    needed = _needed(_planned(byte_model))
+    found = _planned(byte_model, engine={"kv_cache_memory_bytes": needed * KV_BYTES - 1})
+    assert found.infeasible == (
+        f"the longest request needs {needed * KV_BYTES} B of KV cache and "
+        f"kv_cache_memory_bytes is {needed * KV_BYTES - 1}"
+    )
+
+
+def test_infeasible_kv_cache_of_context(byte_model: Path) -> None:
+    """vLLM keeps room for a request of max_model_len; the answer says what would do."""
+    needed = _needed(_planned(byte_model))
+    found = _planned(byte_model, engine={"kv_cache_memory_bytes": needed * KV_BYTES})
+    assert f"max_model_len 32768 (lower it: {needed} would do) needs" in str(found.infeasible)
+    lowered = {"kv_cache_memory_bytes": needed * KV_BYTES, "max_model_len": needed}
+    assert _planned(byte_model, engine=lowered).infeasible is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "factor"),
+    [({"kv_cache_dtype": "fp8"}, 0.5), ({"dtype": "float32"}, 2), ({"dtype": "float16"}, 1)],
+)
+def test_infeasible_kv_cache_dtype(
+    byte_model: Path, settings: dict[str, Any], factor: float
+) -> None:
+    """The element's width decides how many bytes a token takes."""
+    needed = _needed(_planned(byte_model))
+    num_bytes = int(needed * KV_BYTES * factor)
+    engine = {"max_model_len": needed, **settings}
+    fits = _planned(byte_model, engine={**engine, "kv_cache_memory_bytes": num_bytes})
+    short = _planned(byte_model, engine={**engine, "kv_cache_memory_bytes": num_bytes - 1})
+    assert fits.infeasible is None
+    assert short.infeasible is not None
+
+
+def test_make_context_above_model(byte_model: Path) -> None:
+    """A context that the model does not have is refused before anything runs."""
+    with pytest.raises(SpecError, match=r"max_model_len: 32769 is more than the 32768 positions"):
+        _planned(byte_model, engine={"max_model_len": 32769})
+
+
+def test_make_too_few_reviews(byte_model: Path, tmp_path: Path) -> None:
+    """An n above the number of reviews is refused with both numbers."""
+    path = tmp_path / "one.csv"
+    path.write_text("review,sentiment\ngood,positive\n", encoding="utf-8")
+    with pytest.raises(ReviewsError, match="holds 1 reviews, but 2 are needed"):
+        _planned(byte_model, reviews={"source": str(path)})
+
+
+LATENT = {"model_type": "deepseek_v3", "kv_lora_rank": 4, "qk_rope_head_dim": 2}
+LATENT |= {"qk_nope_head_dim": 4, "v_head_dim": 4, "n_routed_experts": 4}
+LATENT |= {"moe_intermediate_size": 8}
+
+
+def test_other_design_is_planned(tmp_path: Path) -> None:
+    """A token of a latent layer keeps 6 elements of 2 B; that FLOPs are not known is told."""
+    model = {"name": str(write_byte_model(tmp_path / "latent", **LATENT))}
+    made = plan_cells.make(sweep(model=model, engine={"kind": "vllm"}))
+    assert made.cells[0].kv_pass_bytes == made.cells[0].kv_pass_tokens * 6 * 2
+    (said,) = made.advice
+    assert "measured without FLOPs, MFU and a forecast" in said
+    assert "is a mixture of experts (n_routed_experts)" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": "falcon", "multi_query": True},
+        {"model_type": "minimax", "num_local_experts": 4},
+        {"model_type": "lfm2", "layer_types": ["conv"]},
+        LATENT | {"v_head_dim": None},
+    ],
+)
+def test_kv_cache_of_designs_nobody_checked(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """The keys of full attention in a config do not make its cache one."""
+    model = {"name": str(write_byte_model(tmp_path / "other", **changes))}
+    (found,) = plan_cells.make(sweep(model=model, engine={"kind": "vllm"})).cells
+    assert found.kv_pass_bytes is None
+
+
+def test_other_design_with_windows(tmp_path: Path) -> None:
+    """Where windows give tokens up again, what a pass keeps is unknown, not too much."""
+    sliding = {"model_type": "gemma2", "sliding_window": 16}
+    model = {"name": str(write_byte_model(tmp_path / "windows", **sliding))}
+    settings = {"kind": "vllm", "kv_cache_memory_bytes": 1}
+    (found,) = plan_cells.make(sweep(model=model, engine=settings)).cells
+    assert (found.kv_pass_bytes, found.kv_longest_bytes, found.infeasible) == (None, None, None)
+
+
+def test_other_design_is_not_simulated(tmp_path: Path) -> None:
+    """What no formula describes cannot be simulated: one line, before anything runs."""
+    with pytest.raises(SpecError, match=r"engine\.kind: .* cannot be simulated: .*experts"):
+        _planned(write_byte_model(tmp_path / "latent", **LATENT))
+
+
+@pytest.mark.slow
+def test_make_tokens_of_llama() -> None:
+    """The planned tokens are those of the model's tokenizer, special tokens included."""
+    made = plan_cells.make(sweep(model={"name": LLAMA}, grid={"strategy": ["packed", "separate"]}))
+    tokenizer = load_tokenizer(resolve(LLAMA, load_format="dummy"))
+    for found in made.cells:
+        texts = [prompt.text for prompt in found.cell.build_prompts(made.reviews)]
+        counts = tokenizer.count(texts)
+        assert found.prompt_tokens == sum(counts)
+        assert found.longest_prompt_tokens == max(counts)
+
+
+@pytest.mark.slow
+def test_infeasible_llama() -> None:
+    """131,072 positions of Llama 3.1 8B need 16 GiB of cache; 8 GiB are too few for a request."""
+    small = {"kv_cache_memory_bytes": 8 * 2**30}
+    assert "needs 17179869184 B" in str(_planned(LLAMA, engine=small).infeasible)
+    assert _planned(LLAMA, engine={"kv_cache_memory_bytes": 16 * 2**30}).infeasible is None
+
+
+def test_cells_of_other_engines_are_planned_alone(byte_model: Path) -> None:
+    """What cells share is worked out once; each is planned as it would be by itself."""
+    axes: dict[str, Any] = {
+        "grid": {"strategy": ["packed", "separate"], "n": [2, 3], "duplication": [1, 3]},
+        "engine": {
+            "block_size": [16, 32],
+            "max_model_len": [200, 4096],
+            "dtype": ["auto", "float32"],
+        },
+        "measure": {"cache_state": ["cold", "primed", "off"]},
+    }
+    model = {"name": str(byte_model)}
+    together = plan_cells.make(sweep(model=model, **axes)).cells
+    assert len(together) == 2 * 2 * 2 * 2 * 2 * 2 * 3
+    for found in together[::7]:
+        cell = found.cell
+        alone = _planned(
+            byte_model,
+            grid={"strategy": cell.strategy, "n": cell.n, "duplication": cell.duplication},
+            engine={name: cell.settings[name] for name in axes["engine"]},
+            measure={"cache_state": cell.cache_state},
+        )
+        assert alone == found

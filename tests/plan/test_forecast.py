@@ -1,0 +1,293 @@
+"""What a sweep will cost: durations on a named GPU, the wall clock of several, money."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests import fakes
+from tests.fakes import Cli
+
+from packsweep.errors import SpecError
+from packsweep.models.embedded import w8a8
+from packsweep.plan import cells as plan_cells
+from packsweep.plan import forecast, pass_time
+from packsweep.plan.cells import Plan
+from packsweep.plan.forecast import CellForecast, Forecast, Target
+from packsweep.plan.roofline import Work
+from packsweep.report import plan_table
+from packsweep.results.store import Store
+
+COLD_S, WARM_S = pass_time.START_COLD_S, pass_time.START_WARM_S
+CELLS = fakes.cells(grid={"n": [1, 2, 3, 4, 5, 6]})
+
+
+def _plan(folder: Path, **tables: dict[str, Any]) -> Plan:
+    return plan_cells.make(fakes.sweep(model={"name": str(folder)}, **tables))
+
+
+def _on(name: str = "H200", **more: Any) -> Target:
+    found = forecast.target(name)
+    assert found is not None
+    return replace(found, **more)
+
+
+def _one(folder: Path, *, on: Target | None = None, **tables: dict[str, Any]) -> CellForecast:
+    return forecast.make(_plan(folder, **tables), on or _on()).cells[0]
+
+
+def _cells(*warm_s: float) -> list[CellForecast]:
+    planned = (fakes.planned(each) for each in CELLS)
+    return [
+        CellForecast(planned=each, done=False, time=None, warm_s=seconds)
+        for each, seconds in zip(planned, warm_s, strict=False)
+    ]
+
+
+def test_load_packed_copies(byte_model: Path) -> None:
+    """A prompt of L tokens finds floor((L - 1) / 16) blocks of itself; the first copy none."""
+    found = _one(byte_model, grid={"duplication": 3}).planned
+    length = found.longest_prompt_tokens
+    again = (length - 1) // 16 * 16
+    (first,), (copy,) = found.load.requests, found.load.copies
+    assert first == Work(prompt_tokens=length, cached_tokens=0, output_tokens=2)
+    assert copy == replace(first, cached_tokens=again)
+    assert (found.load.num_copies, found.cached_tokens) == (2, 2 * again)
+
+
+@pytest.mark.parametrize(("state", "hits"), [("cold", 2), ("primed", 3), ("off", 0)])
+def test_load_cache_states(byte_model: Path, state: str, hits: int) -> None:
+    """Primed, the first copy finds itself too; without a cache nothing does."""
+    found = _one(byte_model, grid={"duplication": 3}, measure={"cache_state": state}).planned
+    assert found.cached_tokens == hits * ((found.longest_prompt_tokens - 1) // 16 * 16)
+
+
+def test_load_shared_instruction(byte_model: Path) -> None:
+    """With the instruction first, every prompt but one finds its whole blocks."""
+    grid = {"strategy": "separate", "instruction": "before", "n": 3}
+    first, *others = _one(byte_model, grid=grid).planned.load.requests
+    assert first.cached_tokens == 0
+    hits = {work.cached_tokens for work in others}
+    assert len(hits) == 1
+    assert hits.pop() >= 96
+
+
+def test_kv_bytes(byte_model: Path) -> None:
+    """The model of one token a byte keeps 32 B a token; a pass takes whole blocks."""
+    found = _one(byte_model).planned
+    needed = found.longest_prompt_tokens + 2
+    assert found.kv_longest_bytes == 32 * needed
+    assert found.kv_pass_bytes == 32 * -(-needed // 16) * 16
+
+
+def test_cell_is_start_warmup_passes_and_shutdown(byte_model: Path) -> None:
+    """Three repeats and a warm-up that submits each prompt once, tokenizing alone, both ends."""
+    found = _one(byte_model)
+    assert found.time is not None
+    assert found.warm_s == pytest.approx(
+        WARM_S + 4 * found.time.duration_s + found.time.feed_s + pass_time.SHUTDOWN_S
+    )
+
+
+def test_no_device(byte_model: Path) -> None:
+    """Without a GPU nothing has a duration, and one line says how to ask."""
+    found = forecast.make(_plan(byte_model), None)
+    assert found.reason is not None
+    assert found.reason.startswith("no durations: name a GPU with --device, e.g. --device H200")
+    assert (found.wall_s, found.gpu_s, found.usd, found.cells[0].pass_s) == (None,) * 4
+
+
+def test_no_formula(tmp_path: Path) -> None:
+    """Of a design without a formula the forecast says what it is."""
+    folder = fakes.write_byte_model(tmp_path / "latent", kv_lora_rank=512, qk_rope_head_dim=64)
+    found = forecast.make(_plan(folder, engine={"kind": "vllm"}), _on())
+    latent = "no durations: model_type 'llama' is multi-head latent attention (kv_lora_rank)"
+    assert found.reason == latent
+    assert (found.wall_s, found.cells[0].pass_s) == (None, None)
+
+
+EXPERTS = {"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}
+
+
+def test_no_share_for_experts(tmp_path: Path) -> None:
+    """Mixtures of experts have FLOPs, but nobody measured what share of the peak they reach."""
+    folder = fakes.write_byte_model(tmp_path / "experts", **EXPERTS)
+    found = forecast.make(_plan(folder), _on())
+    assert found.reason == (
+        "no durations: what share of the peak a mixture of experts reaches was not measured"
+    )
+    assert (found.wall_s, found.cells[0].pass_s) == (None, None)
+
+
+def test_experts_that_do_not_fit(tmp_path: Path) -> None:
+    """All experts are in memory, also those that a token is not routed to."""
+    few = fakes.write_byte_model(tmp_path / "few", **EXPERTS)
+    many = fakes.write_byte_model(tmp_path / "many", **EXPERTS | {"num_local_experts": 10**9})
+    assert _one(few).too_big is None
+    assert "no room beside" in str(_one(many).too_big)
+
+
+@pytest.mark.parametrize("engine", [{"dtype": "float32"}, {"quantization": "awq"}])
+def test_unmeasured_dtype(byte_model: Path, engine: dict[str, Any]) -> None:
+    """A dtype whose share was not measured has no duration, rather than a guess."""
+    found = forecast.make(_plan(byte_model, engine=engine), _on())
+    assert "nothing is known of the dtype or quantization" in str(found.reason)
+
+
+def test_checkpoint_of_bytes(byte_model: Path, tmp_path: Path) -> None:
+    """A checkpoint stored in fp8 or int8 is foretold as that, one in four bits not at all."""
+    computing_s = {}
+    stored = {each: {"quant_method": each} for each in ("fp8", "gptq")} | {"": ""}
+    for method, quantization in {**stored, "int8": w8a8.QUANTIZATION}.items():
+        folder = shutil.copytree(byte_model, tmp_path / (method or "plain"))
+        config = json.loads((folder / "config.json").read_text())
+        config["quantization_config"] = quantization
+        (folder / "config.json").write_text(json.dumps(config))
+        found = _one(folder, grid={"strategy": "packed", "n": 4}).time
+        if found is not None:
+            computing_s[method] = found.prefill_s - pass_time.PREFILL_STEP_S
+    assert computing_s.keys() == {"", "fp8", "int8"}
+    for method in ("fp8", "int8"):
+        faster = 2 * pass_time.MFU[method] / pass_time.MFU["bf16"]
+        assert computing_s[method] == pytest.approx(computing_s[""] / faster, rel=0.01)
+
+
+def test_too_big_for_the_context(byte_model: Path) -> None:
+    """vLLM keeps room for max_model_len; what would do is named."""
+    on = _on(memory_bytes=400_000)
+    found = _one(byte_model, on=on)
+    needed = found.planned.longest_request_tokens
+    assert f"max_model_len 32768 (lower it: {needed} would do) needs" in str(found.too_big)
+    assert (found.pass_s, found.due) == (None, False)
+    lowered = _one(byte_model, on=on, engine={"max_model_len": needed})
+    assert lowered.too_big is None
+
+
+def test_too_big_for_the_weights(byte_model: Path) -> None:
+    """Weights that fill the GPU leave nothing to lower."""
+    assert "no room beside" in str(_one(byte_model, on=_on(memory_bytes=1000)).too_big)
+
+
+def test_target_spelling() -> None:
+    """Case does not matter; a name that is not known is refused with the nearest."""
+    assert _on("h200 nvl").name == "H200 NVL"
+    with pytest.raises(SpecError, match=r"--device A100-40: .* did you mean A100 40GB\?"):
+        forecast.target("A100-40")
+
+
+def test_run_order_one_gpu() -> None:
+    """The first start is cold, the others find its compile cache."""
+    found = forecast.run_order(_cells(60.0, 70.0, 80.0), 1)
+    assert found.wall_s == found.gpu_s == 210 + COLD_S - WARM_S
+    assert found.num_cold == 1
+
+
+def test_run_order_two_gpus() -> None:
+    """Both GPUs start cold; the third cell goes where one is free first."""
+    found = forecast.run_order(_cells(60.0, 70.0, 80.0), 2)
+    cold = COLD_S - WARM_S
+    assert (found.num_cold, found.wall_s) == (2, 60 + cold + 80)
+    assert found.gpu_s == 210 + 2 * cold
+
+
+def test_run_order_warm() -> None:
+    """Engine settings of a cell that is done are compiled."""
+    cells = _cells(50.0)
+    settings = forecast._compiled(cells[0].planned.cell)
+    assert forecast.run_order(cells, 1, {settings}).num_cold == 0
+
+
+def test_run_order_nothing() -> None:
+    """Nothing to do takes no time."""
+    assert forecast.run_order([], 3) == forecast.Timeline(wall_s=0.0, gpu_s=0.0, num_cold=0)
+
+
+@given(st.lists(st.floats(WARM_S, 500), max_size=6), st.integers(1, 8))
+def test_wall_clock_between_share_and_whole(warm_s: list[float], num_gpus: int) -> None:
+    """G GPUs take no less than a G-th of the GPU time, no more than all, no less than a cell."""
+    found = forecast.run_order(_cells(*warm_s), num_gpus)
+    assert found.gpu_s / num_gpus <= found.wall_s * (1 + 1e-12)
+    assert max(warm_s, default=0) <= found.wall_s <= found.gpu_s * (1 + 1e-12)
+
+
+def test_done_cells_cost_nothing(byte_model: Path) -> None:
+    """What is done is not counted, and its settings are compiled."""
+    made = _plan(byte_model, grid={"strategy": ["packed", "separate"]})
+    first = made.cells[0].cell.cell_id
+    found = forecast.make(made, _on(), done=[first], gpu_hour_usd=7.2)
+    (due,) = [cell for cell in found.cells if cell.due]
+    assert found.num_cold == 0
+    assert found.wall_s == found.gpu_s == due.warm_s
+    assert found.usd == pytest.approx((due.warm_s or 0) * 0.002)
+
+
+def test_price_of_the_sweep_file(byte_model: Path) -> None:
+    """[cost] of the sweep file holds where the command line names no price."""
+    made = _plan(byte_model, cost={"gpu_hour_usd": 3600})
+    found = forecast.make(made, _on())
+    assert found.usd == found.gpu_s
+
+
+def _lines(made: Plan, found: Forecast) -> str:
+    return "\n".join(plan_table.lines(made, found, "results/x"))
+
+
+def test_lines(byte_model: Path) -> None:
+    """The lines say wall clock, GPU hours, money and what the shares rest on."""
+    made = _plan(byte_model)
+    said = _lines(made, forecast.make(made, _on(), num_gpus=2, gpu_hour_usd=3.5))
+    assert "1 cells, 1 missing" in said
+    assert "predicted on 2 x H200: 109" in said
+    assert "GPU hours, $0.1" in said
+    assert "62% of its bf16 FLOP/s, 93% of its bandwidth" in said
+    both = _plan(byte_model, engine={"quantization": [None, "fp8"]})
+    said = _lines(both, forecast.make(both, _on()))
+    assert "62% of its bf16 FLOP/s, 50% of its fp8 FLOP/s, 93% of its bandwidth" in said
+
+
+def test_hindsight(byte_model: Path) -> None:
+    """Where cells are done, the plan says how far it was off."""
+    made = _plan(byte_model)
+    cell_id = made.cells[0].cell.cell_id
+    expected = forecast.make(made, _on()).cells[0].pass_s or 0.0
+    found = forecast.make(made, _on(), done=[cell_id], measured_s={cell_id: 1.5 * expected})
+    assert "passes of 1 done cells took 1.50 to 1.50 times what is predicted" in _lines(made, found)
+
+
+def test_measured_on_the_predicted_gpu_alone(tmp_path: Path) -> None:
+    """Other GPUs' passes and simulated ones say nothing of the prediction."""
+    store = Store(tmp_path / "results")
+    store.prepare()
+    seen = {"NVIDIA H200": "vllm", "NVIDIA L4": "vllm", "simulated H200": "simulated"}
+    for of, (device, engine) in zip(CELLS, seen.items(), strict=False):
+        fakes.written(store, of, device=device, engine=engine, duration_s=2.0)
+    assert plan_table.measured_s(store, _on()) == {CELLS[0].cell_id: 2.0}
+    assert plan_table.measured_s(store, None) == {}
+
+
+def test_plan_json_has_everything(cli: Cli, byte_model: Path, tmp_path: Path) -> None:
+    """A script gets totals and every part of a pass; the table fits 80 columns."""
+    text = f"""
+[model]
+name = "{byte_model}"
+load_format = "dummy"
+[grid]
+strategy = ["packed", "separate"]
+n = [2, 4]
+duplication = [1, 10]
+"""
+    (tmp_path / "s.toml").write_text(text, encoding="utf-8")
+    options = ("--device", "h200", "--gpus", "4", "--gpu-hour-usd", "2")
+    found = json.loads(cli("plan", "s.toml", *options, "--json", cwd=tmp_path).stdout)
+    assert (found["device"], found["num_gpus"], found["num_missing"]) == ("H200", 4, 8)
+    assert found["usd"] == pytest.approx(found["gpu_s"] / 1800)
+    assert len(found["cells"]) == 8
+    assert set(found["cells"][0]["pass_parts"]) >= {"prefill_s", "decode_s", "feed_s"}
+    table = cli("plan", "s.toml", *options, cwd=tmp_path).stdout.split("8 cells")[0]
+    assert max(len(line.rstrip()) for line in table.splitlines()) <= 80

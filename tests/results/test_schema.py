@@ -1,0 +1,111 @@
+"""The column table: complete, without doubles, and the same after a trip through Parquet."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packsweep.results import schema
+from packsweep.results.schema import Column
+from packsweep.sweep.cells import Cell
+
+TABLES = {"passes": schema.PASSES, "requests": schema.REQUESTS, "summary": schema.SUMMARY}
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "string": st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+    "int": st.integers(-(2**63), 2**63 - 1),
+    "float": st.floats(allow_nan=False),
+    "bool": st.booleans(),
+    "time": st.datetimes(
+        datetime.fromisoformat("1970-01-01"),
+        datetime.fromisoformat("2100-01-01"),
+        timezones=st.just(UTC),
+    ),
+    "strings": st.lists(st.none() | st.sampled_from(["positive", "negative"]), max_size=3),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_names_unique(table: str) -> None:
+    """No table has two columns of one name."""
+    names = [column.name for column in TABLES[table]]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_columns_explained(table: str) -> None:
+    """Every column has a meaning or a formula."""
+    assert [column.name for column in TABLES[table] if not column.meaning + column.formula] == []
+
+
+def _suffix_unit(name: str) -> str | None:
+    """Return the unit that a column's name promises."""
+    for part in ("_median", "_mean", "_ci_low", "_ci_high"):
+        name = name.removesuffix(part)
+    if name.endswith("_per_s"):
+        what = name.rpartition("_per_s")[0].rpartition("_")[2]
+        return {"bytes": "B", "flops": "FLOP"}.get(what, what) + "/s"
+    return {"_s": "s", "_bytes": "B"}.get("_" + name.rpartition("_")[2])
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_units_as_named(table: str) -> None:
+    """A unit in a name is the unit of the column."""
+    promised = {c.name: _suffix_unit(c.name) for c in TABLES[table] if _suffix_unit(c.name)}
+    assert {c.name: c.unit for c in TABLES[table] if c.name in promised} == promised
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_formula_names_columns(table: str) -> None:
+    """A formula over columns names columns of the same table."""
+    names = {column.name for column in TABLES[table]}
+    for column in TABLES[table]:
+        if " / " in column.formula and "sum over" not in column.formula:
+            words = column.formula.replace("(", " ").replace(")", " ").split()
+            named = {word for word in words if word not in "+-/*" and not word.isdigit()}
+            assert named <= names, column.name
+
+
+def test_cell_columns() -> None:
+    """The columns of a cell are the fields of a cell."""
+    assert [column.name for column in schema.CELL] == [field.name for field in fields(Cell)]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_arrow_version(table: str) -> None:
+    """The version of the schema is in the file's metadata."""
+    metadata = schema.arrow_schema(TABLES[table]).metadata
+    assert metadata == {b"packsweep.schema_version": str(schema.SCHEMA_VERSION).encode()}
+
+
+def _rows(columns: tuple[Column, ...]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    every = {column.name: st.none() | VALUES[column.kind] for column in columns}
+    return st.lists(st.fixed_dictionaries(every), max_size=3)
+
+
+KINDS = tuple({column.kind: column for column in (*schema.PASSES, *schema.REQUESTS)}.values())
+
+
+@given(_rows(KINDS))
+def test_arrow_round_trip(rows: list[dict[str, Any]]) -> None:
+    """Values of every kind, and missing ones, come back from Parquet as they were."""
+    wanted = schema.arrow_schema(KINDS)
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=wanted), file)
+    found = pq.read_table(io.BytesIO(file.getvalue()))
+    assert found.schema.equals(wanted)
+    assert found.schema.metadata == wanted.metadata
+    assert found.to_pylist() == rows
+
+
+def test_deterministic_outcomes() -> None:
+    """The outcomes that are not tried again are outcomes, and ok is none of them."""
+    assert set(schema.OUTCOMES) > schema.DETERMINISTIC
+    assert "ok" not in schema.DETERMINISTIC

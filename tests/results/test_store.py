@@ -1,0 +1,472 @@
+"""Results on disk: paths, refusals, the commit that one attempt wins, and what is read back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.fakes import cell, pass_row, written
+
+from packsweep.errors import ResultsError
+from packsweep.results import parquet, schema
+from packsweep.results.store import Store
+
+CELL = cell()
+ID = CELL.cell_id
+REQUEST = {"cell_id": ID, "attempt_id": "a0", "repeat": 0, "request": 0, "text": "negative"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty results folder."""
+    found = Store(tmp_path / "results")
+    found.prepare()
+    return found
+
+
+@pytest.fixture(params=["folder", "s3"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Empty results, in a folder and in a bucket."""
+    place = tmp_path / "results"
+    if request.param == "s3":
+        place = request.getfixturevalue("bucket")
+    found = Store(place)
+    found.prepare()
+    return found
+
+
+def _files(store: Store | Path) -> list[str]:
+    """Return all files, hidden ones too; of an object store, its keys."""
+    root = store if isinstance(store, Path) else store.storage.local("")
+    if root is None:
+        return sorted(key for key, _ in Store(str(store.root)).storage.list(""))
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def _put(store: Store, key: str, content: bytes) -> None:
+    store.storage.write(key, content)
+
+
+def _get(store: Store, key: str) -> bytes:
+    content = store.storage.read(key)
+    assert content is not None
+    return content
+
+
+def _reasons(store: Store) -> list[Any]:
+    return [row["reason"] for row in store.read_passes().to_pylist()]
+
+
+def _refusal(store: Store) -> str:
+    """Return why ``prepare`` refuses the folder, after checking that it is one line."""
+    with pytest.raises(ResultsError) as caught:
+        store.prepare()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_paths() -> None:
+    """Everything of an attempt lies where the head of the module says."""
+    store = Store("r")
+    assert store.attempt("c", "a") == "cells/c/a.parquet"
+    assert store.requests("c", "a") == "cells/c/requests-a.parquet"
+    assert store.log("c", "a") == "logs/c/a.log"
+    assert store.summary == "r/summary"
+
+
+def test_prepare_new(anywhere: Store) -> None:
+    """A new folder is marked as ours and holds no scratch file."""
+    assert _files(anywhere) == ["packsweep.json"]
+    anywhere.check()
+
+
+def test_prepare_twice(anywhere: Store) -> None:
+    """A folder of ours is taken as it is."""
+    written(anywhere, CELL)
+    anywhere.prepare()
+    assert anywhere.is_done(ID)
+
+
+def test_prepare_foreign(tmp_path: Path) -> None:
+    """A folder that holds something else is refused, and stays as it was."""
+    (tmp_path / "thesis.tex").touch()
+    assert "holds something else (thesis.tex)" in _refusal(Store(tmp_path))
+    assert _files(tmp_path) == ["thesis.tex"]
+
+
+def test_prepare_file(tmp_path: Path) -> None:
+    """A file is no results folder."""
+    (tmp_path / "a").touch()
+    assert "is a file or lies in one" in _refusal(Store(tmp_path / "a"))
+
+
+def test_prepare_under_file(tmp_path: Path) -> None:
+    """No folder can be made inside a file."""
+    (tmp_path / "a").touch()
+    assert "is a file or lies in one" in _refusal(Store(tmp_path / "a" / "b"))
+
+
+def test_prepare_not_writable() -> None:
+    """A folder that cannot be made is refused with the system's reason."""
+    assert "cannot be written: " in _refusal(Store(Path("/proc/packsweep")))
+
+
+def test_prepare_read_only(store: Store) -> None:
+    """A folder of ours that cannot be written any more is refused."""
+    if os.geteuid() == 0:
+        pytest.skip("root writes everywhere")
+    Path(store.root).chmod(0o500)
+    assert "cannot be written: " in _refusal(store)
+    Path(store.root).chmod(0o700)
+
+
+def test_check_missing(tmp_path: Path) -> None:
+    """Results that are not there are said to be so."""
+    with pytest.raises(ResultsError, match="no such results folder"):
+        Store(tmp_path / "no").check()
+
+
+def test_check_foreign(tmp_path: Path) -> None:
+    """A folder without our mark holds no results."""
+    with pytest.raises(ResultsError, match="holds no packsweep results"):
+        Store(tmp_path).check()
+
+
+def test_write_no_scratch(anywhere: Store) -> None:
+    """Writing leaves the two files of the attempt and nothing else."""
+    anywhere.write(ID, "a0", [pass_row(CELL)], [REQUEST])
+    found = [f"cells/{ID}/a0.parquet", f"cells/{ID}/requests-a0.parquet", "packsweep.json"]
+    assert _files(anywhere) == found
+
+
+def test_write_alone_not_done(anywhere: Store) -> None:
+    """Nothing counts before it is committed."""
+    anywhere.write(ID, "a0", [pass_row(CELL)], [])
+    assert not anywhere.is_done(ID)
+
+
+def test_write_unknown_column(store: Store) -> None:
+    """A value without a column is our mistake, not silently lost."""
+    with pytest.raises(AssertionError, match="no such columns"):
+        store.write(ID, "a0", [pass_row(CELL, zzz=1)], [])
+
+
+def test_write_disk_full(store: Store) -> None:
+    """A write that fails half way raises and leaves no scratch file."""
+    code = (
+        "import resource, sys; from pathlib import Path; "
+        "from packsweep.files import replace_file; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); "
+        "replace_file(Path(sys.argv[1]), bytes(100))"
+    )
+    path = Path(store.root) / "big"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert "OSError: [Errno 27]" in done.stderr
+    assert _files(store) == ["packsweep.json"]
+
+
+def test_commit_first_wins(anywhere: Store) -> None:
+    """The first of two attempts counts, and the second is told."""
+    written(anywhere, CELL, "a0")
+    anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
+    assert not anywhere.commit(ID, "a1")
+    assert anywhere.committed(ID) == "a0"
+
+
+def test_commit_no_scratch(anywhere: Store) -> None:
+    """Winning or losing, a commit leaves one file."""
+    written(anywhere, CELL, "a0")
+    anywhere.commit(ID, "a0")
+    assert _files(anywhere) == [f"cells/{ID}/COMMIT", f"cells/{ID}/a0.parquet", "packsweep.json"]
+
+
+def test_commit_racing_threads(anywhere: Store) -> None:
+    """Of attempts that commit at once exactly one wins, every time, and it is the one named."""
+    for round_ in range(30):
+        one = cell(repeats=round_ + 1)
+        names = [f"a{index}" for index in range(4)]
+        for name in names:
+            anywhere.write(one.cell_id, name, [pass_row(one, name)], [])
+        barrier = threading.Barrier(4)
+        won: list[str] = []
+
+        def race(
+            name: str,
+            cell_id: str = one.cell_id,
+            barrier: threading.Barrier = barrier,
+            won: list[str] = won,
+        ) -> None:
+            barrier.wait()
+            if anywhere.commit(cell_id, name):
+                won.append(name)
+
+        threads = [threading.Thread(target=race, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert won == [anywhere.committed(one.cell_id)]
+
+
+Won = tuple[str, str, bool]  # cell, attempt, told that it was first
+
+
+def _race(root: str, name: str, cell_ids: list[str], barrier: Barrier, won: Queue[Won]) -> None:
+    for cell_id in cell_ids:
+        barrier.wait()
+        won.put((cell_id, name, Store(root).commit(cell_id, name)))
+
+
+def test_commit_racing_processes(store: Store) -> None:
+    """The same with processes, which share nothing but the folder."""
+    context = multiprocessing.get_context("fork")
+    some = [cell(repeats=count) for count in range(1, 31)]
+    for one in some:
+        for name in ("a0", "a1"):
+            store.write(one.cell_id, name, [pass_row(one, name)], [])
+    ids = [one.cell_id for one in some]
+    barrier = context.Barrier(2)
+    won: Queue[Won] = context.Queue()
+    racers = [
+        context.Process(target=_race, args=(store.root, name, ids, barrier, won))
+        for name in ("a0", "a1")
+    ]
+    for racer in racers:
+        racer.start()
+    told = [won.get(timeout=30) for _ in range(2 * len(ids))]
+    for racer in racers:
+        racer.join()
+    winners = {cell_id: name for cell_id, name, first in told if first}
+    assert len([None for *_, first in told if first]) == len(ids)
+    assert winners == {cell_id: store.committed(cell_id) for cell_id in ids}
+
+
+def test_commit_broken_replaced(anywhere: Store) -> None:
+    """A COMMIT that names nothing readable gives way to the next attempt."""
+    anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
+    _put(anywhere, f"cells/{ID}/COMMIT", b"gone")
+    assert not anywhere.is_done(ID)
+    assert anywhere.commit(ID, "a1")
+    assert anywhere.is_done(ID)
+
+
+def _truncated(content: bytes) -> bytes:
+    return content[:-10]
+
+
+def _zero_middle(content: bytes) -> bytes:
+    torn = bytearray(content)
+    torn[4 : len(torn) // 4] = bytes(len(torn) // 4 - 4)
+    return bytes(torn)
+
+
+def _with_metadata(content: bytes, metadata: dict[bytes, bytes]) -> bytes:
+    table = pq.read_table(pa.BufferReader(content))
+    return parquet.to_parquet(table.replace_schema_metadata(metadata))
+
+
+def _other_version(content: bytes) -> bytes:
+    return _with_metadata(content, {schema.VERSION_KEY: str(schema.SCHEMA_VERSION + 1).encode()})
+
+
+def _version_of_bytes(content: bytes) -> bytes:
+    return _with_metadata(content, {schema.VERSION_KEY: bytes([255])})
+
+
+def _no_version(content: bytes) -> bytes:
+    return _with_metadata(content, {})
+
+
+def _no_rows(content: bytes) -> bytes:
+    return parquet.to_parquet(pq.read_table(pa.BufferReader(content)).slice(0, 0))
+
+
+DAMAGE = [
+    _truncated,
+    lambda _: b"",
+    _other_version,
+    _version_of_bytes,
+    _no_version,
+    _no_rows,
+]
+DAMAGE_IDS = ["truncated", "empty", "other version", "bytes", "no version", "no rows"]
+
+
+def test_is_done_missing(store: Store) -> None:
+    """A committed file that is gone does not count, and hurts no other cell."""
+    written(store, CELL)
+    written(store, cell(n=3))
+    (Path(store.root) / store.attempt(ID, "a0")).unlink()
+    assert not store.is_done(ID)
+    assert [row["n"] for row in store.read_passes().to_pylist()] == [3]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=DAMAGE_IDS)
+def test_is_done_damaged(anywhere: Store, damage: Callable[[bytes], bytes]) -> None:
+    """A committed file that does not read back does not count, and hurts no other cell."""
+    other = cell(n=3)
+    written(anywhere, CELL)
+    written(anywhere, other)
+    key = anywhere.attempt(ID, "a0")
+    _put(anywhere, key, damage(_get(anywhere, key)))
+    assert not anywhere.is_done(ID)
+    assert anywhere.done([ID, other.cell_id]) == {other.cell_id}
+    assert [row["n"] for row in anywhere.read_passes().to_pylist()] == [3]
+
+
+def test_is_done_torn_inside(anywhere: Store) -> None:
+    """A file whose pages are torn and whose footer is whole does not read back either."""
+    other = cell(n=3)
+    written(anywhere, CELL)
+    written(anywhere, other)
+    key = anywhere.attempt(ID, "a0")
+    _put(anywhere, key, _zero_middle(_get(anywhere, key)))
+    assert not anywhere.is_done(ID)
+    assert [row["n"] for row in anywhere.read_passes().to_pylist()] == [3]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"\n"])
+def test_is_done_broken_commit(anywhere: Store, content: bytes) -> None:
+    """A COMMIT that is empty or no text commits nothing."""
+    written(anywhere, CELL)
+    _put(anywhere, f"cells/{ID}/COMMIT", content)
+    assert not anywhere.is_done(ID)
+
+
+def test_is_done_unknown_cell(anywhere: Store) -> None:
+    """A cell without a folder is not done."""
+    assert not anywhere.is_done("never-seen")
+    assert anywhere.attempts("never-seen") == []
+
+
+def test_read_failed_attempt(store: Store) -> None:
+    """Where nothing is committed, the last failed attempt is returned with its reason."""
+    for index, reason in enumerate(["first", "second"]):
+        row = pass_row(CELL, f"a{index}", outcome="crashed", reason=reason)
+        store.write(ID, f"a{index}", [row], [])
+        os.utime(Path(store.root) / store.attempt(ID, f"a{index}"), ns=(index, index))
+    assert _reasons(store) == ["second"]
+    assert store.attempts(ID) == ["a0", "a1"]
+
+
+def test_read_committed_over_failed(anywhere: Store) -> None:
+    """A committed attempt counts, whatever failed before or after."""
+    anywhere.write(ID, "a0", [pass_row(CELL, "a0", outcome="crashed", reason="before")], [])
+    written(anywhere, CELL, "a1")
+    anywhere.write(ID, "a2", [pass_row(CELL, "a2", outcome="crashed", reason="after")], [])
+    assert _reasons(anywhere) == [None]
+
+
+def test_read_ok_not_committed(anywhere: Store) -> None:
+    """A good attempt that died before its commit does not count as measured."""
+    anywhere.write(ID, "a0", [pass_row(CELL)], [])
+    assert [row for row in anywhere.read_passes().to_pylist() if row["outcome"] == "ok"] == []
+
+
+def test_read_requests_of_counting(anywhere: Store) -> None:
+    """The requests returned are those of the attempt that counts."""
+    anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [{**REQUEST, "attempt_id": "a1"}])
+    anywhere.write(ID, "a0", [pass_row(CELL)], [REQUEST])
+    anywhere.commit(ID, "a0")
+    assert [row["attempt_id"] for row in anywhere.read_requests().to_pylist()] == ["a0"]
+
+
+def test_read_requests_damaged(anywhere: Store) -> None:
+    """A torn file of requests does not make the others unreadable."""
+    other = cell(n=3)
+    for one in (CELL, other):
+        anywhere.write(one.cell_id, "a0", [pass_row(one)], [{**REQUEST, "cell_id": one.cell_id}])
+        anywhere.commit(one.cell_id, "a0")
+    key = anywhere.requests(ID, "a0")
+    _put(anywhere, key, _truncated(_get(anywhere, key)))
+    assert {row["cell_id"] for row in anywhere.read_requests().to_pylist()} == {other.cell_id}
+
+
+def _earlier(content: bytes) -> bytes:
+    """Return a file of passes as the version before ``prompt_type`` wrote it."""
+    table = pq.read_table(pa.BufferReader(content)).drop_columns(["prompt_type"])
+    return parquet.to_parquet(table.replace_schema_metadata({schema.VERSION_KEY: b"3"}))
+
+
+def test_read_earlier_version(anywhere: Store) -> None:
+    """Cells of an earlier version are done; a column that they lack holds what was the rule."""
+    old, new = cell(n=3), cell(n=4, prompt_type="tokens")
+    for one in (old, new):
+        anywhere.write(one.cell_id, "a0", [pass_row(one)], [])
+    key = anywhere.attempt(old.cell_id, "a0")
+    _put(anywhere, key, _earlier(_get(anywhere, key)))
+    for one in (old, new):
+        anywhere.commit(one.cell_id, "a0")
+    assert anywhere.done([old.cell_id, new.cell_id]) == {old.cell_id, new.cell_id}
+    for _ in range(2):  # from the files, then from the index
+        passes = anywhere.read_passes(keep=True)
+        assert passes.schema.equals(schema.arrow_schema(schema.PASSES), check_metadata=True)
+        assert passes.select(["n", "prompt_type"]).to_pylist() == [
+            {"n": 3, "prompt_type": "text"},
+            {"n": 4, "prompt_type": "tokens"},
+        ]
+        anywhere.add_to_index([old.cell_id, new.cell_id])
+
+
+def test_read_nothing(anywhere: Store) -> None:
+    """Empty results are empty tables with all columns."""
+    assert anywhere.read_passes().schema.names == [column.name for column in schema.PASSES]
+    assert anywhere.read_requests().num_rows == 0
+
+
+def test_read_foreign_files(anywhere: Store) -> None:
+    """Files and folders that are not ours are passed over."""
+    written(anywhere, CELL)
+    foreign = ["cells/notes.txt", "cells/a/b/c.parquet", f"cells/{ID}/copy of a0.xlsx", "todo.md"]
+    foreign += [f"cells/{ID}/.0123.tmp", f"cells/{ID}/.hidden.parquet"]
+    for key in foreign:
+        _put(anywhere, key, b"half")
+    _put(anywhere, f"cells/{ID}/mine.parquet", parquet.to_parquet(pa.table({"x": [1]})))
+    assert anywhere.is_done(ID)
+    assert _reasons(anywhere) == [None]
+
+
+def test_read_foreign_file_alone(anywhere: Store) -> None:
+    """A foreign Parquet file in the folder of a cell is no attempt that counts."""
+    _put(anywhere, f"cells/{ID}/mine.parquet", parquet.to_parquet(pa.table({"x": [1]})))
+    assert anywhere.counting(ID) is None
+
+
+CELLS = tuple(cell(n=n) for n in range(1, 5))
+
+
+@settings(max_examples=15)
+@given(order=st.permutations(CELLS))
+def test_read_order(order: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is read does not depend on the order in which cells were committed."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    store.prepare()
+    for one in order:
+        written(store, one)
+    assert [row["n"] for row in store.read_passes().to_pylist()] == [1, 2, 3, 4]
+
+
+def test_write_summary(store: Store) -> None:
+    """The summary is written as Parquet and as CSV, and leaves no scratch file."""
+    store.write_summary([{"cell_id": "c", "n": 4, "pack_size": None}])
+    assert _files(store) == ["packsweep.json", "summary.csv", "summary.parquet"]
+    row = pq.read_table(f"{store.summary}.parquet").to_pylist()[0]
+    assert (row["n"], row["pack_size"]) == (4, None)
+    header, line = Path(f"{store.summary}.csv").read_text(encoding="utf-8").splitlines()
+    assert header.startswith('"cell_id","group_id","attempt_id"')
+    assert line.startswith('"c",')

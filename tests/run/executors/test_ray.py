@@ -1,0 +1,65 @@
+"""What a Ray task tells its driver, without Ray: phases, the end, and why it does not begin."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes import cells, task, written
+
+from packsweep.errors import ResultsError
+from packsweep.results.store import Store
+from packsweep.run.executors.ray import words
+from packsweep.sweep.cells import Cell
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty results folder."""
+    found = Store(tmp_path / "results")
+    found.prepare()
+    return found
+
+
+def _cell(model: Path, **simulated: Any) -> Cell:
+    return cells(model={"name": str(model)}, simulated=simulated)[0]
+
+
+def test_words(store: Store, byte_model: Path) -> None:
+    """The first word says that it began and where, the last one how it ended."""
+    told = list(words(task(_cell(byte_model, real_seconds=0.6), store.root), "node"))
+    assert isinstance(told[0], dict)
+    assert (told[0]["phase"], told[0]["node_id"]) == ("spawn", "node")
+    assert {"warmup", "pass 0"} <= {word["phase"] for word in told if isinstance(word, dict)}
+    assert json.loads(str(told[-1]))["outcome"] == "ok"
+
+
+def test_words_done_before(store: Store, byte_model: Path) -> None:
+    """A cell that was committed while its attempt was queued is not begun."""
+    done = _cell(byte_model)
+    written(store, done, "other")
+    (word,) = words(task(done, store.root), "node")
+    assert json.loads(str(word))["reason"] == "another attempt was committed meanwhile"
+    assert store.storage.read(store.log(done.cell_id, "a0")) is None
+
+
+def test_words_done_meanwhile(store: Store, byte_model: Path) -> None:
+    """An attempt is ended at its next phase once another one was committed."""
+    slow = _cell(byte_model, real_seconds=1.0)
+    told = words(task(slow, store.root), "node")
+    next(told)
+    written(store, slow, "other")
+    *_, last = told
+    assert json.loads(str(last))["reason"] == "another attempt was committed meanwhile"
+    assert store.attempts(slow.cell_id) == ["other"]
+
+
+def test_words_folder_not_shared(tmp_path: Path, byte_model: Path) -> None:
+    """A node that does not see the driver's folder makes none of its own."""
+    told = words(task(_cell(byte_model), tmp_path / "elsewhere"), "node")
+    next(told)
+    with pytest.raises(ResultsError, match="no such results folder"):
+        next(told)
+    assert not (tmp_path / "elsewhere").exists()

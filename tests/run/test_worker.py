@@ -1,0 +1,266 @@
+"""One attempt at one cell on the simulated engine: phases, rows, checks, outcomes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes import cell, cells, task
+
+from packsweep.engines import RequestResult
+from packsweep.results import schema
+from packsweep.results.store import Store
+from packsweep.run import checks, scoring
+from packsweep.run.metrics import Answered
+from packsweep.run.task import Status, status_from_json
+from packsweep.run.worker import Attempt
+from packsweep.sweep.cells import Cell
+from packsweep.sweep.prompts import Prompt
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty results folder."""
+    found = Store(tmp_path / "results")
+    found.prepare()
+    return found
+
+
+def _cell(model: Path, /, **tables: dict[str, Any]) -> Cell:
+    """Return a cell of two reviews, two repeats."""
+    measure = {"repeats": 2, **tables.pop("measure", {})}
+    named = {"name": str(model), **tables.pop("model", {})}
+    return cells(model=named, measure=measure, **tables)[0]
+
+
+def _run(store: Store, of: Cell, folder: Path) -> tuple[Status, list[dict[str, Any]]]:
+    """Run an attempt in this process and return its status and its rows."""
+    folder.mkdir(exist_ok=True)
+    status = Attempt(task(of, store.root), folder).run()
+    return status, store.read_passes().to_pylist()
+
+
+def test_run_ok(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A good attempt is committed, reads back, and has a row for each repeat."""
+    one = _cell(byte_model)
+    status, rows = _run(store, one, tmp_path / "w")
+    assert (status.outcome, status.reason) == ("ok", None)
+    assert store.is_done(one.cell_id)
+    assert [row["repeat"] for row in rows] == [0, 1]
+    assert {row["outcome"] for row in rows} == {"ok"}
+    assert rows[0]["tokenize_s"] > 0
+
+
+def test_run_tokens(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """The tokens counted are those of the prompt, and an output token for each review."""
+    one = _cell(byte_model)
+    _, rows = _run(store, one, tmp_path / "w")
+    text = one.build_prompts(task(one, "x").reviews)[0].text
+    assert {(row["prompt_tokens"], row["output_tokens"]) for row in rows} == {(len(text), 2)}
+
+
+def test_run_every_column_known(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """What a good attempt always knows is not null."""
+    _, rows = _run(store, _cell(byte_model), tmp_path / "w")
+    unset = {"reason", "pack_size", "model_revision", "tokenizer"}
+    unset |= {"max_repeats", "stop_at_half_width"}
+    # No supervisor started it, no vLLM logged, no GPU kept memory.
+    unset |= {"spawn_s", "memory_returned", *(column.name for column in schema.ENGINE_START)}
+    always = {
+        column.name
+        for column in (*schema.IDENTITY, *schema.CELL, *schema.PHASES)
+        if column.name not in unset
+    }
+    assert {name for name in always if rows[0][name] is None} == set()
+    assert rows[0]["device"] == "simulated H200"
+    assert json.loads(rows[0]["engine_resolved"])["block_size"] == 16
+
+
+def test_run_phases(
+    store: Store, byte_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every phase is announced, in order, in the log and in the file."""
+    _run(store, _cell(byte_model), tmp_path / "w")
+    said = [line.removeprefix("packsweep: ") for line in capsys.readouterr().out.splitlines()]
+    phases = ["check", "start", "warmup", "pass 0", "pass 1", "tokenize", "stop", "commit"]
+    assert said == phases
+    assert (tmp_path / "w" / "phase").read_text(encoding="utf-8") == "commit"
+
+
+@pytest.mark.parametrize(
+    ("state", "strategy", "duplication"),
+    [
+        ("cold", "packed", 1),
+        ("cold", "packed", 3),
+        ("cold", "separate", 3),
+        ("primed", "packed", 1),
+        ("primed", "separate", 2),
+        ("off", "packed", 3),
+    ],
+)
+def test_run_cached_tokens(
+    store: Store, byte_model: Path, tmp_path: Path, state: str, strategy: str, duplication: int
+) -> None:
+    """What the cache serves is floor((L-1)/16) blocks a repeated prompt, by the cell's state."""
+    one = _cell(
+        byte_model,
+        grid={"strategy": strategy, "duplication": duplication},
+        measure={"cache_state": state},
+    )
+    _, rows = _run(store, one, tmp_path / "w")
+    whole = [(len(p.text) - 1) // 16 * 16 for p in one.build_prompts(task(one, "x").reviews)]
+    times = {"cold": duplication - 1, "primed": duplication, "off": 0}[state]
+    assert {row["cached_tokens"] for row in rows} == {times * sum(whole)}
+    assert {row["expected_cached_tokens"] for row in rows} == {times * sum(whole)}
+
+
+def test_run_requests(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """There is a row for every request of every repeat, with its prompt and its copy."""
+    one = _cell(byte_model, grid={"strategy": "separate", "duplication": 2})
+    _run(store, one, tmp_path / "w")
+    rows = store.read_requests().to_pylist()
+    found = [(row["repeat"], row["request"], row["prompt"], row["copy"]) for row in rows]
+    one_pass = [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1)]
+    assert found == [(repeat, *each) for repeat in (0, 1) for each in one_pass]
+
+
+def test_run_dummy_not_scored(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """Random weights have no accuracy."""
+    _, rows = _run(store, _cell(byte_model), tmp_path / "w")
+    assert rows[0]["accuracy"] is None
+
+
+def test_run_scored(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """Real weights have their answers read and compared."""
+    (byte_model / "model.safetensors").touch()
+    one = _cell(byte_model, model={"load_format": "auto"})
+    _, rows = _run(store, one, tmp_path / "w")
+    (byte_model / "model.safetensors").unlink()
+    assert rows[0]["coverage"] == 1.0
+    request = store.read_requests().to_pylist()[0]
+    pairs = zip(request["found_labels"], request["expected_labels"], strict=True)
+    assert rows[0]["labels_right"] == sum(found == right for found, right in pairs)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "reason"),
+    [
+        ("start", "crashed", "the simulated engine was told not to start"),
+        ("oom", "oom", "OutOfMemoryError: the simulated device is out of memory"),
+        ("unfinished", "invalid", "repeat 0: request 0 did not finish (finish_reason None)"),
+        ("caching_off", "invalid", "vLLM keeps prefix caching off for this model here"),
+        ("wrong_cache", "invalid", "repeat 0: cached tokens 16 observed, 0 expected in all"),
+    ],
+)
+def test_run_fault(
+    store: Store, byte_model: Path, tmp_path: Path, fault: str, outcome: str, reason: str
+) -> None:
+    """A fault is a row with outcome and reason, is not committed, and is no exception."""
+    one = _cell(byte_model, simulated={"fault": fault})
+    status, rows = _run(store, one, tmp_path / "w")
+    assert status.outcome == outcome
+    assert str(status.reason).startswith(reason)
+    assert not store.is_done(one.cell_id)
+    assert {(row["outcome"], row["reason"]) for row in rows} == {(outcome, status.reason)}
+    assert (status.reviews_per_s, status.cached_share) == (None, None)
+
+
+def test_run_model_gone(store: Store, tmp_path: Path) -> None:
+    """A model that is not on this node is a failed row in one line."""
+    status, rows = _run(store, _cell(tmp_path / "gone"), tmp_path / "w")
+    assert status.outcome == "crashed"
+    assert "no model folder" in rows[0]["reason"]
+
+
+def test_run_reason_one_line(store: Store, tmp_path: Path) -> None:
+    """A reason is one line, whatever the error said."""
+    status, _ = _run(store, _cell(tmp_path / "a\nb"), tmp_path / "w")
+    assert "\n" not in str(status.reason)
+
+
+def test_status_round_trip(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A status is the same after a trip through JSON."""
+    status, _ = _run(store, _cell(byte_model), tmp_path / "w")
+    assert status_from_json(status.to_json()) == status
+
+
+def _answered(**changes: Any) -> Answered:
+    values = {
+        "prompt_token_ids": range(40),
+        "output_tokens": 2,
+        "cached_tokens": 32,
+        "text": "",
+        "answer_cut": True,
+        "finish_reason": "length",
+    }
+    return Answered(
+        prompt=Prompt(text="p", first=0, num_reviews=2),
+        prompt_index=0,
+        copy=0,
+        result=RequestResult(**{**values, **changes}),
+        expected_cached=32,
+        expected_labels=("positive", "negative"),
+        score=scoring.score("", ("positive", "negative"), cut=True),
+    )
+
+
+WANTED = "64 expected in all; first at request 1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, None),
+        ({"finish_reason": None}, "request 1 did not finish (finish_reason None)"),
+        ({"finish_reason": "abort"}, "request 1 did not finish (finish_reason abort)"),
+        ({"error": "bad\n  thing"}, "request 1 failed: bad thing"),
+        ({"output_tokens": 1}, "request 1 has 1 output tokens, not 2"),
+        (
+            {"cached_tokens": 16},
+            f"cached tokens 48 observed, {WANTED}: 16 observed, 32 expected",
+        ),
+        (
+            {"cached_tokens": None},
+            f"cached tokens 32 observed, {WANTED}: None observed, 32 expected",
+        ),
+    ],
+)
+def test_disagreement(changes: dict[str, Any], problem: str | None) -> None:
+    """What does not agree is named, with the request and the figures."""
+    assert checks.disagreement(cell(), [_answered(), _answered(**changes)]) == problem
+
+
+def test_disagreement_free_length() -> None:
+    """Where lengths are not forced, a short answer is no fault."""
+    short = [_answered(output_tokens=1, finish_reason="stop")]
+    assert checks.disagreement(cell(ignore_eos=False), short) is None
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        ("", None),
+        ("ValueError: not the core's\n", None),
+        ("(EngineCore pid=1) ERROR x torch.OutOfMemoryError: CUDA out of memory\n", "CUDA out of"),
+        ("(EngineCore pid=1) RuntimeError: Engine core initialization failed. See\n", None),
+        ("(EngineCore pid=1) ValueError: first\n(EngineCore pid=1) KeyError: second", "first"),
+    ],
+)
+def test_engine_core_cause(tmp_path: Path, log: str, cause: str | None) -> None:
+    """The first error that the engine core printed is the cause; its envelope is none."""
+    (tmp_path / "log").write_text(log, encoding="utf-8")
+    found = checks.engine_core_cause(tmp_path / "log")
+    assert found is None if cause is None else cause in str(found)
+
+
+def test_engine_core_cause_no_log(tmp_path: Path) -> None:
+    """Without a log nothing is known."""
+    assert checks.engine_core_cause(tmp_path / "log") is None
+
+
+def test_one_line() -> None:
+    """Line breaks become spaces and a long text is cut at the limit."""
+    assert checks.one_line("a\n  b\tc") == "a b c"
+    assert checks.one_line("abcdef", limit=4) == "abc…"

@@ -1,0 +1,139 @@
+"""The entry of a Ray job: it runs on the cluster, stops when told to, and goes on afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.ray_head import RayHead, ray_head
+
+import packsweep
+from packsweep.engines.simulated_core import STARTS
+from packsweep.results.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(400)
+pytest.importorskip("ray")
+
+SWEEP = """
+[model]
+name = "{model}"
+load_format = "dummy"
+[grid]
+strategy = "separate"
+n = 2
+duplication = [1, 2, 3, 4]
+[engine]
+kind = "simulated"
+[simulated]
+real_seconds = {seconds}
+gpu_locks = "{locks}"
+"""
+GONE_S = 10.0
+
+
+@pytest.fixture
+def head() -> Iterator[RayHead]:
+    """Start a head with two logical GPUs."""
+    with ray_head("--num-gpus=2", "--num-cpus=2") as started:
+        yield started
+
+
+class Job:
+    """A working directory and the command that submits it."""
+
+    def __init__(self, head: RayHead, folder: Path, model: Path, seconds: float) -> None:
+        """Lay out what travels with the job: the package, its script and a sweep."""
+        self._dashboard = f"http://{head.dashboard}"
+        self.results, self.locks = folder / "results", folder / "locks"
+        self.locks.mkdir()
+        self._there = folder / "job"
+        for name in ("src/packsweep", "sweeps"):
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(ROOT / name, self._there / name, ignore=ignored)
+        text = SWEEP.format(model=model, seconds=seconds, locks=self.locks)
+        (self._there / "small.toml").write_text(text, encoding="utf-8")
+
+    def submit(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Submit the job as the README does; wait for its end unless ``--no-wait``."""
+        entry = ["python", "sweeps/grid.py", "--sweep", "small.toml"]
+        results = ["--results", str(self.results)]
+        return self.ray_job("submit", *options, "--working-dir", ".", "--", *entry, *results)
+
+    def ray_job(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of ``ray job``."""
+        environ = {
+            "RAY_AUTH_MODE": "disabled",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        return subprocess.run(
+            ["ray", "job", verb, "--address", self._dashboard, *arguments],
+            cwd=self._there,
+            env=os.environ | environ,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    def starts(self) -> list[dict[str, int]]:
+        """Return what engines noted as they started."""
+        noted = self.locks / STARTS
+        lines = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
+        return [json.loads(line) for line in lines]
+
+
+def alive(pids: Sequence[int]) -> list[int]:
+    """Return the processes that still run; a zombie does not."""
+    found = []
+    for pid in pids:
+        try:
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def measured(results: Path) -> set[str]:
+    """Return the attempts that count; none where nothing has ended yet."""
+    store = Store(results)
+    found = {store.committed(cell_id) for cell_id in store.cell_ids()}
+    return {attempt_id for attempt_id in found if attempt_id}
+
+
+def test_job_runs_on_the_cluster_stops_and_goes_on(
+    head: RayHead, tmp_path: Path, byte_model: Path
+) -> None:
+    """A job uses the cluster's GPUs without being told to, and says so first.
+
+    ``ray job stop`` ends its engines within seconds; the same job again measures what is missing.
+    """
+    job = Job(head, tmp_path, byte_model, seconds=2.0)
+    assert job.submit("--no-wait", "--submission-id", "first").returncode == 0
+    deadline = time.monotonic() + 120
+    while len(job.starts()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    begun = [pid for start in job.starts() for pid in (start["worker"], start["core"])]
+    assert len(begun) >= 4, "two cells run at once, a worker and a core each"
+    assert job.ray_job("stop", "first", "--no-wait").returncode == 0
+    deadline = time.monotonic() + GONE_S
+    while alive(begun) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(begun)
+    kept = measured(job.results)
+    again = job.submit()
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "on Ray: 2 x GPU of unnamed type on 1 node; cells at once: 2" in again.stdout
+    passes = packsweep.load(job.results)
+    assert sorted(passes["duplication"].unique()) == [1, 2, 3, 4]
+    assert set(passes["outcome"]) == {"ok"}
+    assert kept <= measured(job.results)
