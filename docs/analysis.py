@@ -15,10 +15,10 @@ from packsweep.results import stats
 
 
 def speeds(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return reviews per second: a row for each n and duplication, a column for each strategy."""
+    """Return texts per second: a row for each n and duplication, a column for each strategy."""
     ok = summary[summary["outcome"] == "ok"]
     return ok.pivot_table(
-        index=["n", "duplication"], columns="strategy", values="reviews_per_s_median"
+        index=["n", "duplication"], columns="strategy", values="texts_per_s_median"
     )
 
 
@@ -27,7 +27,7 @@ def by_process(passes: pd.DataFrame, **cell: object) -> list[list[float]]:
     wanted = passes[passes["outcome"] == "ok"]
     for name, value in cell.items():
         wanted = wanted[wanted[name] == value]
-    return [list(part) for _, part in wanted.groupby("attempt_id")["reviews_per_s"]]
+    return [list(part) for _, part in wanted.groupby("attempt_id")["texts_per_s"]]
 
 
 def packed_over_separate(passes: pd.DataFrame) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def accuracy_by_position(labels: pd.DataFrame) -> pd.Series[float]:
 def main(results: str) -> None:
     """Print all of it."""
     passes = packsweep.load(results)
-    print("reviews per second", speeds(packsweep.load(results, "summary")), sep="\n")
+    print("texts per second", speeds(packsweep.load(results, "summary")), sep="\n")
     print("\npacked / separate", packed_over_separate(passes).to_string(index=False), sep="\n")
     labels = packsweep.load(results, "labels")
     if len(labels):

@@ -11,7 +11,7 @@ import pandas as pd
 import packsweep
 
 REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
-# The author's figures on an H800, of 2025: n, strategy, reviews/s.
+# The author's figures on an H800, of 2025: n, strategy, texts/s.
 AUTHOR = [
     (4, "packed", 32.0),
     (40, "packed", 40.65),
@@ -37,7 +37,7 @@ def cells() -> pd.DataFrame:
     found["step"] = settings.map(lambda values: STEPS.get(values["max_num_batched_tokens"]))
     loaded = settings.map(lambda values: values["quantization"] or "bf16")
     found["format"] = loaded.mask(found["model"] == INT8, "int8")
-    names = {f"reviews_per_s_{name}": name for name in ("mean", "ci_low", "ci_high")}
+    names = {f"texts_per_s_{name}": name for name in ("mean", "ci_low", "ci_high")}
     drawn = plain & found["step"].notna() & (found["duplication"] == 1)
     return found[drawn].rename(columns=names)
 
@@ -51,21 +51,21 @@ def by_n(found: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     data = pd.concat([frame.assign(device=name) for name, frame in frames.items()])
     data = data[["n", "strategy", "device", "mean", "ci_low", "ci_high"]]
     legend = alt.Legend(title=None, orient="bottom")
-    ticks = alt.Axis(values=sorted({n for n, _, _ in AUTHOR}), title="n, reviews in a pass")
+    ticks = alt.Axis(values=sorted({n for n, _, _ in AUTHOR}), title="n, texts in a pass")
     base = alt.Chart(data).encode(
         x=alt.X("n:Q", scale=alt.Scale(type="log"), axis=ticks),
-        y=alt.Y("mean:Q", title="reviews labelled per second"),
+        y=alt.Y("mean:Q", title="texts labelled per second"),
         color=alt.Color("strategy:N", legend=legend),
     )
     lines = base.mark_line().encode(strokeDash=alt.StrokeDash("device:N", legend=legend))
     spread = base.mark_rule(strokeWidth=2).encode(y="ci_low:Q", y2="ci_high:Q")
     points = base.mark_point(filled=True, size=60)
-    chart = alt.layer(lines, spread, points, title="Separate prompts win from 40 reviews on")
+    chart = alt.layer(lines, spread, points, title="Separate prompts win from 40 texts on")
     return chart.properties(**SIZE)
 
 
 def by_setting(found: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
-    """Return the speed of 400 reviews by strategy, place of the instruction and format."""
+    """Return the speed of 400 texts by strategy, place of the instruction and format."""
     data = found[found["n"] == LARGEST_N].copy()
     asked = data["strategy"].where(
         data["strategy"] != "chunked", data["pack_size"].astype(str) + " a prompt"
@@ -78,7 +78,7 @@ def by_setting(found: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         y=alt.Y("setting:N", sort="-x", title=None, axis=alt.Axis(labelLimit=320)),
         x=alt.X(
             "mean:Q",
-            title="reviews labelled per second",
+            title="texts labelled per second",
             scale=alt.Scale(domainMax=280),
             axis=alt.Axis(tickCount=6),
         ),
@@ -86,7 +86,7 @@ def by_setting(found: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     bars = base.mark_bar(color="#4c78a8")
     spread = base.mark_rule(strokeWidth=2, color="black").encode(x="ci_low:Q", x2="ci_high:Q")
     text = base.mark_text(align="left", dx=8).encode(text=alt.Text("mean:Q", format=".0f"))
-    return alt.layer(bars, spread, text, title="400 reviews on one H200").properties(**SIZE)
+    return alt.layer(bars, spread, text, title="400 texts on one H200").properties(**SIZE)
 
 
 if __name__ == "__main__":

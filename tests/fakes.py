@@ -1,4 +1,4 @@
-"""Small values and stand-ins for the tests: reviews, sweeps, cells, rows, an executor, a reporter.
+"""Small values and stand-ins for the tests: texts, sweeps, cells, rows, an executor, a reporter.
 
 The stand-ins implement the protocols of ``packsweep.run.executors`` and ``packsweep.run.driver``.
 """
@@ -21,7 +21,7 @@ from packsweep.run.task import Status, Task
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read, spec
 from packsweep.sweep.cells import Cell
-from packsweep.sweep.reviews import LABELS, Review
+from packsweep.sweep.texts import LABELS, LabelledText
 
 CONFIG = {
     "model_type": "llama",
@@ -34,7 +34,7 @@ CONFIG = {
 }
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
-REVIEWS = tuple(Review(text=f"text{index}", label=LABELS[index % 2]) for index in range(12))
+REVIEWS = tuple(LabelledText(text=f"text{index}", label=LABELS[index % 2]) for index in range(12))
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -88,7 +88,7 @@ def task(
         attempt_id=attempt_id,
         attempt=0,
         results=str(results),
-        reviews=REVIEWS[: of.n],
+        texts=REVIEWS[: of.n],
         limits=limits or spec.LimitsTable(),
     )
 

@@ -72,7 +72,7 @@ def tables(num_cells: int, model: str) -> dict[str, dict[str, Any]]:
     """Return a simulated sweep of ``num_cells``, a multiple of 200, in the shape of a real one."""
     return {
         "model": {"name": model, "load_format": "dummy"},
-        "reviews": {"source": "builtin"},
+        "texts": {"source": "builtin"},
         "grid": {
             "strategy": ["packed", "separate"],
             "n": [4, 16, 40, 100, 400],
@@ -116,7 +116,7 @@ def commit(task: Task, passes: Passes) -> Status:
         attempt_id=task.attempt_id,
         attempt=task.attempt,
         outcome="ok",
-        reviews_per_s=1.0,
+        texts_per_s=1.0,
         cached_share=0.0,
     )
 

@@ -13,9 +13,9 @@ from packsweep.results import schema
 from packsweep.run.workload import Workload
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read
-from packsweep.sweep.reviews import Review
+from packsweep.sweep.texts import LabelledText
 
-REVIEWS = tuple(Review(text=f"review number {i}", label="positive") for i in range(8))
+REVIEWS = tuple(LabelledText(text=f"text number {i}", label="positive") for i in range(8))
 
 
 def passes(*rows: dict[str, Any]) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def _rows(cell: sweep_cells.Cell, model: Model, repeats: int) -> list[dict[str, 
     for repeat in range(repeats):
         engine.reset_prefix_cache()
         duration_s = engine.run(workload.requests).duration_s
-        speed = cell.num_reviews / duration_s
-        row = pass_row(cell, cell.cell_id, duration_s=duration_s, reviews_per_s=speed)
+        speed = cell.num_texts / duration_s
+        row = pass_row(cell, cell.cell_id, duration_s=duration_s, texts_per_s=speed)
         rows.append(row | {"repeat": repeat})
     return rows

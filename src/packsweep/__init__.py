@@ -26,7 +26,7 @@ def load(
     Args:
         results: folder of one sweep, e.g. ``results/seed``.
         table: ``passes`` has a row per repeat (and a row per failed cell), ``requests`` a row per
-            request, ``summary`` a row per cell, ``labels`` a row per review: its position in the
+            request, ``summary`` a row per cell, ``labels`` a row per text: its position in the
             prompt, the expected label and the one found. ``docs/METRICS.md`` explains the columns
             of the first three.
 

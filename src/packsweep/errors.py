@@ -3,7 +3,7 @@
     PacksweepError
     |-- UserError               the user can mend it: one line, exit status 2, nothing was run
     |   |-- SpecError           a sweep file or --set value
-    |   |-- ReviewsError        a reviews file or folder
+    |   |-- TextsError        a texts file or folder
     |   |-- ModelError          a model or tokenizer that is not there or does not fit
     |   |   `-- DesignError     a model whose FLOPs and KV cache no formula of ours describes
     |   `-- ResultsError        a results folder that cannot be used, or rows that may not be merged
@@ -27,8 +27,8 @@ class SpecError(UserError):
     """A sweep file or a ``--set`` value is wrong."""
 
 
-class ReviewsError(UserError):
-    """The reviews cannot be read, or are not reviews with a sentiment."""
+class TextsError(UserError):
+    """The texts cannot be read, or are not texts with a sentiment."""
 
 
 class ModelError(UserError):

@@ -32,10 +32,10 @@ TWELVE = {
 
 
 def measured(of: Cell, *processes: list[float], **values: Any) -> Rows:
-    """Return passes of one cell: processes, each a list of reviews per second."""
+    """Return passes of one cell: processes, each a list of texts per second."""
     return passes(
         *(
-            pass_row(of, f"{of.cell_id}-{process}", reviews_per_s=speed, **values)
+            pass_row(of, f"{of.cell_id}-{process}", texts_per_s=speed, **values)
             for process, repeats in enumerate(processes)
             for speed in repeats
         )
@@ -50,7 +50,7 @@ def settings(**values: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((dict(CELL.engine_settings) | values).items()))
 
 
-def the_word(a: Rows, b: Rows, metric: str = "reviews_per_s") -> str:
+def the_word(a: Rows, b: Rows, metric: str = "texts_per_s") -> str:
     found = compare.compare(a, b, metric)
     return word(found.changes[0], found.metric)
 
@@ -220,8 +220,8 @@ def test_simulated_against_real_is_refused() -> None:
 
 
 def test_other_reviews_are_refused() -> None:
-    a, b = measured(CELL, [1.0]), measured(cell(reviews_sha256="other"), [1.0])
-    with pytest.raises(ResultsError, match="A and B label other reviews"):
+    a, b = measured(CELL, [1.0]), measured(cell(texts_sha256="other"), [1.0])
+    with pytest.raises(ResultsError, match="A and B label other texts"):
         compare.compare(a, b)
 
 
@@ -239,8 +239,8 @@ def test_empty_folder_is_refused() -> None:
 @pytest.mark.parametrize(
     ("metric", "expected"),
     [
-        ("reviews_pers", "did you mean reviews_per_s?"),
-        ("correct_reviews_per_s", "counts right answers"),
+        ("texts_pers", "did you mean texts_per_s?"),
+        ("correct_texts_per_s", "counts right answers"),
         ("accuracy", "not a time, a rate or an energy"),
     ],
 )
@@ -369,7 +369,7 @@ def test_record_is_plain() -> None:
 
 def test_every_column_of_a_cell_has_a_part_in_pairing() -> None:
     """A new column is work, a setting, or how was measured: none is overlooked."""
-    elsewhere = {"replicate", "engine", "reviews_sha256", "prompts_sha256"}
+    elsewhere = {"replicate", "engine", "texts_sha256", "prompts_sha256"}
     settings_ = {"engine_settings", "simulated_settings", *axes.SETTINGS}
     known = {*axes.WORK, *settings_, *differences.MEASURE, *elsewhere}
     assert {column.name for column in schema.CELL} == known

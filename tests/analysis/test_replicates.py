@@ -19,7 +19,7 @@ from packsweep.results import schema
 from packsweep.results.stats import Ratio
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read
-from packsweep.sweep.reviews import Review
+from packsweep.sweep.texts import LabelledText
 
 OTHER_WORK: dict[str, Any] = {
     "strategy": "packed",
@@ -27,11 +27,11 @@ OTHER_WORK: dict[str, Any] = {
     "duplication": 10,
     "duplication_order": "interleaved",
     "cache_state": "primed",
-    "reviews_sha256": "other",
+    "texts_sha256": "other",
     "engine": "simulated",
     "simulated_settings": "{}",
 }
-REVIEWS = tuple(Review(text=f"text {i}", label="positive") for i in range(4))
+REVIEWS = tuple(LabelledText(text=f"text {i}", label="positive") for i in range(4))
 
 
 def cells(**measure: Any) -> tuple[sweep_cells.Cell, ...]:
@@ -57,7 +57,7 @@ def passes(**speeds: list[list[float]]) -> pd.DataFrame:
                         "strategy": strategy,
                         "replicate": process,
                         "repeat": repeat,
-                        "reviews_per_s": speed,
+                        "texts_per_s": speed,
                         "cache_state": "cold",
                         "engine_settings": "{}",
                     }
@@ -95,8 +95,8 @@ def test_summary_of_replicates() -> None:
     """One row per cell; the interval is that of the process means."""
     row = frames.summarise(passes(separate=[[9.0, 11.0], [12.0, 12.0]]))[0]
     assert (row["num_repeats"], row["num_processes"]) == (4, 2)
-    assert row["reviews_per_s_mean"] == 11
-    assert row["reviews_per_s_ci_low"] == pytest.approx(11 - 12.706, abs=0.01)  # t(1) x 1
+    assert row["texts_per_s_mean"] == 11
+    assert row["texts_per_s_ci_low"] == pytest.approx(11 - 12.706, abs=0.01)  # t(1) x 1
 
 
 def test_compare_with_separate() -> None:
@@ -128,7 +128,7 @@ def test_compare_across_gpus_says_so() -> None:
 def test_compare_on_shared_gpus_leaves_out_the_others() -> None:
     """A GPU that measured both sides decides, whatever a third process on another GPU says."""
     rows = passes(packed=[[5.0, 5.1], [50.0, 50.1]], separate=[[10.0, 10.2]])
-    strange = rows["reviews_per_s"] > 20
+    strange = rows["texts_per_s"] > 20
     rows["device_uuid"] = ["GPU-b" if other else "GPU-a" for other in strange]
     (found,) = contrasts.of(rows)
     assert found.ratio.value == pytest.approx(0.5)
@@ -168,19 +168,19 @@ def test_compare_settings() -> None:
 def test_compare_settings_tells_all_that_differs() -> None:
     """What makes a cell faster or slower beside its setting stands in the line as well."""
     fp8 = {"engine_settings": '{"quantization": "fp8"}'}
-    free = {"answer": "free", "output_tokens_per_review": 1, "load_format": "auto"}
+    free = {"answer": "free", "output_tokens_per_text": 1, "load_format": "auto"}
     found = of_settings(
         {
             "plain-x": free,
-            "long-x": free | fp8 | {"output_tokens_per_review": 4},
+            "long-x": free | fp8 | {"output_tokens_per_text": 4},
             "dummy-x": free | {"load_format": "dummy", "model_fingerprint": "other"},
-            "choice-x": free | {"answer": "choice", "output_tokens_per_review": 9},
+            "choice-x": free | {"answer": "choice", "output_tokens_per_text": 9},
             "model-x": free | {"model": "other", "load_format": "dummy"},
         }
     )
     told = {name: dict(each.change) for name, each in found.items()}
     assert told == {
-        "long-x": {"output_tokens_per_review": "4", "quantization": "fp8"},
+        "long-x": {"output_tokens_per_text": "4", "quantization": "fp8"},
         "dummy-x": {"load_format": "dummy", "model_fingerprint": "other"},
         "choice-x": {"answer": "choice"},
         "model-x": {"model": "other"},

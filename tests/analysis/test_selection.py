@@ -77,9 +77,9 @@ def test_sort_keeps_every_row(values: list[float | None], reverse: bool) -> None
 
 
 def test_widened_knows_settings_and_medians_by_short_names() -> None:
-    row = pass_row(cell()) | {"reviews_per_s_median": 2.0}
+    row = pass_row(cell()) | {"texts_per_s_median": 2.0}
     (found,) = selection.widened([row])
-    assert found["reviews_per_s"] == 2.0
+    assert found["texts_per_s"] == 2.0
     assert found["max_num_seqs"] == cell().settings["max_num_seqs"]
     assert found["device"] == "simulated", "a column is not hidden by a setting of its name"
 

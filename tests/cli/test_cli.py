@@ -145,7 +145,7 @@ def here(
         (["engine.max_model_len=99999"], "is more than the 32768 positions"),
         (["model.name=./gone"], "no model folder gone"),
         (["model.name=embedded:llama"], "did you mean embedded:llama-3.1-8b?"),
-        (["reviews.source=gone.csv"], "gone.csv: no such file or folder"),
+        (["texts.source=gone.csv"], "gone.csv: no such file or folder"),
         (["simulated.device=H999"], "simulated.device"),
         (["n=4"], "expected table.key=value"),
     ],
@@ -166,13 +166,13 @@ def test_wrong_value(
     ("content", "expected"),
     [
         (b"", "is empty; expected the columns review,sentiment"),
-        (b"review,sentiment\n", "holds no reviews, only the header"),
+        (b"review,sentiment\n", "holds no texts, only the header"),
         (b"text,label\na,positive\n", "the column review is missing; found 'text', 'label'"),
         (b"review,sentiment\na,good\nb,bad\n", "row 1 (line 2): the sentiment is 'good'"),
         (b"review,sentiment\n\n\na,positive\n", "row 1 (line 2): the row is empty"),
-        (b"review,sentiment\n,positive\nb,negative\n", "row 1 (line 2): the review is empty"),
+        (b"review,sentiment\n,positive\nb,negative\n", "row 1 (line 2): the text is empty"),
         (b"review,sentiment\na\xff,positive\nb,negative\n", "is not UTF-8 text"),
-        (b"review,sentiment\na,positive\n", "holds 1 reviews, but 2 are needed"),
+        (b"review,sentiment\na,positive\n", "holds 1 texts, but 2 are needed"),
         (b'review,sentiment\n"a,positive\n', "is not valid CSV"),
     ],
 )
@@ -183,17 +183,17 @@ def test_wrong_reviews(
     content: bytes,
     expected: str,
 ) -> None:
-    """Reviews that cannot be used are refused with the file and the row."""
+    """Texts that cannot be used are refused with the file and the row."""
     (here / "r.csv").write_bytes(content)
-    _wrong(["run", sweep_file, "--set", "reviews.source=r.csv"], here, capsys, expected)
+    _wrong(["run", sweep_file, "--set", "texts.source=r.csv"], here, capsys, expected)
 
 
 def test_wrong_reviews_folder(
     here: Path, sweep_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder without reviews is refused."""
+    """A folder without texts is refused."""
     (here / "r.csv").mkdir()
-    _wrong(["run", sweep_file, "--set", "reviews.source=r.csv"], here, capsys, "r.csv")
+    _wrong(["run", sweep_file, "--set", "texts.source=r.csv"], here, capsys, "r.csv")
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
@@ -490,12 +490,12 @@ def test_show_vllm(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
 
 def test_show_where_sort_columns(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
     """Cells are chosen, ordered and shown as asked, in JSON too."""
-    options = ["--where", "strategy=packed", "--sort", "reviews_per_s"]
+    options = ["--where", "strategy=packed", "--sort", "texts_per_s"]
     found = json.loads(
-        _said(capsys, "show", finished, *options, "--columns", "reviews_per_s,dup", "--json")
+        _said(capsys, "show", finished, *options, "--columns", "texts_per_s,dup", "--json")
     )
     assert [row["duplication"] for row in found] == [2, 1]
-    assert list(found[0]) == ["cell_id", "reviews_per_s", "duplication"]
+    assert list(found[0]) == ["cell_id", "texts_per_s", "duplication"]
     said = _said(capsys, "show", finished, *options, "--columns", "n,mfu,device").splitlines()
     assert [line.split()[:3] for line in said if "packed" in line] == [
         ["packed", "2", "2"],
@@ -617,5 +617,5 @@ repeats = 2
     done = cli("run", "llama.toml", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     row = pq.read_table(tmp_path / "results/llama/summary.parquet").to_pylist()[0]
-    assert (row["num_requests"], row["num_reviews"], row["output_tokens"]) == (40, 40, 40)
+    assert (row["num_requests"], row["num_texts"], row["output_tokens"]) == (40, 40, 40)
     assert row["cached_tokens"] == row["expected_cached_tokens"] > row["prompt_tokens"] / 2

@@ -22,7 +22,7 @@ def folder(root: Path, *speeds: float, of: Cell = CELL, **values: Any) -> Path:
     """Return a results folder of one cell with a repeat for each speed."""
     store = Store(root)
     store.prepare()
-    rows = [pass_row(of, reviews_per_s=speed, **values) for speed in speeds]
+    rows = [pass_row(of, texts_per_s=speed, **values) for speed in speeds]
     store.write(of.cell_id, "a0", rows, [])
     store.commit(of.cell_id, "a0")
     return root
@@ -59,7 +59,7 @@ def test_compare_gate_sets_the_exit_status(
 def test_compare_json(capsys: Captured, tmp_path: Path) -> None:
     a, b = folder(tmp_path / "a", 1.0), folder(tmp_path / "b", 2.0)
     found = json.loads(said(capsys, 0, "compare", a, b, "--json"))
-    assert (found["a"], found["metric"], found["gate"]) == (str(a), "reviews_per_s", None)
+    assert (found["a"], found["metric"], found["gate"]) == (str(a), "texts_per_s", None)
     assert found["cells"][0]["said"] == "one repeat: no interval"
     assert found["cells"][0]["ratio"] == pytest.approx(2)
 
@@ -76,7 +76,7 @@ def test_compare_where_narrows_both(capsys: Captured, tmp_path: Path) -> None:
     [
         (["a", "a"], "are the same folder"),
         (["a", "gone"], "gone: no such results folder"),
-        (["a", "b", "--metric", "reviws_per_s"], "did you mean reviews_per_s?"),
+        (["a", "b", "--metric", "reviws_per_s"], "did you mean texts_per_s?"),
         (["a", "b", "--where", "strateg=packed"], "did you mean strategy?"),
         (["a", "b", "--where", "n=7"], "a: no cell matches n=7; here n is 2"),
         (["a", "b", "--fail-below", "0"], "expected a share of A above 0"),

@@ -21,13 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 MEASURED: dict[str, Any] = {
     "duration_s": 2.0,
     "num_requests": 4,
-    "num_reviews": 4,
+    "num_texts": 4,
     "prompt_tokens": 100,
     "output_tokens": 4,
     "requests_per_s": 2.0,
     "total_tokens_per_s": 52.0,
     "output_tokens_per_s": 2.0,
-    "reviews_per_s": 2.0,
+    "texts_per_s": 2.0,
     "throttle_reasons": ["sw_power_cap", "sync_boost"],
 }
 
@@ -39,7 +39,7 @@ def results(tmp_path: Path) -> Path:
     store.prepare()
     for of in (cell(), cell(strategy="separate")):
         rows = [{**pass_row(of, **MEASURED), "repeat": repeat} for repeat in (0, 1)]
-        answer = {"cell_id": of.cell_id, "repeat": 0, "copy": 0, "first_review": 0}
+        answer = {"cell_id": of.cell_id, "repeat": 0, "copy": 0, "first_text": 0}
         labels = {"expected_labels": ["positive"], "found_labels": ["positive"]}
         store.write(of.cell_id, "a0", rows, [answer | labels])
         store.commit(of.cell_id, "a0")
@@ -86,12 +86,12 @@ def test_markdown_is_a_table_of_the_columns_shown(capsys: Captured, results: Pat
 
 
 def test_columns_where_and_sort_apply(capsys: Captured, results: Path) -> None:
-    options = ["--columns", "strategy,reviews_per_s,max_num_seqs", "--where", "outcome=ok"]
+    options = ["--columns", "strategy,texts_per_s,max_num_seqs", "--where", "outcome=ok"]
     options += ["--sort", "strategy"]
     text = said(capsys, 0, "export", results, "--format", "csv", *options)
     size = cell().settings["max_num_seqs"]
     assert text.splitlines() == [
-        "strategy,reviews_per_s,max_num_seqs",
+        "strategy,texts_per_s,max_num_seqs",
         f"packed,2.0,{size}",
         f"separate,2.0,{size}",
     ]

@@ -24,7 +24,7 @@ def results(tmp_path: Path) -> Path:
     """Results of one cell."""
     store = Store(tmp_path / "results")
     store.prepare()
-    written(store, cell(), reviews_per_s=2.0, num_requests=1)
+    written(store, cell(), texts_per_s=2.0, num_requests=1)
     return tmp_path / "results"
 
 
@@ -68,12 +68,12 @@ def test_report_in_object_store(capsys: Captured, bucket: str, tmp_path: Path) -
 def test_report_price(capsys: Captured, results: Path) -> None:
     """The price of a GPU can be given when the page is made."""
     said(capsys, 0, results, "--gpu-hour-usd", "2")
-    assert "$ for 1,000 reviews" in (results / "report.html").read_text(encoding="utf-8")
+    assert "$ for 1,000 texts" in (results / "report.html").read_text(encoding="utf-8")
 
 
 def test_report_mixed(capsys: Captured, results: Path) -> None:
     """Rows that were not measured alike are refused, or told of."""
-    written(Store(results), cell(n=3), device="another", reviews_per_s=1.0)
+    written(Store(results), cell(n=3), device="another", texts_per_s=1.0)
     assert "--allow-mixed" in said(capsys, output.WRONG_USE, results)
     said(capsys, 0, results, "--allow-mixed")
     text = (results / "report.html").read_text(encoding="utf-8")
@@ -116,7 +116,7 @@ def test_after_run_without_charts(results: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_after_run_many_cells(tmp_path: Path) -> None:
     """A large sweep is not reported unasked: that would take longer than a user expects."""
-    rows = [pass_row(cell(output_tokens_per_review=each)) for each in range(1, 102)]
+    rows = [pass_row(cell(output_tokens_per_text=each)) for each in range(1, 102)]
     store = Store(tmp_path / "results")
     store.prepare()
     written(store, cell())

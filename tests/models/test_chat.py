@@ -169,7 +169,7 @@ def test_plan_counts_special_tokens(chat_model: Path, template: str, extra: int)
         _sweep(chat_model, grid={"strategy": "separate", "template": template, "n": 1})
     )
     planned = made.cells[0]
-    (prompt,) = planned.cell.build_prompts(made.reviews, made.chat)
+    (prompt,) = planned.cell.build_prompts(made.texts, made.chat)
     plain = prompt.text.replace("<s>", "1").replace("</s>", "2")
     assert planned.prompt_tokens == len(plain.encode()) + extra
 

@@ -15,7 +15,7 @@ from packsweep.models.resolve import resolve
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.sweep import prompts
-from packsweep.sweep.reviews import Review
+from packsweep.sweep.texts import LabelledText
 
 CONFIG = {
     "model_type": "llama",
@@ -138,11 +138,11 @@ def test_encode_as_transformers(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("embedded_cache")
 def test_short_wording_fills_a_block() -> None:
-    """Asked before a review it is 16 tokens of Llama 3, whatever review comes after it."""
+    """Asked before a text it is 16 tokens of Llama 3, whatever text comes after it."""
     tokenizer = load_tokenizer(resolve("embedded:llama-3.1-8b", load_format="dummy"))
     asked = [
         prompts.build(
-            [Review(text=text, label="positive")],
+            [LabelledText(text=text, label="positive")],
             strategy="separate",
             pack_size=None,
             instruction="before",

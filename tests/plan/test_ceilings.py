@@ -301,20 +301,20 @@ def test_simulated_pass_has_its_mfu(cli: Cli, sweep_file: Path, tmp_path: Path) 
 def test_energy_of_1000_reviews(
     energy_j: float | None, right: int | None, expected: tuple[float | None, float | None]
 ) -> None:
-    found = metrics.energy_values(energy_j, {"num_reviews": 20, "labels_right": right})
+    found = metrics.energy_values(energy_j, {"num_texts": 20, "labels_right": right})
     assert tuple(found.values()) == expected
 
 
 @pytest.fixture
 def priced(tmp_path: Path) -> Store:
-    """One cell on an H200 at 36 USD an hour: 10 reviews a second, half of them right."""
+    """One cell on an H200 at 36 USD an hour: 10 texts a second, half of them right."""
     store, of = Store(tmp_path), cell(engine="vllm")
     store.prepare()
     row = pass_row(
         of,
         duration_s=2.0,
-        reviews_per_s=10.0,
-        correct_reviews_per_s=5.0,
+        texts_per_s=10.0,
+        correct_texts_per_s=5.0,
         flops=989e12,
         read_bytes=4.8e12,
         mfu=0.5,
@@ -328,22 +328,22 @@ def priced(tmp_path: Path) -> Store:
 
 
 def test_cost_is_gpu_time_of_the_passes(priced: Store) -> None:
-    """1,000 reviews at 10/s are 100 s of a GPU at 1 cent a second."""
+    """1,000 texts at 10/s are 100 s of a GPU at 1 cent a second."""
     (row,) = frames.merge(priced)
-    assert row["usd_per_1000_reviews"] == pytest.approx(1.0)
-    assert row["usd_per_1000_correct_reviews"] == pytest.approx(2.0)
+    assert row["usd_per_1000_texts"] == pytest.approx(1.0)
+    assert row["usd_per_1000_correct_texts"] == pytest.approx(2.0)
 
 
 def test_price_can_be_replaced_at_summary_time(priced: Store) -> None:
     (row,) = frames.merge(priced, against=Against(gpu_hour_usd=72.0))
     assert row["gpu_hour_usd"] == 72.0
-    assert row["usd_per_1000_reviews"] == pytest.approx(2.0)
+    assert row["usd_per_1000_texts"] == pytest.approx(2.0)
 
 
 def test_cost_is_null_without_a_price(tmp_path: Path) -> None:
     store, of = Store(tmp_path), cell(engine="vllm")
     store.prepare()
-    store.write(of.cell_id, "a0", [pass_row(of, reviews_per_s=10.0)], [])
+    store.write(of.cell_id, "a0", [pass_row(of, texts_per_s=10.0)], [])
     store.commit(of.cell_id, "a0")
     (row,) = frames.merge(store)
     assert [row[column.name] for column in schema.COST] == [None, None, None]

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tests.fakes import sweep, write_byte_model
 
-from packsweep.errors import ReviewsError, SpecError
+from packsweep.errors import SpecError, TextsError
 from packsweep.models.resolve import resolve
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import cells as plan_cells
 from packsweep.plan.cells import PlannedCell
-from packsweep.sweep import reviews
+from packsweep.sweep import texts
 
 LLAMA = "embedded:llama-3.1-8b"
 # The model of one token a byte keeps 1 layer * 2 * 2 heads * 4 elements * 2 B for a token.
@@ -27,14 +27,14 @@ def _planned(name: object, **tables: dict[str, Any]) -> PlannedCell:
 
 
 def _needed(found: PlannedCell) -> int:
-    """Return the tokens of the longest request of a packed cell of two reviews."""
+    """Return the tokens of the longest request of a packed cell of two texts."""
     return found.longest_prompt_tokens + 2
 
 
 def test_make_packed(byte_model: Path) -> None:
-    """A packed cell has one prompt, as long as its text, and a token for each review."""
+    """A packed cell has one prompt, as long as its text, and a token for each text."""
     found = _planned(byte_model)
-    rows = reviews.load("builtin", limit=2)
+    rows = texts.load("builtin", limit=2)
     text = found.cell.build_prompts(rows)[0].text
     assert (found.num_requests, found.output_tokens) == (1, 2)
     assert found.prompt_tokens == found.longest_prompt_tokens == len(text.encode())
@@ -52,8 +52,8 @@ def test_make_separate_duplicated(byte_model: Path) -> None:
 
 
 def test_make_output_tokens(byte_model: Path) -> None:
-    """More tokens may be allowed for each review."""
-    assert _planned(byte_model, grid={"output_tokens_per_review": 3}).output_tokens == 6
+    """More tokens may be allowed for each text."""
+    assert _planned(byte_model, grid={"output_tokens_per_text": 3}).output_tokens == 6
 
 
 def test_make_default_context(byte_model: Path) -> None:
@@ -114,11 +114,11 @@ def test_make_context_above_model(byte_model: Path) -> None:
 
 
 def test_make_too_few_reviews(byte_model: Path, tmp_path: Path) -> None:
-    """An n above the number of reviews is refused with both numbers."""
+    """An n above the number of texts is refused with both numbers."""
     path = tmp_path / "one.csv"
     path.write_text("review,sentiment\ngood,positive\n", encoding="utf-8")
-    with pytest.raises(ReviewsError, match="holds 1 reviews, but 2 are needed"):
-        _planned(byte_model, reviews={"source": str(path)})
+    with pytest.raises(TextsError, match="holds 1 texts, but 2 are needed"):
+        _planned(byte_model, texts={"source": str(path)})
 
 
 LATENT = {"model_type": "deepseek_v3", "kv_lora_rank": 4, "qk_rope_head_dim": 2}
@@ -173,7 +173,7 @@ def test_make_tokens_of_llama() -> None:
     made = plan_cells.make(sweep(model={"name": LLAMA}, grid={"strategy": ["packed", "separate"]}))
     tokenizer = load_tokenizer(resolve(LLAMA, load_format="dummy"))
     for found in made.cells:
-        texts = [prompt.text for prompt in found.cell.build_prompts(made.reviews)]
+        texts = [prompt.text for prompt in found.cell.build_prompts(made.texts)]
         counts = tokenizer.count(texts)
         assert found.prompt_tokens == sum(counts)
         assert found.longest_prompt_tokens == max(counts)

@@ -47,10 +47,10 @@ def test_labels_held_fit_and_no_more(cost: LabelCost, num_tokens: int) -> None:
 
 
 @given(COSTS, st.integers(1, 500))
-def test_per_review_is_enough_and_least(cost: LabelCost, n: int) -> None:
-    """With the recommended tokens for each review every label fits; with one less not always."""
-    assert cost.labels_held(n * cost.per_review) >= n
-    fewer = cost.per_review - 1
+def test_per_text_is_enough_and_least(cost: LabelCost, n: int) -> None:
+    """With the recommended tokens for each text every label fits; with one less not always."""
+    assert cost.labels_held(n * cost.per_text) >= n
+    fewer = cost.per_text - 1
     assert any(cost.labels_held(k * fewer) < k for k in (1, 1000))
 
 
@@ -86,8 +86,8 @@ def test_budget_bytes(budget: label_budget.LabelBudget) -> None:
 def test_budget_text(budget: label_budget.LabelBudget) -> None:
     """The lines say what fits and what to set."""
     text = budget.to_text()
-    assert "400 output tokens: 44 labels (11% of 400 reviews)" in text
-    assert text.endswith("grid.output_tokens_per_review = 9")
+    assert "400 output tokens: 44 labels (11% of 400 texts)" in text
+    assert text.endswith("grid.output_tokens_per_text = 9")
 
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -98,7 +98,7 @@ def test_calc_labels_json(cli: Cli, byte_model: Path, tmp_path: Path) -> None:
     done = cli("calc", "labels", byte_model, "--tokens", "90", "--json", cwd=tmp_path)
     values = json.loads(done.stdout)
     assert values["held"] == {"90": 10}
-    assert values["output_tokens_per_review"] == 9
+    assert values["output_tokens_per_text"] == 9
 
 
 def test_calc_labels_unknown_model(cli: Cli, tmp_path: Path) -> None:
@@ -113,12 +113,12 @@ def test_plan_advice(byte_model: Path) -> None:
     made = plan_cells.make(sweep(model={"name": _weighty(byte_model), "load_format": "auto"}))
     (told,) = made.advice
     assert "the 2 output tokens of packed-n2-dup1-cold hold 0 labels of 2" in told
-    assert "grid.output_tokens_per_review = 9 has room for all" in told
+    assert "grid.output_tokens_per_text = 9 has room for all" in told
 
 
 @pytest.mark.parametrize(
     "grid",
-    [{"strategy": "separate"}, {"answer": "choice"}, {"output_tokens_per_review": 9}],
+    [{"strategy": "separate"}, {"answer": "choice"}, {"output_tokens_per_text": 9}],
 )
 def test_plan_no_advice(byte_model: Path, grid: dict[str, object]) -> None:
     """Nothing is said where every label fits, or where one token is the experiment's own."""

@@ -15,8 +15,8 @@ from packsweep.report.columns import Shown
 FULL: dict[str, Any] = {
     "mfu": 0.55,
     "mbu": 0.2,
-    "joules_per_1000_reviews": 14000.0,
-    "usd_per_1000_reviews": 0.7,
+    "joules_per_1000_texts": 14000.0,
+    "usd_per_1000_texts": 0.7,
 }
 ROWS = [
     _row(
@@ -45,7 +45,7 @@ def test_summary_fits(width: int) -> None:
     """With every column that there is, and two settings that vary, nothing is wider."""
     fitted = report_columns.fit(cells_table.summary(ROWS), width)
     assert report_columns.total(fitted.columns, fitted.gap) <= width
-    assert {"reviews/s\n(95% CI)", "outcome", "strategy", "n"} <= set(headings(fitted.columns))
+    assert {"texts/s\n(95% CI)", "outcome", "strategy", "n"} <= set(headings(fitted.columns))
 
 
 def test_summary_shows_all_where_there_is_room() -> None:
@@ -63,7 +63,7 @@ def test_column_of_dashes_goes_first() -> None:
 
 
 def test_chosen_columns_stand_beside_what_tells_cells_apart() -> None:
-    columns = cells_table.chosen(ROWS, ["mfu", "kv_cache_dtype", "n", "reviews_per_s"])
+    columns = cells_table.chosen(ROWS, ["mfu", "kv_cache_dtype", "n", "texts_per_s"])
     assert [column.name for column in columns] == [
         "strategy",
         "max_num_batched_tokens",
@@ -72,7 +72,7 @@ def test_chosen_columns_stand_beside_what_tells_cells_apart() -> None:
         "duplication",
         "mfu",
         "kv_cache_dtype",
-        "reviews_per_s",
+        "texts_per_s",
     ]
     assert columns[5].cells == ("55%", "55%", "55%")
     assert columns[7].cells[0] == "65.75±5.0%"

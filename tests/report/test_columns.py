@@ -55,8 +55,8 @@ def test_total_is_what_is_printed(columns: list[Shown], gap: int) -> None:
 
 def test_settings_are_stacked_before_what_is_essential_goes() -> None:
     axes = [shown("max_num_seqs", axis=True), shown("max_num_batched_tokens", axis=True)]
-    found = report_columns.fit([shown("strategy"), *axes, shown("reviews/s", rank=1)], 45)
-    assert [column.heading for column in found.columns] == ["strategy", "settings", "reviews/s"]
+    found = report_columns.fit([shown("strategy"), *axes, shown("texts/s", rank=1)], 45)
+    assert [column.heading for column in found.columns] == ["strategy", "settings", "texts/s"]
     assert found.columns[1].cells[0] == "max_num_seqs=1\nmax_num_batched_tokens=1"
     assert not found.left_out
 

@@ -22,10 +22,10 @@ MEASURED = {
     "requests_per_s_median": 1234.5,
     "total_tokens_per_s_median": 21299.52,
     "output_tokens_per_s_median": 65.754,
-    "reviews_per_s_median": 65.75,
-    "reviews_per_s_mean": 60.0,
-    "reviews_per_s_ci_low": 57.0,
-    "reviews_per_s_ci_high": 63.0,
+    "texts_per_s_median": 65.75,
+    "texts_per_s_mean": 60.0,
+    "texts_per_s_ci_low": 57.0,
+    "texts_per_s_ci_high": 63.0,
     "prompt_tokens": 129180,
     "output_tokens": 400,
     "cached_share": 0.0,
@@ -87,13 +87,13 @@ def test_undefined_alone_is_dash(value: float | None) -> None:
 
 def test_half_width() -> None:
     """57 to 63 around 60 is 5 %."""
-    assert fmt.half_width(_row(), "reviews_per_s") == "±5.0%"
+    assert fmt.half_width(_row(), "texts_per_s") == "±5.0%"
 
 
 def test_half_width_one_repeat() -> None:
     """One repeat has no interval to show."""
-    row = _row(reviews_per_s_ci_low=None, reviews_per_s_ci_high=None)
-    assert fmt.half_width(row, "reviews_per_s") == ""
+    row = _row(texts_per_s_ci_low=None, texts_per_s_ci_high=None)
+    assert fmt.half_width(row, "texts_per_s") == ""
 
 
 def test_strategy() -> None:
@@ -172,9 +172,9 @@ def test_reasons() -> None:
     [
         (
             "ok",
-            {"reviews_per_s": 2.0, "cached_share": 0.5},
+            {"texts_per_s": 2.0, "cached_share": 0.5},
             False,
-            "[1/4] c: ok, 2.00 reviews/s, 50% cached [7 s]",
+            "[1/4] c: ok, 2.00 texts/s, 50% cached [7 s]",
         ),
         ("oom", {"reason": "no room"}, False, "[1/4] c: oom: no room [7 s]"),
         ("crashed", {"reason": "x"}, True, "[1/4] c: crashed: x [7 s]; will try again"),

@@ -36,9 +36,9 @@ def lasting(*seconds: float) -> list[dict[str, Any]]:
     return passes(*({"duration_s": duration} for duration in seconds))
 
 
-def answering(accuracy: float, *, num_reviews: int) -> list[dict[str, Any]]:
-    """Return two passes of that accuracy where 52 % of the reviews have the commoner label."""
-    scored = {"accuracy": accuracy, "commoner_label_share": 0.52, "n": num_reviews}
+def answering(accuracy: float, *, num_texts: int) -> list[dict[str, Any]]:
+    """Return two passes of that accuracy where 52 % of the texts have the commoner label."""
+    scored = {"accuracy": accuracy, "commoner_label_share": 0.52, "n": num_texts}
     return passes(scored, scored)
 
 
@@ -62,10 +62,10 @@ def answering(accuracy: float, *, num_reviews: int) -> list[dict[str, Any]]:
         (passes({}, {"other_cpu_share": 0.10}), []),
         (passes({}, {"foreign_gpu_pids": ["7"]}), ["foreign_process"]),
         (passes({}, {"memory_returned": False}), ["memory_kept"]),
-        (answering(0.55, num_reviews=200), ["guessing"]),  # 95 % interval 48 to 62 %
-        (answering(0.60, num_reviews=200), []),  # 53 to 67 %
-        (answering(0.60, num_reviews=100), ["guessing"]),  # 50 to 69 %
-        (answering(0.30, num_reviews=200), ["guessing"]),
+        (answering(0.55, num_texts=200), ["guessing"]),  # 95 % interval 48 to 62 %
+        (answering(0.60, num_texts=200), []),  # 53 to 67 %
+        (answering(0.60, num_texts=100), ["guessing"]),  # 50 to 69 %
+        (answering(0.30, num_texts=200), ["guessing"]),
         (passes({}, dict.fromkeys(SOUND)), []),
         ([], []),
     ],

@@ -55,7 +55,7 @@ def _plan(infeasible: dict[int, str] | None = None, num_cells: int = 4) -> Plan:
     planned = tuple(
         fakes.planned(each, infeasible=(infeasible or {}).get(each.n)) for each in CELLS[:num_cells]
     )
-    return Plan(model=MODEL, reviews=REVIEWS, cells=planned, schedule=planned)
+    return Plan(model=MODEL, texts=REVIEWS, cells=planned, schedule=planned)
 
 
 def _ends(**by_n: Any) -> Ends:
@@ -99,10 +99,10 @@ def test_run_every_cell_once(store: Store) -> None:
 
 
 def test_run_task(store: Store) -> None:
-    """An attempt is given its cell's reviews, an absolute folder and a name of its own."""
+    """An attempt is given its cell's texts, an absolute folder and a name of its own."""
     run = _Run(store, _ends())
     run.run()
-    assert [len(task.reviews) for task in run.executor.started] == [1, 2, 3, 4]
+    assert [len(task.texts) for task in run.executor.started] == [1, 2, 3, 4]
     assert {task.results for task in run.executor.started} == {str(store.root)}
     assert len({task.attempt_id for task in run.executor.started}) == 4
 

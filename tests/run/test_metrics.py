@@ -27,7 +27,7 @@ def _answered(
 ) -> Answered:
     labels = ("positive", "positive")
     return Answered(
-        prompt=Prompt(text="p", first=6, num_reviews=2),
+        prompt=Prompt(text="p", first=6, num_texts=2),
         prompt_index=3,
         copy=1,
         result=RequestResult(
@@ -58,7 +58,7 @@ def test_pass_values_by_hand() -> None:
         "duration_s": 4.0,
         "tokenize_s": 0.5,
         "num_requests": 2,
-        "num_reviews": 4,
+        "num_texts": 4,
         "prompt_tokens": 30,
         "output_tokens": 4,
         "cached_tokens": 8,
@@ -66,8 +66,8 @@ def test_pass_values_by_hand() -> None:
         "requests_per_s": 0.5,
         "total_tokens_per_s": 8.5,
         "output_tokens_per_s": 1.0,
-        "reviews_per_s": 1.0,
-        "correct_reviews_per_s": 0.5,
+        "texts_per_s": 1.0,
+        "correct_texts_per_s": 0.5,
         "computed_prompt_tokens_per_s": 5.5,
         "cached_share": 8 / 30,
         "labels_found": 4,
@@ -95,7 +95,7 @@ def test_request_values_by_hand() -> None:
     """A request's row says which prompt and copy it was, and what was found in its answer."""
     found = metrics.request_values(2, 7, _answered(queue_s=0.25))
     assert (found["repeat"], found["request"], found["prompt"], found["copy"]) == (2, 7, 3, 1)
-    assert (found["first_review"], found["num_reviews"]) == (6, 2)
+    assert (found["first_text"], found["num_texts"]) == (6, 2)
     assert (found["prompt_tokens"], found["output_tokens"]) == (10, 2)
     assert (found["queue_s"], found["prefill_s"]) == (0.25, None)
     assert found["expected_labels"] == ["positive", "positive"]
@@ -103,14 +103,14 @@ def test_request_values_by_hand() -> None:
 
 
 def test_pass_values_not_scored() -> None:
-    """Answers of random weights have no labels, no accuracy and no correct reviews: not 0."""
+    """Answers of random weights have no labels, no accuracy and no correct texts: not 0."""
     found = _values(_answered(answer=None))
     names = ("labels_found", "labels_right", "labels_surplus", "coverage", "accuracy")
-    assert {found[name] for name in (*names, "correct_reviews_per_s")} == {None}
+    assert {found[name] for name in (*names, "correct_texts_per_s")} == {None}
 
 
 def test_pass_values_commoner_label() -> None:
-    """Of three positive reviews and one negative the commoner label is three quarters."""
+    """Of three positive texts and one negative the commoner label is three quarters."""
     both = dataclasses.replace(_answered(), expected_labels=("negative", "positive"))
     assert _values(_answered(), both)["commoner_label_share"] == pytest.approx(0.75)
     assert _values(_answered(answer=None))["commoner_label_share"] is None
@@ -119,7 +119,7 @@ def test_pass_values_commoner_label() -> None:
 def test_pass_values_nothing_right() -> None:
     """No right label is 0, not undefined."""
     found = _values(_answered(answer="negative negative"))
-    assert (found["labels_right"], found["accuracy"], found["correct_reviews_per_s"]) == (0, 0, 0)
+    assert (found["labels_right"], found["accuracy"], found["correct_texts_per_s"]) == (0, 0, 0)
 
 
 def test_pass_values_cached_unknown() -> None:
@@ -166,6 +166,6 @@ def test_pass_values_laws(tokens: list[tuple[int, int]], seconds: float) -> None
     assert found["requests_per_s"] * seconds == pytest.approx(len(tokens))
     assert found["total_tokens_per_s"] * seconds == pytest.approx(total)
     assert found["output_tokens_per_s"] * seconds == pytest.approx(found["output_tokens"])
-    assert found["reviews_per_s"] * seconds == pytest.approx(found["num_reviews"])
+    assert found["texts_per_s"] * seconds == pytest.approx(found["num_texts"])
     assert found["computed_prompt_tokens_per_s"] * seconds == pytest.approx(len(tokens))
     assert 0 <= found["cached_share"] < 1

@@ -78,7 +78,7 @@ class Ours(FakeExecutor):
 
 def plan(*cells: Cell, infeasible: str | None = None) -> Plan:
     planned = tuple(fakes.planned(each, infeasible=infeasible) for each in cells or CELLS)
-    return Plan(model=MODEL, reviews=fakes.REVIEWS, cells=planned, schedule=planned)
+    return Plan(model=MODEL, texts=fakes.REVIEWS, cells=planned, schedule=planned)
 
 
 def test_who_goes_first_alternates(tmp_path: Path) -> None:

@@ -73,14 +73,14 @@ def test_find_labels_joined(labels: list[str], between: str, cut: bool) -> None:
 
 
 def test_score_by_position() -> None:
-    """The i-th label found answers the i-th review."""
+    """The i-th label found answers the i-th text."""
     found = scoring.score("positive negative", ["positive", "positive", "negative"], cut=False)
     assert found.labels == ("positive", "negative", None)
     assert (found.num_found, found.num_right, found.num_surplus) == (2, 1, 0)
 
 
 def test_score_surplus() -> None:
-    """Labels beyond one per review are counted and not scored."""
+    """Labels beyond one per text are counted and not scored."""
     found = scoring.score("negative positive positive", ["negative"], cut=False)
     assert found.labels == ("negative",)
     assert (found.num_found, found.num_right, found.num_surplus) == (1, 1, 2)
@@ -94,7 +94,7 @@ def test_score_nothing() -> None:
 
 @given(st.text(), st.lists(LABELS, max_size=6), st.booleans())
 def test_score_laws(text: str, expected: list[str], cut: bool) -> None:  # noqa: FBT001
-    """Right labels are found ones, found ones are expected ones, and each review has its place."""
+    """Right labels are found ones, found ones are expected ones, and each text has its place."""
     found = scoring.score(text, expected, cut=cut)
     assert 0 <= found.num_right <= found.num_found <= len(expected) == len(found.labels)
     assert found.num_found == sum(label is not None for label in found.labels)

@@ -114,13 +114,13 @@ def test_crash_row(ended: Ended) -> None:
     """The row of a killed worker says which attempt of which cell it was, and has no numbers."""
     row = ended.rows("crash")[0]
     assert (row["attempt_id"], row["attempt"], row["n"]) == ("a0", 0, 2)
-    assert (row["duration_s"], row["reviews_per_s"], row["repeat"]) == (None, None, None)
+    assert (row["duration_s"], row["texts_per_s"], row["repeat"]) == (None, None, None)
 
 
 def test_ok_status(ended: Ended) -> None:
     """The status of a good attempt has its speed, as in the rows."""
-    speeds = [row["reviews_per_s"] for row in ended.rows("none")]
-    assert ended.statuses["none"].reviews_per_s == pytest.approx(sum(speeds) / 2)
+    speeds = [row["texts_per_s"] for row in ended.rows("none")]
+    assert ended.statuses["none"].texts_per_s == pytest.approx(sum(speeds) / 2)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_committed_then_killed(store: Store, byte_model: Path) -> None:
         "attempt": 0,
         "outcome": "ok",
         "repeat": 0,
-        "reviews_per_s": 2.0,
+        "texts_per_s": 2.0,
     }
     store.write(slow.cell.cell_id, "a0", [row], [])
     store.commit(slow.cell.cell_id, "a0")

@@ -61,7 +61,7 @@ def split(
     measured = PassResult(duration_s=duration_s, requests=tuple(results), before_engine_s=before)
     answered = [
         Answered(
-            prompt=Prompt(text="", first=0, num_reviews=1),
+            prompt=Prompt(text="", first=0, num_texts=1),
             prompt_index=0,
             copy=0,
             result=each,

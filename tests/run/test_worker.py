@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def _cell(model: Path, /, **tables: dict[str, Any]) -> Cell:
-    """Return a cell of two reviews, two repeats."""
+    """Return a cell of two texts, two repeats."""
     measure = {"repeats": 2, **tables.pop("measure", {})}
     named = {"name": str(model), **tables.pop("model", {})}
     return cells(model=named, measure=measure, **tables)[0]
@@ -54,10 +54,10 @@ def test_run_ok(store: Store, byte_model: Path, tmp_path: Path) -> None:
 
 
 def test_run_tokens(store: Store, byte_model: Path, tmp_path: Path) -> None:
-    """The tokens counted are those of the prompt, and an output token for each review."""
+    """The tokens counted are those of the prompt, and an output token for each text."""
     one = _cell(byte_model)
     _, rows = _run(store, one, tmp_path / "w")
-    text = one.build_prompts(task(one, "x").reviews)[0].text
+    text = one.build_prompts(task(one, "x").texts)[0].text
     assert {(row["prompt_tokens"], row["output_tokens"]) for row in rows} == {(len(text), 2)}
 
 
@@ -110,7 +110,7 @@ def test_run_cached_tokens(
         measure={"cache_state": state},
     )
     _, rows = _run(store, one, tmp_path / "w")
-    whole = [(len(p.text) - 1) // 16 * 16 for p in one.build_prompts(task(one, "x").reviews)]
+    whole = [(len(p.text) - 1) // 16 * 16 for p in one.build_prompts(task(one, "x").texts)]
     times = {"cold": duplication - 1, "primed": duplication, "off": 0}[state]
     assert {row["cached_tokens"] for row in rows} == {times * sum(whole)}
     assert {row["expected_cached_tokens"] for row in rows} == {times * sum(whole)}
@@ -164,7 +164,7 @@ def test_run_fault(
     assert str(status.reason).startswith(reason)
     assert not store.is_done(one.cell_id)
     assert {(row["outcome"], row["reason"]) for row in rows} == {(outcome, status.reason)}
-    assert (status.reviews_per_s, status.cached_share) == (None, None)
+    assert (status.texts_per_s, status.cached_share) == (None, None)
 
 
 def test_run_model_gone(store: Store, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def _answered(**changes: Any) -> Answered:
         "finish_reason": "length",
     }
     return Answered(
-        prompt=Prompt(text="p", first=0, num_reviews=2),
+        prompt=Prompt(text="p", first=0, num_texts=2),
         prompt_index=0,
         copy=0,
         result=RequestResult(**{**values, **changes}),

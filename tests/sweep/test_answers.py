@@ -34,7 +34,7 @@ from packsweep.run.workload import Workload
 from packsweep.sweep import answers, read
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
-from packsweep.sweep.reviews import LABELS
+from packsweep.sweep.texts import LABELS
 
 LABEL = st.sampled_from(LABELS)
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -110,13 +110,13 @@ def test_choice_lengths_not_forced() -> None:
     """A constrained answer ends by itself and has room for any spelling of a label."""
     found = choice()
     assert found.ignore_eos is False
-    assert found.output_tokens_per_review == answers.MAX_TOKENS_PER_LINE == 9
+    assert found.output_tokens_per_text == answers.MAX_TOKENS_PER_LINE == 9
 
 
 def test_choice_same_cell_for_any_forced_length() -> None:
     """An axis of forced lengths multiplies the free answers alone."""
-    found = cells(grid={"answer": ["free", "choice"], "output_tokens_per_review": [1, 4]})
-    assert [(each.answer, each.output_tokens_per_review) for each in found] == [
+    found = cells(grid={"answer": ["free", "choice"], "output_tokens_per_text": [1, 4]})
+    assert [(each.answer, each.output_tokens_per_text) for each in found] == [
         ("free", 1),
         ("free", 4),
         ("choice", 9),
@@ -131,8 +131,8 @@ def test_choice_other_cell_same_slug() -> None:
 
 def test_choice_refuses_forced_length() -> None:
     """A length that could have no effect is refused with its name."""
-    grid = {"n": 1, "answer": "choice", "output_tokens_per_review": 2}
-    with pytest.raises(SpecError, match=r"output_tokens_per_review: has no effect with answer cho"):
+    grid = {"n": 1, "answer": "choice", "output_tokens_per_text": 2}
+    with pytest.raises(SpecError, match=r"output_tokens_per_text: has no effect with answer cho"):
         read.parse({"model": {"name": "m"}, "grid": grid}, where="f.toml")
 
 
@@ -155,7 +155,7 @@ def test_workload_free() -> None:
 # The check.
 
 
-def answered(text: str, *, num_reviews: int = 2, **changes: Any) -> Answered:
+def answered(text: str, *, num_texts: int = 2, **changes: Any) -> Answered:
     """Return a finished request whose answer is ``text``."""
     result = RequestResult(
         prompt_token_ids=[1, 2],
@@ -166,13 +166,13 @@ def answered(text: str, *, num_reviews: int = 2, **changes: Any) -> Answered:
         finish_reason="stop",
     )
     return Answered(
-        prompt=Prompt(text="x", first=0, num_reviews=num_reviews),
+        prompt=Prompt(text="x", first=0, num_texts=num_texts),
         prompt_index=0,
         copy=0,
         result=replace(result, **changes),
         expected_cached=0,
-        expected_labels=LABELS[:num_reviews],
-        score=scoring.score(text, LABELS[:num_reviews], cut=False),
+        expected_labels=LABELS[:num_texts],
+        score=scoring.score(text, LABELS[:num_texts], cut=False),
     )
 
 
@@ -189,7 +189,7 @@ def test_disagreement_choice_cut() -> None:
 
 @pytest.mark.parametrize("text", ["", "positive", "positive\npositive\npositive", "two good ones"])
 def test_disagreement_choice_unconstrained(text: str) -> None:
-    """One that does not hold a label for each review was not constrained."""
+    """One that does not hold a label for each text was not constrained."""
     problem = disagreement(choice(), [answered(text)])
     assert problem is not None
     assert "labels, not 2, though constrained" in problem
@@ -217,7 +217,7 @@ def test_simulated_choice(byte_model: Path) -> None:
     work = Workload.of(of, REVIEWS)
     first, second = (engine.run(work.requests).requests for _ in range(2))
     for request, result in zip(work.requests, first, strict=True):
-        assert re.fullmatch(answers.lines_regex(LABELS, request.num_reviews), result.text)
+        assert re.fullmatch(answers.lines_regex(LABELS, request.num_texts), result.text)
         assert (result.finish_reason, result.answer_cut) == ("stop", False)
         assert result.output_tokens == len(result.text) + 1 <= request.max_tokens
     assert [result.text for result in first] == [result.text for result in second]
@@ -235,7 +235,7 @@ def _requests(found: Sequence[Sequence[str | None]], **changes: Any) -> pd.DataF
             "repeat": 0,
             "request": index,
             "copy": 0,
-            "first_review": first,
+            "first_text": first,
             "expected_labels": ["positive"] * len(own),
             "found_labels": list(own),
         }
@@ -245,7 +245,7 @@ def _requests(found: Sequence[Sequence[str | None]], **changes: Any) -> pd.DataF
 
 
 def test_labels_rows() -> None:
-    """A review's row has its place in the prompt and among the n, and none where none was found."""
+    """A text's row has its place in the prompt and among the n, and none where none was found."""
     frame = labels.of_requests(_requests([["positive", None], ["negative"]]))
     assert frame.to_numpy().tolist() == [
         ["c", 0, 0, "positive", "positive"],
@@ -270,7 +270,7 @@ def test_labels_not_scored() -> None:
 
 
 def test_by_position() -> None:
-    """Found and right are counted by position, with the interval of as few reviews."""
+    """Found and right are counted by position, with the interval of as few texts."""
     found = labels.of_requests(_requests([["positive", "negative"], ["positive", None]]))
     rows = labels.by_position(found).to_dict("records")
     assert [(row["first"], row["coverage"], row["accuracy"]) for row in rows] == [
@@ -287,28 +287,28 @@ FOUND = st.lists(
 
 @given(FOUND, st.integers(1, 12))
 def test_by_position_ranges(prompts: list[list[str | None]], num_ranges: int) -> None:
-    """Ranges follow each other without a gap, are at most as many as asked, and lose no review."""
+    """Ranges follow each other without a gap, are at most as many as asked, and lose no text."""
     assume(len(prompts[0]) >= max(map(len, prompts)))
     found = labels.of_requests(_requests(prompts))
     ranges = labels.by_position(found, num_ranges=num_ranges)
     assert len(ranges) == min(num_ranges, len(prompts[0]))
     assert ranges["first"].tolist() == [0, *(ranges["last"] + 1)[:-1]]
-    assert ranges["num_reviews"].sum() == sum(map(len, prompts))
+    assert ranges["num_texts"].sum() == sum(map(len, prompts))
     assert ranges["labels_right"].sum() == sum(own.count("positive") for own in prompts)
 
 
 @given(FOUND)
 def test_confusion_complete(prompts: list[list[str | None]]) -> None:
-    """Every review is in one field of the confusion table."""
+    """Every text is in one field of the confusion table."""
     counted = labels.confusion(labels.of_requests(_requests(prompts)))
     every = [label or "none" for own in prompts for label in own]
-    assert dict(zip(counted["found"], counted["num_reviews"], strict=True)) == {
+    assert dict(zip(counted["found"], counted["num_texts"], strict=True)) == {
         label: every.count(label) for label in every
     }
 
 
 def test_pass_values_missing() -> None:
-    """A review without a label is missing."""
+    """A text without a label is missing."""
     item = answered("negative")
     values = metrics.pass_values(
         0, PassResult(duration_s=1.0, requests=(item.result,)), [item], tokenize_s=None
@@ -317,9 +317,9 @@ def test_pass_values_missing() -> None:
 
 
 def _summary(**values: Any) -> dict[str, Any]:
-    """Return the summary of two passes over n = 100 reviews, submitted twice each."""
+    """Return the summary of two passes over n = 100 texts, submitted twice each."""
     of = replace(cell(), n=100, duplication=2)
-    rows = [{**pass_row(of, num_reviews=200, **values), "repeat": repeat} for repeat in (0, 1)]
+    rows = [{**pass_row(of, num_texts=200, **values), "repeat": repeat} for repeat in (0, 1)]
     passes = pd.DataFrame(rows, columns=[column.name for column in schema.PASSES])
     return frames.summarise(passes)[0]
 
@@ -377,7 +377,7 @@ def test_choice_finds_every_label(scored: Path) -> None:
 
 
 def test_load_labels(scored: Path) -> None:
-    """The frame of labels has a row for each distinct review of each cell."""
+    """The frame of labels has a row for each distinct text of each cell."""
     frame = packsweep.load(scored, "labels")
     assert len(frame) == 4 * 24
     right = frame["found"].eq(frame["expected"]).groupby(frame["cell_id"]).mean()
@@ -399,7 +399,7 @@ def test_show_confusion(scored: Path, cli: Cli) -> None:
     shown = cli("show", scored, "--confusion", cwd=scored).stdout
     assert shown.count("positive") == 4 + 1
     rows = json.loads(cli("show", scored, "--confusion", "--json", cwd=scored).stdout)
-    assert sum(row["num_reviews"] for row in rows) == 4 * 24
+    assert sum(row["num_texts"] for row in rows) == 4 * 24
 
 
 def test_show_not_scored(cli: Cli, sweep_file: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.fakes import REVIEWS, cell, cells, sweep
 
 import packsweep
-from packsweep.errors import ReviewsError
+from packsweep.errors import TextsError
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep.cells import Cell
 
@@ -75,8 +75,8 @@ def test_expand_order() -> None:
 
 
 def test_expand_too_few_reviews() -> None:
-    """An n above the number of reviews is refused with both numbers."""
-    with pytest.raises(ReviewsError, match=r"grid\.n: 13 is more than the 12 reviews there are"):
+    """An n above the number of texts is refused with both numbers."""
+    with pytest.raises(TextsError, match=r"grid\.n: 13 is more than the 12 texts there are"):
         cells(grid={"n": [4, 13]})
 
 
@@ -108,7 +108,7 @@ def test_expand_fault_axis() -> None:
         {"grid": {"template": "corrected"}},
         {"grid": {"instruction": "before"}},
         {"grid": {"duplication_order": "interleaved"}},
-        {"grid": {"output_tokens_per_review": 2}},
+        {"grid": {"output_tokens_per_text": 2}},
         {"grid": {"prompt_type": "tokens"}},
         {"measure": {"repeats": 4}},
         {"measure": {"warmup_passes": 0}},
@@ -142,7 +142,7 @@ def test_cell_id_of_earlier_version() -> None:
 
 @pytest.mark.parametrize("field", ["text", "label"])
 def test_cell_id_other_review(field: str) -> None:
-    """A review's text and its label are in the name."""
+    """A text's text and its label are in the name."""
     changed = replace(REVIEWS[1], **{field: "negative" if field == "text" else "positive"})
     found = sweep_cells.expand(
         sweep(), (REVIEWS[0], changed), model_fingerprint="weights", max_model_len=100
@@ -151,7 +151,7 @@ def test_cell_id_other_review(field: str) -> None:
 
 
 def test_cell_id_unused_review() -> None:
-    """Reviews beyond the cell's n are not in the name."""
+    """Texts beyond the cell's n are not in the name."""
     found = sweep_cells.expand(sweep(), REVIEWS[:2], model_fingerprint="weights", max_model_len=100)
     assert found[0].cell_id == cells()[0].cell_id
 

@@ -1,4 +1,4 @@
-"""The words of a prompt, and how reviews are spread over prompts."""
+"""The words of a prompt, and how texts are spread over prompts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fakes import REVIEWS
 
 from packsweep.sweep import prompts, spec
 from packsweep.sweep.prompts import Prompt
-from packsweep.sweep.reviews import Review
+from packsweep.sweep.texts import LabelledText
 
 # The experiment's own sentences, with its own spelling of "positive".
 MANY = (
@@ -25,9 +25,9 @@ ONE = (
 )
 
 
-def _build(num_reviews: int, strategy: spec.Strategy, **wording: Any) -> tuple[Prompt, ...]:
+def _build(num_texts: int, strategy: spec.Strategy, **wording: Any) -> tuple[Prompt, ...]:
     values = {"pack_size": None, "instruction": "after", "template": "original", **wording}
-    return prompts.build(REVIEWS[:num_reviews], strategy=strategy, **values)
+    return prompts.build(REVIEWS[:num_texts], strategy=strategy, **values)
 
 
 def _texts(built: tuple[Prompt, ...]) -> list[str]:
@@ -35,29 +35,29 @@ def _texts(built: tuple[Prompt, ...]) -> list[str]:
 
 
 def test_build_packed_original() -> None:
-    """The author's test 1: the reviews a line each, then the sentence for each line."""
+    """The author's test 1: the texts a line each, then the sentence for each line."""
     assert _texts(_build(2, "packed")) == [f"text0\ntext1\n{MANY}"]
 
 
 def test_build_separate_original() -> None:
-    """The author's test 2: a prompt of each review and the sentence for one."""
+    """The author's test 2: a prompt of each text and the sentence for one."""
     assert _texts(_build(2, "separate")) == [f"text0\n{ONE}", f"text1\n{ONE}"]
 
 
 def test_build_packed_one_review() -> None:
-    """A packed prompt of one review still asks for each line, as the grid compares wordings."""
+    """A packed prompt of one text still asks for each line, as the grid compares wordings."""
     assert _texts(_build(1, "packed")) == [f"text0\n{MANY}"]
 
 
 def test_build_chunked_remainder() -> None:
-    """Five reviews in packs of two are two, two and one."""
+    """Five texts in packs of two are two, two and one."""
     built = _build(5, "chunked", pack_size=2)
-    assert [(each.first, each.num_reviews) for each in built] == [(0, 2), (2, 2), (4, 1)]
+    assert [(each.first, each.num_texts) for each in built] == [(0, 2), (2, 2), (4, 1)]
     assert built[2].text == f"text4\n{MANY}"
 
 
 def test_build_chunked_larger_than_n() -> None:
-    """A pack larger than n is one prompt of n reviews."""
+    """A pack larger than n is one prompt of n texts."""
     assert _texts(_build(3, "chunked", pack_size=8)) == _texts(_build(3, "packed"))
 
 
@@ -88,14 +88,14 @@ def test_build_corrected(strategy: spec.Strategy, place: spec.Instruction) -> No
 def test_templates_complete() -> None:
     """Every template that a sweep file may name has its words, and every strategy its size."""
     assert set(prompts.TEMPLATES) == set(get_args(spec.Template))
-    assert set(prompts.REVIEWS_PER_PROMPT) == set(get_args(spec.Strategy))
+    assert set(prompts.TEXTS_PER_PROMPT) == set(get_args(spec.Strategy))
 
 
 @pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n"])
 def test_build_line_break(line_break: str) -> None:
-    """A line break inside a review becomes one space, since the wording counts lines."""
+    """A line break inside a text becomes one space, since the wording counts lines."""
     built = prompts.build(
-        [Review(text=f"a{line_break}b", label="positive")],
+        [LabelledText(text=f"a{line_break}b", label="positive")],
         strategy="separate",
         pack_size=None,
         instruction="after",
@@ -127,9 +127,9 @@ def test_build_every_review_once(
     place: spec.Instruction,
     template: spec.Template,
 ) -> None:
-    """Every review is in exactly one prompt, on a line of its own, in the order of the reviews."""
+    """Every text is in exactly one prompt, on a line of its own, in the order of the texts."""
     built = prompts.build(
-        [Review(text=text, label="positive") for text in texts],
+        [LabelledText(text=text, label="positive") for text in texts],
         strategy=strategy,
         pack_size=pack_size,
         instruction=place,
@@ -139,9 +139,9 @@ def test_build_every_review_once(
     lines = []
     for prompt in built:
         inside = prompt.text.split("\n")[:-1]  # each line ends in a line break
-        assert len(inside) == prompt.num_reviews + 1
+        assert len(inside) == prompt.num_texts + 1
         lines += inside[:-1] if place == "after" else inside[1:]
-        assert prompt.first == len(lines) - prompt.num_reviews
+        assert prompt.first == len(lines) - prompt.num_texts
     assert lines == folded
     size = {"packed": len(texts), "separate": 1, "chunked": min(pack_size, len(texts))}[strategy]
     assert len(built) == math.ceil(len(texts) / size)
@@ -188,7 +188,7 @@ def test_content_sha256_boundaries() -> None:
 
     def hashed(*parts: tuple[str, int]) -> str:
         return prompts.content_sha256(
-            [Prompt(text=text, first=0, num_reviews=count) for text, count in parts]
+            [Prompt(text=text, first=0, num_texts=count) for text, count in parts]
         )
 
     variants = [

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep.errors import ReviewsError, SpecError
+from packsweep.errors import SpecError, TextsError
 from packsweep.models.chat import ChatTemplate
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read, reviews, spec
+from packsweep.sweep import read, spec, texts
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 SMALL = """
@@ -57,7 +57,7 @@ def test_defaults_smallest_file(tmp_path: Path) -> None:
     sweep = _load(tmp_path)
     assert sweep.grid.strategy == ("packed", "separate")
     assert sweep.grid.duplication == (1,)
-    assert sweep.reviews.source == "builtin"
+    assert sweep.texts.source == "builtin"
     assert (sweep.engine.kind, sweep.measure.repeats) == ("vllm", 3)
     assert sweep.measure.cache_state == ("cold",)
 
@@ -153,7 +153,7 @@ def test_parse_round_trip(n: list[int], repeats: int, seed: int | None, share: f
     """What a sweep file says, taken apart into JSON values and read again, is the same sweep."""
     sweep = _parse(
         grid={"n": n},
-        reviews={"seed": seed},
+        texts={"seed": seed},
         engine={"gpu_memory_utilization": share},
         measure={"repeats": repeats},
     )
@@ -278,7 +278,7 @@ def test_sweep_immutable() -> None:
 def test_shipped_sweep(name: str, num_cells: int) -> None:
     """The sweeps that are shipped can be read and have the promised number of cells."""
     sweep = read.load(SWEEPS / name)
-    rows = reviews.load("builtin", limit=max(sweep.grid.n))
+    rows = texts.load("builtin", limit=max(sweep.grid.n))
     chat = ChatTemplate(text="{{ messages[0].content }}")
     cells = sweep_cells.expand(sweep, rows, model_fingerprint="x", max_model_len=131072, chat=chat)
     assert len({cell.cell_id for cell in cells}) == num_cells
@@ -335,7 +335,7 @@ def test_variants_add_their_cells_and_none_twice() -> None:
     """Two cells of the file, one more of the first variant, none of a variant that says nothing."""
     changed = {"grid": {"strategy": "separate"}, "engine": {"quantization": "fp8"}}
     sweep = _parse(variant=[changed, {}])
-    rows = [reviews.Review(text=f"review {i}", label="positive") for i in range(4)]
+    rows = [texts.LabelledText(text=f"text {i}", label="positive") for i in range(4)]
     cells = sweep_cells.expand(sweep, rows, model_fingerprint="m", max_model_len=100)
     told = [(cell.strategy, cell.settings["quantization"]) for cell in cells]
     assert told == [("packed", None), ("separate", None), ("separate", "fp8")]
@@ -343,6 +343,6 @@ def test_variants_add_their_cells_and_none_twice() -> None:
 
 def test_variant_with_more_reviews_needs_them() -> None:
     sweep = _parse(variant=[{"grid": {"n": 5}}])
-    rows = [reviews.Review(text=f"review {i}", label="positive") for i in range(4)]
-    with pytest.raises(ReviewsError, match="5 is more than the 4"):
+    rows = [texts.LabelledText(text=f"text {i}", label="positive") for i in range(4)]
+    with pytest.raises(TextsError, match="5 is more than the 4"):
         sweep_cells.expand(sweep, rows, model_fingerprint="m", max_model_len=100)

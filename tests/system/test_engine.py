@@ -81,9 +81,9 @@ def test_figures_follow_from_each_other(local: Path) -> None:
     merged = passes.set_index(["cell_id", "repeat"]).join(sums.add_suffix("_requests"))
     assert (merged["prompt_tokens"] == merged["prompt_tokens_requests"]).all()
     assert (merged["output_tokens"] == merged["output_tokens_requests"]).all()
-    assert (merged["output_tokens"] == 8).all()  # 4 reviews, twice, a token each
-    speed = merged["num_reviews"] / merged["duration_s"]
-    pd.testing.assert_series_equal(speed, merged["reviews_per_s"], check_names=False)
+    assert (merged["output_tokens"] == 8).all()  # 4 texts, twice, a token each
+    speed = merged["num_texts"] / merged["duration_s"]
+    pd.testing.assert_series_equal(speed, merged["texts_per_s"], check_names=False)
 
 
 def test_engine_tokenizes_as_the_plan_counts(local: Path, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_vllm_benchmark_serves_the_same_requests(local: Path, tmp_path: Path) ->
         attempt_id="theirs",
         attempt=0,
         results=str(tmp_path),
-        reviews=made.reviews[: cell.n],
+        texts=made.texts[: cell.n],
         limits=LimitsTable(),
     )
     parity.run_bench(task, tmp_path / "bench.json")

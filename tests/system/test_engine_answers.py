@@ -40,7 +40,7 @@ repeats = 2
 
 
 ASKED = [
-    # Of 7 reviews one has a prompt of its own.
+    # Of 7 texts one has a prompt of its own.
     pytest.param('strategy = "chunked"\npack_size = 3', id="chunked"),
     pytest.param('strategy = "separate"', id="separate", marks=pytest.mark.long),
 ]
@@ -62,7 +62,7 @@ def results(sweep_file: Path) -> Path:
 
 
 def test_every_review_has_a_label(results: Path) -> None:
-    """A constrained answer holds exactly one label for each review, and ended by itself."""
+    """A constrained answer holds exactly one label for each text, and ended by itself."""
     passes = packsweep.load(results)
     assert passes["outcome"].tolist() == ["ok"] * 2
     assert (passes["coverage"] == 1).all()
@@ -74,7 +74,7 @@ def test_every_review_has_a_label(results: Path) -> None:
 def test_output_tokens_are_not_forced(results: Path) -> None:
     """A label of one token ends after it: the label and the end-of-sequence token."""
     requests = packsweep.load(results, "requests")
-    alone = requests[requests["num_reviews"] == 1]
+    alone = requests[requests["num_texts"] == 1]
     assert not alone.empty
     assert set(alone["output_tokens"]) == {2}
 

@@ -10,13 +10,13 @@ from packsweep.results import stats
 from packsweep.run.workload import Workload
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read
-from packsweep.sweep.reviews import Review
+from packsweep.sweep.texts import LabelledText
 
-REVIEWS = tuple(Review(text=f"review number {i}", label="positive") for i in range(4))
+REVIEWS = tuple(LabelledText(text=f"text number {i}", label="positive") for i in range(4))
 
 
 def speeds(folder: Path, slowdown: float, seed: int) -> list[list[float]]:
-    """Return the reviews per second of four simulated processes, three repeats each."""
+    """Return the texts per second of four simulated processes, three repeats each."""
     model = resolve(str(folder), load_format="dummy")
     tables = {
         "model": {"name": str(folder), "load_format": "dummy"},

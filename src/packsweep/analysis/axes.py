@@ -17,7 +17,7 @@ WORK = (
     "instruction",
     "template",
     "answer",
-    "output_tokens_per_review",
+    "output_tokens_per_text",
     "cache_state",
     "ignore_eos",
 )
@@ -36,7 +36,7 @@ FOLLOWS = "engine.enable_prefix_caching"  # from cache_state, which is in WORK
 # -> those that change with it and are told only where it does not.
 FOLLOWING = {
     "model": ("model_revision", "tokenizer", "load_format", "model_fingerprint"),
-    "answer": ("output_tokens_per_review", "ignore_eos"),
+    "answer": ("output_tokens_per_text", "ignore_eos"),
 }
 ASKED = (
     "model",

@@ -27,15 +27,15 @@ CALLED = frozenset({"up", "down"})
 
 # Answers at temperature 0 are the same in every repeat, so the spread of repeats says nothing of
 # them: what counts right answers has no interval here.
-_ANSWERS = frozenset({"correct_reviews_per_s", "joules_per_1000_correct_reviews"})
+_ANSWERS = frozenset({"correct_texts_per_s", "joules_per_1000_correct_texts"})
 _PER_ATTEMPT = frozenset({"tokenize_s", *(column.name for column in schema.PHASES)})
-_RATES = ("s", "J", "requests/s", "tokens/s", "reviews/s")
+_RATES = ("s", "J", "requests/s", "tokens/s", "texts/s")
 METRICS = {
     column.name: column
     for column in (*schema.PASS, *schema.ENERGY, *schema.WORK, *schema.CONDITIONS, *schema.PHASES)
     if (column.unit in _RATES or column.name in {"mfu", "mbu"}) and column.name not in _ANSWERS
 }
-DEFAULT_METRIC = "reviews_per_s"
+DEFAULT_METRIC = "texts_per_s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ def _metric(name: str) -> schema.Column:
     if name in _ANSWERS:
         raise ResultsError(
             f"--metric {name}: counts right answers, of which repeats are no new evidence; "
-            "compare reviews_per_s, and the accuracy beside it"
+            "compare texts_per_s, and the accuracy beside it"
         )
     near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(METRICS)}"

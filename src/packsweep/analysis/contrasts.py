@@ -36,7 +36,7 @@ class Comparison:
         axis: what differs, ``strategy``, ``cache_state`` or ``settings``.
         change: the cell's settings that the baseline has otherwise, of the axis ``settings``.
         instead: what the baseline has of the same names, without its defaults.
-        ratio: reviews per second of the cell over that of the baseline.
+        ratio: texts per second of the cell over that of the baseline.
         same_gpu: some GPU measured both sides; the ratio is taken on such GPUs alone.
     """
 
@@ -124,7 +124,7 @@ _Speeds = dict[str, dict[str | None, list[dict[str, Any]]]]
 def _speeds(ok: pd.DataFrame) -> _Speeds:
     """Return the passes by cell and by GPU."""
     found: _Speeds = {}
-    for row in plain_rows(ok[["group_id", "device_uuid", "attempt_id", "reviews_per_s"]]):
+    for row in plain_rows(ok[["group_id", "device_uuid", "attempt_id", "texts_per_s"]]):
         found.setdefault(row["group_id"], {}).setdefault(row["device_uuid"], []).append(row)
     return found
 
@@ -132,7 +132,7 @@ def _speeds(ok: pd.DataFrame) -> _Speeds:
 def _comparison(speeds: _Speeds, cell: str, baseline: str, axis: str) -> Comparison:
     sides = speeds[cell], speeds[baseline]
     above, below = (
-        {uuid: summary.processes(rows, "reviews_per_s") for uuid, rows in side.items()}
+        {uuid: summary.processes(rows, "texts_per_s") for uuid, rows in side.items()}
         for side in sides
     )
     shared = [(above[uuid], below[uuid]) for uuid in above if uuid in below]

@@ -119,7 +119,7 @@ class Against:
 
     Attributes:
         ceiling: for MFU and MBU.
-        gpu_hour_usd: for the cost of reviews.
+        gpu_hour_usd: for the cost of texts.
     """
 
     ceiling: Measured | None = None

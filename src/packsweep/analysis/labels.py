@@ -1,6 +1,6 @@
 """The answers of a results folder: labels by their position in a prompt, and what for what.
 
-Tidy frames over the distinct reviews of one pass of each cell, its first: repeats and copies ask
+Tidy frames over the distinct texts of one pass of each cell, its first: repeats and copies ask
 the same again at temperature 0, so counting them would only feign evidence.
 """
 
@@ -19,7 +19,7 @@ _POSITIONS = (
     "cell_id",
     "first",
     "last",
-    "num_reviews",
+    "num_texts",
     "labels_found",
     "labels_right",
     "coverage",
@@ -30,14 +30,14 @@ _POSITIONS = (
 
 
 def of_requests(requests: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for every distinct review of every scored cell.
+    """Return a row for every distinct text of every scored cell.
 
-    Columns: ``cell_id``; ``review``, its index among the cell's n; ``position``, its place in its
+    Columns: ``cell_id``; ``text``, its index among the cell's n; ``position``, its place in its
     prompt, from 0; ``expected`` and ``found``, a label or ``none``.
     """
     import pandas as pd
 
-    columns = ["cell_id", "review", "position", "expected", "found"]
+    columns = ["cell_id", "text", "position", "expected", "found"]
     rows = [row for record in _first_pass(requests) for row in _label_rows(record)]
     return pd.DataFrame(rows, columns=columns)
 
@@ -51,8 +51,8 @@ def _first_pass(requests: pd.DataFrame) -> list[dict[Any, Any]]:
 def _label_rows(record: dict[Any, Any]) -> Iterator[tuple[str, int, int, str, str]]:
     pairs = zip(record["expected_labels"], record["found_labels"], strict=True)
     for position, (expected, found) in enumerate(pairs):
-        review = record["first_review"] + position
-        yield record["cell_id"], review, position, expected, found or NONE
+        text = record["first_text"] + position
+        yield record["cell_id"], text, position, expected, found or NONE
 
 
 def by_position(found: pd.DataFrame, *, num_ranges: int | None = None) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def by_position(found: pd.DataFrame, *, num_ranges: int | None = None) -> pd.Dat
 
     Returns:
         A row for each cell and range ``first`` to ``last``, both included and counted from 0. The
-        interval is Wilson's over the range's reviews.
+        interval is Wilson's over the range's texts.
     """
     import pandas as pd
 
@@ -103,9 +103,9 @@ def confusion(found: pd.DataFrame) -> pd.DataFrame:
     """Return how often which label, or none, was found for each expected one, per cell.
 
     Takes the rows of ``of_requests``.
-    Columns: ``cell_id``, ``expected``, ``found``, ``num_reviews``; a pair that does not occur has
+    Columns: ``cell_id``, ``expected``, ``found``, ``num_texts``; a pair that does not occur has
     no row.
     """
     keys = ["cell_id", "expected", "found"]
     counted = found.groupby(keys, sort=False, as_index=False).size()
-    return counted.rename(columns={"size": "num_reviews"})
+    return counted.rename(columns={"size": "num_texts"})

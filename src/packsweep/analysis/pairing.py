@@ -70,7 +70,7 @@ def pair(a: Sequence[Row], b: Sequence[Row]) -> Pairing:
     """Pair the cells of two folders' passes, rows of ``schema.PASSES``.
 
     Raises:
-        ResultsError: simulated beside real rows, other reviews, nothing in common, or several cells
+        ResultsError: simulated beside real rows, other texts, nothing in common, or several cells
             of one folder that could be meant.
     """
     sides = [_cells(passes) for passes in (a, b)]
@@ -169,13 +169,13 @@ def _check_engines(a: Sequence[CellPasses], b: Sequence[CellPasses]) -> None:
 
 
 def _check_reviews(pairs: Sequence[Pair]) -> None:
-    name = "reviews_sha256"
+    name = "texts_sha256"
     other = [each for each in pairs if each.a.facts[name] != each.b.facts[name]]
     if other:
         raise ResultsError(
-            f"A and B label other reviews ({len(other)} of {len(pairs)} cells, e.g. "
+            f"A and B label other texts ({len(other)} of {len(pairs)} cells, e.g. "
             f"{other[0].a.slug}): speeds over other texts cannot be compared; "
-            "measure both with the same [reviews] source and seed"
+            "measure both with the same [texts] source and seed"
         )
 
 

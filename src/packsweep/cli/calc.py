@@ -113,13 +113,13 @@ def kv_command(
             "--tokens", min=1, metavar="N", help="Cache of a prompt this long. May be repeated."
         ),
     ] = None,
-    tokens_per_review: Annotated[
+    tokens_per_text: Annotated[
         float,
         typer.Option(
-            "--tokens-per-review",
+            "--tokens-per-text",
             min=1.0,
             metavar="N",
-            help="For the longest packed n; 288.5 as of 400 IMDB reviews in Llama 3's tokenizer.",
+            help="For the longest packed n; 288.5 as of 400 IMDB texts in Llama 3's tokenizer.",
         ),
     ] = 288.5,
     num_parameters: Annotated[
@@ -142,7 +142,7 @@ def kv_command(
         max_num_batched_tokens=max_num_batched_tokens,
         block_size=block_size,
         prompt_tokens=tuple(prompt_tokens or ()),
-        tokens_per_review=tokens_per_review,
+        tokens_per_text=tokens_per_text,
         num_parameters=None if num_parameters is None else round(num_parameters),
         device=None if on is None else on.name,
         memory_bytes=None if on is None else on.memory_bytes,

@@ -21,7 +21,7 @@ def compare_command(
     b: Annotated[str, typer.Argument(metavar="B", help="Results that may have changed.")],
     metric: Annotated[
         str, typer.Option("--metric", metavar="NAME", help="A time, a rate or an energy.")
-    ] = "reviews_per_s",
+    ] = "texts_per_s",
     fail_below: Annotated[
         float | None,
         typer.Option(

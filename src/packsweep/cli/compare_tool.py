@@ -78,7 +78,7 @@ class _Told:
 
     def ended(self, status: Status, *, again: bool) -> None:  # noqa: ARG002  (the protocol's)
         """Say how an attempt ended."""
-        speed = "" if status.reviews_per_s is None else f", {status.reviews_per_s:.2f} reviews/s"
+        speed = "" if status.texts_per_s is None else f", {status.texts_per_s:.2f} texts/s"
         _say(f"packsweep: {status.outcome}{speed} [{status.wall_s:.0f} s]")
 
     def stopped(self, reason: str) -> None:

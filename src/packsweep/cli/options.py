@@ -72,7 +72,7 @@ PriceOpt = Annotated[
         "--gpu-hour-usd",
         metavar="USD",
         min=0.0,
-        help="Price of a GPU for an hour, for the cost of reviews; else [cost] of the sweep file.",
+        help="Price of a GPU for an hour, for the cost of texts; else [cost] of the sweep file.",
     ),
 ]
 AcceleratorOpt = Annotated[

@@ -192,7 +192,7 @@ def _print_footer(
     if compared:
         lines += [
             "",
-            "reviews/s compared, 95% interval of the ratio:",
+            "texts/s compared, 95% interval of the ratio:",
             *ends(console, footer.comparisons(compared), brief=brief),
         ]
     say(console, "\n".join(lines))

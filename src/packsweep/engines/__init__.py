@@ -39,14 +39,14 @@ class Request:
 
     Attributes:
         add_special_tokens: False where they stand in the text; the same in all requests of a pass.
-        choice: what each line of the answer must be one of, ``num_reviews`` lines in all; empty
+        choice: what each line of the answer must be one of, ``num_texts`` lines in all; empty
             where the answer is free.
     """
 
     text: str
     max_tokens: int
     ignore_eos: bool
-    num_reviews: int = 1
+    num_texts: int = 1
     add_special_tokens: bool = True
     choice: tuple[str, ...] = ()
 

@@ -182,12 +182,12 @@ class SimulatedEngine:
         return "stop" if natural_end else "length"
 
     def _answer(self, request: Request) -> str:
-        """Toss a coin for every review; the engine does not know the right label."""
+        """Toss a coin for every text; the engine does not know the right label."""
         coin = random.Random(f"{self._values['seed']} {request.text}")
         coverage = 1.0 if request.choice else self._values["coverage"]
         words = [
             coin.choice(_LABELS) if coin.random() < coverage else "?"
-            for _ in range(request.num_reviews)
+            for _ in range(request.num_texts)
         ]
         return "\n".join(words)
 

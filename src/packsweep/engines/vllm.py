@@ -5,7 +5,7 @@ last output, text in and text out, as ``vllm bench throughput`` times it. Feedin
 vLLM tokenizes and adds requests one by one while the engine core already runs. With
 ``prompt_type`` tokens one call of the tokenizer, on all processors, comes first, inside the window.
 
-What this module must not know: strategies, reviews, files. The environment variables that vLLM
+What this module must not know: strategies, texts, files. The environment variables that vLLM
 reads at import are set by ``packsweep.machine.environment`` before this process starts.
 """
 
@@ -210,9 +210,9 @@ def _constraint(request: Request) -> Any:  # noqa: ANN401
     """Return vLLM's form of ``request.choice``; the engine compiles it at its first use."""
     from vllm.sampling_params import StructuredOutputsParams
 
-    if request.num_reviews == 1:
+    if request.num_texts == 1:
         return StructuredOutputsParams(choice=list(request.choice))
-    return StructuredOutputsParams(regex=lines_regex(request.choice, request.num_reviews))
+    return StructuredOutputsParams(regex=lines_regex(request.choice, request.num_texts))
 
 
 def _timings(metrics: Any, first_scheduled: float) -> dict[str, Any]:  # noqa: ANN401

@@ -1,6 +1,6 @@
 """What a sweep will do, before it costs anything: cells, requests, tokens, what cannot fit.
 
-Needs the reviews and the tokenizer, and nothing of vLLM, torch or Ray.
+Needs the texts and the tokenizer, and nothing of vLLM, torch or Ray.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from packsweep.plan.pass_time import Pass
 from packsweep.plan.prefix_cache import PrefixCache, TokenIds
 from packsweep.plan.roofline import Work
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import reviews
+from packsweep.sweep import texts
 from packsweep.sweep.answers import LabelCost
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
-from packsweep.sweep.reviews import Review
 from packsweep.sweep.spec import Sweep
+from packsweep.sweep.texts import LabelledText
 
 # vLLM's own on CUDA devices, where the cell names none.
 _BLOCK_SIZE = 16
@@ -95,7 +95,7 @@ class Plan:
     """
 
     model: Model
-    reviews: tuple[Review, ...]
+    texts: tuple[LabelledText, ...]
     cells: tuple[PlannedCell, ...]
     schedule: tuple[PlannedCell, ...]
     chat: ChatTemplate | None = None
@@ -107,7 +107,7 @@ def make(sweep: Sweep) -> Plan:
     """Work out every cell of ``sweep``.
 
     Raises:
-        UserError: the model, the tokenizer or the reviews are not there or do not suffice.
+        UserError: the model, the tokenizer or the texts are not there or do not suffice.
     """
     model = resolve(
         sweep.model.name,
@@ -118,7 +118,7 @@ def make(sweep: Sweep) -> Plan:
     _check_context(sweep, model)
     if model.shape is None and sweep.engine.kind == "simulated":
         raise SpecError(f"engine.kind: {model.name} cannot be simulated: {model.design}")
-    rows = reviews.load(sweep.reviews.source, limit=sweep.largest_n, seed=sweep.reviews.seed)
+    rows = texts.load(sweep.texts.source, limit=sweep.largest_n, seed=sweep.texts.seed)
     tokenizer = load_tokenizer(model)
     chat = _chat(tokenizer, model) if sweep.needs_chat else None
     cells = sweep_cells.expand(
@@ -129,7 +129,7 @@ def make(sweep: Sweep) -> Plan:
         chat=chat,
         auto_dtype=_auto_dtype(sweep, model),
     )
-    texts = _Texts(tokenizer)
+    tokenized = _Tokenized(tokenizer)
     cost = label_budget.cost_of(tokenizer)
     # Thousands of cells share a few sets of requests.
     alike: dict[tuple[object, ...], PlannedCell] = {}
@@ -137,11 +137,11 @@ def make(sweep: Sweep) -> Plan:
     for cell in cells:
         key = _requests_key(cell)
         if key not in alike:
-            alike[key] = _planned(cell, cell.build_prompts(rows, chat), model, texts, cost)
+            alike[key] = _planned(cell, cell.build_prompts(rows, chat), model, tokenized, cost)
         planned[cell] = _with_engine(alike[key], cell, model)
     made = Plan(
         model=model,
-        reviews=rows,
+        texts=rows,
         cells=tuple(planned.values()),
         schedule=tuple(planned[c] for c in sweep_cells.schedule(cells, sweep.measure.order_seed)),
         chat=chat,
@@ -152,7 +152,7 @@ def make(sweep: Sweep) -> Plan:
         ),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
     )
-    del tokenizer, texts
+    del tokenizer, tokenized
     give_back_memory()
     return made
 
@@ -175,16 +175,16 @@ def _too_short(cells: Sequence[Cell], cost: LabelCost) -> Iterator[str]:
         for cell in cells
         if cell.answer == "free"
         and cell.strategy != "separate"
-        and cost.labels_held(cell.n * cell.output_tokens_per_review) < cell.n
+        and cost.labels_held(cell.n * cell.output_tokens_per_text) < cell.n
     ]
     if not short:
         return
     most = max(short, key=lambda cell: cell.n)
-    num_tokens = most.n * most.output_tokens_per_review
+    num_tokens = most.n * most.output_tokens_per_text
     yield (
         f"answers are too short for their labels in {len(short)} cells: the {num_tokens} output "
         f"tokens of {most.slug} hold {cost.labels_held(num_tokens)} labels of {most.n}, a line "
-        f"each; grid.output_tokens_per_review = {cost.per_review} has room for all"
+        f"each; grid.output_tokens_per_text = {cost.per_text} has room for all"
     )
 
 
@@ -230,7 +230,7 @@ def _check_context(sweep: Sweep, model: Model) -> None:
         raise SpecError(message)
 
 
-class _Texts:
+class _Tokenized:
     """Token ids of prompts; each text is tokenized once, however many cells submit it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -241,8 +241,8 @@ class _Texts:
         keys = [(prompt.text, prompt.add_special_tokens) for prompt in prompts]
         for add in (True, False):
             new = [key for key in keys if key[1] is add and key not in self._known]
-            texts = [text for text, _ in new]
-            found = self._tokenizer.encode(texts, add_special_tokens=add)
+            plain = [text for text, _ in new]
+            found = self._tokenizer.encode(plain, add_special_tokens=add)
             self._known.update((key, array("I", ids)) for key, ids in zip(new, found, strict=True))
         return [self._known[key] for key in keys]
 
@@ -250,13 +250,13 @@ class _Texts:
 def _requests_key(cell: Cell) -> tuple[object, ...]:
     """Return all that tells one pass's requests, and what the cache serves of them, from another's.
 
-    The prompts' hash stands for strategy, n, wording and reviews.
+    The prompts' hash stands for strategy, n, wording and texts.
     """
     return (
         cell.prompts_sha256,
         cell.template,
         cell.answer,
-        cell.output_tokens_per_review,
+        cell.output_tokens_per_text,
         cell.duplication,
         cell.cache_state,
         cell.settings["block_size"],
@@ -274,14 +274,14 @@ def _with_engine(planned: PlannedCell, cell: Cell, model: Model) -> PlannedCell:
 
 
 def _planned(
-    cell: Cell, prompts: Sequence[Prompt], model: Model, texts: _Texts, cost: LabelCost
+    cell: Cell, prompts: Sequence[Prompt], model: Model, tokenized: _Tokenized, cost: LabelCost
 ) -> PlannedCell:
-    ids = texts.ids(prompts)
-    most = [prompt.num_reviews * cell.output_tokens_per_review for prompt in prompts]
+    ids = tokenized.ids(prompts)
+    most = [prompt.num_texts * cell.output_tokens_per_text for prompt in prompts]
     needed = max(len(each) + output for each, output in zip(ids, most, strict=True))
     outputs = most
     if cell.answer == "choice":
-        outputs = [cost.constrained_tokens(prompt.num_reviews) for prompt in prompts]
+        outputs = [cost.constrained_tokens(prompt.num_texts) for prompt in prompts]
     load, kv_pass_tokens = _load(cell, ids, outputs)
     return PlannedCell(
         cell=cell,

@@ -22,7 +22,7 @@ _STEPS_IN_FLIGHT = 2
 # Source: 400 IMDB rows with the original instruction are 115,419 tokens of Llama 3's tokenizer.
 TOKENS_PER_REVIEW = 288.5
 _WIDTH = 80
-# A review takes these and, in its answer, one output token.
+# A text takes these and, in its answer, one output token.
 _OUTPUT_TOKENS_PER_REVIEW = 1
 
 
@@ -44,7 +44,7 @@ class Asked:
     max_num_batched_tokens: int = 16384
     block_size: int = 16
     prompt_tokens: tuple[int, ...] = ()
-    tokens_per_review: float = TOKENS_PER_REVIEW
+    tokens_per_text: float = TOKENS_PER_REVIEW
     num_parameters: int | None = None
     device: str | None = None
     memory_bytes: int | None = None
@@ -58,7 +58,7 @@ class Room:
         kv_bytes: left for the cache beside the weights; below 0 where those do not fit.
         capacity_tokens: as vLLM logs it: in requests of the full length.
         longest_request_tokens: prompt and output of one request alone.
-        longest_packed_n: reviews of ``tokens_per_review`` in such a request, an output token each.
+        longest_packed_n: texts of ``tokens_per_text`` in such a request, an output token each.
     """
 
     device: str
@@ -67,7 +67,7 @@ class Room:
     capacity_tokens: int
     longest_request_tokens: int
     longest_packed_n: int
-    tokens_per_review: float
+    tokens_per_text: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +208,7 @@ def _room(asked: Asked, pool: BlockPool, weights: int | None, limit: int) -> Roo
         return None
     room = int(asked.memory_bytes * asked.gpu_memory_utilization) - weights
     longest = pool.longest_request(room, limit)
-    each = asked.tokens_per_review + _OUTPUT_TOKENS_PER_REVIEW
+    each = asked.tokens_per_text + _OUTPUT_TOKENS_PER_REVIEW
     return Room(
         device=asked.device or "",
         memory_bytes=asked.memory_bytes,
@@ -216,7 +216,7 @@ def _room(asked: Asked, pool: BlockPool, weights: int | None, limit: int) -> Roo
         capacity_tokens=pool.capacity_tokens(room, limit),
         longest_request_tokens=longest,
         longest_packed_n=int(longest / each),
-        tokens_per_review=asked.tokens_per_review,
+        tokens_per_text=asked.tokens_per_text,
     )
 
 
@@ -281,12 +281,12 @@ def _room_lines(budget: KvBudget) -> list[str]:
     head = f"{room.device}, {room.memory_bytes / 2**30:.2f} GiB"
     if room.longest_request_tokens == 0:
         return [f"{head}: no room for a KV cache beside the weights"]
-    each = f"{room.tokens_per_review:g}"
+    each = f"{room.tokens_per_text:g}"
     left = f"{room.kv_bytes / 2**30:.2f} GiB for the KV cache, {room.capacity_tokens:,} tokens"
     said = [
         f"{head}: {left}",
         f"longest request, prompt and output: {room.longest_request_tokens:,} tokens",
-        f"longest packed n: {room.longest_packed_n:,} reviews of {each} tokens, one more answered",
+        f"longest packed n: {room.longest_packed_n:,} texts of {each} tokens, one more answered",
     ]
     if room.longest_request_tokens < budget.max_model_len:
         said.insert(

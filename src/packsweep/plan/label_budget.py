@@ -1,6 +1,6 @@
 """How many labels fit into the output tokens of a packed answer, in one model's tokenizer.
 
-The original experiment allows a packed prompt of n reviews n output tokens. Whether n labels fit
+The original experiment allows a packed prompt of n texts n output tokens. Whether n labels fit
 into them is decided by the tokenizer, before any model is asked.
 """
 
@@ -33,7 +33,7 @@ class LabelBudget:
 
     def to_json(self) -> str:
         """Return the values as JSON."""
-        advice = {"output_tokens_per_review": self.cost.per_review}
+        advice = {"output_tokens_per_text": self.cost.per_text}
         return json.dumps({**asdict(self), **advice}, indent=2)
 
     def to_text(self) -> str:
@@ -41,7 +41,7 @@ class LabelBudget:
         written = (f"  {json.dumps(form):<14}{num}" for form, num in self.spellings.items())
         held = (
             f"  {budget:>5} output tokens: {labels} labels ({100 * labels / budget:.0f}% of "
-            f"{budget} reviews)"
+            f"{budget} texts)"
             for budget, labels in self.held.items()
         )
         return "\n".join(
@@ -50,7 +50,7 @@ class LabelBudget:
                 *written,
                 "labels that fit, a line each:",
                 *held,
-                f"room for every label: grid.output_tokens_per_review = {self.cost.per_review}",
+                f"room for every label: grid.output_tokens_per_text = {self.cost.per_text}",
             )
         )
 

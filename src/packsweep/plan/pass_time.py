@@ -37,7 +37,7 @@ MBU = 0.93
 # Source: packed 400, 400 output tokens in 3.35 s.
 DECODE_STEP_S = 0.0017
 # What a step with prefill takes beside computing; such steps run without CUDA graphs.
-# Source: passes over 4 reviews take 37 to 44 ms; computing and decoding explain 16 to 31 ms.
+# Source: passes over 4 texts take 37 to 44 ms; computing and decoding explain 16 to 31 ms.
 PREFILL_STEP_S = 0.010
 # Tokenizing, by the process that feeds the engine. A request is tokenized while earlier ones run.
 # Source: 0.25 s for 124,593 tokens in 400 texts, 0.36 to 0.47 s for 115,419 tokens in one.

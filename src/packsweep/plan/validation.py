@@ -54,13 +54,13 @@ def rows() -> tuple[Row, ...]:
 
 
 def _row(data: dict[str, Any], row: dict[str, Any], *, in_grid: bool) -> Row:
-    num_reviews = row["n"] * row["duplication"]
+    num_texts = row["n"] * row["duplication"]
     engine = _engine(data, row["quantization"])
     return Row(
         name=row["name"],
         in_grid=in_grid,
         predicted_s=pass_time.pass_time(engine, _load(data, row)).duration_s,
-        measured_s=tuple(num_reviews / speed for speed in row["reviews_per_s"]),
+        measured_s=tuple(num_texts / speed for speed in row["texts_per_s"]),
     )
 
 

@@ -46,8 +46,8 @@ class _Known:
     always: bool = True
 
 
-def _reviews_per_s(row: Row) -> str:
-    return number(row["reviews_per_s_median"]) + half_width(row, "reviews_per_s")
+def _texts_per_s(row: Row) -> str:
+    return number(row["texts_per_s_median"]) + half_width(row, "texts_per_s")
 
 
 def _value(name: str, written: Callable[[float | None], str]) -> Callable[[Row], str]:
@@ -65,21 +65,21 @@ _MEASURED = {
     "output_tokens_per_s": _Known(
         heading="output\ntokens/s", written=_value("output_tokens_per_s_median", number), rank=9
     ),
-    "reviews_per_s": _Known(heading="reviews/s\n(95% CI)", written=_reviews_per_s, rank=0),
+    "texts_per_s": _Known(heading="texts/s\n(95% CI)", written=_texts_per_s, rank=0),
     "cached_share": _Known(heading="cache\nhit", written=_value("cached_share", percent), rank=3),
     "coverage": _Known(heading="found", written=_value("coverage", percent), rank=6),
     "accuracy": _Known(heading="right\n(95% CI)", written=accuracy, rank=2),
     "mfu": _Known(heading="MFU", written=_value("mfu", percent), rank=4, always=False),
     "mbu": _Known(heading="MBU", written=_value("mbu", percent), rank=7, always=False),
-    "joules_per_1000_reviews": _Known(
+    "joules_per_1000_texts": _Known(
         heading="J/1000\nreviews",
-        written=_value("joules_per_1000_reviews", count),
+        written=_value("joules_per_1000_texts", count),
         rank=7,
         always=False,
     ),
-    "usd_per_1000_reviews": _Known(
+    "usd_per_1000_texts": _Known(
         heading="$/1000\nreviews",
-        written=_value("usd_per_1000_reviews", small),
+        written=_value("usd_per_1000_texts", small),
         rank=6,
         always=False,
     ),

@@ -32,8 +32,8 @@ def conditions(rows: Sequence[Row]) -> list[str]:
     draws = "processes" if across else "repeats in that process; another process is not covered"
     lines.append(f"±: half the 95% t interval of the mean, over {draws}")
     lines.append(
-        "cache hit: share of prompt tokens; found, right: share of reviews, - if not scored; "
-        "right with its 95% Wilson interval over the n reviews of one pass"
+        "cache hit: share of prompt tokens; found, right: share of texts, - if not scored; "
+        "right with its 95% Wilson interval over the n texts of one pass"
     )
     return [*lines, *_against(rows)]
 

@@ -11,7 +11,7 @@ from packsweep.analysis import labels
 from packsweep.analysis.axes import varying
 from packsweep.report.format import accuracy, count, percent, strategy
 from packsweep.results.schema import Row
-from packsweep.sweep.reviews import LABELS
+from packsweep.sweep.texts import LABELS
 
 _FOUND = (*LABELS, labels.NONE)
 
@@ -47,7 +47,7 @@ def positions(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
     """
     table = _table()
     named = _add_cell_columns(table, cells)
-    for heading in ("position\nin prompt", "reviews", "found", "right\n(95% CI)"):
+    for heading in ("position\nin prompt", "texts", "found", "right\n(95% CI)"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, own in zip(named, _by_cell(rows, cells), strict=True):
         for index, row in enumerate(own):
@@ -59,7 +59,7 @@ def _position(row: Row) -> list[str]:
     first, last = row["first"] + 1, row["last"] + 1
     return [
         str(first) if first == last else f"{first}-{last}",
-        count(row["num_reviews"]),
+        count(row["num_texts"]),
         percent(row["coverage"]),
         accuracy(row),
     ]
@@ -73,7 +73,7 @@ def confusion(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
     for found in _FOUND:
         table.add_column(f"found\n{found}", justify="right", no_wrap=True)
     for name, own in zip(named, _by_cell(rows, cells), strict=True):
-        counts = {(row["expected"], row["found"]): row["num_reviews"] for row in own}
+        counts = {(row["expected"], row["found"]): row["num_texts"] for row in own}
         for index, expected in enumerate(LABELS if own else ()):
             told = (count(counts.get((expected, found), 0)) for found in _FOUND)
             table.add_row(*_once(name, index), expected, *told)

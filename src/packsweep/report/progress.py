@@ -87,8 +87,8 @@ def reporter(console: Console) -> LineReporter:
 def status_line(status: Status, *, position: str, again: bool) -> str:
     """Return the one line that a log shows for an attempt that ended."""
     told = f"{position} {status.cell_id}: {status.outcome}"
-    if status.reviews_per_s is not None:
-        told += f", {number(status.reviews_per_s)} reviews/s, {percent(status.cached_share)} cached"
+    if status.texts_per_s is not None:
+        told += f", {number(status.texts_per_s)} texts/s, {percent(status.cached_share)} cached"
     if status.reason:
         told += f": {status.reason}"
     told += f" [{status.wall_s:.0f} s]"

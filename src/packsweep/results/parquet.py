@@ -11,6 +11,7 @@ from packsweep.results.schema import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _MANY_ROWS = 50
 _READABLE = frozenset(version.encode() for version in schema.READABLE)
@@ -68,9 +69,20 @@ def from_parquet(content: bytes | None, columns: list[str] | None = None) -> pa.
             version = (metadata.metadata or {}).get(schema.VERSION_KEY)
             if not metadata.num_rows or version not in _READABLE:
                 return None
-            return file.read(columns, use_threads=False)
+            return _read(file, columns)
     except (OSError, pa.ArrowException):
         return None
+
+
+def _read(file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
+    """Read ``columns``, all if None; those of an earlier schema come under their present names."""
+    stored = set(file.schema_arrow.names)
+    former = {old: new for new, old in schema.FORMER_NAMES.items() if old in stored}
+    present = {new: old for old, new in former.items()}
+    wanted = None if columns is None else [present.get(name, name) for name in columns]
+    found = file.read(wanted, use_threads=False)
+    names = [former.get(name, name) for name in found.column_names]
+    return found.rename_columns(names).replace_schema_metadata(found.schema.metadata)
 
 
 def passes_from_parquet(content: bytes | None) -> pa.Table | None:

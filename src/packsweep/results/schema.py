@@ -16,10 +16,21 @@ if TYPE_CHECKING:
 
 # 1: the first. 2: constrained answers, the interval of the accuracy; where the time goes,
 # conditions, warnings, ceilings, energy, money. 3: the share of the commoner label,
-# garbage collection. 4: the type of a prompt.
-SCHEMA_VERSION = 4
+# garbage collection. 4: the type of a prompt. 5: texts instead of reviews in the names.
+SCHEMA_VERSION = 5
 # What is read; a column that such a file lacks holds what it would have held (Column.formerly).
-READABLE = frozenset({"3", "4"})
+READABLE = frozenset({"3", "4", "5"})
+# Name of a column -> its name in schemas 3 and 4, under which cells are hashed into their ids.
+FORMER_NAMES = {
+    "texts_sha256": "reviews_sha256",
+    "output_tokens_per_text": "output_tokens_per_review",
+    "num_texts": "num_reviews",
+    "texts_per_s": "reviews_per_s",
+    "correct_texts_per_s": "correct_reviews_per_s",
+    "joules_per_1000_texts": "joules_per_1000_reviews",
+    "joules_per_1000_correct_texts": "joules_per_1000_correct_reviews",
+    "first_text": "first_review",
+}
 VERSION_KEY = b"packsweep.schema_version"
 
 Row = Mapping[str, Any]
@@ -82,19 +93,19 @@ IDENTITY = (
 
 CELL = (
     _string("strategy", "packed, separate or chunked"),
-    _int("n", "reviews", "distinct reviews labelled in one pass"),
-    _int("pack_size", "reviews", "reviews in a prompt of the strategy chunked"),
+    _int("n", "texts", "distinct texts labelled in one pass"),
+    _int("pack_size", "texts", "texts in a prompt of the strategy chunked"),
     _int("duplication", "", "times each request is submitted within one pass"),
     _string("duplication_order", "grouped (AAABBB) or interleaved (ABABAB)"),
-    _string("instruction", "the sentence that asks stands after or before the reviews"),
+    _string("instruction", "the sentence that asks stands after or before the texts"),
     _string("template", "wording: original, corrected, short, or chat in the model's own"),
-    _string("answer", "free, or choice: constrained to a line for each review, each a label"),
+    _string("answer", "free, or choice: constrained to a line for each text, each a label"),
     _string(
         "prompt_type",
         "text, tokenized by the engine one by one; or tokens, tokenized together before",
         formerly="text",
     ),
-    _int("output_tokens_per_review", "tokens", "output tokens allowed for each review"),
+    _int("output_tokens_per_text", "tokens", "output tokens allowed for each text"),
     _string("cache_state", "cold, primed or off: state of the prefix cache before a pass"),
     Column(name="ignore_eos", kind="bool", meaning="output lengths are forced"),
     _int("repeats", "", "timed passes asked for"),
@@ -112,7 +123,7 @@ CELL = (
     _string("tokenizer", "tokenizer asked for, where it is not the model's own"),
     _string("load_format", "how weights were loaded; dummy means random weights"),
     _string("model_fingerprint", "identifies weights and tokenizer"),
-    _string("reviews_sha256", "hash of the texts and labels of the cell's n reviews"),
+    _string("texts_sha256", "hash of the texts and labels of the cell's n texts"),
     _string("prompts_sha256", "hash of the cell's prompts"),
     _string("engine", "vllm or simulated"),
     _string("engine_settings", "JSON: settings passed to the engine, by vLLM's names"),
@@ -195,7 +206,7 @@ PASS = (
         larger_is_better=False,
     ),
     _int("num_requests", "requests", "requests of the pass"),
-    _int("num_reviews", "reviews", "reviews labelled, every copy counted"),
+    _int("num_texts", "texts", "texts labelled, every copy counted"),
     _int("prompt_tokens", "tokens", "prompt tokens of all requests, cached ones included"),
     _int("output_tokens", "tokens", "output tokens of all requests"),
     _int("cached_tokens", "tokens", "prompt tokens that the prefix cache served", source="vLLM"),
@@ -223,15 +234,15 @@ PASS = (
         larger_is_better=True,
     ),
     _float(
-        "reviews_per_s",
-        "reviews/s",
+        "texts_per_s",
+        "texts/s",
         "the unit in which strategies can be compared",
-        formula="num_reviews / duration_s",
+        formula="num_texts / duration_s",
         larger_is_better=True,
     ),
     _float(
-        "correct_reviews_per_s",
-        "reviews/s",
+        "correct_texts_per_s",
+        "texts/s",
         "null where answers are not scored",
         formula="labels_right / duration_s",
         larger_is_better=True,
@@ -273,28 +284,28 @@ PASS = (
     _float("prefill_p50_s", "s", "median over requests: scheduled to first token", source="vLLM"),
     _float("decode_p50_s", "s", "median over requests: first to last token", source="vLLM"),
     _int("num_preemptions", "", "preempted requests; null where the version does not tell"),
-    _int("labels_found", "reviews", "reviews with a label; null where answers are not scored"),
-    _int("labels_right", "reviews", "reviews with the right label; null where not scored"),
+    _int("labels_found", "texts", "texts with a label; null where answers are not scored"),
+    _int("labels_right", "texts", "texts with the right label; null where not scored"),
     _int(
         "labels_missing",
-        "reviews",
-        "reviews without a label; null where not scored",
-        formula="num_reviews - labels_found",
+        "texts",
+        "texts without a label; null where not scored",
+        formula="num_texts - labels_found",
     ),
-    _int("labels_surplus", "", "label words beyond one per review; null where not scored"),
-    _float("coverage", "", "", formula="labels_found / num_reviews", larger_is_better=True),
+    _int("labels_surplus", "", "label words beyond one per text; null where not scored"),
+    _float("coverage", "", "", formula="labels_found / num_texts", larger_is_better=True),
     _float(
         "accuracy",
         "",
-        "a review without a label counts as wrong",
-        formula="labels_right / num_reviews",
+        "a text without a label counts as wrong",
+        formula="labels_right / num_texts",
         larger_is_better=True,
     ),
     _float(
         "commoner_label_share",
         "",
-        "share of the reviews whose label is the commoner one: the accuracy of giving that label "
-        "to every review unread; null where not scored",
+        "share of the texts whose label is the commoner one: the accuracy of giving that label "
+        "to every text unread; null where not scored",
     ),
 )
 
@@ -354,14 +365,14 @@ CONDITIONS = (
 
 ENERGY = (
     _float(
-        "joules_per_1000_reviews",
+        "joules_per_1000_texts",
         "J",
         "energy of the GPU in the timed window; that of the host and of starting is not in it",
-        formula="1000 * energy_j / num_reviews",
+        formula="1000 * energy_j / num_texts",
         larger_is_better=False,
     ),
     _float(
-        "joules_per_1000_correct_reviews",
+        "joules_per_1000_correct_texts",
         "J",
         "null where answers are not scored or none is right",
         formula="1000 * energy_j / labels_right",
@@ -372,17 +383,17 @@ PRICE = (_float("gpu_hour_usd", "USD", "price of a GPU for an hour, as the sweep
 COST = (
     _float("gpu_hour_usd", "USD", "price of a GPU for an hour: --gpu-hour-usd or the sweep file's"),
     _float(
-        "usd_per_1000_reviews",
+        "usd_per_1000_texts",
         "USD",
         "GPU time of the timed window; starting and stopping the engine is not in it",
-        formula="gpu_hour_usd / 3600 * 1000 / reviews_per_s_median",
+        formula="gpu_hour_usd / 3600 * 1000 / texts_per_s_median",
         larger_is_better=False,
     ),
     _float(
-        "usd_per_1000_correct_reviews",
+        "usd_per_1000_correct_texts",
         "USD",
         "the same for a right answer; null where answers are not scored or none is right",
-        formula="gpu_hour_usd / 3600 * 1000 / correct_reviews_per_s_median",
+        formula="gpu_hour_usd / 3600 * 1000 / correct_texts_per_s_median",
         larger_is_better=False,
     ),
 )
@@ -452,8 +463,8 @@ REQUESTS = (
     _int("request", "", "order of submission within the pass, from 0"),
     _int("prompt", "", "which distinct prompt of the cell, from 0"),
     _int("copy", "", "which submission of that prompt, from 0"),
-    _int("first_review", "", "index of the prompt's first review among the n"),
-    _int("num_reviews", "reviews", "reviews in the prompt"),
+    _int("first_text", "", "index of the prompt's first text among the n"),
+    _int("num_texts", "texts", "texts in the prompt"),
     _int("prompt_tokens", "tokens", "length of the prompt"),
     _int("output_tokens", "tokens", "tokens generated"),
     _int("cached_tokens", "tokens", "prompt tokens that the prefix cache served"),
@@ -465,7 +476,7 @@ REQUESTS = (
     _float("last_token_s", "s", "since the pass's first scheduling, engine clock"),
     _string("finish_reason", "length or stop", source="vLLM"),
     _string("text", "generated text up to the first end-of-sequence token"),
-    Column(name="expected_labels", kind="strings", meaning="the reviews' own labels, in order"),
+    Column(name="expected_labels", kind="strings", meaning="the texts' own labels, in order"),
     Column(name="found_labels", kind="strings", meaning="labels read from the text; null if none"),
 )
 
@@ -475,14 +486,14 @@ MEASURED = (
     "requests_per_s",
     "total_tokens_per_s",
     "output_tokens_per_s",
-    "reviews_per_s",
-    "correct_reviews_per_s",
+    "texts_per_s",
+    "correct_texts_per_s",
     "computed_prompt_tokens_per_s",
 )
 # Columns of a pass that are the same in every repeat, or that the summary takes the median of.
 CONSTANT = (
     "num_requests",
-    "num_reviews",
+    "num_texts",
     "prompt_tokens",
     "output_tokens",
     "cached_tokens",
@@ -505,7 +516,7 @@ CONSTANT = (
     "commoner_label_share",
 )
 _EVIDENCE = (
-    "95 % Wilson interval of the accuracy, over the n distinct reviews of one pass: repeats and "
+    "95 % Wilson interval of the accuracy, over the n distinct texts of one pass: repeats and "
     "copies ask the same again at temperature 0 and are no new evidence; null where not scored"
 )
 INTERVAL = (
@@ -553,7 +564,7 @@ SUMMARY = (
         "repeats_for_1_percent",
         "",
         "processes (repeats, if there is one process) for an interval"
-        " of the mean of reviews_per_s of 1 % to each side, at the spread observed",
+        " of the mean of texts_per_s of 1 % to each side, at the spread observed",
     ),
     Column(
         name="warnings",

@@ -51,7 +51,7 @@ def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
     row["reason"] = _failed_replicates(passes)
     for name in schema.MEASURED:
         row.update(_estimates(name, processes(ok, name)))
-    row["repeats_for_1_percent"] = _repeats_for(processes(ok, "reviews_per_s"))
+    row["repeats_for_1_percent"] = _repeats_for(processes(ok, "texts_per_s"))
     for name in schema.CONSTANT:
         row[name] = _condense(ok, name, "median")
     for column in _CONDENSED:
@@ -72,11 +72,11 @@ def processes(ok: Sequence[Row], name: str) -> list[list[float]]:
 
 
 def _cost(row: Row) -> dict[str, float | None]:
-    """Return the price of 1,000 reviews: GPU time at their speed; null where undefined."""
+    """Return the price of 1,000 texts: GPU time at their speed; null where undefined."""
     price = row["gpu_hour_usd"]
     return {
         f"usd_per_1000_{name}": None if not price or not speed else price / 3600 * 1000 / speed
-        for name in ("reviews", "correct_reviews")
+        for name in ("texts", "correct_texts")
         for speed in (row[f"{name}_per_s_median"],)
     }
 
@@ -91,9 +91,9 @@ def _condense(ok: Sequence[Row], name: str, how: schema.Condensed) -> Any:  # no
     return _CONDENSE[how](known)
 
 
-def _accuracy_interval(accuracy: float | None, num_reviews: int) -> dict[str, float]:
-    """Return the interval of an accuracy over ``num_reviews`` distinct reviews."""
-    interval = None if accuracy is None else stats.wilson(accuracy * num_reviews, num_reviews)
+def _accuracy_interval(accuracy: float | None, num_texts: int) -> dict[str, float]:
+    """Return the interval of an accuracy over ``num_texts`` distinct texts."""
+    interval = None if accuracy is None else stats.wilson(accuracy * num_texts, num_texts)
     if interval is None:
         return {}
     return {"accuracy_ci_low": interval[0], "accuracy_ci_high": interval[1]}

@@ -94,8 +94,8 @@ def _guessing(passes: Passes) -> bool:
     guesses: list[float] = _known(passes, "commoner_label_share")
     if not shares or not guesses:
         return False
-    num_reviews = passes[0]["n"]  # copies and repeats are no new evidence
-    interval = stats.wilson(statistics.median(shares) * num_reviews, num_reviews)
+    num_texts = passes[0]["n"]  # copies and repeats are no new evidence
+    interval = stats.wilson(statistics.median(shares) * num_texts, num_texts)
     return interval is not None and interval[0] <= max(guesses)
 
 

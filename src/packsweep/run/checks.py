@@ -19,11 +19,11 @@ def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:
 
     Every request must have finished without an error and, where lengths are forced, with the
     forced number of tokens; a constrained answer must have ended by itself and hold a label for
-    every review; cached tokens must be the expected ones, request by request.
+    every text; cached tokens must be the expected ones, request by request.
     """
     for index, item in enumerate(answered):
         result = item.result
-        forced = item.prompt.num_reviews * cell.output_tokens_per_review
+        forced = item.prompt.num_texts * cell.output_tokens_per_text
         if result.error is not None:
             return f"request {index} failed: {one_line(result.error)}"
         if result.finish_reason not in {"length", "stop"}:
@@ -39,7 +39,7 @@ def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:
 
 def _unconstrained(item: Answered) -> str | None:
     """Return what is wrong with an answer that could only be labels, or None."""
-    result, wanted = item.result, item.prompt.num_reviews
+    result, wanted = item.result, item.prompt.num_texts
     if result.finish_reason != "stop":
         return f"was cut after {result.output_tokens} output tokens; its answer is constrained"
     found = len(scoring.find_labels(result.text, cut=False))

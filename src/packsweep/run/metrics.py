@@ -33,7 +33,7 @@ class Answered:
         prompt_index: which distinct prompt.
         copy: which submission of it.
         expected_cached: tokens the prefix cache should serve; None where it cannot be known.
-        expected_labels: the labels of the prompt's reviews.
+        expected_labels: the labels of the prompt's texts.
         score: None where answers are not scored (random weights).
     """
 
@@ -114,7 +114,7 @@ def pass_values(
 ) -> dict[str, Any]:
     """Return the values of ``schema.PASS`` for one pass."""
     counts = _counts(answered)
-    labels = _labels(answered, counts["num_reviews"])
+    labels = _labels(answered, counts["num_texts"])
     seconds = measured.duration_s
     return {
         "repeat": repeat,
@@ -127,8 +127,8 @@ def pass_values(
         "requests_per_s": counts["num_requests"] / seconds,
         "total_tokens_per_s": (counts["prompt_tokens"] + counts["output_tokens"]) / seconds,
         "output_tokens_per_s": counts["output_tokens"] / seconds,
-        "reviews_per_s": counts["num_reviews"] / seconds,
-        "correct_reviews_per_s": _ratio(labels["labels_right"], seconds),
+        "texts_per_s": counts["num_texts"] / seconds,
+        "correct_texts_per_s": _ratio(labels["labels_right"], seconds),
         "computed_prompt_tokens_per_s": _ratio(_computed(counts), seconds),
         "cached_share": _ratio(counts["cached_tokens"], counts["prompt_tokens"]),
     }
@@ -138,8 +138,8 @@ def energy_values(energy_j: float | None, values: Mapping[str, Any]) -> dict[str
     """Return the columns of ``schema.ENERGY`` from a pass's energy and its other ``values``."""
     per_1000 = None if energy_j is None else 1000 * energy_j
     return {
-        "joules_per_1000_reviews": _ratio(per_1000, values["num_reviews"]),
-        "joules_per_1000_correct_reviews": _ratio(per_1000, values["labels_right"] or 0),
+        "joules_per_1000_texts": _ratio(per_1000, values["num_texts"]),
+        "joules_per_1000_correct_texts": _ratio(per_1000, values["labels_right"] or 0),
     }
 
 
@@ -167,8 +167,8 @@ def request_values(repeat: int, request: int, item: Answered) -> dict[str, Any]:
         "request": request,
         "prompt": item.prompt_index,
         "copy": item.copy,
-        "first_review": item.prompt.first,
-        "num_reviews": item.prompt.num_reviews,
+        "first_text": item.prompt.first,
+        "num_texts": item.prompt.num_texts,
         "prompt_tokens": len(result.prompt_token_ids),
         "output_tokens": result.output_tokens,
         "cached_tokens": result.cached_tokens,
@@ -188,7 +188,7 @@ def request_values(repeat: int, request: int, item: Answered) -> dict[str, Any]:
 def _counts(answered: Sequence[Answered]) -> dict[str, Any]:
     return {
         "num_requests": len(answered),
-        "num_reviews": sum(item.prompt.num_reviews for item in answered),
+        "num_texts": sum(item.prompt.num_texts for item in answered),
         "prompt_tokens": sum(len(item.result.prompt_token_ids) for item in answered),
         "output_tokens": sum(item.result.output_tokens for item in answered),
         "cached_tokens": _total(item.result.cached_tokens for item in answered),
@@ -197,17 +197,17 @@ def _counts(answered: Sequence[Answered]) -> dict[str, Any]:
     }
 
 
-def _labels(answered: Sequence[Answered], num_reviews: int) -> dict[str, Any]:
+def _labels(answered: Sequence[Answered], num_texts: int) -> dict[str, Any]:
     scores = [item.score for item in answered]
     found = _total(None if score is None else score.num_found for score in scores)
     right = _total(None if score is None else score.num_right for score in scores)
     return {
         "labels_found": found,
         "labels_right": right,
-        "labels_missing": None if found is None else num_reviews - found,
+        "labels_missing": None if found is None else num_texts - found,
         "labels_surplus": _total(None if score is None else score.num_surplus for score in scores),
-        "coverage": _ratio(found, num_reviews),
-        "accuracy": _ratio(right, num_reviews),
+        "coverage": _ratio(found, num_texts),
+        "accuracy": _ratio(right, num_texts),
         "commoner_label_share": None if right is None else _commoner(answered),
     }
 

@@ -138,7 +138,7 @@ class Pairs:
             attempt_id=uuid.uuid4().hex,
             attempt=0,
             results=self.store.absolute,
-            reviews=self.plan.reviews[: planned.cell.n],
+            texts=self.plan.texts[: planned.cell.n],
             limits=self.limits,
             chat=self.plan.chat,
         )
@@ -190,7 +190,7 @@ def main(given: str, output: str) -> None:
     task = task_from_json(Path(given).read_text(encoding="utf-8"))
     cell = task.cell
     model = task.resolve_model()
-    workload = Workload.of(cell, task.reviews, task.chat)
+    workload = Workload.of(cell, task.texts, task.chat)
     encode = load_tokenizer(model)
 
     def sized(requests: Sequence[Request]) -> list[vllm_bench.Sized]:

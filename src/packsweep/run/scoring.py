@@ -1,7 +1,7 @@
 """Which labels an answer holds, and whether they are right.
 
-Pure functions over text. An answer to a prompt of k reviews is read as k labels in order: the
-i-th label word found is the label of the i-th review.
+Pure functions over text. An answer to a prompt of k texts is read as k labels in order: the
+i-th label word found is the label of the i-th text.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Score:
     """What one answer held.
 
     Attributes:
-        labels: the label found for each review, in order; None where there was none.
-        num_found: reviews for which a label was found.
-        num_right: reviews whose label is the expected one.
-        num_surplus: label words beyond one per review.
+        labels: the label found for each text, in order; None where there was none.
+        num_found: texts for which a label was found.
+        num_right: texts whose label is the expected one.
+        num_surplus: label words beyond one per text.
     """
 
     labels: tuple[str | None, ...]

@@ -17,8 +17,8 @@ from packsweep.models.resolve import Model, resolve
 from packsweep.results.store import Store
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep.cells import Cell
-from packsweep.sweep.reviews import Review
 from packsweep.sweep.spec import LimitsTable
+from packsweep.sweep.texts import LabelledText
 
 # File in which a supervisor notes, in seconds since the epoch, that it starts the worker.
 BEGAN = "began"
@@ -31,7 +31,7 @@ class Task:
     Attributes:
         results: absolute path or URI of the results.
         attempt: how many attempts there were before.
-        reviews: the cell's n reviews.
+        texts: the cell's n texts.
         chat: the chat template that the cell's prompts are rendered with, if they are.
         gpu_hour_usd: what an hour of a GPU costs; None where the sweep does not say.
     """
@@ -40,7 +40,7 @@ class Task:
     attempt_id: str
     attempt: int
     results: str
-    reviews: Sequence[Review]
+    texts: Sequence[LabelledText]
     limits: LimitsTable
     chat: ChatTemplate | None = None
     gpu_hour_usd: float | None = None
@@ -86,7 +86,7 @@ def task_from_json(text: str) -> Task:
         attempt_id=values["attempt_id"],
         attempt=values["attempt"],
         results=values["results"],
-        reviews=tuple(Review(**review) for review in values["reviews"]),
+        texts=tuple(LabelledText(**text) for text in values["texts"]),
         limits=LimitsTable(**values["limits"]),
         chat=None if values["chat"] is None else ChatTemplate(**values["chat"]),
         gpu_hour_usd=values.get("gpu_hour_usd"),
@@ -100,7 +100,7 @@ class Status:
     Attributes:
         outcome: one of ``schema.OUTCOMES``.
         reason: one line; of an ok attempt only where another one counts.
-        reviews_per_s: median over the repeats; None unless ok.
+        texts_per_s: median over the repeats; None unless ok.
         cached_share: of the last repeat; None unless ok.
         wall_s: from the worker's start to its end, the engine's start and stop included.
         log: path or URI of what the worker printed.
@@ -113,7 +113,7 @@ class Status:
     attempt: int
     outcome: str
     reason: str | None = None
-    reviews_per_s: float | None = None
+    texts_per_s: float | None = None
     cached_share: float | None = None
     wall_s: float = 0.0
     log: str | None = None
@@ -148,6 +148,6 @@ def _plain(task: Task) -> dict[str, Any]:
         "attempt": task.attempt,
         "results": task.results,
         "gpu_hour_usd": task.gpu_hour_usd,
-        "reviews": [{"text": review.text, "label": review.label} for review in task.reviews],
+        "texts": [{"text": text.text, "label": text.label} for text in task.texts],
         "chat": None if task.chat is None else asdict(task.chat),
     }

@@ -65,7 +65,7 @@ class Attempt:
         self._spawn_s = None if self._began is None else time.time() - self._began
         self._task = task
         self._folder = folder
-        self._workload = Workload.of(task.cell, task.reviews, task.chat)
+        self._workload = Workload.of(task.cell, task.texts, task.chat)
         self._started_at = datetime.now(UTC)
         self.measured = Measured()
 
@@ -256,14 +256,14 @@ class Attempt:
             traceback.print_exc()
             before = "" if outcome == "ok" else f"{outcome}: {reason}; "
             outcome, reason = "crashed", f"{before}its row could not be written: {error}"
-        speeds = [row["reviews_per_s"] for row in self.measured.passes]
+        speeds = [row["texts_per_s"] for row in self.measured.passes]
         return Status(
             cell_id=cell_id,
             attempt_id=task.attempt_id,
             attempt=task.attempt,
             outcome=outcome,
             reason=reason,
-            reviews_per_s=statistics.median(speeds) if outcome == "ok" else None,
+            texts_per_s=statistics.median(speeds) if outcome == "ok" else None,
             cached_share=self.measured.passes[-1]["cached_share"] if outcome == "ok" else None,
             wall_s=wall_s,
             log=task.log,

@@ -9,7 +9,7 @@ from packsweep.engines import Request
 from packsweep.models.chat import ChatTemplate
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt, submission_order, warmup_text
-from packsweep.sweep.reviews import LABELS, Review
+from packsweep.sweep.texts import LABELS, LabelledText
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +19,16 @@ class Workload:
     cell: Cell
     prompts: tuple[Prompt, ...]
     order: tuple[int, ...]
-    reviews: Sequence[Review]
+    texts: Sequence[LabelledText]
 
     @classmethod
     def of(
-        cls, cell: Cell, reviews: Sequence[Review], chat: ChatTemplate | None = None
+        cls, cell: Cell, texts: Sequence[LabelledText], chat: ChatTemplate | None = None
     ) -> Workload:
-        """Build the prompts of ``cell`` over its ``reviews``."""
-        prompts = cell.build_prompts(reviews, chat)
+        """Build the prompts of ``cell`` over its ``texts``."""
+        prompts = cell.build_prompts(texts, chat)
         order = submission_order(len(prompts), cell.duplication, cell.duplication_order)
-        return cls(cell, prompts, order, reviews)
+        return cls(cell, prompts, order, texts)
 
     @property
     def requests(self) -> list[Request]:
@@ -41,16 +41,16 @@ class Workload:
         return [self._request(prompt, warmup_text(prompt)) for prompt in self.prompts]
 
     def labels(self, prompt: Prompt) -> tuple[str, ...]:
-        """Return the labels of the reviews in ``prompt``."""
-        inside = self.reviews[prompt.first : prompt.first + prompt.num_reviews]
-        return tuple(review.label for review in inside)
+        """Return the labels of the texts in ``prompt``."""
+        inside = self.texts[prompt.first : prompt.first + prompt.num_texts]
+        return tuple(text.label for text in inside)
 
     def _request(self, prompt: Prompt, text: str | None) -> Request:
         return Request(
             text=prompt.text if text is None else text,
-            max_tokens=prompt.num_reviews * self.cell.output_tokens_per_review,
+            max_tokens=prompt.num_texts * self.cell.output_tokens_per_text,
             ignore_eos=self.cell.ignore_eos,
-            num_reviews=prompt.num_reviews,
+            num_texts=prompt.num_texts,
             add_special_tokens=prompt.add_special_tokens,
             choice=LABELS if self.cell.answer == "choice" else (),
         )

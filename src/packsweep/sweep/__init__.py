@@ -1,1 +1,1 @@
-"""A sweep file and what it spells out: cells, prompts, answers, reviews."""
+"""A sweep file and what it spells out: cells, prompts, answers, texts."""

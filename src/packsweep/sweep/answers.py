@@ -1,6 +1,6 @@
 """What an answer may look like: its constrained form, and how many labels fit into it.
 
-Pure functions over the two labels. A constrained answer to k reviews is k lines, each a label; a
+Pure functions over the two labels. A constrained answer to k texts is k lines, each a label; a
 free one may be anything, and what it holds is read by ``packsweep.run.scoring``.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from packsweep.sweep.reviews import LABELS
+from packsweep.sweep.texts import LABELS
 
 # No tokenizer spells a label in more tokens than it has letters, however the model chooses to
 # split it. One more is for the line break, or the end-of-sequence token after the last label.
@@ -39,8 +39,8 @@ class LabelCost:
     each: int
 
     @property
-    def per_review(self) -> int:
-        """The least ``grid.output_tokens_per_review`` at which every label fits."""
+    def per_text(self) -> int:
+        """The least ``grid.output_tokens_per_text`` at which every label fits."""
         return max(self.first, self.each)
 
     def constrained_tokens(self, num_lines: int) -> int:

@@ -15,11 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from packsweep.errors import ReviewsError
+from packsweep.errors import TextsError
 from packsweep.models.chat import ChatTemplate
 from packsweep.results import schema
 from packsweep.sweep import answers, prompts
-from packsweep.sweep.reviews import Review, content_sha256
 from packsweep.sweep.spec import (
     Answer,
     CacheState,
@@ -32,6 +31,7 @@ from packsweep.sweep.spec import (
     Table,
     Template,
 )
+from packsweep.sweep.texts import LabelledText, content_sha256
 
 Setting = str | int | float | bool | None
 Settings = tuple[tuple[str, Setting], ...]
@@ -47,7 +47,7 @@ class Cell:
         engine_settings: vLLM's names and the values passed for them, sorted by name.
         simulated_settings: what the simulated engine pretends to be; empty for vLLM.
         model_fingerprint: identifies the weights and the tokenizer behind ``model``.
-        reviews_sha256: hash of the texts and labels of the cell's n reviews.
+        texts_sha256: hash of the texts and labels of the cell's n texts.
         prompts_sha256: hash of the prompts' texts.
         replicate: which process of those that measure the same, from 0.
     """
@@ -61,7 +61,7 @@ class Cell:
     template: Template
     answer: Answer
     prompt_type: PromptType
-    output_tokens_per_review: int
+    output_tokens_per_text: int
     cache_state: CacheState
     ignore_eos: bool
     repeats: int
@@ -75,7 +75,7 @@ class Cell:
     tokenizer: str | None
     load_format: str
     model_fingerprint: str
-    reviews_sha256: str
+    texts_sha256: str
     prompts_sha256: str
     engine: EngineKind
     engine_settings: Settings
@@ -87,18 +87,22 @@ class Cell:
         return dict(self.engine_settings)
 
     @property
-    def num_reviews(self) -> int:
-        """Reviews labelled in one pass, every copy counted."""
+    def num_texts(self) -> int:
+        """Texts labelled in one pass, every copy counted."""
         return self.n * self.duplication
 
     @cached_property
     def cell_id(self) -> str:
         """Readable slug and 12 hex digits of the hash of all values.
 
-        A value that every cell had before there was a choice is left out, so that results of an
-        earlier version keep their ids.
+        A value that every cell had before there was a choice is left out, and names are those of
+        the first version, so that results of an earlier version keep their ids.
         """
-        values = {name: value for name, value in asdict(self).items() if (name, value) not in _OLD}
+        values = {
+            schema.FORMER_NAMES.get(name, name): value
+            for name, value in asdict(self).items()
+            if (name, value) not in _OLD
+        }
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return f"{self.slug}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
@@ -119,15 +123,15 @@ class Cell:
         return replace(self, replicate=0).cell_id
 
     def build_prompts(
-        self, reviews: Sequence[Review], chat: ChatTemplate | None = None
+        self, texts: Sequence[LabelledText], chat: ChatTemplate | None = None
     ) -> tuple[prompts.Prompt, ...]:
-        """Return the cell's distinct prompts over its first n ``reviews``.
+        """Return the cell's distinct prompts over its first n ``texts``.
 
         ``chat`` is the model's chat template, which the template ``chat`` needs.
         """
         assert chat is not None or self.template != "chat"
         return prompts.build(
-            reviews[: self.n],
+            texts[: self.n],
             strategy=self.strategy,
             pack_size=self.pack_size,
             instruction=self.instruction,
@@ -147,7 +151,7 @@ def from_dict(values: dict[str, Any]) -> Cell:
 
 def expand(
     sweep: Sweep,
-    reviews: Sequence[Review],
+    texts: Sequence[LabelledText],
     *,
     model_fingerprint: str,
     max_model_len: int,
@@ -158,20 +162,20 @@ def expand(
 
     Args:
         sweep: a checked sweep file.
-        reviews: at least as many as the largest n.
+        texts: at least as many as the largest n.
         model_fingerprint: identifies the weights and the tokenizer.
         max_model_len: the model's own limit, taken where the sweep names none.
         chat: the model's chat template, which the template ``chat`` needs.
         auto_dtype: what ``engine.dtype = "auto"`` means here; "auto" leaves it to vLLM.
 
     Raises:
-        ReviewsError: fewer reviews than the largest n.
+        TextsError: fewer texts than the largest n.
     """
-    if sweep.largest_n > len(reviews):
-        message = f"grid.n: {sweep.largest_n} is more than the {len(reviews)} reviews there are"
-        raise ReviewsError(message)
+    if sweep.largest_n > len(texts):
+        message = f"grid.n: {sweep.largest_n} is more than the {len(texts)} texts there are"
+        raise TextsError(message)
     assert chat is not None or not sweep.needs_chat
-    hashes = _content_hashes(reviews, chat)
+    hashes = _content_hashes(texts, chat)
     known = _Known(model_fingerprint, max_model_len, auto_dtype)
     found = [
         replace(_cell(each, point, hashes, known), replicate=replicate)
@@ -185,7 +189,7 @@ def expand(
 def axis_values(sweep: Sweep) -> Iterator[dict[str, Any]]:
     """Yield what the sweep file alone says of its cells, by the columns of ``schema.CELL``.
 
-    Needs neither model nor reviews, so what hashes them is left out; ``max_model_len`` is None
+    Needs neither model nor texts, so what hashes them is left out; ``max_model_len`` is None
     where the model's own limit counts. Replicates share a mapping, with ``replicates`` in it.
     """
     for each in sweep.all:
@@ -221,7 +225,7 @@ def schedule(cells: Sequence[Cell], seed: int) -> tuple[Cell, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Point:
-    """One combination of axis values, before the model and the reviews are known."""
+    """One combination of axis values, before the model and the texts are known."""
 
     settings: dict[str, Any]
     simulated: dict[str, Any]
@@ -261,13 +265,13 @@ def _rows(table: Table, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]
 _Hashes = Callable[..., tuple[str, str]]
 
 
-def _content_hashes(reviews: Sequence[Review], chat: ChatTemplate | None) -> _Hashes:
-    """Return a function of the grid's values that gives (reviews_sha256, prompts_sha256)."""
+def _content_hashes(texts: Sequence[LabelledText], chat: ChatTemplate | None) -> _Hashes:
+    """Return a function of the grid's values that gives (texts_sha256, prompts_sha256)."""
 
     @cache
     def hashes(n: int, **wording: Any) -> tuple[str, str]:  # noqa: ANN401  (prompts.build's own)
-        built = prompts.build(reviews[:n], chat=chat, **wording)
-        return content_sha256(reviews[:n]), prompts.content_sha256(built)
+        built = prompts.build(texts[:n], chat=chat, **wording)
+        return content_sha256(texts[:n]), prompts.content_sha256(built)
 
     return hashes
 
@@ -294,7 +298,7 @@ class _Known:
 
 def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
     wording = {key: point.grid[key] for key in ("strategy", "pack_size", "instruction", "template")}
-    reviews_sha256, prompts_sha256 = hashes(point.grid["n"], **wording)
+    texts_sha256, prompts_sha256 = hashes(point.grid["n"], **wording)
     return Cell(
         **point.grid | _lengths(sweep, point),
         cache_state=point.cache_state,
@@ -309,7 +313,7 @@ def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
         tokenizer=sweep.model.tokenizer,
         load_format=sweep.model.load_format,
         model_fingerprint=known.model_fingerprint,
-        reviews_sha256=reviews_sha256,
+        texts_sha256=texts_sha256,
         prompts_sha256=prompts_sha256,
         engine=sweep.engine.kind,
         engine_settings=tuple(sorted(known.settings(point).items())),
@@ -320,5 +324,5 @@ def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
 def _lengths(sweep: Sweep, point: _Point) -> dict[str, Any]:
     """Return how long answers may be; a constrained one is never forced and has room for all."""
     if point.grid["answer"] == "choice":
-        return {"ignore_eos": False, "output_tokens_per_review": answers.MAX_TOKENS_PER_LINE}
+        return {"ignore_eos": False, "output_tokens_per_text": answers.MAX_TOKENS_PER_LINE}
     return {"ignore_eos": sweep.measure.ignore_eos}

@@ -1,7 +1,7 @@
-"""How n reviews become requests: the strategies and the words around the reviews.
+"""How n texts become requests: the strategies and the words around the texts.
 
-Pure functions. A strategy says how many reviews share a prompt; a template says what is asked. A
-new strategy is a row of ``REVIEWS_PER_PROMPT`` (and a word in ``spec.Strategy``), a new template a
+Pure functions. A strategy says how many texts share a prompt; a template says what is asked. A
+new strategy is a row of ``TEXTS_PER_PROMPT`` (and a word in ``spec.Strategy``), a new template a
 row of ``TEMPLATES`` (and a word in ``spec.Template``).
 """
 
@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from packsweep.models.chat import ChatTemplate
-from packsweep.sweep.reviews import Review
 from packsweep.sweep.spec import DuplicationOrder, Instruction, Strategy, Template
+from packsweep.sweep.texts import LabelledText
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wording:
-    """The four sentences of a template: one review or many, asked after or before them."""
+    """The four sentences of a template: one text or many, asked after or before them."""
 
     one_after: str
     many_after: str
@@ -27,7 +27,7 @@ class Wording:
     many_before: str
 
     def instruction(self, *, many: bool, place: Instruction) -> str:
-        """Return the sentence for a prompt of ``many`` reviews or of one."""
+        """Return the sentence for a prompt of ``many`` texts or of one."""
         if place == "after":
             return self.many_after if many else self.one_after
         return self.many_before if many else self.one_before
@@ -62,7 +62,7 @@ TEMPLATES: dict[Template, Wording] = {
         one_before=f"For the comment below, {_CORRECTED}",
         many_before=f"For each line of the comments below, {_CORRECTED}",
     ),
-    # Asked before a review, these are 16 tokens of Llama 3's tokenizer, the special one counted: a
+    # Asked before a text, these are 16 tokens of Llama 3's tokenizer, the special one counted: a
     # whole block of the prefix cache, so that no prompt computes any of them again.
     "short": Wording(
         one_after=f"Is the comment above {_SHORT}",
@@ -79,8 +79,8 @@ TEMPLATES: dict[Template, Wording] = {
     ),
 }
 
-# (n, pack_size) -> reviews in each prompt but the last, which holds what is left.
-REVIEWS_PER_PROMPT: dict[Strategy, Callable[[int, int | None], int]] = {
+# (n, pack_size) -> texts in each prompt but the last, which holds what is left.
+TEXTS_PER_PROMPT: dict[Strategy, Callable[[int, int | None], int]] = {
     "packed": lambda n, _: n,
     "separate": lambda _n, _: 1,
     "chunked": lambda n, pack_size: min(n, pack_size or n),
@@ -92,24 +92,24 @@ _LINE_BREAK = re.compile(r"\r\n|\n|\r")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One prompt and the reviews in it.
+    """One prompt and the texts in it.
 
     Attributes:
         text: what is submitted, before tokenization.
-        first: index of its first review among the cell's n.
-        num_reviews: how many reviews it holds, so how many labels are expected.
+        first: index of its first text among the cell's n.
+        num_texts: how many texts it holds, so how many labels are expected.
         add_special_tokens: the tokenizer adds the model's special tokens; False where a chat
             template has written them into the text.
     """
 
     text: str
     first: int
-    num_reviews: int
+    num_texts: int
     add_special_tokens: bool = True
 
 
 def build(
-    reviews: Sequence[Review],
+    texts: Sequence[LabelledText],
     *,
     strategy: Strategy,
     pack_size: int | None,
@@ -117,27 +117,27 @@ def build(
     template: Template,
     chat: ChatTemplate | None = None,
 ) -> tuple[Prompt, ...]:
-    """Return the distinct prompts of a cell, in the order of the reviews.
+    """Return the distinct prompts of a cell, in the order of the texts.
 
-    A prompt is its reviews, a line each, and the instruction on a line of its own after or before
-    them. The wording for many reviews goes with every strategy but ``separate``. A line break
-    inside a review becomes a space, since the wording counts lines. With the template ``chat`` all
+    A prompt is its texts, a line each, and the instruction on a line of its own after or before
+    them. The wording for many texts goes with every strategy but ``separate``. A line break
+    inside a text becomes a space, since the wording counts lines. With the template ``chat`` all
     of that is what the user says in the model's own template, ``chat``.
     """
     around = chat if template == "chat" else None
-    size = REVIEWS_PER_PROMPT[strategy](len(reviews), pack_size)
+    size = TEXTS_PER_PROMPT[strategy](len(texts), pack_size)
     ask = TEMPLATES[template].instruction(many=strategy != "separate", place=instruction)
     return tuple(
         Prompt(
             text=_within(
-                _join([review.text for review in reviews[first : first + size]], ask, instruction),
+                _join([text.text for text in texts[first : first + size]], ask, instruction),
                 around,
             ),
             first=first,
-            num_reviews=min(size, len(reviews) - first),
+            num_texts=min(size, len(texts) - first),
             add_special_tokens=around is None,
         )
-        for first in range(0, len(reviews), size)
+        for first in range(0, len(texts), size)
     )
 
 
@@ -180,6 +180,6 @@ def content_sha256(prompts: Sequence[Prompt]) -> str:
     digest = hashlib.sha256()
     for prompt in prompts:
         text = prompt.text.encode()
-        digest.update(f"{prompt.num_reviews} {len(text)}\n".encode())
+        digest.update(f"{prompt.num_texts} {len(text)}\n".encode())
         digest.update(text)
     return digest.hexdigest()

@@ -72,6 +72,9 @@ def _checked(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Sw
     tables = copy.deepcopy(values)
     for override in overrides:
         _apply_override(tables, override)
+    _rename(tables, "reviews", "texts", where)
+    if isinstance(tables.get("grid"), dict):
+        _rename(tables["grid"], "output_tokens_per_review", "output_tokens_per_text", where)
     try:
         sweep = Sweep.model_validate(tables)
     except ValidationError as error:
@@ -97,6 +100,19 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: is not valid TOML: {error}") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _rename(values: dict[str, Any], former: str, name: str, where: str) -> None:
+    """Read a key of an earlier version under its present name; tables of both are joined."""
+    if former not in values:
+        return
+    old, new = values.pop(former), values.get(name)
+    if isinstance(old, dict) and isinstance(new, dict) and not old.keys() & new.keys():
+        values[name] = {**old, **new}
+    elif new is not None:
+        raise SpecError(f"{where}: {former} is the former name of {name}: keep one of them")
+    else:
+        values[name] = old
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

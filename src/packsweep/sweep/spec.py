@@ -1,6 +1,6 @@
 """A sweep file: its tables, and which of their values go together.
 
-This module knows the shape of a sweep file and nothing of engines, reviews or results. Every key
+This module knows the shape of a sweep file and nothing of engines, texts or results. Every key
 that it accepts is a field below; a key it does not know is refused with the nearest one that it
 does. Where a field is an axis, one value or a list may stand in the file.
 """
@@ -66,8 +66,8 @@ class ModelTable(Table):
     load_format: Literal["auto", "safetensors", "pt", "dummy", "runai_streamer"] = "auto"
 
 
-class ReviewsTable(Table):
-    """``[reviews]``: where the labelled texts come from, and in which order."""
+class TextsTable(Table):
+    """``[texts]``: where the labelled texts come from, and in which order."""
 
     source: str = "builtin"
     seed: int | None = None
@@ -85,7 +85,7 @@ class GridTable(Table):
     template: Axis[Template] = ("original",)
     answer: Axis[Answer] = ("free",)
     prompt_type: Axis[PromptType] = ("text",)
-    output_tokens_per_review: Axis[Positive] = (1,)
+    output_tokens_per_text: Axis[Positive] = (1,)
 
 
 class EngineTable(Table):
@@ -189,7 +189,7 @@ class Sweep(Table):
 
     model: ModelTable
     grid: GridTable
-    reviews: ReviewsTable = ReviewsTable()
+    texts: TextsTable = TextsTable()
     engine: EngineTable = EngineTable()
     measure: MeasureTable = MeasureTable()
     limits: LimitsTable = LimitsTable()
@@ -204,7 +204,7 @@ class Sweep(Table):
 
     @property
     def largest_n(self) -> int:
-        """The most reviews that a cell labels."""
+        """The most texts that a cell labels."""
         return max(n for each in self.all for n in each.grid.n)
 
     @property
@@ -239,8 +239,8 @@ def _check_pack_size(sweep: Sweep) -> str | None:
 
 def _check_answer(sweep: Sweep) -> str | None:
     grid = sweep.grid
-    if grid.output_tokens_per_review != (1,) and "free" not in grid.answer:
-        return "grid.output_tokens_per_review: has no effect with answer choice; remove it"
+    if grid.output_tokens_per_text != (1,) and "free" not in grid.answer:
+        return "grid.output_tokens_per_text: has no effect with answer choice; remove it"
     return None
 
 

@@ -44,7 +44,7 @@ _FACTORS = {"packed": 0.4, "separate": 1.0, "chunked": 1.3}
 
 
 def cells(text: str = SWEEP) -> tuple[Cell, ...]:
-    """Return the cells of the sweep file ``text`` over the fakes' reviews."""
+    """Return the cells of the sweep file ``text`` over the fakes' texts."""
     sweep = read.parse(tomllib.loads(text), where="test")
     return sweep_cells.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=100)
 
@@ -71,27 +71,27 @@ def measured(store: Store, cell: Cell, *, spread: float = 0.01, repeats: int = 3
 
 
 def speed(cell: Cell) -> float:
-    """Return the reviews per second that the formula gives."""
+    """Return the texts per second that the formula gives."""
     reuse = cell.duplication if cell.cache_state == "cold" else 12
     return float(20.0 * _FACTORS[cell.strategy] * cell.n**0.2 * reuse**0.5)
 
 
 def _pass(cell: Cell, repeat: int, spread: float) -> dict[str, Any]:
     found = speed(cell) * (1 + spread * (repeat - 1))
-    duration = cell.num_reviews / found
+    duration = cell.num_texts / found
     return pass_row(
         cell,
         repeat=repeat,
         device="NVIDIA H200",
         duration_s=duration,
-        num_requests=cell.num_reviews,
-        num_reviews=cell.num_reviews,
-        prompt_tokens=50 * cell.num_reviews,
-        output_tokens=2 * cell.num_reviews,
+        num_requests=cell.num_texts,
+        num_texts=cell.num_texts,
+        prompt_tokens=50 * cell.num_texts,
+        output_tokens=2 * cell.num_texts,
         cached_tokens=0,
         requests_per_s=found,
-        reviews_per_s=found,
-        correct_reviews_per_s=found / 2,
+        texts_per_s=found,
+        correct_texts_per_s=found / 2,
         total_tokens_per_s=52 * found,
         output_tokens_per_s=2 * found,
         cached_share=1 - 1 / cell.duplication,
@@ -99,20 +99,20 @@ def _pass(cell: Cell, repeat: int, spread: float) -> dict[str, Any]:
         prefill_span_s=0.6 * duration,
         decode_span_s=0.2 * duration,
         after_engine_s=0.1 * duration,
-        labels_found=cell.num_reviews,
-        labels_right=cell.num_reviews // 2,
+        labels_found=cell.num_texts,
+        labels_right=cell.num_texts // 2,
         coverage=1.0,
         accuracy=0.5,
         commoner_label_share=0.5,
-        flops=1e12 * cell.num_reviews,
-        read_bytes=1e9 * cell.num_reviews,
+        flops=1e12 * cell.num_texts,
+        read_bytes=1e9 * cell.num_texts,
         peak_dtype="bf16",
         peak_flops_per_s=1e15,
         peak_bytes_per_s=4e12,
         ceiling_source="a data sheet",
         mfu=0.2,
         mbu=0.1,
-        joules_per_1000_reviews=4e5 / found,
+        joules_per_1000_texts=4e5 / found,
         gpu_hour_usd=2.5,
         sm_clock_p50_mhz=1500.0,
         sm_clock_min_mhz=1400.0,
@@ -136,7 +136,7 @@ def _requests(cell: Cell) -> Iterator[dict[str, Any]]:
     """Yield the first pass's requests; every second label is wrong."""
     for index, prompt in enumerate(cell.build_prompts(REVIEWS)):
         start = prompt.first
-        labels = [each.label for each in REVIEWS[start : start + prompt.num_reviews]]
+        labels = [each.label for each in REVIEWS[start : start + prompt.num_texts]]
         yield {
             "cell_id": cell.cell_id,
             "attempt_id": "a0",
@@ -144,8 +144,8 @@ def _requests(cell: Cell) -> Iterator[dict[str, Any]]:
             "request": index,
             "prompt": index,
             "copy": 0,
-            "first_review": start,
-            "num_reviews": prompt.num_reviews,
+            "first_text": start,
+            "num_texts": prompt.num_texts,
             "prompt_tokens": 50,
             "output_tokens": 2,
             "cached_tokens": 0,

@@ -65,7 +65,7 @@ def test_sentence_other_strategy_faster() -> None:
     """An interval above 1 calls the other strategy."""
     found = answer.sentence(ROWS[:2], [against_separate(PACKED, 1.3, 1.2, 1.4)])
     assert found == (
-        "At n = 400, packed labelled the most reviews per second, 1.30 times [1.20, 1.40] those of "
+        "At n = 400, packed labelled the most texts per second, 1.30 times [1.20, 1.40] those of "
         "separate (95 % interval over engine processes)."
     )
 
@@ -77,7 +77,7 @@ def test_sentence_separate_fastest() -> None:
         against_separate(CHUNKED, 0.9, 0.8, 0.95),
     ]
     found = answer.sentence(ROWS, compared)
-    assert found.startswith("At n = 400, separate labelled the most reviews per second: chunked4, ")
+    assert found.startswith("At n = 400, separate labelled the most texts per second: chunked4, ")
     assert "the nearest other, reached 0.90 times [0.80, 0.95] its rate" in found
 
 
@@ -86,7 +86,7 @@ def test_sentence_interval_holds_1() -> None:
     found = answer.sentence(ROWS[:2], [against_separate(PACKED, 1.08, 0.99, 1.17)])
     assert found.startswith("Nothing can be called at n = 400: packed labelled 1.08 times ")
     assert found.endswith(
-        "[0.99, 1.17] the reviews per second of separate, and that 95 % interval "
+        "[0.99, 1.17] the texts per second of separate, and that 95 % interval "
         "over engine processes holds 1."
     )
 
@@ -95,7 +95,7 @@ def test_sentence_one_process_each() -> None:
     """One process each shows no spread between processes, so a small difference is not called."""
     near = against_separate(PACKED, 1.1, 1.05, 1.15, between=False)
     assert answer.sentence(ROWS[:2], [near]) == (
-        "Nothing can be called at n = 400: packed labelled 1.10 times [1.05, 1.15] the reviews per "
+        "Nothing can be called at n = 400: packed labelled 1.10 times [1.05, 1.15] the texts per "
         "second of separate, and that 95 % interval over repeats within one process each does "
         "not go beyond the 25% by which two processes may differ."
     )
@@ -107,7 +107,7 @@ def test_sentence_slower_beside_undecided() -> None:
     """Separate is not called the fastest while one other is undecided; what lags is told."""
     compared = [against_separate(PACKED, 0.9, 0.85, 0.95), against_separate(CHUNKED, 0.8, 0.5, 1.2)]
     assert answer.sentence(ROWS, compared) == (
-        "At n = 400, nothing was shown to label more reviews per second than separate: packed 0.90 "
+        "At n = 400, nothing was shown to label more texts per second than separate: packed 0.90 "
         "times [0.85, 0.95] its rate (95 % interval over engine processes); not told apart from "
         "it: chunked4."
     )
@@ -117,7 +117,7 @@ def test_sentence_faster_beside_undecided() -> None:
     """What is shown to be faster is called, though another's uncertain median lies above it."""
     compared = [against_separate(PACKED, 1.3, 1.2, 1.4), against_separate(CHUNKED, 1.5, 0.9, 2.1)]
     assert answer.sentence(ROWS, compared) == (
-        "At n = 400, packed labelled the most reviews per second, 1.30 times [1.20, 1.40] those of "
+        "At n = 400, packed labelled the most texts per second, 1.30 times [1.20, 1.40] those of "
         "separate (95 % interval over engine processes); not told apart from chunked4."
     )
 
@@ -143,7 +143,7 @@ def test_sentence_settings_faster() -> None:
         of_settings("int8", INT8_CHANGE, 1.80, 1.78, 1.82),
     ]
     assert answer.sentence([SEPARATE, FP8, INT8], compared) == (
-        "At n = 400, separate labelled the most reviews per second with model int8, template "
+        "At n = 400, separate labelled the most texts per second with model int8, template "
         "short: 1.80 times [1.78, 1.82] those without (95 % interval over engine processes); not "
         "told apart from quantization fp8."
     )
@@ -153,12 +153,12 @@ def test_sentence_settings_not_faster() -> None:
     """No setting is called that may as well be slower; one repeat each calls nothing."""
     near = of_settings("fp8", FP8_CHANGE, 1.05, 0.95, 1.15)
     assert answer.sentence([SEPARATE, FP8], [near]) == (
-        "At n = 400, no setting was shown to label more reviews per second than separate without: "
+        "At n = 400, no setting was shown to label more texts per second than separate without: "
         "quantization fp8 1.05 times [0.95, 1.15] (95 % interval over engine processes)."
     )
     assert answer.sentence([SEPARATE, FP8], [of_settings("fp8", FP8_CHANGE, 1.5)]) == (
         "Nothing can be called at n = 400: separate with quantization fp8 labelled 1.50 times the "
-        "reviews per second of separate without, and one repeat each gives no interval."
+        "texts per second of separate without, and one repeat each gives no interval."
     )
 
 
@@ -167,7 +167,7 @@ def test_sentence_settings_against_no_default() -> None:
     change, instead = (("max_num_batched_tokens", "4096"),), (("max_num_batched_tokens", "2048"),)
     near = replace(of_settings("fp8", change, 1.02, 0.95, 1.15), instead=instead)
     assert answer.sentence([SEPARATE, FP8], [near]) == (
-        "At n = 400, no setting was shown to label more reviews per second than separate with max "
+        "At n = 400, no setting was shown to label more texts per second than separate with max "
         "num batched tokens 2048: max num batched tokens 4096 1.02 times [0.95, 1.15] (95 % "
         "interval over engine processes)."
     )
@@ -196,15 +196,15 @@ def test_sentence_strategy_before_settings() -> None:
 
 def test_fastest_has_a_ratio() -> None:
     """The fastest of all cells is held against separate where it differs in settings alone."""
-    speeds = {f"reviews_per_s_{suffix}": 1.0 for suffix in ("mean", "ci_low", "ci_high")}
-    slow = {**SEPARATE, **speeds, "reviews_per_s_median": 1.0}
-    fast = {**FP8, **speeds, "reviews_per_s_median": 1.76}
-    packed = {**PACKED, **speeds, "reviews_per_s_median": 0.2}
+    speeds = {f"texts_per_s_{suffix}": 1.0 for suffix in ("mean", "ci_low", "ci_high")}
+    slow = {**SEPARATE, **speeds, "texts_per_s_median": 1.0}
+    fast = {**FP8, **speeds, "texts_per_s_median": 1.76}
+    packed = {**PACKED, **speeds, "texts_per_s_median": 0.2}
     compared = [against_separate(PACKED, 0.2, 0.19, 0.21)]
     compared.append(of_settings("fp8", FP8_CHANGE, 1.76, 1.74, 1.81))
     found = answer.fastest([slow, fast, packed], compared)
     assert found == (
-        "Fastest of all cells of that size: separate, quantization fp8, 1.76±0.0% reviews/s, "
+        "Fastest of all cells of that size: separate, quantization fp8, 1.76±0.0% texts/s, "
         "beside 1.00±0.0% of separate above (1.76 times [1.74, 1.81], 95 % interval over "
         "engine processes)."
     )
@@ -240,7 +240,7 @@ def test_sentence_no_interval() -> None:
     """One repeat each calls nothing, however far apart."""
     found = answer.sentence(ROWS[:2], [against_separate(PACKED, 5.0)])
     assert found == (
-        "Nothing can be called at n = 400: packed labelled 5.00 times the reviews per second of "
+        "Nothing can be called at n = 400: packed labelled 5.00 times the texts per second of "
         "separate, and one repeat each gives no interval."
     )
 
@@ -336,10 +336,10 @@ def _with(cell: dict[str, Any], speed: float, **settings: Any) -> dict[str, Any]
         **cell,
         "cell_id": f"{cell['cell_id']}-{told}",
         "engine_settings": told,
-        "reviews_per_s_median": speed,
-        "reviews_per_s_mean": speed,
-        "reviews_per_s_ci_low": speed * 0.99,
-        "reviews_per_s_ci_high": speed * 1.01,
+        "texts_per_s_median": speed,
+        "texts_per_s_mean": speed,
+        "texts_per_s_ci_low": speed * 0.99,
+        "texts_per_s_ci_high": speed * 1.01,
     }
 
 
@@ -361,7 +361,7 @@ def test_settings_of_most_cells_lead_and_the_fastest_cell_is_named() -> None:
         "At n = 400, settings at their defaults, separate "
     )
     assert answer.fastest(rows, compared) == (
-        "Fastest of all cells of that size: separate, quantization fp8, 228.00±1.0% reviews/s, "
+        "Fastest of all cells of that size: separate, quantization fp8, 228.00±1.0% texts/s, "
         "beside 139.00±1.0% of separate above."
     )
     assert answer.fastest(plain, compared[1:]) is None

@@ -23,7 +23,7 @@ def measured(strategy: str, n: int, duplication: int = 1, **more: Any) -> dict[s
     """Return a cell with what the table shows."""
     speeds = {
         f"{name}_{suffix}": value
-        for name, value in (("reviews_per_s", 33.6), ("total_tokens_per_s", 9500.0))
+        for name, value in (("texts_per_s", 33.6), ("total_tokens_per_s", 9500.0))
         for suffix in ("median", "mean", "ci_low", "ci_high")
     }
     return {
@@ -31,7 +31,7 @@ def measured(strategy: str, n: int, duplication: int = 1, **more: Any) -> dict[s
             strategy,
             n,
             duplication,
-            output_tokens_per_review=1,
+            output_tokens_per_text=1,
             model=NAME,
             model_fingerprint="8b",
             flops=None,
@@ -43,12 +43,12 @@ def measured(strategy: str, n: int, duplication: int = 1, **more: Any) -> dict[s
 
 
 def test_section_beside() -> None:
-    """Ours over the author's, in reviews per second."""
+    """Ours over the author's, in texts per second."""
     found = author.section([measured("packed", 400)], NO_REQUESTS)
     assert found is not None
     cells = dict(zip(found.tables[0].headings, found.tables[0].rows[0], strict=True))
-    assert cells["reviews/s, H800"] == "16.80"
-    assert cells["reviews/s, here"] == "33.60±0.0%"
+    assert cells["texts/s, H800"] == "16.80"
+    assert cells["texts/s, here"] == "33.60±0.0%"
     assert cells["here / H800"] == "2.00x"
 
 

@@ -15,7 +15,7 @@ POINTS = [
     Point(cell="packed n=40", series="packed", x=40, value=41.0, low=-1.0, high=83.0),
     Point(cell="separate n=4", series="separate", x=4, value=33.0),
 ]
-X, Y = Axis(title="n", log=True), Axis(title="reviews/s", log=True)
+X, Y = Axis(title="n", log=True), Axis(title="texts/s", log=True)
 
 
 def _curve(points: list[Point] = POINTS, **more: Any) -> dict[str, Any]:

@@ -59,10 +59,10 @@ def test_from_rich_fills_names() -> None:
     """A name that the terminal prints once stands in every row of the page."""
     made = RichTable()
     made.add_column("strategy")
-    made.add_column("reviews\n/s", justify="right")
+    made.add_column("texts\n/s", justify="right")
     made.add_row("packed", "1")
     made.add_row("", "2")
     found = parts.from_rich(made, "caption")
-    assert found.headings == ("strategy", "reviews /s")
+    assert found.headings == ("strategy", "texts /s")
     assert found.rows == (("packed", "1"), ("packed", "2"))
     assert found.numeric == (False, True)

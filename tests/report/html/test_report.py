@@ -218,7 +218,7 @@ def test_many_cells(found: Found) -> None:
     throughput = _section(built, "throughput")
     assert any("more charts are left out" in line for line in throughput.lines)
     assert throughput.folded[0].note == (
-        "the 50 highest and the 50 lowest reviews/s of 1,000 cells; summary.csv has all"
+        "the 50 highest and the 50 lowest texts/s of 1,000 cells; summary.csv has all"
     )
 
 
@@ -228,6 +228,6 @@ def _other(row: Any, index: int) -> dict[str, Any]:
         **row,
         "cell_id": f"cell-{index:012d}",
         "n": 2 ** (index % 10 + 1),
-        "reviews_per_s_median": float(index + 1),
+        "texts_per_s_median": float(index + 1),
         "engine_settings": json.dumps({"max_num_seqs": index // 10}),
     }

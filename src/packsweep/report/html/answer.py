@@ -1,6 +1,6 @@
-"""The answer in one sentence: which strategy labelled the most reviews, and whether that is shown.
+"""The answer in one sentence: which strategy labelled the most texts, and whether that is shown.
 
-Every figure is a ratio of reviews per second to the strategy ``separate`` under the same conditions
+Every figure is a ratio of texts per second to the strategy ``separate`` under the same conditions
 (``contrasts.of``). Where an interval does not exclude 1, and what equal processes differ by
 (``stats.Ratio.margin``), nothing is called.
 """
@@ -50,7 +50,7 @@ def _sentence(rows: Sequence[Row], compared: Sequence[Comparison]) -> str:
 
 
 def headline(by_id: Mapping[str, Row], compared: Sequence[Comparison]) -> str:
-    """Return the baseline of the largest workload: most reviews, each submitted least often.
+    """Return the baseline of the largest workload: most texts, each submitted least often.
 
     Where settings vary, of those the ones that most cells of the sweep have.
     """
@@ -80,7 +80,7 @@ def fastest(rows: Sequence[Row], compared: Sequence[Comparison]) -> str | None:
         for row in rows
         if row["outcome"] == "ok" and all(row[name] == base[name] for name in ("n", "duplication"))
     ]
-    best = max(alike, key=lambda row: float(row["reviews_per_s_median"]))
+    best = max(alike, key=lambda row: float(row["texts_per_s_median"]))
     if best is base:
         return None
     mine, theirs = rows.index(best), rows.index(base)
@@ -101,17 +101,17 @@ def fastest(rows: Sequence[Row], compared: Sequence[Comparison]) -> str | None:
     )
     return (
         f"Fastest of all cells of that size: {', '.join([_strategy(best), *told])}, "
-        f"{_speed(best)} reviews/s, beside {_speed(base)} of {BASELINE} above{ratio}."
+        f"{_speed(best)} texts/s, beside {_speed(base)} of {BASELINE} above{ratio}."
     )
 
 
 def _speed(row: Row) -> str:
-    speed = fmt.number(row["reviews_per_s_median"])
-    return f"{speed}{fmt.half_width(row, 'reviews_per_s')}"
+    speed = fmt.number(row["texts_per_s_median"])
+    return f"{speed}{fmt.half_width(row, 'texts_per_s')}"
 
 
 def _size(row: Row, rows: Sequence[Row]) -> str:
-    """Say how many reviews, and how often each where that differs within the sweep."""
+    """Say how many texts, and how often each where that differs within the sweep."""
     told = f"n = {row['n']}"
     if row["duplication"] > 1 or len({each["duplication"] for each in rows}) > 1:
         times = "once" if row["duplication"] == 1 else f"{row['duplication']} times"
@@ -142,19 +142,19 @@ def _verdict_on_settings(
     if best is not None:
         tied = _tied(best, ranked, [_changed(each) for each in ranked])
         return (
-            f"At {where}, {name} labelled the most reviews per second with {_changed(best)}: "
+            f"At {where}, {name} labelled the most texts per second with {_changed(best)}: "
             f"{_times(best.ratio)} those {_base(best)} ({_interval(best.ratio)}){tied}."
         )
     nearest = ranked[0]
     if nearest.ratio.ci_low is None:
         return (
             f"Nothing can be called at {where}: {name} with {_changed(nearest)} labelled "
-            f"{fmt.number(nearest.ratio.value)} times the reviews per second of {name} "
+            f"{fmt.number(nearest.ratio.value)} times the texts per second of {name} "
             f"{_base(nearest)}, and one repeat each gives no interval."
         )
     base_name = f"{name} {_base(nearest)}"
     return (
-        f"At {where}, no setting was shown to label more reviews per second than {base_name}: "
+        f"At {where}, no setting was shown to label more texts per second than {base_name}: "
         f"{_changed(nearest)} {_times(nearest.ratio)} ({_interval(nearest.ratio)})."
     )
 
@@ -180,7 +180,7 @@ def _verdict(others: Sequence[Comparison], by_id: Mapping[str, Row], rows: Seque
     if faster:
         best = faster[0]
         name = _strategy(by_id[best.cell])
-        told = f"{name} labelled the most reviews per second, {_times(best.ratio)} those of "
+        told = f"{name} labelled the most texts per second, {_times(best.ratio)} those of "
         tied = _tied(best, ranked, [_strategy(by_id[each.cell]) for each in ranked])
         return f"At {where}, {told}{BASELINE} ({_interval(best.ratio)}){tied}."
     undecided = [each for each in ranked if not each.ratio.differs]
@@ -193,7 +193,7 @@ def _verdict(others: Sequence[Comparison], by_id: Mapping[str, Row], rows: Seque
     name = _strategy(by_id[best.cell])
     nearest = ", the nearest other," if len(ranked) > 1 else ""
     return (
-        f"At {where}, {BASELINE} labelled the most reviews per second: {name}{nearest} reached "
+        f"At {where}, {BASELINE} labelled the most texts per second: {name}{nearest} reached "
         f"{_times(best.ratio)} its rate ({_interval(best.ratio)})."
     )
 
@@ -208,7 +208,7 @@ def _not_beaten(
     behind = (f"{_strategy(by_id[each.cell])} {_times(each.ratio)}" for each in reversed(slower))
     near = ", ".join(_strategy(by_id[each.cell]) for each in undecided)
     return (
-        f"At {where}, nothing was shown to label more reviews per second than {BASELINE}: "
+        f"At {where}, nothing was shown to label more texts per second than {BASELINE}: "
         f"{', '.join(behind)} its rate ({_interval(slower[-1].ratio)}); "
         f"not told apart from it: {near}."
     )
@@ -219,10 +219,10 @@ def _nothing(each: Comparison, name: str, where: str) -> str:
     if ratio.ci_low is None:
         return (
             f"Nothing can be called at {where}: {name} labelled {fmt.number(ratio.value)} times "
-            f"the reviews per second of {BASELINE}, and one repeat each gives no interval."
+            f"the texts per second of {BASELINE}, and one repeat each gives no interval."
         )
     told = (
-        f"Nothing can be called at {where}: {name} labelled {_times(ratio)} the reviews per "
+        f"Nothing can be called at {where}: {name} labelled {_times(ratio)} the texts per "
         f"second of {BASELINE}, and that {_interval(ratio)} "
     )
     if ratio.ci_low <= 1 <= (ratio.ci_high or 1):

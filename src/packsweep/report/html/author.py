@@ -1,6 +1,6 @@
 """The experiment's own figures, and which cells may stand beside them.
 
-One H800, vLLM of June 2025, Hermes-3-Llama-3.1-8B, IMDB reviews, one repeat each.
+One H800, vLLM of June 2025, Hermes-3-Llama-3.1-8B, IMDB texts, one repeat each.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ALIKE = {
     "template": "original",
     "answer": "free",
     "prompt_type": "text",
-    "output_tokens_per_review": 1,
+    "output_tokens_per_text": 1,
     "cache_state": "cold",
 }
 _UNQUANTIZED = {"quantization": None, "kv_cache_dtype": "auto"}
@@ -38,8 +38,8 @@ _HEADINGS = (
     "strategy",
     "n",
     "dup",
-    "reviews/s, H800",
-    "reviews/s, here",
+    "texts/s, H800",
+    "texts/s, here",
     "here / H800",
     "total tokens/s, H800",
     "total tokens/s, here",
@@ -52,36 +52,34 @@ _HEADINGS = (
 class Published:
     """What the author printed for one cell."""
 
-    reviews_per_s: float
+    texts_per_s: float
     total_tokens_per_s: float
     prompt_tokens: int
 
 
-# (strategy, n, duplication). One output token a review, so output tokens/s are reviews/s.
+# (strategy, n, duplication). One output token a text, so output tokens/s are texts/s.
 PUBLISHED = {
     ("packed", 400, 1): Published(
-        reviews_per_s=16.80, total_tokens_per_s=5058.22, prompt_tokens=120_006
+        texts_per_s=16.80, total_tokens_per_s=5058.22, prompt_tokens=120_006
     ),
     ("separate", 400, 1): Published(
-        reviews_per_s=65.75, total_tokens_per_s=21299.52, prompt_tokens=129_180
+        texts_per_s=65.75, total_tokens_per_s=21299.52, prompt_tokens=129_180
     ),
     ("packed", 40, 1): Published(
-        reviews_per_s=40.65, total_tokens_per_s=11443.23, prompt_tokens=11_220
+        texts_per_s=40.65, total_tokens_per_s=11443.23, prompt_tokens=11_220
     ),
     ("separate", 40, 1): Published(
-        reviews_per_s=73.27, total_tokens_per_s=22262.43, prompt_tokens=12_114
+        texts_per_s=73.27, total_tokens_per_s=22262.43, prompt_tokens=12_114
     ),
-    ("packed", 4, 1): Published(
-        reviews_per_s=32.03, total_tokens_per_s=8118.47, prompt_tokens=1_010
-    ),
+    ("packed", 4, 1): Published(texts_per_s=32.03, total_tokens_per_s=8118.47, prompt_tokens=1_010),
     ("separate", 4, 1): Published(
-        reviews_per_s=32.03, total_tokens_per_s=8648.41, prompt_tokens=1_076
+        texts_per_s=32.03, total_tokens_per_s=8648.41, prompt_tokens=1_076
     ),
     ("packed", 400, 10): Published(
-        reviews_per_s=78.58, total_tokens_per_s=23652.82, prompt_tokens=1_200_060
+        texts_per_s=78.58, total_tokens_per_s=23652.82, prompt_tokens=1_200_060
     ),
     ("separate", 400, 10): Published(
-        reviews_per_s=503.24, total_tokens_per_s=163025.79, prompt_tokens=1_291_800
+        texts_per_s=503.24, total_tokens_per_s=163025.79, prompt_tokens=1_291_800
     ),
 }
 
@@ -104,7 +102,7 @@ def section(rows: Sequence[Row], requests: pd.DataFrame) -> Section | None:
     caption = "The author's H800 and this sweep, cell by cell"
     made = make_table(caption, _HEADINGS, [_cells(row) for row in cells])
     told = (
-        "The author measured one H800 with vLLM of June 2025, once each, on reviews of their own "
+        "The author measured one H800 with vLLM of June 2025, once each, on texts of their own "
         "choice: compare prompt tokens before speeds. ± is half the 95 % interval of this sweep."
     )
     return Section(key="author", title=title, lines=(told,), tables=(made,))
@@ -157,14 +155,14 @@ def _published(row: Row) -> Published | None:
 def _cells(row: Row) -> list[str]:
     theirs = _published(row)
     assert theirs is not None
-    ours = row["reviews_per_s_median"]
-    ratio = None if ours is None else ours / theirs.reviews_per_s
+    ours = row["texts_per_s_median"]
+    ratio = None if ours is None else ours / theirs.texts_per_s
     return [
         row["strategy"],
         str(row["n"]),
         str(row["duplication"]),
-        fmt.number(theirs.reviews_per_s),
-        fmt.number(ours) + fmt.half_width(row, "reviews_per_s"),
+        fmt.number(theirs.texts_per_s),
+        fmt.number(ours) + fmt.half_width(row, "texts_per_s"),
         f"{fmt.number(ratio)}x",
         fmt.number(theirs.total_tokens_per_s),
         fmt.number(row["total_tokens_per_s_median"]),

@@ -24,7 +24,7 @@ from packsweep.report.html.parts import (
 )
 from packsweep.results.schema import Row
 
-_SPEED = "reviews/s"
+_SPEED = "texts/s"
 _ROOFLINE = (
     "Dotted: the ceiling, what the device's peaks allow for the work of a pass (the lower of "
     "compute and memory)."
@@ -39,27 +39,27 @@ _INTERVALS = "Points are medians, bars the 95 % interval of the mean."
 
 
 def ceiling(row: Row) -> float | None:
-    """Return the reviews per second that the device's peaks allow; None where not known."""
+    """Return the texts per second that the device's peaks allow; None where not known."""
     needs = [
         row[work] / row[peak]
         for work, peak in (("flops", "peak_flops_per_s"), ("read_bytes", "peak_bytes_per_s"))
         if row[work] and row[peak]
     ]
-    return row["num_reviews"] / max(needs) if len(needs) == 2 else None  # noqa: PLR2004  (both)
+    return row["num_texts"] / max(needs) if len(needs) == 2 else None  # noqa: PLR2004  (both)
 
 
-def reviews_per_prompt(row: Row) -> int:
-    """Return how many reviews a prompt of the cell holds."""
+def texts_per_prompt(row: Row) -> int:
+    """Return how many texts a prompt of the cell holds."""
     sizes = {"packed": row["n"], "separate": 1, "chunked": row["pack_size"]}
     return int(sizes[row["strategy"]])
 
 
 def throughput(rows: Sequence[Row]) -> Section:
-    """Return reviews per second against n and against the reviews in a prompt; and every cell."""
+    """Return texts per second against n and against the texts in a prompt; and every cell."""
     measured = _measured(rows)
     figures, lines = _against_n(measured)
     more, told = _against_pack_size(measured)
-    shown, note = extremes(rows, 100, by="reviews_per_s_median")
+    shown, note = extremes(rows, 100, by="texts_per_s_median")
     whole = from_shown(
         cells_table.summary(shown), "Every cell, as packsweep show prints it", note=note
     )
@@ -95,9 +95,9 @@ def _against_n(rows: Sequence[Row]) -> tuple[tuple[Figure, ...], tuple[str, ...]
     if len({row["n"] for row in rows}) < 2:  # noqa: PLR2004  (a curve has two points)
         return (), ("No curve over n: fewer than two values of grid.n were measured.",)
     curve = _Curve(
-        title="reviews/s against n",
+        title="texts/s against n",
         x=lambda row: row["n"],
-        axis="n, reviews",
+        axis="n, texts",
         series=_strategy,
         fixed="duplication",
     )
@@ -105,13 +105,13 @@ def _against_n(rows: Sequence[Row]) -> tuple[tuple[Figure, ...], tuple[str, ...]
 
 
 def _against_pack_size(rows: Sequence[Row]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
-    if len({reviews_per_prompt(row) for row in rows}) < 2:  # noqa: PLR2004
-        line = "No curve over pack size: fewer than two numbers of reviews a prompt were measured."
+    if len({texts_per_prompt(row) for row in rows}) < 2:  # noqa: PLR2004
+        line = "No curve over pack size: fewer than two numbers of texts a prompt were measured."
         return (), (line,)
     curve = _Curve(
-        title="reviews/s against pack size",
-        x=reviews_per_prompt,
-        axis="reviews in a prompt (separate 1, packed n)",
+        title="texts/s against pack size",
+        x=texts_per_prompt,
+        axis="texts in a prompt (separate 1, packed n)",
         series=lambda row: f"n = {row['n']}",
         fixed="duplication",
     )
@@ -119,7 +119,7 @@ def _against_pack_size(rows: Sequence[Row]) -> tuple[tuple[Figure, ...], tuple[s
 
 
 def duplication(rows: Sequence[Row]) -> Section:
-    """Return reviews per second against duplication, toward what a primed cache reaches."""
+    """Return texts per second against duplication, toward what a primed cache reaches."""
     key, title = "duplication", "Duplication, toward full reuse"
     measured = _measured(rows)
     primed = [row for row in measured if row["cache_state"] == "primed"]
@@ -128,7 +128,7 @@ def duplication(rows: Sequence[Row]) -> Section:
         line = "No duplication curve: fewer than two values of grid.duplication were measured."
         return Section(key=key, title=title, lines=(line,))
     curve = _Curve(
-        title="reviews/s against duplication",
+        title="texts/s against duplication",
         x=lambda row: row["duplication"],
         axis="times each request is submitted",
         series=_with_cache,
@@ -221,9 +221,9 @@ def _points(rows: Sequence[Row], words: Mapping[str, str], curve: _Curve) -> lis
             cell=words[row["cell_id"]],
             series=curve.series(row),
             x=float(curve.x(row)),
-            value=row["reviews_per_s_median"],
-            low=row["reviews_per_s_ci_low"],
-            high=row["reviews_per_s_ci_high"],
+            value=row["texts_per_s_median"],
+            low=row["texts_per_s_ci_low"],
+            high=row["texts_per_s_ci_high"],
             ceiling=ceiling(row),
         )
         for row in rows
@@ -237,7 +237,7 @@ def _limits(primed: Sequence[Row], curve: _Curve, shown: Container[str]) -> list
         least.setdefault(curve.series(row), row)
     meaning = "primed, the same pass went before"
     return [
-        Limit(series=name, value=row["reviews_per_s_median"], meaning=meaning)
+        Limit(series=name, value=row["texts_per_s_median"], meaning=meaning)
         for name, row in least.items()
         if name in shown
     ]
@@ -259,7 +259,7 @@ def _conditions(rows: Sequence[Row], fixed: str) -> dict[str, str]:
 
 
 def _measured(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["reviews_per_s_median"] is not None]
+    return [row for row in rows if row["texts_per_s_median"] is not None]
 
 
 def _roofline(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -267,7 +267,7 @@ def _roofline(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _left_out(rows: Sequence[Row]) -> list[str]:
-    without = [row for row in rows if row["reviews_per_s_median"] is None]
+    without = [row for row in rows if row["texts_per_s_median"] is None]
     if not without:
         return []
     words = names(rows)

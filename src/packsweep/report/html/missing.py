@@ -1,7 +1,7 @@
 """Which cells of the kept sweep file have no row at all.
 
 The sweep file says what was asked, the rows what was tried. A cell's id needs the model and the
-reviews, which need not be on this machine, so cells are matched by their values.
+texts, which need not be on this machine, so cells are matched by their values.
 """
 
 from __future__ import annotations

@@ -174,6 +174,6 @@ def _values(values: Iterable[Any]) -> str:
 
 
 def _hashes(rows: Sequence[Row]) -> Table:
-    headings = ("cell_id", "attempt_id", "model_fingerprint", "reviews_sha256", "prompts_sha256")
+    headings = ("cell_id", "attempt_id", "model_fingerprint", "texts_sha256", "prompts_sha256")
     body = [[str(row[name]) for name in headings] for row in rows]
     return make_table("Ids and hashes of every cell", headings, body, text=5)

@@ -1,4 +1,4 @@
-"""Where the time goes, accuracy, cost: what a cell's reviews per second are made of and worth."""
+"""Where the time goes, accuracy, cost: what a cell's texts per second are made of and worth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from packsweep.report import cells_table, footer, labels_table
 from packsweep.report import format as fmt
 from packsweep.report.html import charts
 from packsweep.report.html.charts import Axis, Limit, Point
-from packsweep.report.html.curves import limit_notes, points_table, reviews_per_prompt
+from packsweep.report.html.curves import limit_notes, points_table, texts_per_prompt
 from packsweep.report.html.parts import (
     MAX_MARKS,
     MAX_PANELS,
@@ -74,7 +74,7 @@ def ratios(compared: Sequence[Comparison], rows: Sequence[Row]) -> Figure | None
         [(words[each.cell], words[each.baseline], footer.verdict(each)) for each in found],
         text=3,
     )
-    title = "reviews/s of a cell over that of its baseline"
+    title = "texts/s of a cell over that of its baseline"
     return Figure(
         title=title,
         described=f"{title}, {len(points)} ratios with intervals; left of 1 is slower.",
@@ -125,7 +125,7 @@ def time(rows: Sequence[Row]) -> Section:
     """Return the phases of an attempt and the split of a pass."""
     key, title = "time", "Where the time goes"
     measured = [row for row in rows if row["outcome"] == "ok"]
-    shown, note = extremes(measured, MAX_MARKS, by="reviews_per_s_median")
+    shown, note = extremes(measured, MAX_MARKS, by="texts_per_s_median")
     figures = [
         figure
         for told, whole, parts in (
@@ -183,14 +183,14 @@ def _bars(
 
 
 def scored(rows: Sequence[Row]) -> list[str]:
-    """Return the cells whose answers are looked into, those with several reviews a prompt first."""
+    """Return the cells whose answers are looked into, those with several texts a prompt first."""
     known = [row for row in rows if row["accuracy"] is not None]
-    several_first = sorted(known, key=lambda row: reviews_per_prompt(row) == 1)
+    several_first = sorted(known, key=lambda row: texts_per_prompt(row) == 1)
     return [str(row["cell_id"]) for row in several_first[:MAX_MARKS]]
 
 
 def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[Row]) -> Section:
-    """Return accuracy by position in a prompt, for the cells whose prompts hold several reviews.
+    """Return accuracy by position in a prompt, for the cells whose prompts hold several texts.
 
     Args:
         rows: of a summary.
@@ -211,10 +211,10 @@ def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[
         for row in several[:MAX_PANELS]
     )
     number = sum(row["accuracy"] is not None for row in rows)
-    lines = ["Labels found and right over the distinct reviews of one pass; Wilson intervals."]
-    lines += [] if several else ["No curve: every prompt held one review."]
+    lines = ["Labels found and right over the distinct texts of one pass; Wilson intervals."]
+    lines += [] if several else ["No curve: every prompt held one text."]
     if len(several) > MAX_PANELS:
-        lines.append(f"Drawn: {MAX_PANELS} of {len(several)} cells with several reviews a prompt.")
+        lines.append(f"Drawn: {MAX_PANELS} of {len(several)} cells with several texts a prompt.")
     if number > len(few):
         lines.append(f"Looked into: {len(few)} of {number:,} scored cells.")
     tables = (
@@ -241,7 +241,7 @@ def _position_figure(row: Row, own: Sequence[Row], words: str) -> Figure:
         for each in own
     ]
     share = row["commoner_label_share"]
-    meaning = "the commoner label for every review, unread"
+    meaning = "the commoner label for every text, unread"
     limits = [] if share is None else [Limit(series="right", value=share, meaning=meaning)]
     axis = Axis(title="position in the prompt, from 1")
     spec = charts.curve(
@@ -262,12 +262,12 @@ def _position_figure(row: Row, own: Sequence[Row], words: str) -> Figure:
 
 
 def cost(rows: Sequence[Row]) -> Section:
-    """Return dollars and joules for 1,000 reviews."""
+    """Return dollars and joules for 1,000 texts."""
     measured = [row for row in rows if row["outcome"] == "ok"]
-    shown, note = extremes(measured, MAX_MARKS, by="reviews_per_s_median")
+    shown, note = extremes(measured, MAX_MARKS, by="texts_per_s_median")
     lines, figures = [], []
-    dollars = _cost_figure(shown, "usd_per_1000_reviews", "$ for 1,000 reviews")
-    joules = _cost_figure(shown, "joules_per_1000_reviews", "J for 1,000 reviews")
+    dollars = _cost_figure(shown, "usd_per_1000_texts", "$ for 1,000 texts")
+    joules = _cost_figure(shown, "joules_per_1000_texts", "J for 1,000 texts")
     if dollars is None:
         lines.append("No price: pass --gpu-hour-usd, or set [cost] gpu_hour_usd.")
     else:
@@ -319,13 +319,13 @@ def _cost_figure(rows: Sequence[Row], name: str, title: str) -> Figure | None:
         spec=charts.dots(points, x=Axis(title=title, log=True)),
         data=points_table(title, points, x_title=None, value=title),
         notes=charts.undrawn(points)
-        + (("Bars: the price at the ends of the interval of reviews/s.",) * known),
+        + (("Bars: the price at the ends of the interval of texts/s.",) * known),
     )
 
 
 def _end(row: Row, name: str, end: str) -> float | None:
     """Return a cost at one end of the interval of the speed; energy has no interval."""
-    speed, median = row[f"reviews_per_s_{end}"], row["reviews_per_s_median"]
+    speed, median = row[f"texts_per_s_{end}"], row["texts_per_s_median"]
     if not name.startswith("usd") or speed is None or speed <= 0:
         return None
     return float(row[name] * median / speed)

@@ -1,4 +1,4 @@
-"""A cache folder of its own for every test of the reviews."""
+"""A cache folder of its own for every test of the texts."""
 
 from __future__ import annotations
 

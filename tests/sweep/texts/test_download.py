@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from packsweep.errors import ReviewsError
-from packsweep.sweep.reviews import download, load
+from packsweep.errors import TextsError
+from packsweep.sweep.texts import download, load
 
 CONTENT = bytes(range(256)) * 8_000
 
@@ -82,7 +82,7 @@ Served = tuple[Site, download.Archive]
 
 
 def _refused(archive: download.Archive, folder: Path, *expected: str) -> None:
-    with pytest.raises(ReviewsError) as caught:
+    with pytest.raises(TextsError) as caught:
         download.fetch(archive, folder)
     message = str(caught.value)
     assert "\n" not in message
@@ -159,7 +159,7 @@ def test_fetch_without_a_server_is_refused(site: Served, tmp_path: Path) -> None
 def test_fetch_into_a_place_that_is_no_folder_is_refused(site: Served, tmp_path: Path) -> None:
     """What the file system says is in the message."""
     (tmp_path / "taken").write_text("")
-    with pytest.raises(ReviewsError, match=r"taken: (Not a directory|File exists)"):
+    with pytest.raises(TextsError, match=r"taken: (Not a directory|File exists)"):
         download.fetch(site[1], tmp_path / "taken")
 
 
@@ -194,7 +194,7 @@ def test_load_imdb_without_network_says_what_to_do_instead(
         monkeypatch.setenv(name, f"http://127.0.0.1:{_closed_port()}")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ReviewsError, match=r"no connection .*builtin.*CSV file") as caught:
+    with pytest.raises(TextsError, match=r"no connection .*builtin.*CSV file") as caught:
         load("imdb", limit=1)
     assert "\n" not in str(caught.value)
 

@@ -1,8 +1,8 @@
-"""Reviews from a CSV or a Parquet file with the columns ``review`` and ``sentiment``.
+"""Texts from a CSV or a Parquet file with the columns ``review`` and ``sentiment``.
 
 A file is read and checked as a whole, row by row; the first thing that is wrong ends it with one
 line that names the file and the row. Rows are counted from 1 and without the header, lines from 1
-and with it. Reviews that occur twice are allowed: the IMDB set has some.
+and with it. Texts that occur twice are allowed: the IMDB set has some.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from packsweep.errors import ReviewsError
-from packsweep.sweep.reviews.review import Review, checked
+from packsweep.errors import TextsError
+from packsweep.sweep.texts.text import LabelledText, checked
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -30,27 +30,27 @@ CSV_SUFFIXES = (".csv", ".csv.gz", ".csv.xz")
 PARQUET_SUFFIXES = (".parquet",)
 
 
-def read_csv(path: Path) -> list[Review]:
+def read_csv(path: Path) -> list[LabelledText]:
     """Read every row of a CSV file, which may be packed with gzip or xz.
 
     The file is UTF-8, with or without a byte order mark; the separator is a comma. A quoted field
     may hold line breaks. Other columns than the two are ignored, and so are empty lines at the end.
 
     Raises:
-        ReviewsError: the file cannot be read, or a row of it cannot be used.
+        TextsError: the file cannot be read, or a row of it cannot be used.
     """
     try:
         with _open(path) as lines:
-            reviews = list(_rows(path, lines))
+            texts = list(_rows(path, lines))
     except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
         kind = path.suffix.lower().removeprefix(".")
         message = f"{path}: is not a whole {kind} file ({error}); copy it again or unpack it"
-        raise ReviewsError(message) from None
+        raise TextsError(message) from None
     except OSError as error:
-        raise ReviewsError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if not reviews:
-        raise ReviewsError(f"{path}: holds no reviews, only the header")
-    return reviews
+        raise TextsError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not texts:
+        raise TextsError(f"{path}: holds no texts, only the header")
+    return texts
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -61,12 +61,12 @@ def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _rows(path: Path, packed: Iterable[bytes]) -> Iterator[Review]:
+def _rows(path: Path, packed: Iterable[bytes]) -> Iterator[LabelledText]:
     # strict: a stray or an open quote is an error, not a guess at what was meant.
     rows = csv.reader(_lines(path, packed), strict=True)
     header = _next(path, rows, row=0)
     if header is None:
-        raise ReviewsError(f"{path}: is empty; expected the columns {','.join(COLUMNS)}")
+        raise TextsError(f"{path}: is empty; expected the columns {','.join(COLUMNS)}")
     text_at, label_at = _positions(path, header)
     row, start = 0, rows.line_num + 1
     while (fields := _next(path, rows, row=row + 1)) is not None:
@@ -75,7 +75,7 @@ def _rows(path: Path, packed: Iterable[bytes]) -> Iterator[Review]:
         if not fields and _only_empty_lines(rows):
             return
         if len(fields) != len(header):
-            raise ReviewsError(f"{where}: {_wrong_width(len(fields), len(header))}")
+            raise TextsError(f"{where}: {_wrong_width(len(fields), len(header))}")
         yield checked(fields[text_at], fields[label_at], where)
         start = rows.line_num + 1
 
@@ -89,7 +89,7 @@ def _lines(path: Path, packed: Iterable[bytes]) -> Iterator[str]:
         except UnicodeDecodeError as error:
             at = num_bytes + line.index(error.object) + error.start
             message = f"{path}: line {number}: is not UTF-8 text (byte {at} of the unpacked file)"
-            raise ReviewsError(f"{message}; save it as UTF-8") from None
+            raise TextsError(f"{message}; save it as UTF-8") from None
         num_bytes += len(line)
 
 
@@ -99,7 +99,7 @@ def _next(path: Path, rows: Reader, *, row: int) -> list[str] | None:
     except csv.Error as error:
         name = f"row {row}" if row else "the header"
         message = f"{path}: {name}, up to line {rows.line_num}, is not valid CSV: {error}"
-        raise ReviewsError(f"{message}; is a quote left open or not doubled?") from None
+        raise TextsError(f"{message}; is a quote left open or not doubled?") from None
 
 
 def _only_empty_lines(rows: Reader) -> bool:
@@ -122,30 +122,30 @@ def _positions(path: Path, found: list[str]) -> tuple[int, int]:
             names = ", ".join(repr(column) for column in found[:10]) or "none"
             expected = ",".join(COLUMNS)
             message = f"{path}: the column {name} {fault}; found {names}; expected {expected}"
-            raise ReviewsError(message)
+            raise TextsError(message)
     return found.index(COLUMNS[0]), found.index(COLUMNS[1])
 
 
-def read_parquet(path: Path) -> list[Review]:
+def read_parquet(path: Path) -> list[LabelledText]:
     """Read every row of a Parquet file.
 
     Raises:
-        ReviewsError: the file cannot be read, or a row of it cannot be used.
+        TextsError: the file cannot be read, or a row of it cannot be used.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.stat().st_size:
-        raise ReviewsError(f"{path}: is empty; expected the columns {','.join(COLUMNS)}")
+        raise TextsError(f"{path}: is empty; expected the columns {','.join(COLUMNS)}")
     try:
         with pq.ParquetFile(path) as file:
             _positions(path, file.schema_arrow.names)
             table = file.read(columns=list(COLUMNS))
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise ReviewsError(f"{path}: is not a whole Parquet file: {reason}") from None
+        raise TextsError(f"{path}: is not a whole Parquet file: {reason}") from None
     if not table.num_rows:
-        raise ReviewsError(f"{path}: holds no reviews, only the columns")
+        raise TextsError(f"{path}: holds no texts, only the columns")
     pairs = zip(*(_values(path, table, name) for name in COLUMNS), strict=True)
     return [
         checked(text, label, f"{path}: row {row}")
@@ -160,4 +160,4 @@ def _values(path: Path, table: pa.Table, name: str) -> Iterator[object]:
             yield value.as_py()
         except UnicodeDecodeError as error:
             message = f"{path}: row {row}: the {name} is not UTF-8 text (byte {error.start} of it)"
-            raise ReviewsError(message) from None
+            raise TextsError(message) from None

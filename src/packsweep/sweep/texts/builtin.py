@@ -17,9 +17,9 @@ import random
 import re
 from collections.abc import Sequence
 
-from packsweep.errors import ReviewsError
-from packsweep.sweep.reviews import vocabulary
-from packsweep.sweep.reviews.review import LABELS, Review, shuffled
+from packsweep.errors import TextsError
+from packsweep.sweep.texts import vocabulary
+from packsweep.sweep.texts.text import LABELS, LabelledText, shuffled
 
 # As many as there are titles, and as many as the IMDB set has reviews.
 NUM_REVIEWS = 50_000
@@ -70,20 +70,20 @@ _SHARE_AGAINST = 0.12
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
-def load(*, limit: int, seed: int | None) -> tuple[Review, ...]:
+def load(*, limit: int, seed: int | None) -> tuple[LabelledText, ...]:
     """Return ``limit`` generated reviews: the first, or those that ``seed`` chooses.
 
     Raises:
-        ReviewsError: ``limit`` is above ``NUM_REVIEWS``.
+        TextsError: ``limit`` is above ``NUM_REVIEWS``.
     """
     if limit > NUM_REVIEWS:
         message = f"builtin: holds {NUM_REVIEWS:,} reviews, but {limit:,} are needed"
-        raise ReviewsError(f"{message}; use a smaller n or a file with more")
+        raise TextsError(f"{message}; use a smaller n or a file with more")
     chosen = range(limit) if seed is None else shuffled(NUM_REVIEWS, seed)[:limit]
     return tuple(review(index) for index in chosen)
 
 
-def review(index: int) -> Review:
+def review(index: int) -> LabelledText:
     """Return the review with this number."""
     label = _label(index)
     writer = _Writer(index)
@@ -91,7 +91,7 @@ def review(index: int) -> Review:
     left = _length(index) - _count(opening)
     closing = [writer.sentence(vocabulary.CLOSINGS[label])] if left >= _CLOSING_FROM else []
     body = writer.body(label, left - sum(map(_count, closing)))
-    return Review(text=" ".join([opening, *body, *closing]), label=label)
+    return LabelledText(text=" ".join([opening, *body, *closing]), label=label)
 
 
 def _label(index: int) -> str:

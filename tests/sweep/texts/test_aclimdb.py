@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from packsweep.errors import ReviewsError
-from packsweep.sweep.reviews import load
+from packsweep.errors import TextsError
+from packsweep.sweep.texts import load
 
 FOLDERS = ("train/pos", "train/neg", "test/pos", "test/neg", "train/unsup")
 
@@ -68,7 +68,7 @@ def test_folder_with_other_files_reads_the_same(root: Path) -> None:
     for name in ("train/labeledBow.feat", "train/pos/notes.md", "train/pos/._0_7.txt"):
         (root / name).write_text("Not a review.", encoding="utf-8")
     assert load(str(root), limit=40) == before
-    with pytest.raises(ReviewsError, match="holds 40 reviews"):
+    with pytest.raises(TextsError, match="holds 40 texts"):
         load(str(root), limit=41)
 
 
@@ -87,13 +87,13 @@ def test_folder_text_ending_in_a_newline_loses_it(root: Path) -> None:
 
 def test_folder_that_is_not_the_set_is_refused(tmp_path: Path) -> None:
     """The message names the folders that are missing."""
-    with pytest.raises(ReviewsError, match=r"not the set aclImdb: it has no train/pos, train/neg"):
+    with pytest.raises(TextsError, match=r"not the set aclImdb: it has no train/pos, train/neg"):
         load(str(tmp_path), limit=1)
 
 
 def test_folder_above_the_set_is_told_where_it_is(root: Path) -> None:
     """One level too high is a common slip."""
-    with pytest.raises(ReviewsError, match=r"did you mean .*/aclImdb\?"):
+    with pytest.raises(TextsError, match=r"did you mean .*/aclImdb\?"):
         load(str(root.parent), limit=1)
 
 
@@ -101,18 +101,18 @@ def test_folder_without_reviews_is_refused(root: Path) -> None:
     """Empty folders are no set."""
     for path in root.rglob("*.txt"):
         path.unlink()
-    with pytest.raises(ReviewsError, match=r"holds no reviews; expected \*\.txt files"):
+    with pytest.raises(TextsError, match=r"holds no reviews; expected \*\.txt files"):
         load(str(root), limit=1)
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"caf\xe9", r"is not UTF-8 text \(byte 3\)"), (b"", "the review is empty")],
+    [(b"caf\xe9", r"is not UTF-8 text \(byte 3\)"), (b"", "the text is empty")],
 )
 def test_folder_with_a_faulty_text_names_it(root: Path, content: bytes, expected: str) -> None:
     """The message names the file within the set."""
     (root / "test/pos/3_7.txt").write_bytes(content)
-    with pytest.raises(ReviewsError, match=rf"test/pos/3_7\.txt: {expected}"):
+    with pytest.raises(TextsError, match=rf"test/pos/3_7\.txt: {expected}"):
         load(str(root), limit=1)
 
 
@@ -121,7 +121,7 @@ def test_archive_that_is_torn_is_refused(root: Path, keep: int) -> None:
     """Half of an archive is not half of a set."""
     path = _packed(root)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ReviewsError, match=r"is not a whole tar\.gz archive"):
+    with pytest.raises(TextsError, match=r"is not a whole tar\.gz archive"):
         load(str(path), limit=1)
 
 
@@ -130,5 +130,5 @@ def test_archive_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Fine.", encoding="utf-8")
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "a.txt", arcname="a.txt")
-    with pytest.raises(ReviewsError, match="holds no reviews"):
+    with pytest.raises(TextsError, match="holds no reviews"):
         load(str(tmp_path / "a.tar.gz"), limit=1)

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from packsweep.errors import ReviewsError
+from packsweep.errors import TextsError
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -76,7 +76,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
     """Return the path of ``archive`` in ``folder``, downloading it where it is not there.
 
     Raises:
-        ReviewsError: it cannot be downloaded, is not the expected file, or cannot be written.
+        TextsError: it cannot be downloaded, is not the expected file, or cannot be written.
     """
     path = folder / archive.name
     part = folder / f"{archive.name}.{uuid.uuid4().hex}.part"
@@ -176,8 +176,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _failed(archive: Archive, reason: str) -> ReviewsError:
-    return ReviewsError(f"{archive.url}: cannot be downloaded: {reason}; {_INSTEAD}")
+def _failed(archive: Archive, reason: str) -> TextsError:
+    return TextsError(f"{archive.url}: cannot be downloaded: {reason}; {_INSTEAD}")
 
 
 def _progress(archive: Archive) -> contextlib.AbstractContextManager[Advance]:

@@ -7,7 +7,7 @@ that continues its own answers. So the order is fixed and mixed: by the SHA-256 
 within the set, such as ``train/pos/0_9.txt``. It is the same on every system, for the folder and
 for the archive.
 
-Source of the layout: the README of the Large Movie Review Dataset v1.0,
+Source of the layout: the README of the Large Movie LabelledText Dataset v1.0,
 https://ai.stanford.edu/~amaas/data/sentiment/
 """
 
@@ -22,8 +22,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from packsweep.errors import ReviewsError
-from packsweep.sweep.reviews.review import Review, checked
+from packsweep.errors import TextsError
+from packsweep.sweep.texts.text import LabelledText, checked
 
 _LABEL_OF = {"pos": "positive", "neg": "negative"}
 FOLDERS = tuple(f"{split}/{label}" for split in ("train", "test") for label in _LABEL_OF)
@@ -32,11 +32,11 @@ _CHUNK_BYTES = 1 << 20
 _MEMBER = re.compile(r"(?:^|/)((?:train|test)/(?:pos|neg)/[^/.][^/]*\.txt)$")
 
 
-def read_folder(path: Path) -> list[Review]:
+def read_folder(path: Path) -> list[LabelledText]:
     """Read every labelled review below the folder ``aclImdb``, in the fixed order.
 
     Raises:
-        ReviewsError: the folder is not such a set, or a file of it cannot be used.
+        TextsError: the folder is not such a set, or a file of it cannot be used.
     """
     return _ordered(path, ((name, (path / name).read_bytes()) for name, _ in _files(path)))
 
@@ -45,7 +45,7 @@ def folder_stamp(path: Path) -> str:
     """Return a hash of the names, sizes and modification times of the files that count.
 
     Raises:
-        ReviewsError: the folder is not such a set.
+        TextsError: the folder is not such a set.
     """
     digest = hashlib.sha256()
     for name, status in sorted(_files(path)):
@@ -53,13 +53,13 @@ def folder_stamp(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_archive(path: Path) -> list[Review]:
+def read_archive(path: Path) -> list[LabelledText]:
     """Read every labelled review of a tar.gz of the folder, in the fixed order.
 
     Nothing is unpacked to disk.
 
     Raises:
-        ReviewsError: the file is not such an archive, or a text of it cannot be used.
+        TextsError: the file is not such an archive, or a text of it cannot be used.
     """
     try:
         with gzip.open(path) as unpacked:
@@ -70,16 +70,16 @@ def read_archive(path: Path) -> list[Review]:
                 pass
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         message = f"{path}: is not a whole tar.gz archive ({error}); copy it again"
-        raise ReviewsError(message) from None
+        raise TextsError(message) from None
     except OSError as error:
-        raise ReviewsError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise TextsError(f"{path}: cannot be read: {error.strerror or error}") from None
     return reviews
 
 
 def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
     missing = [name for name in FOLDERS if not (path / name).is_dir()]
     if missing:
-        raise ReviewsError(_not_the_set(path, missing))
+        raise TextsError(_not_the_set(path, missing))
     for folder in FOLDERS:
         with os.scandir(path / folder) as entries:
             for entry in entries:
@@ -106,11 +106,11 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
             yield found.group(1), content.read()
 
 
-def _ordered(path: Path, texts: Iterable[tuple[str, bytes]]) -> list[Review]:
+def _ordered(path: Path, texts: Iterable[tuple[str, bytes]]) -> list[LabelledText]:
     reviews = [(_place(name), _review(path, name, content)) for name, content in texts]
     if not reviews:
         folders = ", ".join(FOLDERS)
-        raise ReviewsError(f"{path}: holds no reviews; expected *.txt files in {folders}")
+        raise TextsError(f"{path}: holds no reviews; expected *.txt files in {folders}")
     return [review for _, review in sorted(reviews, key=lambda placed: placed[0])]
 
 
@@ -118,10 +118,10 @@ def _place(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
 
 
-def _review(path: Path, name: str, content: bytes) -> Review:
+def _review(path: Path, name: str, content: bytes) -> LabelledText:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ReviewsError(f"{path}: {name}: is not UTF-8 text (byte {error.start})") from None
+        raise TextsError(f"{path}: {name}: is not UTF-8 text (byte {error.start})") from None
     # An editor may have ended the file with a line break; the set's own files have none.
     return checked(text.rstrip("\r\n"), _LABEL_OF[name.split("/")[1]], f"{path}: {name}")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from packsweep.errors import ReviewsError
-from packsweep.sweep.reviews import Review, cache, load
+from packsweep.errors import TextsError
+from packsweep.sweep.texts import LabelledText, cache, load
 
 
 def _write(path: Path, num_rows: int, word: str = "Fine") -> str:
@@ -22,7 +22,7 @@ def _copy() -> Path:
     return copy
 
 
-def _never(path: Path) -> list[Review]:
+def _never(path: Path) -> list[LabelledText]:
     raise AssertionError(f"{path} was read again")
 
 
@@ -112,7 +112,7 @@ def test_copy_of_a_faulty_source_is_not_made(tmp_path: Path) -> None:
     """What cannot be used is not kept."""
     path = tmp_path / "a.csv"
     path.write_text("review,sentiment\nHm.,neutral\n", encoding="utf-8")
-    with pytest.raises(ReviewsError, match="neutral"):
+    with pytest.raises(TextsError, match="neutral"):
         load(str(path), limit=1)
     assert not cache.folder().exists()
 

@@ -1,4 +1,4 @@
-"""A review, and what makes one fit for use.
+"""A text, and what makes one fit for use.
 
 The values of this package. It knows nothing of files, caches or networks.
 """
@@ -10,17 +10,17 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from packsweep.errors import ReviewsError
+from packsweep.errors import TextsError
 
 LABELS = ("positive", "negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Review:
+class LabelledText:
     """One text and its sentiment.
 
     Attributes:
-        text: the review; it may hold line breaks where its file does.
+        text: the text; it may hold line breaks where its file does.
         label: ``positive`` or ``negative``.
     """
 
@@ -28,23 +28,23 @@ class Review:
     label: str
 
 
-def checked(text: object, label: object, where: str) -> Review:
-    """Return the review made of ``text`` and ``label``.
+def checked(text: object, label: object, where: str) -> LabelledText:
+    """Return the text made of ``text`` and ``label``.
 
     Args:
-        text: what the file holds as the review.
+        text: what the file holds as the text.
         label: what the file holds as its sentiment.
         where: the file and the row, for the message.
 
     Raises:
-        ReviewsError: the text is missing or blank, or the label is not one of ``LABELS``.
+        TextsError: the text is missing or blank, or the label is not one of ``LABELS``.
     """
     if not isinstance(text, str) or not text or text.isspace():
-        raise ReviewsError(f"{where}: the review is {_shown(text)}; expected a text")
+        raise TextsError(f"{where}: the text is {_shown(text)}; expected a text")
     if label not in LABELS:
         expected = " or ".join(LABELS)
-        raise ReviewsError(f"{where}: the sentiment is {_shown(label)}; expected {expected}")
-    return Review(text=text, label=str(label))
+        raise TextsError(f"{where}: the sentiment is {_shown(label)}; expected {expected}")
+    return LabelledText(text=text, label=str(label))
 
 
 def _shown(value: object, limit: int = 40) -> str:
@@ -56,15 +56,15 @@ def _shown(value: object, limit: int = 40) -> str:
     return shown if len(shown) <= limit else f"{shown[:limit]}..."
 
 
-def content_sha256(reviews: Sequence[Review]) -> str:
+def content_sha256(texts: Sequence[LabelledText]) -> str:
     """Return a hash of the texts and labels, in order.
 
     Each text and each label is preceded by its length in bytes, so that no two different
     sequences feed the same bytes into the hash.
     """
     digest = hashlib.sha256()
-    for review in reviews:
-        for part in (review.text, review.label):
+    for text in texts:
+        for part in (text.text, text.label):
             encoded = part.encode()
             digest.update(f"{len(encoded)}:".encode())
             digest.update(encoded)

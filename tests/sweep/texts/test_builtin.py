@@ -7,20 +7,20 @@ import time
 
 import pytest
 
-from packsweep.errors import ReviewsError
-from packsweep.sweep.reviews import Review, content_sha256, load, vocabulary
+from packsweep.errors import TextsError
+from packsweep.sweep.texts import LabelledText, content_sha256, load, vocabulary
 
 # Of the IMDB set, in words; see builtin.LENGTH_QUANTILES.
 MEAN_WORDS, MEDIAN_WORDS, P95_WORDS = 231, 173, 590
 
 
 @pytest.fixture(scope="module")
-def many() -> tuple[Review, ...]:
+def many() -> tuple[LabelledText, ...]:
     return load("builtin", limit=10_000)
 
 
 @pytest.fixture(scope="module")
-def lengths(many: tuple[Review, ...]) -> list[int]:
+def lengths(many: tuple[LabelledText, ...]) -> list[int]:
     return sorted(len(review.text.split()) for review in many)
 
 
@@ -51,17 +51,17 @@ def test_builtin_first_40_have_nearly_the_mean_of_all() -> None:
     assert statistics.fmean(words) == pytest.approx(MEAN_WORDS, rel=0.06)
 
 
-def test_builtin_first_words_are_unique(many: tuple[Review, ...]) -> None:
+def test_builtin_first_words_are_unique(many: tuple[LabelledText, ...]) -> None:
     """No two reviews share their first ten words, less than a block of a prefix cache."""
     assert len({tuple(review.text.split()[:10]) for review in many}) == len(many)
 
 
-def test_builtin_text_is_one_line_of_ascii(many: tuple[Review, ...]) -> None:
+def test_builtin_text_is_one_line_of_ascii(many: tuple[LabelledText, ...]) -> None:
     """A review is a line, as the packed prompts need it."""
     assert all(review.text.isascii() and review.text.isprintable() for review in many)
 
 
-def test_builtin_labels_are_balanced_within_every_20(many: tuple[Review, ...]) -> None:
+def test_builtin_labels_are_balanced_within_every_20(many: tuple[LabelledText, ...]) -> None:
     """Half of each block of 20 reviews is positive."""
     labels = [review.label for review in many]
     blocks = [labels[start : start + 20] for start in range(0, len(labels), 20)]
@@ -137,7 +137,7 @@ def test_builtin_titles_can_name_every_review() -> None:
 
 def test_builtin_above_its_size_is_refused() -> None:
     """More than there are costs one line with both numbers."""
-    with pytest.raises(ReviewsError, match=r"builtin: holds 50,000 reviews, but 50,001"):
+    with pytest.raises(TextsError, match=r"builtin: holds 50,000 reviews, but 50,001"):
         load("builtin", limit=50_001)
 
 

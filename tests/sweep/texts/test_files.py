@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from packsweep.errors import ReviewsError
-from packsweep.sweep.reviews import LABELS, Review, load
+from packsweep.errors import TextsError
+from packsweep.sweep.texts import LABELS, LabelledText, load
 
 GOOD = 'review,sentiment\nA fine day out.,positive\n"Long, and dull.",negative\n'
 TWO = (
-    Review(text="A fine day out.", label="positive"),
-    Review(text="Long, and dull.", label="negative"),
+    LabelledText(text="A fine day out.", label="positive"),
+    LabelledText(text="Long, and dull.", label="negative"),
 )
 TEXTS = st.text(min_size=1, max_size=30).filter(lambda text: not text.isspace())
 
@@ -36,7 +36,7 @@ def _parquet(folder: Path, **columns: object) -> str:
 
 
 def _refused(source: str, *expected: str) -> None:
-    with pytest.raises(ReviewsError) as caught:
+    with pytest.raises(TextsError) as caught:
         load(source, limit=1)
     message = str(caught.value)
     assert "\n" not in message
@@ -105,8 +105,8 @@ def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
         ("review,review,sentiment\n", "more than once"),
         (GOOD + "Hm.,neutral\n", "row 3 (line 4): the sentiment is 'neutral'; expected positive"),
         (GOOD + "Hm.,\n", "row 3 (line 4): the sentiment is empty"),
-        (GOOD + ",positive\n", "row 3 (line 4): the review is empty"),
-        (GOOD + '" ",positive\n', "row 3 (line 4): the review is blank"),
+        (GOOD + ",positive\n", "row 3 (line 4): the text is empty"),
+        (GOOD + '" ",positive\n', "row 3 (line 4): the text is blank"),
         (GOOD + "\nHm.,positive\n", "row 3 (line 4): the row is empty"),
         (GOOD + "a,b,positive\n", "row 3 (line 4): 3 fields where the header has 2"),
         ('review,sentiment\n"a\nb",positive\nc,x\n', "row 2 (line 4): the sentiment is 'x'"),
@@ -145,7 +145,7 @@ def test_source_with_fewer_rows_than_needed_is_refused(tmp_path: Path) -> None:
     """The message has both numbers, from the file and again from its copy."""
     source = _csv(tmp_path, GOOD)
     for _ in range(2):
-        with pytest.raises(ReviewsError, match="holds 2 reviews, but 3 are needed"):
+        with pytest.raises(TextsError, match="holds 2 texts, but 3 are needed"):
             load(source, limit=3)
 
 
@@ -191,10 +191,10 @@ def test_parquet_with_dictionary_columns_reads_the_same(tmp_path: Path) -> None:
     [
         ({"text": ["a"], "label": [1]}, "column review is missing; found 'text', 'label'"),
         ({"review": ["a", "b"], "sentiment": ["positive", None]}, "row 2: the sentiment is empty"),
-        ({"review": ["a", None], "sentiment": ["positive"] * 2}, "row 2: the review is empty"),
+        ({"review": ["a", None], "sentiment": ["positive"] * 2}, "row 2: the text is empty"),
         ({"review": ["a"], "sentiment": [1]}, "row 1: the sentiment is 1; expected positive or"),
-        ({"review": [7], "sentiment": ["positive"]}, "row 1: the review is 7; expected a text"),
-        ({"review": [], "sentiment": []}, "holds no reviews"),
+        ({"review": [7], "sentiment": ["positive"]}, "row 1: the text is 7; expected a text"),
+        ({"review": [], "sentiment": []}, "holds no texts"),
     ],
 )
 def test_parquet_that_is_wrong_costs_one_line(
@@ -208,4 +208,4 @@ def test_parquet_with_broken_text_names_the_row(tmp_path: Path) -> None:
     """Arrow stores bytes as text unchecked; the first wrong one is found."""
     broken = pa.array([b"fine", b"caf\xe9"]).view(pa.string())
     source = _parquet(tmp_path, review=broken, sentiment=["positive", "negative"])
-    _refused(source, "row 2: the review is not UTF-8 text (byte 3 of it)")
+    _refused(source, "row 2: the text is not UTF-8 text (byte 3 of it)")

@@ -1,6 +1,6 @@
-"""A checked copy of each reviews file, so that only the first use of a file reads all of it.
+"""A checked copy of each texts file, so that only the first use of a file reads all of it.
 
-The copy is a Parquet file in the cache folder with the columns ``review`` and ``sentiment`` in
+The copy is a Parquet file in the cache folder with the columns ``text`` and ``label`` in
 small row groups; the first rows are read without the others. It carries the absolute path of its
 source and a stamp (size and modification time). A copy that is torn, of another source or of an
 older state of it is ignored and written anew. Without a writable cache folder, everything works
@@ -17,42 +17,42 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packsweep.errors import ReviewsError
+from packsweep.errors import TextsError
 from packsweep.files import cache_root
-from packsweep.sweep.reviews.review import Review, shuffled
+from packsweep.sweep.texts.text import LabelledText, shuffled
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 # Part of the stamp: a change of what is written, or of how a source is read, makes copies stale.
-_FORMAT = "packsweep-reviews-1"
+_FORMAT = "packsweep-texts-1"
 _ROWS_PER_GROUP = 500
 
 
 def folder() -> Path:
     """Return the folder for copies and downloads; it need not exist."""
-    return cache_root() / "reviews"
+    return cache_root() / "texts"
 
 
 def select(
     path: Path,
     stamp: str,
-    read: Callable[[Path], list[Review]],
+    read: Callable[[Path], list[LabelledText]],
     *,
     limit: int,
     seed: int | None,
-) -> tuple[Review, ...]:
-    """Return ``limit`` reviews of the source at ``path``.
+) -> tuple[LabelledText, ...]:
+    """Return ``limit`` texts of the source at ``path``.
 
     Args:
         path: the source.
         stamp: changes when the source changes.
         read: reads and checks the whole source; called only where there is no copy of it.
-        limit: how many reviews are wanted.
+        limit: how many texts are wanted.
         seed: shuffles the whole set before the first ``limit`` are taken; None keeps its order.
 
     Raises:
-        ReviewsError: the source cannot be used, or holds fewer reviews.
+        TextsError: the source cannot be used, or holds fewer texts.
     """
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  (also removes "..")
     copy = folder() / f"{hashlib.sha256(str(absolute).encode()).hexdigest()[:24]}.parquet"
@@ -60,23 +60,23 @@ def select(
     selected = _from_copy(copy, key, path, limit=limit, seed=seed)
     if selected is not None:
         return selected
-    reviews = read(path)
+    texts = read(path)
     # A read-only or full disk costs time at the next use, not the result of this one.
     with contextlib.suppress(OSError):
-        _write(copy, key, reviews)
-    return tuple(reviews[row] for row in _chosen(path, len(reviews), limit, seed))
+        _write(copy, key, texts)
+    return tuple(texts[row] for row in _chosen(path, len(texts), limit, seed))
 
 
 def _chosen(path: Path, num_rows: int, limit: int, seed: int | None) -> Sequence[int]:
     if limit > num_rows:
-        message = f"{path}: holds {num_rows:,} reviews, but {limit:,} are needed"
-        raise ReviewsError(f"{message}; use a smaller n or a larger file")
+        message = f"{path}: holds {num_rows:,} texts, but {limit:,} are needed"
+        raise TextsError(f"{message}; use a smaller n or a larger file")
     return range(limit) if seed is None else shuffled(num_rows, seed)[:limit]
 
 
 def _from_copy(
     copy: Path, key: str, path: Path, *, limit: int, seed: int | None
-) -> tuple[Review, ...] | None:
+) -> tuple[LabelledText, ...] | None:
     if not copy.exists():
         return None
     import pyarrow as pa
@@ -92,24 +92,24 @@ def _from_copy(
         return None
 
 
-def _read_rows(file: pq.ParquetFile, rows: Sequence[int]) -> Iterator[Review]:
+def _read_rows(file: pq.ParquetFile, rows: Sequence[int]) -> Iterator[LabelledText]:
     groups = range(file.num_row_groups)
     if isinstance(rows, range):
         groups = range(-(-len(rows) // _ROWS_PER_GROUP))
     table = file.read_row_groups(list(groups)).combine_chunks()
     # Item by item: Arrow's take() would import pandas to look at a list of indices.
-    texts, labels = table.column("review"), table.column("sentiment")
+    texts, labels = table.column("text"), table.column("label")
     for row in rows:
-        yield Review(text=texts[row].as_py(), label=labels[row].as_py())
+        yield LabelledText(text=texts[row].as_py(), label=labels[row].as_py())
 
 
-def _write(copy: Path, key: str, reviews: Sequence[Review]) -> None:
+def _write(copy: Path, key: str, texts: Sequence[LabelledText]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = {
-        "review": pa.array([review.text for review in reviews], pa.large_string()),
-        "sentiment": pa.array([review.label for review in reviews], pa.string()),
+        "text": pa.array([text.text for text in texts], pa.large_string()),
+        "label": pa.array([text.label for text in texts], pa.string()),
     }
     table = pa.table(columns).replace_schema_metadata({"source": key})
     copy.parent.mkdir(parents=True, exist_ok=True)
