@@ -208,4 +208,4 @@ def test_parquet_with_broken_text_names_the_row(tmp_path: Path) -> None:
     """Arrow stores bytes as text unchecked; the first wrong one is found."""
     broken = pa.array([b"fine", b"caf\xe9"]).view(pa.string())
     source = _parquet(tmp_path, review=broken, sentiment=["positive", "negative"])
-    _refused(source, "row 2: the text is not UTF-8 text (byte 3 of it)")
+    _refused(source, "row 2: the review is not UTF-8 text (byte 3 of it)")
