@@ -83,7 +83,7 @@ def cli() -> Cli:
             env={**os.environ, "TERM": "xterm-256color", **environ},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=500,
             check=False,
         )
 

@@ -310,6 +310,7 @@ def _end_of_run(made: Plan, store: Store) -> None:
 
 def _commands(figures: Figures, file: Path, store: Store) -> None:
     """Run what reads results: with the index of the run, without any, and with that of a merge."""
+    figures.command("help", "--help")
     figures.command("merge", "merge", store.root)
     shutil.rmtree(Path(store.root) / index.FOLDER, ignore_errors=True)
     figures.command("merge, no index", "merge", store.root)

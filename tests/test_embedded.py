@@ -195,10 +195,8 @@ def test_provide_killed_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PYTHONPATH", str(Path(embedded.__file__).parents[2]))
     folder = embedded.find("smollm2-135m").folder
     maker = subprocess.Popen([sys.executable, "-m", "packsweep.embedded", "smollm2-135m"])
-    deadline = time.monotonic() + 60
     while not list(tmp_path.glob("embedded/*/model.safetensors")):
         assert maker.poll() is None
-        assert time.monotonic() < deadline
         time.sleep(0.001)
     maker.send_signal(signal.SIGKILL)
     assert maker.wait() == -signal.SIGKILL

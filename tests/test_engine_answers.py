@@ -12,7 +12,7 @@ from tests.engine_sweep import run
 import packsweep
 from packsweep import models, plan, spec, tokens
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(3600)]
 pytest.importorskip("vllm")
 
 MODEL = "embedded:smollm2-135m"
