@@ -114,7 +114,9 @@ def test_log(ended: Ended, fault: str) -> None:
     """What the worker printed lies where the status says, its phases among it."""
     log = Path(str(ended.statuses[fault].log))
     assert str(log) == ended.tasks[fault].log
-    assert log.read_text(encoding="utf-8").startswith("packsweep: check\npacksweep: start\n")
+    first, second = log.read_text(encoding="utf-8").splitlines()[:2]
+    assert "check" in first
+    assert "start" in second
 
 
 def test_crash_row(ended: Ended) -> None:

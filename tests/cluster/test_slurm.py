@@ -122,9 +122,14 @@ def test_script_without_a_results_folder_says_how_it_is_used(environ: dict[str, 
     assert done.stderr.startswith("usage: sbatch cluster/slurm.sh SWEEP RESULTS")
 
 
-def test_token_is_on_no_command_line() -> None:
+def test_token_is_on_no_command_line(environ: dict[str, str], tmp_path: Path) -> None:
     """A command line is seen by every user of a node; an environment is not."""
-    text = SCRIPT.read_text(encoding="utf-8")
-    step = text.split("on_each_node=(", 1)[1]
-    assert "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN" in text
-    assert "TOKEN" not in step
+    noted = tmp_path / "noted"
+    note = f'#!/bin/sh\necho "$RAY_AUTH_MODE $RAY_AUTH_TOKEN: $*" >> {noted}\n'
+    executable(tmp_path / "bin" / "srun", note)
+    subprocess.run(["bash", SCRIPT, "sweep.toml", "results"], env=environ, cwd=tmp_path, check=True)
+    steps = [line.split(": ", 1) for line in noted.read_text().splitlines()]
+    assert len(steps) == 2
+    ((mode, token),) = {tuple(variables.split()) for variables, _ in steps}
+    assert (mode, len(token)) == ("token", 64)
+    assert not [command for _, command in steps if token in command]
