@@ -173,7 +173,7 @@ class _Answers(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def served(status: int) -> Iterator[str]:
     server = HTTPServer(("127.0.0.1", 0), type("Handler", (_Answers,), {"status": status}))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -340,6 +340,7 @@ def test_doctor_prints_the_remedy_below(
     capsys: Captured, tmp_path: Path, no_proxy: pytest.MonkeyPatch
 ) -> None:
     no_proxy.setenv("HF_HUB_OFFLINE", "1")
+    no_proxy.setenv("COLUMNS", "500")
     (tmp_path / "notes.txt").touch()
     lines = said(capsys, 1, "doctor", "--results", tmp_path).splitlines()
     (place,) = (index for index, line in enumerate(lines) if line.startswith("wrong  results"))

@@ -228,7 +228,7 @@ class _Hub(BaseHTTPRequestHandler):
 def hub() -> Iterator[str]:
     """The address of a hub of our own."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
