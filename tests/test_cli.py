@@ -47,9 +47,9 @@ def _start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
 # Starting.
 
 
-def test_help(cli: Cli, tmp_path: Path) -> None:
+def test_help(shell: Cli, tmp_path: Path) -> None:
     """--help names every command."""
-    done = cli("--help", cwd=tmp_path)
+    done = shell("--help", cwd=tmp_path)
     assert done.returncode == 0
     for command in ("plan", "run", "show", "merge", "report"):
         assert f"\n  {command} " in done.stdout
@@ -66,9 +66,9 @@ def test_help_light(tmp_path: Path) -> None:
     assert asked <= bare + 20
 
 
-def test_version(cli: Cli, tmp_path: Path) -> None:
+def test_version(shell: Cli, tmp_path: Path) -> None:
     """--version prints the version alone."""
-    done = cli("--version", cwd=tmp_path)
+    done = shell("--version", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
 
 
@@ -257,9 +257,9 @@ def test_wrong_show(here: Path, capsys: pytest.CaptureFixture[str], command: str
     _wrong([command, "."], here, capsys, "holds no packsweep results")
 
 
-def test_wrong_in_real_process(cli: Cli, sweep_file: Path) -> None:
+def test_wrong_in_real_process(shell: Cli, sweep_file: Path) -> None:
     """The same from a shell: one line on stderr, exit status 2, nothing created."""
-    done = cli("run", sweep_file, "--set", "engine.max_num_seq=1", cwd=sweep_file.parent)
+    done = shell("run", sweep_file, "--set", "engine.max_num_seq=1", cwd=sweep_file.parent)
     said = f"packsweep: {sweep_file}: engine.max_num_seq: unknown key; "
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"{said}did you mean engine.max_num_seqs?\n"
@@ -270,11 +270,11 @@ def test_wrong_in_real_process(cli: Cli, sweep_file: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def first_run(cli: Cli, sweep_text: str, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+def first_run(shell: Cli, sweep_text: str, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     """A finished sweep: the folder it ran in and what the run said."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.toml").write_text(sweep_text, encoding="utf-8")
-    return folder, cli("run", "tiny.toml", cwd=folder)
+    return folder, shell("run", "tiny.toml", cwd=folder)
 
 
 @pytest.fixture

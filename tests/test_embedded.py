@@ -54,10 +54,10 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> embedded.EmbeddedMod
     )
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def cache(shared_cache: Path) -> Path:
     """A cache shared by the tests that convert."""
-    return tmp_path_factory.getbasetemp() / "packsweep-cache"
+    return shared_cache
 
 
 def _provide(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -20,7 +20,7 @@ from packsweep.engines.simulated_core import STARTS
 from packsweep.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(2400)]
 pytest.importorskip("ray")
 
 SWEEP = """

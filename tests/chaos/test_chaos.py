@@ -18,7 +18,7 @@ from tests.chaos.trial import Arena
 from packsweep.engines.simulated_core import STARTS
 
 # Ray's own warnings about how it was started are no failure of ours.
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore")]
 
 # A storm strikes in an order of its own, until its sweep is done or all of these were struck.
 _STRUCK = [*["worker", "engine", "ray worker", "raylet", "node"] * 3, *["worker", "driver"] * 3]
