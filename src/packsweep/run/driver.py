@@ -115,7 +115,7 @@ class Driver:
             planned = self._waiting.popleft()
             task = self._task(planned)
             if self._store.is_done(task.cell.cell_id):  # another run's, or one given up for lost
-                self._tell(done_by_another(task), again=False)
+                self._report(done_by_another(task), again=False)
                 continue
             self._tries[task.cell.cell_id] = self._tries.get(task.cell.cell_id, 0) + 1
             self._running[task.attempt_id] = planned
@@ -126,10 +126,10 @@ class Driver:
         for status in statuses:
             planned = self._running.pop(status.attempt_id)
             again = self._try_again(status)
-            self._tell(self._with_winner(status), again=again)
+            self._report(self._with_winner(status), again=again)
             if again:
                 self._waiting.append(planned)
-            self._stop_if_hopeless(status)
+            self._abort_on_common_failure(status)
             if status.outcome == "ok":
                 self._to_index.append(status.cell_id)
         if len(self._to_index) >= index.NUM_TOGETHER:
@@ -141,7 +141,7 @@ class Driver:
             self._store.add_to_index(self._to_index)
         self._to_index = []
 
-    def _tell(self, status: Status, *, again: bool) -> None:
+    def _report(self, status: Status, *, again: bool) -> None:
         self._outcome.ended[status.cell_id] = status
         self._any_measured |= status.outcome == "ok"
         self._reporter.ended(status, again=again)
@@ -159,7 +159,7 @@ class Driver:
             return False
         return self._tries[status.cell_id] < self._limits.max_attempts
 
-    def _stop_if_hopeless(self, status: Status) -> None:
+    def _abort_on_common_failure(self, status: Status) -> None:
         """Stop when the first cells all failed the same way, and not on one bad node alone."""
         if self._any_measured:
             return
@@ -209,7 +209,7 @@ class Driver:
             outcome="infeasible",
             reason=planned.infeasible,
         )
-        self._tell(status, again=False)
+        self._report(status, again=False)
 
 
 def _signature(reason: str | None) -> str:

@@ -89,8 +89,8 @@ def lost(task: Task, outcome: str, reason: str, wall_s: float) -> Status:
     )
 
 
-def told(error: Exception, host: str, phase: str | None) -> str:
-    """Return in one line how Ray lost an attempt."""
+def describe_loss(error: Exception, host: str, phase: str | None) -> str:
+    """Return in one line how Ray lost an attempt on ``host``."""
     cause = getattr(error, "cause", None) or error
     if isinstance(cause, ResultsError):
         return f"{host} does not see the results as the driver does, and every node must: {cause}"

@@ -28,7 +28,7 @@ from packsweep.engines.start_log import start_phases
 from packsweep.errors import EngineError, PacksweepError, ResultsError
 from packsweep.files import replace_file
 from packsweep.machine import environment, nvml
-from packsweep.machine.sampler import Conditions, Unwatched, Watch, own_pids
+from packsweep.machine.sampler import Conditions, ConditionSampler, NullSampler, own_pids
 from packsweep.models.resolve import Model
 from packsweep.plan import ceilings
 from packsweep.plan.formats import Formats, formats
@@ -162,15 +162,15 @@ class Attempt:
         engine.reset_prefix_cache()
         return [engine.run(requests)] if self._task.cell.cache_state == "primed" else []
 
-    def _watch(self) -> Watch | Unwatched:
+    def _watch(self) -> ConditionSampler | NullSampler:
         if not self._task.cell.sample_conditions:
-            return Unwatched()
+            return NullSampler()
         gpu = self.measured.gpu
         gauges = None if gpu is None else nvml.gauges(gpu)
-        return Watch(gauges, engine_pids=self.measured.engine_pids)
+        return ConditionSampler(gauges, engine_pids=self.measured.engine_pids)
 
     def _timed(
-        self, engine: Engine, requests: Sequence[Request], watch: Watch | Unwatched
+        self, engine: Engine, requests: Sequence[Request], watch: ConditionSampler | NullSampler
     ) -> PassResult:
         """Run a timed pass; its window alone counts as such, what the engine does around it not."""
         began = time.perf_counter()
