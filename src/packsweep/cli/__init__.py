@@ -24,6 +24,7 @@ from packsweep.cli.plan import plan_command
 from packsweep.cli.report import report_command
 from packsweep.cli.run import run_command
 from packsweep.cli.show import merge_command, show_command
+from packsweep.cli.signals import interrupt_on_signals
 from packsweep.errors import UserError
 from packsweep.version import __version__
 
@@ -65,6 +66,7 @@ app.command("doctor")(doctor_command)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    interrupt_on_signals()
     try:
         status = app(args=given or ["--help"], standalone_mode=False)
     except UserError as error:

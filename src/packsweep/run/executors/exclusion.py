@@ -6,7 +6,6 @@ cell until every one of them has used up its attempts there.
 
 from __future__ import annotations
 
-from packsweep.results import schema
 from packsweep.run.task import Status
 
 
@@ -31,7 +30,7 @@ class NodeExclusion:
             status: of an attempt that the node itself reported.
             others: alive nodes that could run it; the last one is kept, whatever it does.
         """
-        if status.outcome == "ok" or status.outcome in schema.DETERMINISTIC:
+        if not status.is_retryable:
             self._failed.pop(node_id, None)
             return False
         failed = self._failed.setdefault(node_id, set())

@@ -23,6 +23,7 @@ from typing import Any
 
 from packsweep.errors import UserError
 from packsweep.results import storage
+from packsweep.run import scratch
 from packsweep.run.executors import nodes, ray_address
 from packsweep.run.executors.exclusion import NodeExclusion
 from packsweep.run.executors.nodes import Demand, Node
@@ -268,6 +269,7 @@ def stream_attempt(task: Task, node_id: str) -> Iterator[dict[str, str] | str]:
     raylet, phase = os.getppid(), "spawn"
     where = {"host": socket.gethostname(), "node_id": node_id}
     yield {"phase": phase, **where}
+    scratch.remove_abandoned()
     task.store.check()  # or this node does not share the driver's folder, and would make another
     supervisor = Supervisor(task)
     try:
