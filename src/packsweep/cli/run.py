@@ -94,6 +94,8 @@ def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
     """Refuse an engine that is not installed here, or other than that of the results."""
     from importlib.util import find_spec
 
+    from packsweep.machine import environment
+
     found = store.engine()
     if found not in {None, sweep.engine.kind}:
         raise UserError(
@@ -105,6 +107,9 @@ def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
             'vLLM is not installed in this Python; "make setup" installs it, or '
             "pip install vllm on a machine with a GPU"
         )
+    problem = environment.socket_problem()
+    if sweep.engine.kind == "vllm" and not in_ray and problem:
+        raise UserError(problem)
 
 
 def _executor(address: str | None, accelerator: str | None, max_gpus: int | None) -> Executor:

@@ -15,6 +15,7 @@ import platform
 import re
 import socket
 import sys
+import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -61,6 +62,7 @@ _HARMLESS = re.compile(
 )
 # Set by Ray for its workers; vLLM must choose its threads as it does without Ray.
 _REMOVED = ("OMP_NUM_THREADS", "VLLM_PORT")
+_MOST_SOCKET_BYTES, _SOCKET_NAME_BYTES = 107, len("/") + 36
 # A user who says how vLLM is to place its threads on the CPU gets vLLM's own processes.
 _PLACEMENT = (
     "VLLM_CPU_OMP_THREADS_BIND",
@@ -145,6 +147,25 @@ def measuring(base: Mapping[str, str] | None = None) -> dict[str, str]:
 def _is_tuning(name: str) -> bool:
     ours = name in _FIXED or name in _REMOVED
     return bool(_TUNING.fullmatch(name)) and not ours and not _SECRET.search(name)
+
+
+def socket_problem(environ: Mapping[str, str] | None = None) -> str | None:
+    """Return in one line why vLLM's processes could not reach each other, or None.
+
+    A socket's path has at most 107 bytes; vLLM's is a UUID in ``VLLM_RPC_BASE_PATH``, which is the
+    folder of temporary files where it is not set.
+    Source: unix(7); vLLM 0.26 to 0.33, ``utils/network_utils.py`` (``get_open_zmq_ipc_path``).
+    """
+    given = os.environ if environ is None else environ
+    name = "VLLM_RPC_BASE_PATH" if given.get("VLLM_RPC_BASE_PATH") else "TMPDIR"
+    folder = given.get("VLLM_RPC_BASE_PATH") or tempfile.gettempdir()
+    num_bytes = len(os.fsencode(folder)) + _SOCKET_NAME_BYTES
+    if num_bytes <= _MOST_SOCKET_BYTES:
+        return None
+    return (
+        f"{name}: the paths of sockets in {folder} have {num_bytes} bytes, "
+        f"{_MOST_SOCKET_BYTES} are allowed; export {name}=/tmp"
+    )
 
 
 def time_limits(*, engine_start_timeout_s: float, pass_timeout_s: float) -> dict[str, str]:
