@@ -146,7 +146,12 @@ def measuring(base: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def _is_tuning(name: str) -> bool:
     ours = name in _FIXED or name in _REMOVED
-    return bool(_TUNING.fullmatch(name)) and not ours and not _SECRET.search(name)
+    return bool(_TUNING.fullmatch(name)) and not ours and not is_secret(name)
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether a variable of this name holds what nobody else may read."""
+    return bool(_SECRET.search(name))
 
 
 def socket_problem(environ: Mapping[str, str] | None = None) -> str | None:

@@ -11,7 +11,7 @@ from tests.fakes import cells, task, written
 
 from packsweep.errors import ResultsError
 from packsweep.results.store import Store
-from packsweep.run.executors.ray import stream_attempt
+from packsweep.run.executors.ray import _env_vars, stream_attempt
 from packsweep.sweep.cells import Cell
 
 
@@ -63,3 +63,15 @@ def test_stream_attempt_folder_not_shared(tmp_path: Path, byte_model: Path) -> N
     with pytest.raises(ResultsError, match="no such results folder"):
         next(told)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_env_vars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes are told where things are, never a secret."""
+    for name in ("PACKSWEEP_CACHE", "HF_HOME", "AWS_REGION"):
+        monkeypatch.setenv(name, "there")
+    for name in ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://me:secret@store")
+    found = _env_vars()
+    assert {"PACKSWEEP_CACHE", "HF_HOME", "AWS_REGION"} <= found.keys()
+    assert "secret" not in " ".join(found.values())

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from packsweep.errors import UserError
+from packsweep.machine import environment
 from packsweep.results import storage
 from packsweep.run import scratch
 from packsweep.run.executors import nodes, ray_address
@@ -246,6 +247,8 @@ def _remote(ray: Any) -> Any:  # noqa: ANN401
 
     @ray.remote(num_gpus=1, max_calls=1, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
     def attempt(task_json: str) -> Iterator[dict[str, str] | str]:
+        here = {"", os.getcwd()}  # noqa: PTH109  (as it stands in the path)
+        sys.path[:] = [folder for folder in sys.path if folder not in here]
         from packsweep.run.executors.ray import stream_attempt
 
         node_id = ray.get_runtime_context().get_node_id()
@@ -311,7 +314,11 @@ def _join(address: str) -> Any:  # noqa: ANN401
 
 
 def _env_vars() -> dict[str, str]:
-    """Return what a worker needs to find this very code, when the job brought it along."""
-    names = ("PACKSWEEP_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "VLLM_CACHE_ROOT")
-    wanted = (*names, *storage.ENVIRON)
-    return {name: os.environ[name] for name in wanted if name in os.environ}
+    """Return what tells a worker where things are; never a secret.
+
+    Ray writes these into logs that everybody on a node may read. How nodes get tokens and keys
+    says cluster/README.md.
+    """
+    names = ("PACKSWEEP_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "VLLM_CACHE_ROOT", *storage.ENVIRON)
+    wanted = {name: os.environ[name] for name in names if name in os.environ}
+    return {k: v for k, v in wanted.items() if not environment.is_secret(k) and "@" not in v}
