@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,15 @@ def test_engine_environ_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = environment.engine_environ({"PYTHONPATH": given})["PYTHONPATH"].split(os.pathsep)
     assert found[-2:] == [str(tmp_path / "lib"), "/elsewhere"]
     assert not {"", ".", str(tmp_path)} & set(found)
+
+
+@pytest.mark.parametrize(("num_bytes", "fits"), [(70, True), (71, False)])
+def test_socket_problem(num_bytes: int, *, fits: bool) -> None:
+    """A socket's path has at most 107 bytes: 70 of the folder, a slash and a UUID of 36."""
+    found = environment.socket_problem({"VLLM_RPC_BASE_PATH": "/" + "x" * (num_bytes - 1)})
+    assert (found is None) == fits
+
+
+def test_socket_problem_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 99)
+    assert str(environment.socket_problem({})).endswith("107 are allowed; export TMPDIR=/tmp")

@@ -26,6 +26,7 @@ from packsweep.cli.run import run_command
 from packsweep.cli.show import merge_command, show_command
 from packsweep.cli.signals import ignore_signals, interrupt_on_signals
 from packsweep.errors import UserError
+from packsweep.machine import home
 from packsweep.version import __version__
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     interrupt_on_signals()
+    if line := home.provide():
+        print(f"packsweep: {line}", file=sys.stderr)
     try:
         status = app(args=given or ["--help"], standalone_mode=False)
     except UserError as error:

@@ -43,7 +43,7 @@ class Diagnosis:
 # The first that fits counts. Source: messages of vLLM 0.26 to 0.33, torch 2.11 to 2.14, pyzmq.
 CAUSES = (
     Cause(
-        sign="is less than desired CPU memory utilization",
+        sign="is less than desired CPU memory utilization|is less than requested memory for kv",
         remedy="free some memory, or set engine.gpu_memory_utilization lower, which on a CPU is "
         "the share of main memory, or engine.kv_cache_memory_bytes",
         outcome="oom",
