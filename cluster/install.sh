@@ -8,6 +8,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 venv=${1:-.venv}
 python=${PYTHON:-python3}
+marker=.packsweep-bundle
 
 wanted=$(cat "$here/made-for")
 found=$("$python" -c 'import platform, sys
@@ -16,8 +17,9 @@ if [ "$found" != "$wanted" ]; then
     echo "packsweep bundle: made for $wanted, but $python is $found; PYTHON=... names another" >&2
     exit 2
 fi
-if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
-    echo "packsweep bundle: $venv is there and no virtual environment; name another folder" >&2
+# Cleared is only what this script made: other virtual environments are somebody's work.
+if { [ -e "$venv" ] || [ -L "$venv" ]; } && [ ! -f "$venv/$marker" ]; then
+    echo "packsweep bundle: $venv is there and no virtual environment of a bundle's; name another folder" >&2
     exit 2
 fi
 if ! (cd "$here" && sha256sum --check --quiet SHA256SUMS); then
@@ -26,6 +28,7 @@ if ! (cd "$here" && sha256sum --check --quiet SHA256SUMS); then
 fi
 
 "$python" -m venv --clear "$venv"
+: >"$venv/$marker"
 # -I, --isolated: neither packages on PYTHONPATH nor an index of the user's own pip.conf count.
 install() {
     "$venv/bin/python" -I -m pip install --isolated -qq --disable-pip-version-check --no-input \

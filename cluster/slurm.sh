@@ -47,7 +47,8 @@ if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
 fi
 # Of this job alone, so that two jobs on a node, one after the other, never meet.
 address=$head:$((20000 + SLURM_JOB_ID % 10000))
-export RAY_TMPDIR=${TMPDIR:-/tmp}/ray-$SLURM_JOB_ID
+RAY_TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/ray-$SLURM_JOB_ID-XXXXXX")
+export RAY_TMPDIR
 
 # Without a token anyone who reaches the node can run code as you. Tasks inherit it from srun.
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
@@ -57,7 +58,12 @@ export RAY_USAGE_STATS_ENABLED=0
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 # vLLM's compiled code, on the node's own disk: a home on the network is slow, and shared by nodes
 # that compile at the same moment.
-export PACKSWEEP_CACHE=${PACKSWEEP_CACHE:-${TMPDIR:-/tmp}/$(id -un)-packsweep}
+private=("$RAY_TMPDIR")
+if [ -z "${PACKSWEEP_CACHE:-}" ]; then
+    PACKSWEEP_CACHE=${TMPDIR:-/tmp}/$(id -un)-packsweep
+    export PACKSWEEP_CACHE
+    private+=("$PACKSWEEP_CACHE")
+fi
 # Ray holds many sockets and files open.
 ulimit -n "$(ulimit -Hn)"
 
@@ -79,7 +85,21 @@ on_each_node=(srun --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=0)
 
 # Ray's servers are daemons. Where Slurm does not track processes by cgroup they outlive a preempted
 # start of this job, and the next one would be refused. The nodes are this job's alone.
-"${on_each_node[@]}" ray stop --force
+#
+# On every node first: the folders must be this user's. Anybody could have made one of a name that
+# can be guessed, and would own what is compiled and run from there.
+# shellcheck disable=SC2016  # each node expands it
+prepare='
+for folder in "$@"; do
+    mkdir -p -m 700 "$folder"
+    if [ -L "$folder" ] || [ ! -O "$folder" ]; then
+        echo "packsweep: $folder on $(hostname) is not yours; set TMPDIR or PACKSWEEP_CACHE" >&2
+        exit 2
+    fi
+    chmod 700 "$folder"
+done
+exec ray stop --force'
+"${on_each_node[@]}" bash -c "$prepare" packsweep "${private[@]}"
 
 # In the background and waited for: bash runs a trap only between commands, but at once in a wait.
 "${on_each_node[@]}" \

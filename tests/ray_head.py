@@ -26,19 +26,22 @@ _PORTS = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-s
 
 @dataclass(frozen=True, slots=True)
 class RayHead:
-    """Where a head and its dashboard listen: host and port."""
+    """Where a head and its dashboard listen: host and port; and the folder of its sessions."""
 
     address: str
     dashboard: str
+    folder: Path
 
 
 @contextlib.contextmanager
 def ray_head(*options: str) -> Iterator[RayHead]:
     """Start a head with ``options`` of ``ray start``; end all of it on the way out."""
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-    head = RayHead(f"127.0.0.1:{ports['port']}", f"127.0.0.1:{ports['dashboard-port']}")
     # Short, because Ray puts sockets there; and its own, because "auto" looks into the usual one.
     folder = Path(tempfile.mkdtemp(prefix="ps", dir="/tmp"))
+    head = RayHead(
+        f"127.0.0.1:{ports['port']}", f"127.0.0.1:{ports['dashboard-port']}", folder=folder
+    )
     command = ["ray", "start", "--head", "--block", f"--temp-dir={folder}", *options]
     command += [f"--{name}={port}" for name, port in ports.items()]
     environ = os.environ | _ENVIRON

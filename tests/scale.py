@@ -182,11 +182,11 @@ def _committing(ray: Any, passes: Passes) -> Any:
     @ray.remote(num_gpus=1, max_calls=0, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
     def attempt(task_json: str) -> Iterator[dict[str, str] | str]:
         from packsweep.run import supervisor
-        from packsweep.run.executors.ray import words
+        from packsweep.run.executors.ray import stream_attempt
 
         supervisor.Supervisor = partial(_Supervisor, passes)  # type: ignore[assignment,misc]
         node_id = ray.get_runtime_context().get_node_id()
-        yield from words(task_from_json(task_json), node_id)
+        yield from stream_attempt(task_from_json(task_json), node_id)
 
     return attempt
 

@@ -370,6 +370,6 @@ def test_record_is_plain() -> None:
 def test_every_column_of_a_cell_has_a_part_in_pairing() -> None:
     """A new column is work, a setting, or how was measured: none is overlooked."""
     elsewhere = {"replicate", "engine", "texts_sha256", "prompts_sha256"}
-    settings_ = {"engine_settings", "simulated_settings", *axes.SETTINGS}
+    settings_ = {*axes.JSON_SETTINGS, *axes.SETTINGS}
     known = {*axes.WORK, *settings_, *differences.MEASURE, *elsewhere}
     assert {column.name for column in schema.CELL} == known

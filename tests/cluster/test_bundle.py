@@ -135,3 +135,24 @@ def test_package_with_another_hash_makes_no_bundle(index: Path, tmp_path: Path) 
     assert "could not get every package" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == [lock]
+
+
+def test_bundle_clears_no_other_environment(unpacked: Path, tmp_path: Path) -> None:
+    """A virtual environment that somebody else made, and what lies in it, stays."""
+    (tmp_path / "venv").mkdir()
+    for name in ("pyvenv.cfg", "thesis.txt"):
+        (tmp_path / "venv" / name).write_text("mine", encoding="utf-8")
+    done = install(unpacked, tmp_path / "venv")
+    assert done.returncode == 2
+    assert "no virtual environment of a bundle" in done.stderr
+    assert (tmp_path / "venv" / "thesis.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_bundle_installs_again(unpacked: Path, tmp_path: Path) -> None:
+    """What an earlier run of the script made, it may make anew."""
+    (tmp_path / "venv").mkdir()
+    for name in (".packsweep-bundle", "old"):
+        (tmp_path / "venv" / name).touch()
+    done = install(unpacked, tmp_path / "venv")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "venv" / "old").exists()

@@ -133,3 +133,23 @@ def test_token_is_on_no_command_line(environ: dict[str, str], tmp_path: Path) ->
     ((mode, token),) = {tuple(variables.split()) for variables, _ in steps}
     assert (mode, len(token)) == ("token", 64)
     assert not [command for _, command in steps if token in command]
+
+
+def test_folder_of_another_is_not_used(environ: dict[str, str], tmp_path: Path) -> None:
+    """Who guesses the name of the cache's folder does not get to own what is compiled there."""
+    executable(tmp_path / "bin" / "srun", '#!/bin/sh\nshift 3\nexec "$@"\n')
+    executable(tmp_path / "bin" / "ray", "#!/bin/sh\nexit 0\n")
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / f"{user}-packsweep").symlink_to(tmp_path / "theirs")
+    done = subprocess.run(
+        ["bash", str(SCRIPT), "sweep.toml", "results"],
+        env={name: value for name, value in environ.items() if name != "PACKSWEEP_CACHE"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"{user}-packsweep" in done.stderr
+    assert "is not yours" in done.stderr

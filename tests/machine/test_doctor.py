@@ -106,6 +106,20 @@ def test_sound_machine(sound: Machine) -> None:
         ("shm", "warn", {"shm_free_bytes": 64 * 2**20}, "0.1 GiB free in /dev/shm"),
         ("open files", "wrong", {"open_files": (64, 4096)}, "at most 64"),
         ("open files", "warn", {"open_files": (512, 4096)}, "at most 512"),
+        ("vllm requires", "wrong", {"unmet": ("msgspec (not installed)",)}, "msgspec"),
+        ("vllm requires", "warn", {"unmet": ("zmq>=25 (24 is installed)",)}, "24 is installed"),
+        ("memory", "warn", {"memory_bytes": (8 * GIB, 16 * GIB)}, "8.0 GiB of 16.0 GiB free"),
+        ("memory", "wrong", {"memory_bytes": (GIB, 16 * GIB)}, "1.0 GiB of 16.0 GiB free"),
+        ("temporary files", "wrong", {"temporary": Folder(path=Path("t"), free_bytes=9)}, "t: 0.0"),
+        ("temporary files", "wrong", {"temporary": Folder(path=Path("t"), error="no")}, "no"),
+        (
+            "temporary files",
+            "wrong",
+            {"temporary": Folder(path=Path("t")), "socket_problem": "TMPDIR: long; export it"},
+            "TMPDIR: long",
+        ),
+        ("home", "warn", {"home": "/tmp/packsweep-home-7"}, "none that can be used"),  # noqa: S108
+        ("proxies", "warn", {"socks": ("ALL_PROXY",)}, "ALL_PROXY: a SOCKS proxy"),
         ("hub", "warn", {"hub": Hub(address="https://hub", error="timed out")}, "timed out"),
     ],
 )

@@ -23,7 +23,7 @@ from tests.fakes import cell, pass_row
 from packsweep.analysis import frames
 from packsweep.machine import sampler
 from packsweep.machine.nvml import Gauges
-from packsweep.machine.sampler import Conditions, CpuTimes, Unwatched, Watch
+from packsweep.machine.sampler import Conditions, ConditionSampler, CpuTimes, NullSampler
 from packsweep.results import schema
 from packsweep.results.store import Store
 
@@ -86,7 +86,7 @@ def watched(
     clock = iter([10.0, 10.0 + window_s])
     gauges = None if fake is None else Gauges(fake, "gpu")
     cpu = times((100.0, 50.0, 10.0), (140.0, 70.0, 26.0))
-    with Watch(
+    with ConditionSampler(
         gauges,
         engine_pids=engine_pids,
         cpu_times=lambda: next(cpu),
@@ -183,9 +183,9 @@ def test_own_numbers_leave_others_foreign() -> None:
 
 
 def test_unwatched_window_tells_nothing() -> None:
-    with Unwatched() as _:
+    with NullSampler() as _:
         pass
-    assert set(dataclasses.asdict(Unwatched().conditions()).values()) == {None}
+    assert set(dataclasses.asdict(NullSampler().conditions()).values()) == {None}
 
 
 @given(*[st.floats(min_value=0, max_value=1e6)] * 3)
@@ -218,7 +218,7 @@ def test_collector_clock_adds_up_collections() -> None:
 def test_garbage_collected_in_the_window_is_counted() -> None:
     """A collection inside counts, one outside does not, and nothing stays registered."""
     before = list(gc.callbacks)
-    with Watch(None) as window:
+    with ConditionSampler(None) as window:
         gc.collect()
     seen = window.conditions().gc_s or 0
     gc.collect()

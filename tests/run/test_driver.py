@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from tests import fakes
 from tests.fakes import REVIEWS, FakeExecutor, FakeReporter, cell, written
 
+from packsweep.errors import ResultsError
 from packsweep.models.resolve import Model
 from packsweep.plan.cells import Plan
 from packsweep.results import index
 from packsweep.results.store import Store
-from packsweep.run.driver import Driver, Outcome
+from packsweep.run.driver import Driver, Outcome, _signature
 from packsweep.run.task import Status, Task
 from packsweep.sweep.spec import LimitsTable
 
@@ -412,3 +413,71 @@ def test_all_well_infeasible() -> None:
     assert outcome("infeasible")
     assert not outcome("crashed")
     assert not outcome("ok", stopped="hopeless")
+
+
+class _Changing(FakeExecutor):
+    """Ends attempts as told, and then does something to how they ended."""
+
+    def __init__(self, outcome: str, change: Callable[[Status], Status]) -> None:
+        super().__init__(lambda _: (outcome, None if outcome == "ok" else "refused"))
+        self._change = change
+
+    def _end(self, ended: Task) -> Status:
+        return self._change(super()._end(ended))
+
+
+def _run_on(store: Store, executor: FakeExecutor) -> None:
+    Driver(_plan(), store, executor, FakeReporter(), LimitsTable(stop_after_failures=99)).run()
+
+
+def test_run_final_not_retried(store: Store) -> None:
+    """A failure that every attempt would repeat is not tried again."""
+    executor = _Changing("crashed", lambda status: replace(status, final=True))
+    _run_on(store, executor)
+    assert len(executor.started) == len(CELLS)
+
+
+def test_run_results_deleted(store: Store) -> None:
+    """Results that are deleted meanwhile end the run with an error, not with success."""
+
+    def delete(status: Status) -> Status:
+        shutil.rmtree(store.root)
+        return status
+
+    executor = _Changing("ok", delete)
+    with pytest.raises(ResultsError, match="no such results folder"):
+        _run_on(store, executor)
+    assert (len(executor.started), executor.num_stops) == (1, 1)
+
+
+def test_run_storage_fails(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage that takes no more is told once, not as the failure of every cell."""
+
+    def full(*_: object) -> None:
+        raise ResultsError("no space left")
+
+    monkeypatch.setattr(Store, "check_writable", full)
+    executor = _Changing("crashed", lambda status: replace(status, unwritten=True))
+    with pytest.raises(ResultsError, match="no space left"):
+        _run_on(store, executor)
+    assert len(executor.started) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ipc:///tmp/3f2b8c1e-0a4d-4c6e-9b7f-1234567890ab in use", "ipc:///tmp/x/9 in use"),
+        ("(pid=12) at 0x7f2c died after 1.5 s", "(pid=1234) at 0xabcdef died after 22 s"),
+        ("id 3f2b8c1e-0a4d-4c6e-9b7f-1234567890ab", "id 00000000-0a4d-4c6e-9b7f-abcdefabcdef"),
+        ("no file /a/b-c/d.json, key deadbeef99", "no file /e.json, key 0123456789ab"),
+    ],
+)
+def test_signature_same(one: str, other: str) -> None:
+    """UUIDs, paths, addresses and numbers make no difference between failures."""
+    assert _signature(one) == _signature(other)
+
+
+def test_signature_other() -> None:
+    """Other words do."""
+    assert _signature("out of memory") != _signature("no device")
+    assert _signature("a facade failed") != _signature("a decade failed")

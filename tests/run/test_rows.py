@@ -9,7 +9,7 @@ from tests.fakes import cell, task, written
 
 from packsweep.errors import ResultsError
 from packsweep.results.store import Store
-from packsweep.run.rows import lost, told
+from packsweep.run.rows import describe_loss, lost
 
 
 @pytest.fixture
@@ -58,6 +58,6 @@ class NodeDiedError(Exception):
         (ResultsError("/r: not there"), "spawn", "n1 does not see the results as the driver does"),
     ],
 )
-def test_told(error: Exception, phase: str | None, line: str) -> None:
+def test_describe_loss(error: Exception, phase: str | None, line: str) -> None:
     """One line says where, when and why."""
-    assert told(error, "n1", phase).startswith(line)
+    assert describe_loss(error, "n1", phase).startswith(line)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes import cell, cells, task
 
+from packsweep import engines
 from packsweep.engines import RequestResult
+from packsweep.errors import EngineError
+from packsweep.machine import process
 from packsweep.results import schema
 from packsweep.results.store import Store
 from packsweep.run import checks, scoring
 from packsweep.run.metrics import Answered
-from packsweep.run.task import Status, status_from_json
+from packsweep.run.task import BEGAN, Status, status_from_json
 from packsweep.run.worker import Attempt
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
@@ -238,29 +244,47 @@ def test_disagreement_free_length() -> None:
     assert checks.disagreement(cell(ignore_eos=False), short) is None
 
 
-@pytest.mark.parametrize(
-    ("log", "cause"),
-    [
-        ("", None),
-        ("ValueError: not the core's\n", None),
-        ("(EngineCore pid=1) ERROR x torch.OutOfMemoryError: CUDA out of memory\n", "CUDA out of"),
-        ("(EngineCore pid=1) RuntimeError: Engine core initialization failed. See\n", None),
-        ("(EngineCore pid=1) ValueError: first\n(EngineCore pid=1) KeyError: second", "first"),
-    ],
-)
-def test_engine_core_cause(tmp_path: Path, log: str, cause: str | None) -> None:
-    """The first error that the engine core printed is the cause; its envelope is none."""
-    (tmp_path / "log").write_text(log, encoding="utf-8")
-    found = checks.engine_core_cause(tmp_path / "log")
-    assert found is None if cause is None else cause in str(found)
-
-
-def test_engine_core_cause_no_log(tmp_path: Path) -> None:
-    """Without a log nothing is known."""
-    assert checks.engine_core_cause(tmp_path / "log") is None
-
-
 def test_one_line() -> None:
     """Line breaks become spaces and a long text is cut at the limit."""
     assert checks.one_line("a\n  b\tc") == "a b c"
     assert checks.one_line("abcdef", limit=4) == "abc…"
+
+
+def test_run_clock_stepped(
+    store: Store, byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wall clock that is set back two hours a look changes no duration."""
+    clock = itertools.count(1_700_000_000, -7200)
+    folder = tmp_path / "w"
+    folder.mkdir()
+    (folder / BEGAN).write_text(process.moment(), encoding="ascii")
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    status, rows = _run(store, _cell(byte_model), folder)
+    assert 0 < status.wall_s < 60
+    assert all(0 < row["wall_s"] < 60 and 0 <= row["spawn_s"] < 60 for row in rows)
+
+
+def test_run_refused_setting(
+    store: Store, byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that refuses a setting would do so again: the attempt's failure is final."""
+
+    def refuse(*_: object) -> None:
+        raise EngineError("ValueError: User-specified max_model_len (9) is greater than 8")
+
+    monkeypatch.setattr(engines, "start", refuse)
+    status, _ = _run(store, _cell(byte_model), tmp_path / "w")
+    assert (status.outcome, status.final, status.is_retryable) == ("crashed", True, False)
+    assert str(status.reason).endswith("(set engine.max_model_len to what the model was made for)")
+
+
+def test_run_results_deleted(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """Results that were deleted meanwhile are not made again."""
+    one = _cell(byte_model)
+    (tmp_path / "w").mkdir()
+    attempt = Attempt(task(one, store.root), tmp_path / "w")
+    shutil.rmtree(store.root)
+    status = attempt.run()
+    assert (status.outcome, status.unwritten) == ("crashed", True)
+    assert "no such results folder" in str(status.reason)
+    assert not Path(store.root).exists()

@@ -30,7 +30,11 @@ SETTINGS = {
     "load_format": "model.load_format",
     "model_fingerprint": "model_fingerprint",
 }
-JSON_SETTINGS = {"engine_settings": "engine", "simulated_settings": "simulated"}
+JSON_SETTINGS = {
+    "engine_settings": "engine",
+    "simulated_settings": "simulated",
+    "environ": "environ",
+}
 FOLLOWS = "engine.enable_prefix_caching"  # from cache_state, which is in WORK
 # How is asked and with what it is computed: what may differ where settings are compared. A name
 # -> those that change with it and are told only where it does not.
@@ -84,7 +88,12 @@ def unusual(varied: Mapping[str, Sequence[str]], index: int) -> dict[str, str]:
 def _settings(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Return the engine settings of all cells: name -> one value per row."""
     parsed = [
-        json.loads(row["engine_settings"]) | json.loads(row["simulated_settings"]) for row in rows
+        {
+            key: value
+            for name in JSON_SETTINGS
+            for key, value in json.loads(row[name] or "{}").items()
+        }
+        for row in rows
     ]
     names = sorted({name for values in parsed for name in values} - {"enable_prefix_caching"})
     return {name: [str(values.get(name)) for values in parsed] for name in names}

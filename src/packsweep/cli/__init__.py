@@ -24,7 +24,9 @@ from packsweep.cli.plan import plan_command
 from packsweep.cli.report import report_command
 from packsweep.cli.run import run_command
 from packsweep.cli.show import merge_command, show_command
+from packsweep.cli.signals import ignore_signals, interrupt_on_signals
 from packsweep.errors import UserError
+from packsweep.machine import home
 from packsweep.version import __version__
 
 if TYPE_CHECKING:
@@ -65,13 +67,16 @@ app.command("doctor")(doctor_command)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    interrupt_on_signals()
+    if line := home.provide():
+        print(f"packsweep: {line}", file=sys.stderr)
     try:
         status = app(args=given or ["--help"], standalone_mode=False)
     except UserError as error:
         print(f"packsweep: {error}", file=sys.stderr)
         sys.exit(WRONG_USE)
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(INTERRUPTED)
+        status = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
@@ -82,4 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         told = " ".join(str(error.format_message()).split()) or "a command is missing"
         print(f"packsweep: {told} (packsweep --help)", file=sys.stderr)
         sys.exit(WRONG_USE)
+    if status == INTERRUPTED:
+        ignore_signals()
     sys.exit(status if isinstance(status, int) else 0)

@@ -53,7 +53,7 @@ def compare_tool_command(
         plan=planned,
         store=store,
         limits=read.limits,
-        reporter=_Told(),
+        reporter=StderrReporter(),
         make_executor=LocalExecutor,
         bench=_telling(parity.run_bench),
     )
@@ -67,7 +67,7 @@ def compare_tool_command(
     print("\n".join(lines(found)))
 
 
-class _Told:
+class StderrReporter:
     """Says on stderr what was measured of ours; a ``driver.Reporter``."""
 
     def began(self, *, num_cells: int, num_done: int) -> None:

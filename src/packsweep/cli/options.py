@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -147,14 +148,22 @@ _RAY_COPY = "working_dir_files"  # Source: Ray 2.57 to 2.60, _private/runtime_en
 
 def prepare(
     path: Path, overrides: list[str] | None, results: str | None
-) -> tuple[Sweep, Plan, Store]:
-    """Read and work out a sweep; everything that a user can get wrong comes out here."""
+) -> tuple[Sweep, Plan, Store, bytes]:
+    """Read and work out a sweep; everything that a user can get wrong comes out here.
+
+    Returns:
+        The sweep, its plan, where its results go, and the bytes of the sweep file.
+    """
     from packsweep.plan import cells as plan_cells
     from packsweep.results.store import Store
     from packsweep.sweep import read as sweep_read
 
-    sweep = sweep_read.load(path, overrides or ())
-    return sweep, plan_cells.make(sweep), Store(place(results or f"results/{path.stem}"))
+    content = None
+    with contextlib.suppress(OSError):
+        content = path.read_bytes()
+    sweep = sweep_read.load(path, overrides or (), content)
+    store = Store(place(results or f"results/{path.stem}"))
+    return sweep, plan_cells.make(sweep), store, content or b""
 
 
 def place(results: str) -> str | Path:

@@ -31,7 +31,7 @@ def plan_command(
     from packsweep.report import plan_table
 
     on = forecast.target(device)
-    _, planned, store = prepare(sweep, set_, results)
+    _, planned, store, _ = prepare(sweep, set_, results)
     done = store.done([each.cell.cell_id for each in planned.cells])
     found = forecast.make(
         planned,

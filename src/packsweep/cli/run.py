@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,10 +23,11 @@ from packsweep.cli.options import (
 from packsweep.cli.output import FAILED, INTERRUPTED, open_console, say
 from packsweep.cli.report import after_run, is_small
 from packsweep.cli.show import print_summary
+from packsweep.cli.signals import interrupt_on_signals
 from packsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from packsweep.analysis.frames import Against
     from packsweep.plan.cells import Plan
@@ -73,13 +73,18 @@ def run_command(
     address = ray or ("auto" if _RAY_JOB in os.environ and not local else None)
     if address is None and (accelerator or max_gpus):
         raise UserError("--accelerator and --max-gpus choose nodes of a Ray cluster: add --ray")
-    read, planned, store = prepare(sweep, set_, results)
+    read, planned, store, content = prepare(sweep, set_, results)
     _check_engine(read, store, in_ray=address is not None)
-    make_executor = _executor(address, accelerator, max_gpus)
-    store.prepare()
-    _keep_sweep(store, sweep, set_ or ())
     against = held_against(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
-    code = _measure(read, planned, store, make_executor, local=address is None)
+    executor = _executor(address, accelerator, max_gpus)
+    interrupt_on_signals()  # anew: Ray installs its own handlers
+    try:
+        store.prepare()
+        # Only now: what was refused above leaves the record of an earlier run as it is.
+        store.keep_sweep(_with_overrides(content, set_ or ()))
+        code = _measure(read, planned, store, executor, local=address is None)
+    finally:
+        executor.stop()
     if code == INTERRUPTED:
         raise typer.Exit(code)
     _print_measured(planned, store, against, allow_mixed)
@@ -89,6 +94,8 @@ def run_command(
 def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
     """Refuse an engine that is not installed here, or other than that of the results."""
     from importlib.util import find_spec
+
+    from packsweep.machine import environment
 
     found = store.engine()
     if found not in {None, sweep.engine.kind}:
@@ -101,45 +108,38 @@ def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
             'vLLM is not installed in this Python; "make setup" installs it, or '
             "pip install vllm on a machine with a GPU"
         )
+    problem = environment.socket_problem()
+    if sweep.engine.kind == "vllm" and not in_ray and problem:
+        raise UserError(problem)
 
 
-def _executor(
-    address: str | None, accelerator: str | None, max_gpus: int | None
-) -> Callable[[], Executor]:
-    """Return what starts the executor, on the cluster at ``address`` or on this machine."""
+def _executor(address: str | None, accelerator: str | None, max_gpus: int | None) -> Executor:
+    """Return the executor, on the cluster at ``address`` or on this machine."""
     if address is None:
         from packsweep.run.executors.local import LocalExecutor
 
-        return LocalExecutor
+        return LocalExecutor()
     from packsweep.run.executors.nodes import Demand
     from packsweep.run.executors.ray import RayExecutor
 
     named = tuple(name.strip() for name in (accelerator or "").split(",") if name.strip())
     demand = Demand(accelerators=named, max_gpus=max_gpus)
-    return lambda: RayExecutor(address, demand)
+    return RayExecutor(address, demand)
 
 
-def _keep_sweep(store: Store, path: Path, overrides: Sequence[str]) -> None:
-    """Keep what was run beside its results: the sweep file, and what overrode it."""
+def _with_overrides(content: bytes, overrides: Sequence[str]) -> bytes:
+    """Return what was run: the sweep file, and what overrode it, a comment line each."""
     more = "".join(f"# --set {override}\n" for override in overrides)
-    store.keep_sweep(path.read_bytes() + more.encode())
+    needs_newline = more and content and not content.endswith(b"\n")
+    return content + (b"\n" if needs_newline else b"") + more.encode()
 
 
-def _measure(
-    sweep: Sweep,
-    planned: Plan,
-    store: Store,
-    make_executor: Callable[[], Executor],
-    *,
-    local: bool,
-) -> int:
+def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, local: bool) -> int:
     """Run what is missing and return the exit status."""
     from packsweep.report.progress import reporter
     from packsweep.run.driver import Driver
 
     console = open_console()
-    executor = make_executor()
-    _interrupt_on_sigterm()
     progress = reporter(console, _expected(planned) if local else None)
     try:
         outcome = Driver(planned, store, executor, progress, sweep.limits).run()
@@ -193,13 +193,3 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     print_summary(console, rows, [], compared, brief=True)
     say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
     say(console, after_run(store, passes, against, allow_mixed=allow_mixed))
-
-
-def _interrupt_on_sigterm() -> None:
-    """Treat SIGTERM as Ctrl-C; after ray.init, which installs its own handler."""
-    import signal
-
-    def interrupt(_signum: int, _frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)

@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 Watcher = AbstractContextManager[object]
 UNWATCHED: Watcher = nullcontext()
 
-# vLLM's words for memory that does not suffice, over its versions and devices.
-_OOM_SIGNS = (
-    "out of memory",
-    "OutOfMemoryError",
-    "No available memory for the cache blocks",
-    "is less than desired GPU memory utilization",
-    "larger than the available KV cache memory",
-    "is larger than the maximum number of tokens that can be stored in KV cache",
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -158,8 +148,3 @@ def start(cell: Cell, model: Model) -> Engine:
     from packsweep.engines.vllm import VllmEngine
 
     return VllmEngine(cell, model)
-
-
-def is_oom(text: str) -> bool:
-    """Tell whether an error's text says that memory did not suffice."""
-    return any(sign in text for sign in _OOM_SIGNS)

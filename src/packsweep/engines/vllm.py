@@ -27,7 +27,7 @@ from packsweep.engines import (
     Request,
     RequestResult,
     Watcher,
-    is_oom,
+    causes,
 )
 from packsweep.errors import EngineError
 from packsweep.machine import processor
@@ -308,5 +308,5 @@ def _as_engine_error() -> Iterator[None]:
     except EngineError:
         raise
     except Exception as error:
-        text = f"{type(error).__name__}: {error}".strip()
-        raise EngineError(text, outcome="oom" if is_oom(text) else "crashed") from error
+        first = causes.innermost(error)
+        raise EngineError(f"{type(first).__name__}: {first}".strip()) from error

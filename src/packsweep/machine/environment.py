@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 import math
 import os
 import platform
+import re
 import socket
 import sys
+import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -36,10 +39,30 @@ _FIXED = {
     "GLOO_SOCKET_IFNAME": "lo",
     "NCCL_SOCKET_IFNAME": "lo",
     "PYTHONUNBUFFERED": "1",
+    # Whatever lies in the working directory is imported by no process of ours.
+    "PYTHONSAFEPATH": "1",
 }
 _SOURCE = Path(__file__).resolve().parents[2]
+# Variables by which vLLM and the libraries below it are tuned ...
+_TUNING = re.compile(r"(VLLM|OMP|KMP|MKL|ONEDNN|CUDA|NCCL|TORCH\w*|PYTORCH)_\w+")
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+# ... except those that say where things are, how many GPUs there are and what is printed. Between
+# GPUs nothing is sent: an engine has one.
+# Source: vLLM 0.32, ``envs.py`` (``compile_factors``: what its compiled code does not depend on).
+_HARMLESS = re.compile(
+    r"NCCL_\w+|CUDA_(VISIBLE_DEVICES|DEVICE_ORDER|HOME|PATH|ROOT|BIN_PATH|TOOLKIT_ROOT_DIR|VERSION"
+    r"|ARCH\w*|MPS_\w+|CACHE_PATH)|TORCH_(CUDA_ARCH_LIST|HOME|LOGS|SHOW_CPP_STACKTRACES|DISTRIBUTED"
+    r"_DEBUG|EXTENSIONS_DIR|CPP_LOG_LEVEL)|TORCHINDUCTOR_CACHE_DIR|PYTORCH_VERSION|MKL_VERBOSE"
+    r"|ONEDNN_VERBOSE\w*|KMP_(SETTINGS|VERSION|WARNINGS)|OMP_DISPLAY_\w+"
+    r"|VLLM_(CACHE_ROOT|CONFIG_ROOT|XLA_CACHE_PATH|RPC_BASE_PATH|PORT|HOST_IP|NO_USAGE_STATS"
+    r"|DO_NOT_TRACK|USAGE_\w+|LOGGING_(PREFIX|STREAM|CONFIG_PATH|COLOR)|LOG_\w+|DEBUG_\w+|CONFIGURE_LOGGING|USE_MODELSCOPE|MEDIA_\w+"
+    r"|ASSETS_\w+|\w+_FETCH_TIMEOUT|WORKER_MULTIPROC_METHOD|PLUGINS|TARGET_DEVICE|VERSION\w*"
+    r"|EXECUTE_MODEL_TIMEOUT_SECONDS|REGEX_COMPILATION_TIMEOUT_S|ENGINE_READY_TIMEOUT_S"
+    r"|HTTP_\w+|SERVER_DEV_MODE|SKIP_\w+|BUILD_\w+)"
+)
 # Set by Ray for its workers; vLLM must choose its threads as it does without Ray.
 _REMOVED = ("OMP_NUM_THREADS", "VLLM_PORT")
+_MOST_SOCKET_BYTES, _SOCKET_NAME_BYTES = 107, len("/") + 36
 # A user who says how vLLM is to place its threads on the CPU gets vLLM's own processes.
 _PLACEMENT = (
     "VLLM_CPU_OMP_THREADS_BIND",
@@ -48,20 +71,47 @@ _PLACEMENT = (
 )
 
 
-def engine_environ(base: Mapping[str, str] | None = None) -> dict[str, str]:
+def engine_environ(
+    base: Mapping[str, str] | None = None, measuring_asked: str | None = None
+) -> dict[str, str]:
     """Return the environment in which a worker and its engine run.
 
     The compile cache is shared by attempts on one kind of device with one version of vLLM, and
     kept between sweeps: it halves a start. A user's own ``VLLM_CACHE_ROOT`` is respected.
+
+    Args:
+        base: what it is made from; this process's environment where it is not given.
+        measuring_asked: the cell's measuring variables, as JSON. A cell may be planned in one
+            process and measured in another, on a node where other variables are set.
     """
     found = dict(os.environ if base is None else base)
     for name in _REMOVED:
         found.pop(name, None)
+    if measuring_asked is not None:
+        for name in measuring(found):
+            del found[name]
+        found |= json.loads(measuring_asked)
     found.setdefault("VLLM_CACHE_ROOT", str(cache_root() / "vllm" / _cache_key()))
     found.setdefault("VLLM_LOGGING_LEVEL", "INFO")
-    if "site-packages" not in _SOURCE.parts:  # a checkout: workers find the code that runs here
-        found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_SOURCE), found.get("PYTHONPATH")]))
+    found["PYTHONPATH"] = _import_path(found.get("PYTHONPATH", ""))
     return {**found, **_FIXED, **_cpu_environ(found)}
+
+
+def _import_path(given: str) -> str:
+    """Return where workers look for modules: the code that runs here, then the user's folders.
+
+    An empty entry means the working directory; from there nothing is imported.
+    """
+    folders = [each for each in given.split(os.pathsep) if each and not _is_here(each)]
+    ours = [] if "site-packages" in _SOURCE.parts else [str(_SOURCE)]  # a checkout
+    return os.pathsep.join(dict.fromkeys(ours + folders))
+
+
+def _is_here(folder: str) -> bool:
+    try:
+        return Path(folder).samefile(Path())
+    except OSError:
+        return False
 
 
 def _cpu_environ(base: Mapping[str, str]) -> dict[str, str]:
@@ -79,6 +129,48 @@ def _cpu_environ(base: Mapping[str, str]) -> dict[str, str]:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "OMP_NUM_THREADS": str(processor.num_threads()),
     }
+
+
+def measuring(base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables in force that may change what is measured; part of a cell's identity.
+
+    Those that every attempt is started with are not among them, nor is a secret.
+    """
+    found = os.environ if base is None else base
+    return {
+        name: value
+        for name, value in sorted(found.items())
+        if _is_tuning(name) and not _HARMLESS.fullmatch(name)
+    }
+
+
+def _is_tuning(name: str) -> bool:
+    ours = name in _FIXED or name in _REMOVED
+    return bool(_TUNING.fullmatch(name)) and not ours and not is_secret(name)
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether a variable of this name holds what nobody else may read."""
+    return bool(_SECRET.search(name))
+
+
+def socket_problem(environ: Mapping[str, str] | None = None) -> str | None:
+    """Return in one line why vLLM's processes could not reach each other, or None.
+
+    A socket's path has at most 107 bytes; vLLM's is a UUID in ``VLLM_RPC_BASE_PATH``, which is the
+    folder of temporary files where it is not set.
+    Source: unix(7); vLLM 0.26 to 0.33, ``utils/network_utils.py`` (``get_open_zmq_ipc_path``).
+    """
+    given = os.environ if environ is None else environ
+    name = "VLLM_RPC_BASE_PATH" if given.get("VLLM_RPC_BASE_PATH") else "TMPDIR"
+    folder = given.get("VLLM_RPC_BASE_PATH") or tempfile.gettempdir()
+    num_bytes = len(os.fsencode(folder)) + _SOCKET_NAME_BYTES
+    if num_bytes <= _MOST_SOCKET_BYTES:
+        return None
+    return (
+        f"{name}: the paths of sockets in {folder} have {num_bytes} bytes, "
+        f"{_MOST_SOCKET_BYTES} are allowed; export {name}=/tmp"
+    )
 
 
 def time_limits(*, engine_start_timeout_s: float, pass_timeout_s: float) -> dict[str, str]:

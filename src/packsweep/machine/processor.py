@@ -55,6 +55,15 @@ def dtype() -> str:
     return "bfloat16" if has_bfloat16() else "float32"
 
 
+def described() -> str:
+    """Return the processor, and how an engine on it computes and why."""
+    why = "its" if has_bfloat16() else "no"
+    return (
+        f"{name()}, {extension()}; an engine on it computes in {dtype()} ({why} bfloat16 "
+        f"instructions) with {num_threads()} threads (the cores that it may use)"
+    )
+
+
 def num_threads() -> int:
     """Return how many threads an engine should compute with: the cores it may use.
 

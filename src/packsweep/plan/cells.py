@@ -5,6 +5,7 @@ Needs the texts and the tokenizer, and nothing of vLLM, torch or Ray.
 
 from __future__ import annotations
 
+import json
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -122,7 +123,8 @@ def make(sweep: Sweep) -> Plan:
     rows = texts.load(sweep.texts.source, limit=sweep.largest_n, seed=sweep.texts.seed)
     tokenizer = load_tokenizer(model)
     chat = _chat(tokenizer, model) if sweep.needs_chat else None
-    cells = sweep_cells.expand(
+    environ = _environ(sweep)
+    expanded = sweep_cells.expand(
         sweep,
         rows,
         model_fingerprint=model.fingerprint,
@@ -130,6 +132,7 @@ def make(sweep: Sweep) -> Plan:
         chat=chat,
         auto_dtype=_auto_dtype(sweep, model),
     )
+    cells = [replace(cell, environ=environ) for cell in expanded]
     tokenized = _Tokenized(tokenizer)
     cost = label_budget.cost_of(tokenizer)
     # Thousands of cells share a few sets of requests.
@@ -162,6 +165,11 @@ def _auto_dtype(sweep: Sweep, model: Model) -> str:
     """Return what the dtype "auto" means: the fastest one on a CPU, else vLLM's own choice."""
     runs_on_cpu = sweep.engine.kind == "vllm" and environment.on_cpu()
     return processor.dtype() if runs_on_cpu and model.quantization is None else "auto"
+
+
+def _environ(sweep: Sweep) -> str:
+    """Return the user's variables that change what is measured, as JSON; none change arithmetic."""
+    return json.dumps({} if sweep.engine.kind == "simulated" else environment.measuring())
 
 
 def _not_described(model: Model) -> Iterator[str]:

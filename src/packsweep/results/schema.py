@@ -128,6 +128,12 @@ CELL = (
     _string("engine", "vllm or simulated"),
     _string("engine_settings", "JSON: settings passed to the engine, by vLLM's names"),
     _string("simulated_settings", "JSON: what the simulated engine pretends to be"),
+    _string(
+        "environ",
+        "JSON: environment variables of vLLM and the libraries below it that the user had set and "
+        "that may change a measurement; no secrets",
+        formerly="{}",
+    ),
 )
 
 ENVIRONMENT = (

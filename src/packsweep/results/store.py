@@ -110,6 +110,15 @@ class Store:
             raise ResultsError(f"{self.root}: no such results folder; packsweep run makes it")
         raise ResultsError(f"{self.root}: holds no packsweep results (no {MARKER} in it)")
 
+    def check_writable(self) -> None:
+        """Refuse a place that cannot be written any more.
+
+        Raises:
+            ResultsError: it is gone, full, or not ours to write.
+        """
+        self.check()
+        self.storage.write(MARKER, self.storage.read(MARKER) or b"")
+
     def _refuse_foreign(self) -> None:
         found = next((key for key, _ in self.storage.list("")), None)
         if found is not None:
@@ -123,10 +132,7 @@ class Store:
 
     def local_log(self, cell_id: str, attempt_id: str) -> Path | None:
         """Return the file that a log is written to as it grows; None where there are no files."""
-        path = self.storage.local(self.log(cell_id, attempt_id))
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        return self.storage.local(self.log(cell_id, attempt_id))
 
     def write_log(self, cell_id: str, attempt_id: str, content: bytes) -> None:
         """Keep a log that was written elsewhere."""

@@ -1,13 +1,11 @@
-"""What must hold of what came back, and which words of a failed engine tell why.
+"""What must hold of what came back.
 
 Pure functions: an answer that is not what was asked makes a cell ``invalid``, with the figures.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from packsweep.run import scoring
 from packsweep.run.metrics import Answered
@@ -56,23 +54,6 @@ def _cache_disagreement(index: int, answered: Sequence[Answered]) -> str:
         f"cached tokens {observed} observed, {expected} expected in all; first at request {index}:"
         f" {first.result.cached_tokens} observed, {first.expected_cached} expected"
     )
-
-
-_ERROR_LINE = re.compile(r"(?:^|\s)((?:[A-Za-z_]+\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
-_ENVELOPE = "Engine core initialization failed"
-
-
-def engine_core_cause(log: Path) -> str | None:
-    """Return the error line that the engine core printed before this process gave up, or None."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        match = _ERROR_LINE.search(line) if "EngineCore" in line else None
-        if match and _ENVELOPE not in line:
-            return one_line(f"{match.group(1)}: {match.group(2)}")
-    return None
 
 
 def one_line(text: str, limit: int = 400) -> str:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from packsweep.errors import ResultsError
 from packsweep.plan.cells import Plan, PlannedCell
-from packsweep.results import index, schema
+from packsweep.results import index
 from packsweep.results.store import Store
 from packsweep.run import rows
 from packsweep.run.executors import Executor
@@ -120,7 +120,7 @@ class Driver:
             planned = self._waiting.popleft()
             task = self._task(planned)
             if self._store.is_done(task.cell.cell_id):  # another run's, or one given up for lost
-                self._tell(done_by_another(task), again=False)
+                self._report(done_by_another(task), again=False)
                 continue
             self._tries[task.cell.cell_id] = self._tries.get(task.cell.cell_id, 0) + 1
             self._running[task.attempt_id] = planned
@@ -130,15 +130,27 @@ class Driver:
     def _take(self, statuses: Iterable[Status]) -> None:
         for status in statuses:
             planned = self._running.pop(status.attempt_id)
+            self._check_storage(status)
             again = self._try_again(status)
-            self._tell(self._with_winner(status), again=again)
+            self._report(self._with_winner(status), again=again)
             if again:
                 self._waiting.append(planned)
-            self._stop_if_hopeless(status)
+            self._abort_on_common_failure(status)
             if status.outcome == "ok":
                 self._to_index.append(status.cell_id)
         if len(self._to_index) >= index.NUM_TOGETHER:
             self._index()
+
+    def _check_storage(self, status: Status) -> None:
+        """Stop where results can be kept no more: every other cell would fail the same way.
+
+        Raises:
+            ResultsError: the results were deleted, or cannot be written from here either.
+        """
+        if status.outcome == "ok" and not status.unwritten:
+            self._store.check()
+        elif status.unwritten:
+            self._store.check_writable()
 
     def _index(self) -> None:
         """Spare the readers of a large sweep some decoding; what goes wrong with it is no loss."""
@@ -146,7 +158,7 @@ class Driver:
             self._store.add_to_index(self._to_index)
         self._to_index = []
 
-    def _tell(self, status: Status, *, again: bool) -> None:
+    def _report(self, status: Status, *, again: bool) -> None:
         self._outcome.ended[status.cell_id] = status
         self._any_measured |= status.outcome == "ok"
         self._reporter.ended(status, again=again)
@@ -160,11 +172,9 @@ class Driver:
 
     def _try_again(self, status: Status) -> bool:
         """Tell whether another attempt may end better than this one."""
-        if status.outcome == "ok" or status.outcome in schema.DETERMINISTIC:
-            return False
-        return self._tries[status.cell_id] < self._limits.max_attempts
+        return status.is_retryable and self._tries[status.cell_id] < self._limits.max_attempts
 
-    def _stop_if_hopeless(self, status: Status) -> None:
+    def _abort_on_common_failure(self, status: Status) -> None:
         """Stop when the first cells all failed the same way, and not on one bad node alone."""
         if self._any_measured:
             return
@@ -214,9 +224,18 @@ class Driver:
             outcome="infeasible",
             reason=planned.infeasible,
         )
-        self._tell(status, again=False)
+        self._report(status, again=False)
+
+
+# UUIDs, paths, addresses and other hexadecimal numbers, numbers: what the same failure has anew.
+_VARIABLE = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|(?:[a-z]+://|~|\.{1,2})?(?:/[\w.@%+=:,~#-]+)+/?"
+    r"|0x[0-9a-f]+|(?<![a-z])(?=[a-f]*\d)[0-9a-f]{6,}(?![a-z])|\d+(?:\.\d+)?",
+    re.IGNORECASE,
+)
 
 
 def _signature(reason: str | None) -> str:
-    """Return a reason without its numbers, so that the same failure looks the same."""
-    return re.sub(r"[0-9a-f]{8,}|\d+", "#", reason or "")
+    """Return a reason without what changes from one attempt to the next."""
+    return re.sub(r"#+", "#", _VARIABLE.sub("#", reason or ""))

@@ -1,9 +1,10 @@
 """Start a program that dies with the process that started it.
 
-``python -m packsweep.run.lifeline PROGRAM ARG...`` asks Linux for SIGKILL when the parent ends,
-then becomes PROGRAM: the request outlives the exec. vLLM's engine core does not notice its parent's
-death, so a killed worker would leave it behind with all of the GPU's memory; ``guard_children``
-makes every child that multiprocessing spawns pass through here.
+``python -m packsweep.run.lifeline PARENT PROGRAM ARG...`` asks Linux for SIGKILL when the parent
+ends, then becomes PROGRAM: the request outlives the exec. vLLM's engine core does not notice its
+parent's death, so a killed worker would leave it behind with all of the GPU's memory, and the core
+starts processes of its own. ``guard_children`` makes every child that multiprocessing spawns pass
+through here, and each of those guards its own children in turn.
 
 Elsewhere than on Linux this is a plain exec: the supervisor then kills what it can find.
 """
@@ -15,18 +16,27 @@ import multiprocessing.spawn
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # Source: linux/prctl.h
+# What multiprocessing gives a new Python to do.
+# Source: CPython 3.11 to 3.14, ``multiprocessing/spawn.py`` (``get_command_line``).
+_SPAWNED = "from multiprocessing.spawn import spawn_main"
+_PARENT = "PACKSWEEP_LIFELINE_PARENT"
+_WRAPPER = "PACKSWEEP_LIFELINE_WRAPPER"
 
 
 def command(*program: str) -> list[str]:
-    """Return the command line that runs ``program`` under a lifeline."""
-    return [sys.executable, "-m", "packsweep.run.lifeline", str(os.getpid()), *program]
+    """Return the command line that runs ``program`` under a lifeline.
+
+    ``-P``: whatever lies in the working directory is imported by no process of ours.
+    """
+    return [sys.executable, "-P", "-m", "packsweep.run.lifeline", str(os.getpid()), *program]
 
 
 def guard_children(folder: Path) -> None:
-    """Make children that multiprocessing spawns from this process die with it.
+    """Make children that multiprocessing spawns from this process, and theirs, die with it.
 
     Args:
         folder: where the small program that multiprocessing starts instead of Python is written.
@@ -34,12 +44,20 @@ def guard_children(folder: Path) -> None:
     if sys.platform != "linux":
         return
     wrapper = folder / "python-with-lifeline"
-    line = " ".join(f"'{part}'" for part in command(sys.executable))
-    wrapper.write_text(f'#!/bin/sh\nexec {line} "$@"\n', encoding="utf-8")
+    python = f"'{sys.executable}'"
+    line = f'exec {python} -P -m packsweep.run.lifeline "${_PARENT}" {python} "$@"'
+    wrapper.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
     wrapper.chmod(0o700)
     if not os.access(wrapper, os.X_OK):
         return  # mounted noexec: the supervisor kills what it has seen
-    multiprocessing.spawn.set_executable(str(wrapper))
+    os.environ[_WRAPPER] = str(wrapper)
+    guard_own_children()
+
+
+def guard_own_children() -> None:
+    """Do the same in a child, with the program that its parent wrote."""
+    os.environ[_PARENT] = str(os.getpid())
+    multiprocessing.spawn.set_executable(os.environ[_WRAPPER])
 
 
 def die_with(parent: int) -> None:
@@ -51,10 +69,16 @@ def die_with(parent: int) -> None:
         sys.exit(1)
 
 
+def guarding(arguments: Sequence[str]) -> list[str]:
+    """Return a child's command line with the guard of its own children in it."""
+    guard = "from packsweep.run import lifeline; lifeline.guard_own_children(); "
+    return [guard + each if each.startswith(_SPAWNED) else each for each in arguments]
+
+
 def main() -> None:
     """Run ``PARENT PROGRAM ARG...`` from the command line."""
     die_with(int(sys.argv[1]))
-    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606  (becoming it is the point)
+    os.execv(sys.argv[2], guarding(sys.argv[2:]))  # noqa: S606  (becoming it is the point)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,22 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from packsweep.engines import EngineInfo, PassResult, RequestResult
-from packsweep.models.shape import ModelShape
+from packsweep.machine.sampler import Conditions
+from packsweep.models.resolve import Model
 from packsweep.plan import ceilings
 from packsweep.plan.ceilings import Ceiling
-from packsweep.plan.formats import Formats
+from packsweep.plan.formats import Formats, formats
 from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens
 from packsweep.plan.roofline import Work
+from packsweep.results import stats
 from packsweep.run import scoring
 from packsweep.run.scoring import Score
 from packsweep.run.workload import Workload
+from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
 
 
@@ -46,6 +49,39 @@ class Answered:
     score: Score | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassContext:
+    """What the passes of an attempt have in common.
+
+    Attributes:
+        device: name of the device that the engine runs on.
+    """
+
+    workload: Workload
+    model: Model
+    info: EngineInfo
+    device: str | None
+
+    @property
+    def formats(self) -> Formats:
+        """What weights, activations and KV cache are stored and computed in."""
+        return formats(self.info.resolved, self.model.torch_dtype, self.model.quantization)
+
+    @property
+    def ceiling(self) -> Ceiling:
+        """What the device can do in these formats."""
+        return ceilings.data_sheet(self.device, self.formats)
+
+
+def is_due(cell: Cell, repeat: int, durations_s: Sequence[float]) -> bool:
+    """Tell whether another timed pass is due; see ``spec.MeasureTable`` for when it stops."""
+    if repeat < cell.repeats or cell.stop_at_half_width is None:
+        return repeat < cell.repeats
+    half = stats.half_width(list(durations_s))
+    narrow = half is not None and half <= cell.stop_at_half_width * statistics.fmean(durations_s)
+    return not narrow and repeat < (cell.max_repeats or 0)
+
+
 def expected_cached(
     cache_state: str, passes: Sequence[PassResult], info: EngineInfo
 ) -> Sequence[int | None]:
@@ -68,10 +104,14 @@ def expected_cached(
     return [None] * num_requests if expected is None else expected
 
 
-def answered(
-    workload: Workload, result: PassResult, expected: Sequence[int | None], *, scored: bool
-) -> list[Answered]:
-    """Put each request of a pass beside its prompt, and score its answer where ``scored``."""
+def answered(context: PassContext, passes: Sequence[PassResult]) -> list[Answered]:
+    """Put each request of the last of ``passes`` beside its prompt, and score its answer.
+
+    The earlier passes are those that are in the prefix cache. Random weights are not scored.
+    """
+    workload, result = context.workload, passes[-1]
+    expected = expected_cached(workload.cell.cache_state, passes, context.info)
+    scored = not context.model.random_weights
     copies: dict[int, int] = {}
     found = []
     for index, came, cached in zip(workload.order, result.requests, expected, strict=True):
@@ -92,16 +132,33 @@ def answered(
     return found
 
 
-def work_values(
-    shape: ModelShape,
-    requests: Sequence[Answered],
-    duration_s: float,
-    used: Formats,
-    limit: Ceiling,
-    settings: Mapping[str, Any],
+def pass_row(
+    context: PassContext,
+    repeat: int,
+    result: PassResult,
+    answered: Sequence[Answered],
+    conditions: Conditions,
 ) -> dict[str, Any]:
-    """Return the columns of ``schema.WORK`` of a pass."""
-    values = ceilings.work_values(shape, work(requests), used, settings)
+    """Return the columns of a pass: its own, its work, its conditions and its energy."""
+    values = pass_values(repeat, result, answered, tokenize_s=None)
+    return {
+        **values,
+        **work_values(context, answered, result.duration_s),
+        **asdict(conditions),
+        **energy_values(conditions.energy_j, values),
+    }
+
+
+def work_values(
+    context: PassContext, answered: Sequence[Answered], duration_s: float
+) -> dict[str, Any]:
+    """Return the columns of ``schema.WORK``; none for a design that is not described."""
+    if context.model.shape is None:
+        return {}
+    values = ceilings.work_values(
+        context.model.shape, work(answered), context.formats, context.info.resolved
+    )
+    limit = context.ceiling
     return {
         **values,
         "mfu": ceilings.utilization(values["flops"], duration_s, limit.peak_flops_per_s),

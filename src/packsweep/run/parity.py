@@ -179,7 +179,7 @@ def run_bench(task: Task, path: Path) -> None:
                 check=True,
             )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        message = f"vLLM's benchmark: {_told(error)}; log: {log}"
+        message = f"vLLM's benchmark: {_ended(error)}; log: {log}"
         raise EngineError(message, outcome="crashed") from None
     finally:
         given.unlink(missing_ok=True)
@@ -202,7 +202,7 @@ def main(given: str, output: str) -> None:
     replace_file(Path(output), json.dumps(found).encode())
 
 
-def _told(error: Any) -> str:  # noqa: ANN401  (either of two)
+def _ended(error: Any) -> str:  # noqa: ANN401  (either of two)
     code = getattr(error, "returncode", None)
     return "took too long" if code is None else f"it ended with {code}"
 

@@ -7,12 +7,15 @@ of an attempt that the cluster lost.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from packsweep.engines import EngineInfo
 from packsweep.errors import ResultsError
-from packsweep.machine import environment
+from packsweep.machine import environment, nvml
+from packsweep.results import schema
 from packsweep.run.task import Status, Task
 from packsweep.sweep.cells import Cell
 
@@ -26,22 +29,56 @@ _WHY = {
 }
 
 
-def write_failed(task: Task, outcome: str, reason: str, more: dict[str, Any] | None = None) -> str:
-    """Write the row of an attempt that ended without one; return the reason.
+def failed(task: Task, outcome: str, reason: str, wall_s: float) -> Status:
+    """Write the row of an attempt that ended without one; return how it ended.
 
     Where the row cannot be written either, the reason says so.
     """
-    row = unmeasured(task, outcome, reason) | (more or {})
+    row = unmeasured(task, outcome, reason) | {"wall_s": wall_s}
+    problem = write(task, [row])
+    return Status(
+        cell_id=task.cell.cell_id,
+        attempt_id=task.attempt_id,
+        attempt=task.attempt,
+        outcome=outcome,
+        reason=reason if problem is None else f"{reason}; {problem}",
+        unwritten=problem is not None,
+        wall_s=wall_s,
+        log=task.log,
+    )
+
+
+def write(
+    task: Task, passes: Sequence[schema.Row], requests: Sequence[schema.Row] = ()
+) -> str | None:
+    """Write an attempt's rows; return in words why that was not possible, or None.
+
+    Results that were deleted meanwhile are not made again: what is left would be half a folder.
+    """
     try:
-        task.store.write(task.cell.cell_id, task.attempt_id, [row], [])
+        task.store.check()
+        task.store.write(task.cell.cell_id, task.attempt_id, passes, requests)
     except ResultsError as error:
-        return f"{reason}; its row could not be written: {error}"
-    return reason
+        return f"its row could not be written: {error}"
+    return None
 
 
 def unmeasured(task: Task, outcome: str, reason: str | None) -> dict[str, Any]:
     """Return the row of an attempt that no engine was started for, or that left no word."""
     return {**identity(task, outcome, reason), **environment.describe(None)}
+
+
+def engine_values(info: EngineInfo, gpu: nvml.Gpu | None) -> dict[str, Any]:
+    """Return the columns that a started engine fills."""
+    return {
+        "engine_resolved": json.dumps(info.resolved),
+        "block_size": info.block_size,
+        "num_gpu_blocks": info.num_blocks,
+        "versions": json.dumps(info.versions),
+        "vllm_version": info.versions.get("vllm"),
+        "torch_version": info.versions.get("torch"),
+        **({} if gpu else {"device": info.device}),
+    }
 
 
 def cell_values(cell: Cell) -> dict[str, Any]:
@@ -75,22 +112,27 @@ def lost(task: Task, outcome: str, reason: str, wall_s: float) -> Status:
     It may still be running and may commit at this moment, so its own file is left alone: the row
     goes to a file of another name.
     """
-    committed = task.store.is_done(task.cell.cell_id)
+    if task.store.is_done(task.cell.cell_id):
+        return replace(committed(task, wall_s), lost=True)
     named = replace(task, attempt_id=f"{task.attempt_id}-lost")
+    status = failed(named, outcome, reason, wall_s)
+    return replace(status, attempt_id=task.attempt_id, log=task.log, lost=True)
+
+
+def committed(task: Task, wall_s: float) -> Status:
+    """Return how an attempt ended whose result is committed, and which said no more."""
     return Status(
         cell_id=task.cell.cell_id,
         attempt_id=task.attempt_id,
         attempt=task.attempt,
-        outcome="ok" if committed else outcome,
-        reason=None if committed else write_failed(named, outcome, reason, {"wall_s": wall_s}),
+        outcome="ok",
         wall_s=wall_s,
         log=task.log,
-        lost=True,
     )
 
 
-def told(error: Exception, host: str, phase: str | None) -> str:
-    """Return in one line how Ray lost an attempt."""
+def describe_loss(error: Exception, host: str, phase: str | None) -> str:
+    """Return in one line how Ray lost an attempt on ``host``."""
     cause = getattr(error, "cause", None) or error
     if isinstance(cause, ResultsError):
         return f"{host} does not see the results as the driver does, and every node must: {cause}"

@@ -14,16 +14,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
-from packsweep.errors import ResultsError
-from packsweep.machine import environment
-from packsweep.run import lifeline, rows
+from packsweep.errors import ResultsError, UserError
+from packsweep.machine import environment, process
+from packsweep.run import lifeline, rows, scratch
 from packsweep.run.task import BEGAN, Activity, Status, Task, status_from_json
 from packsweep.sweep.spec import LimitsTable
 
@@ -42,24 +41,47 @@ class Supervisor:
         phase: what the worker is at, as it says itself.
     """
 
-    def __init__(self, task: Task, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, task: Task) -> None:
         """Start the worker for ``task``."""
         self.task = task
-        self._folder = Path(tempfile.mkdtemp(prefix="packsweep-"))
+        self._folder = scratch.make()
         self._began = self._phase_began = time.monotonic()
         self.phase = "spawn"
         self._phase_mark = 0
         self._family: dict[int, psutil.Process] = {}
-        self._log = task.log_path(self._folder)
-        (self._folder / "task.json").write_text(task.to_json(), encoding="utf-8")
-        (self._folder / BEGAN).write_text(repr(time.time()), encoding="ascii")
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603  (our own worker)
-                lifeline.command(sys.executable, "-m", "packsweep.run.worker", str(self._folder)),
+        try:
+            self._process = self._start()
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Start the worker's process, in the environment that its cell asks for.
+
+        Raises:
+            UserError: a file of the attempt cannot be written.
+        """
+        try:
+            (self._folder / "task.json").write_text(self.task.to_json(), encoding="utf-8")
+            (self._folder / BEGAN).write_text(process.moment(), encoding="ascii")
+            self._log = self.task.log_path(self._folder)
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            log = self._log.open("wb")
+        except OSError as error:
+            message = f"the files of an attempt cannot be written: {error}"
+            raise UserError(message) from None
+        program = lifeline.command(
+            *(sys.executable, "-P", "-m", "packsweep.run.worker", str(self._folder))
+        )
+        environ = environment.engine_environ(measuring_asked=self.task.cell.environ)
+        environ |= _time_limits(self.task.limits)
+        with log:
+            return subprocess.Popen(  # noqa: S603  (our own worker)
+                program,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**(environ or environment.engine_environ()), **_time_limits(task.limits)},
+                env=environ | _time_limits(self.task.limits),
             )
 
     def poll(self) -> Status | None:
@@ -104,9 +126,16 @@ class Supervisor:
                     self.task.cell.cell_id, self.task.attempt_id, self._log.read_bytes()
                 )
             except ResultsError:
-                return str(self._log)
+                return str(self._keep_log())
         shutil.rmtree(self._folder, ignore_errors=True)
         return self.task.log
+
+    def _keep_log(self) -> Path:
+        """Move a log that the results do not take out of the folder, which holds texts."""
+        kept = self._folder.with_suffix(".log")
+        self._log.replace(kept)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return kept
 
     def _watch(self) -> None:
         """Note a change of phase, and every descendant, so that none is missed at the end."""
@@ -139,25 +168,17 @@ class Supervisor:
         code = self._process.returncode
         said = _last_error(self._log)
         if code < 0:
-            name = signal.Signals(-code).name
-            return f"the worker was ended by {name} in phase {self.phase}"
+            return f"the worker was ended by {_signal_name(-code)} in phase {self.phase}"
         return f"the worker exited with {code} in phase {self.phase}: {said}"
 
     def _failed(self, outcome: str, reason: str) -> Status:
         """Write the row that the worker could not write; a committed result stays what it is."""
-        task = self.task
-        committed = self._committed()
-        spent = {"wall_s": time.monotonic() - self._began}
-        told = None if committed else rows.write_failed(task, outcome, reason, spent)
-        return Status(
-            cell_id=task.cell.cell_id,
-            attempt_id=task.attempt_id,
-            attempt=task.attempt,
-            outcome="ok" if committed else outcome,
-            reason=told,
-            wall_s=time.monotonic() - self._began,
-            log=self._clear(),
-        )
+        wall_s = time.monotonic() - self._began
+        if self._committed():
+            status = rows.committed(self.task, wall_s)
+        else:
+            status = rows.failed(self.task, outcome, reason, wall_s)
+        return replace(status, log=self._clear())
 
     def _kill(self) -> None:
         """Kill the worker and every descendant seen, and wait until they are gone."""
@@ -176,6 +197,14 @@ def _time_limits(limits: LimitsTable) -> dict[str, str]:
     return environment.time_limits(
         engine_start_timeout_s=limits.engine_start_timeout_s, pass_timeout_s=limits.pass_timeout_s
     )
+
+
+def _signal_name(number: int) -> str:
+    """Return a signal's name; most real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def phase_limit_s(limits: LimitsTable, phase: str) -> float:
@@ -203,7 +232,10 @@ def _throughput(log: Path, since: int) -> float | None:
 
 def _last_error(log: Path) -> str:
     """Return the last line of a log that names an error, else its last line."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return f"its log cannot be read: {error}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\w(Error|Exception)\b", line)]
     return (errors or lines or ["it printed nothing"])[-1][:400]

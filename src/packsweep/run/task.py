@@ -14,13 +14,14 @@ from typing import Any
 
 from packsweep.models.chat import ChatTemplate
 from packsweep.models.resolve import Model, resolve
+from packsweep.results import schema
 from packsweep.results.store import Store
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.spec import LimitsTable
 from packsweep.sweep.texts import LabelledText
 
-# File in which a supervisor notes, in seconds since the epoch, that it starts the worker.
+# File in which a supervisor notes the moment at which it starts the worker (machine.process).
 BEGAN = "began"
 
 
@@ -105,6 +106,8 @@ class Status:
         wall_s: from the worker's start to its end, the engine's start and stop included.
         log: path or URI of what the worker printed.
         lost: the cluster lost it, which says nothing about the cell.
+        final: another attempt would end the same way.
+        unwritten: its row could not be written.
         place: the node that it ran on, by Ray's id; None on this machine.
     """
 
@@ -118,7 +121,14 @@ class Status:
     wall_s: float = 0.0
     log: str | None = None
     lost: bool = False
+    final: bool = False
+    unwritten: bool = False
     place: str | None = None
+
+    @property
+    def is_retryable(self) -> bool:
+        """Another attempt may end better."""
+        return self.outcome != "ok" and self.outcome not in schema.DETERMINISTIC and not self.final
 
     def to_json(self) -> str:
         """Return the status as JSON."""

@@ -50,6 +50,7 @@ class Cell:
         texts_sha256: hash of the texts and labels of the cell's n texts.
         prompts_sha256: hash of the prompts' texts.
         replicate: which process of those that measure the same, from 0.
+        environ: JSON of the environment variables that change what is measured.
     """
 
     strategy: Strategy
@@ -80,6 +81,7 @@ class Cell:
     engine: EngineKind
     engine_settings: Settings
     simulated_settings: Settings
+    environ: str = "{}"
 
     @property
     def settings(self) -> dict[str, Setting]:

@@ -18,17 +18,18 @@ from packsweep.sweep.spec import Sweep, contradiction
 VARIED = ("grid", "engine", "measure", "simulated")
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+def load(path: Path, overrides: Sequence[str] = (), content: bytes | None = None) -> Sweep:
     """Read the sweep file at ``path`` and apply ``--set`` values to it.
 
     Args:
         path: a TOML file.
         overrides: ``table.key=value`` strings; the value is TOML, or plain text where it is not.
+        content: of the file, where it was read before: a pipe can be read only once.
 
     Raises:
         SpecError: the file is not there, is no TOML, or holds something that is not allowed.
     """
-    return parse(_read_toml(path), where=str(path), overrides=overrides)
+    return parse(_read_toml(path, content), where=str(path), overrides=overrides)
 
 
 def parse(values: dict[str, Any], *, where: str, overrides: Sequence[str] = ()) -> Sweep:
@@ -85,9 +86,9 @@ def _checked(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Sw
     return sweep
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path, content: bytes | None) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads((path.read_bytes() if content is None else content).decode())
     except FileNotFoundError:
         near = _nearest(path.name, (p.name for p in path.parent.glob("*.toml")))
         hint = f"; did you mean {path.parent / near}?" if near else ""

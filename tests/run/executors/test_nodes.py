@@ -53,7 +53,7 @@ def test_spelled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "shunned", "expected"),
+    ("wanted", "excluded", "expected"),
     [
         ((), (), {}),
         (("H800", "H200"), (), {"ray.io/accelerator-type": "in(H800,H200)"}),
@@ -61,10 +61,10 @@ def test_spelled() -> None:
     ],
 )
 def test_selector(
-    wanted: tuple[str, ...], shunned: tuple[str, ...], expected: dict[str, str]
+    wanted: tuple[str, ...], excluded: tuple[str, ...], expected: dict[str, str]
 ) -> None:
     """Ray's label selector names the kinds that are asked for and the nodes that are not."""
-    assert nodes.selector(wanted, shunned) == expected
+    assert nodes.selector(wanted, excluded) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tests.fakes import cells, task, written
 
 from packsweep.errors import ResultsError
 from packsweep.results.store import Store
-from packsweep.run.executors.ray import words
+from packsweep.run.executors.ray import _env_vars, stream_attempt
 from packsweep.sweep.cells import Cell
 
 
@@ -27,28 +27,28 @@ def _cell(model: Path, **simulated: Any) -> Cell:
     return cells(model={"name": str(model)}, simulated=simulated)[0]
 
 
-def test_words(store: Store, byte_model: Path) -> None:
+def test_stream_attempt(store: Store, byte_model: Path) -> None:
     """The first word says that it began and where, the last one how it ended."""
-    told = list(words(task(_cell(byte_model, real_seconds=0.6), store.root), "node"))
+    told = list(stream_attempt(task(_cell(byte_model, real_seconds=0.6), store.root), "node"))
     assert isinstance(told[0], dict)
     assert (told[0]["phase"], told[0]["node_id"]) == ("spawn", "node")
     assert {"warmup", "pass 0"} <= {word["phase"] for word in told if isinstance(word, dict)}
     assert json.loads(str(told[-1]))["outcome"] == "ok"
 
 
-def test_words_done_before(store: Store, byte_model: Path) -> None:
+def test_stream_attempt_done_before(store: Store, byte_model: Path) -> None:
     """A cell that was committed while its attempt was queued is not begun."""
     done = _cell(byte_model)
     written(store, done, "other")
-    (word,) = words(task(done, store.root), "node")
+    (word,) = stream_attempt(task(done, store.root), "node")
     assert json.loads(str(word))["reason"] == "another attempt was committed meanwhile"
     assert store.storage.read(store.log(done.cell_id, "a0")) is None
 
 
-def test_words_done_meanwhile(store: Store, byte_model: Path) -> None:
+def test_stream_attempt_done_meanwhile(store: Store, byte_model: Path) -> None:
     """An attempt is ended at its next phase once another one was committed."""
     slow = _cell(byte_model, real_seconds=1.0)
-    told = words(task(slow, store.root), "node")
+    told = stream_attempt(task(slow, store.root), "node")
     next(told)
     written(store, slow, "other")
     *_, last = told
@@ -56,10 +56,22 @@ def test_words_done_meanwhile(store: Store, byte_model: Path) -> None:
     assert store.attempts(slow.cell_id) == ["other"]
 
 
-def test_words_folder_not_shared(tmp_path: Path, byte_model: Path) -> None:
+def test_stream_attempt_folder_not_shared(tmp_path: Path, byte_model: Path) -> None:
     """A node that does not see the driver's folder makes none of its own."""
-    told = words(task(_cell(byte_model), tmp_path / "elsewhere"), "node")
+    told = stream_attempt(task(_cell(byte_model), tmp_path / "elsewhere"), "node")
     next(told)
     with pytest.raises(ResultsError, match="no such results folder"):
         next(told)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_env_vars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes are told where things are, never a secret."""
+    for name in ("PACKSWEEP_CACHE", "HF_HOME", "AWS_REGION"):
+        monkeypatch.setenv(name, "there")
+    for name in ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://me:secret@store")
+    found = _env_vars()
+    assert {"PACKSWEEP_CACHE", "HF_HOME", "AWS_REGION"} <= found.keys()
+    assert "secret" not in " ".join(found.values())

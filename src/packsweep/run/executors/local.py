@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from packsweep.machine import environment
+from packsweep.run import scratch
 from packsweep.run.supervisor import POLL_S, Supervisor
 from packsweep.run.task import Activity, Status, Task
 
@@ -21,13 +21,13 @@ class LocalExecutor:
     num_places = 1
 
     def __init__(self) -> None:
-        """Fix the environment of all workers."""
-        self._environ = environment.engine_environ()
+        """Remove what a run before could not, since it was killed."""
+        scratch.remove_abandoned()
         self._running: list[Supervisor] = []
 
     def start(self, task: Task) -> None:
         """Start a worker process."""
-        self._running.append(Supervisor(task, self._environ))
+        self._running.append(Supervisor(task))
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
         """Look four times a second until an attempt ends."""

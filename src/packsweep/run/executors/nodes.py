@@ -87,10 +87,10 @@ def num_gpu_slots(nodes: Sequence[Node], accelerators: Sequence[str]) -> int:
     return sum(node.num_gpu_slots for node in fitting(nodes, accelerators))
 
 
-def selector(accelerators: Sequence[str], shunned: Collection[str]) -> dict[str, str]:
+def selector(accelerators: Sequence[str], excluded: Collection[str]) -> dict[str, str]:
     """Return Ray's label selector for a task: GPUs of these kinds, and none of these nodes."""
     kinds = {ACCELERATOR_LABEL: f"in({','.join(accelerators)})"} if accelerators else {}
-    without = {NODE_LABEL: f"!in({','.join(sorted(shunned))})"} if shunned else {}
+    without = {NODE_LABEL: f"!in({','.join(sorted(excluded))})"} if excluded else {}
     return kinds | without
 
 

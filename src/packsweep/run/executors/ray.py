@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from packsweep.errors import UserError
+from packsweep.machine import environment
 from packsweep.results import storage
+from packsweep.run import scratch
 from packsweep.run.executors import nodes, ray_address
+from packsweep.run.executors.exclusion import NodeExclusion
 from packsweep.run.executors.nodes import Demand, Node
-from packsweep.run.executors.trust import Trust
-from packsweep.run.rows import lost, told
+from packsweep.run.rows import describe_loss, lost
 from packsweep.run.supervisor import phase_limit_s
 from packsweep.run.task import (
     Activity,
@@ -110,7 +112,7 @@ class RayExecutor:
         self._waiting_said = False
         self._attempt = _remote(self._ray)
         self._running: dict[Any, _Running] = {}
-        self._trust: Trust | None = None
+        self._exclusion: NodeExclusion | None = None
         at_once = self._num_at_once()
         say(f"on Ray: {nodes.described(self._nodes)}; cells at once: {at_once}")
 
@@ -126,7 +128,7 @@ class RayExecutor:
 
     def start(self, task: Task) -> None:
         """Submit a Ray task."""
-        self._trust = self._trust or Trust(task.limits.stop_after_failures)
+        self._exclusion = self._exclusion or NodeExclusion(task.limits.stop_after_failures)
         ref = self._attempt.options(**self._options()).remote(task.to_json())
         self._running[ref] = _Running(task)
 
@@ -167,7 +169,7 @@ class RayExecutor:
             word = self._ray.get(next(ref))
         except (self._ray.exceptions.RayError, StopIteration) as error:
             del self._running[ref]
-            status = running.lost("crashed", told(error, running.host, running.phase))
+            status = running.lost("crashed", describe_loss(error, running.host, running.phase))
             if isinstance(error, self._ray.exceptions.RayTaskError):
                 self._note(running, status)
             return status
@@ -181,9 +183,9 @@ class RayExecutor:
 
     def _note(self, running: _Running, status: Status) -> None:
         """Send no more attempts to a node where one after the other failed."""
-        assert self._trust is not None, "an attempt was started"
+        assert self._exclusion is not None, "an attempt was started"
         others = {node.node_id for node in self._fitting()}
-        if running.node_id and self._trust.saw(running.node_id, status, others):
+        if running.node_id and self._exclusion.record(running.node_id, status, others):
             self._say(
                 f"{running.host} gets no more cells: several in a row failed there, the last with "
                 f"{status.outcome}: {status.reason}"
@@ -215,8 +217,8 @@ class RayExecutor:
             return
         self._nodes = nodes.alive(self._ray.nodes())
         self._looked = time.monotonic()
-        if not self._fitting() and self._trust and self._trust.lost_in:
-            self._trust.lost_in.clear()  # rather a node that failed than none
+        if not self._fitting() and self._exclusion and self._exclusion.excluded:
+            self._exclusion.excluded.clear()  # rather a node that failed than none
             self._queue_anew()
         has_any = bool(self._fitting())
         if not has_any and not self._waiting_said:
@@ -235,12 +237,12 @@ class RayExecutor:
 
     def _fitting(self) -> list[Node]:
         """Return the alive nodes that attempts are sent to."""
-        shunned = self._trust.lost_in if self._trust else set()
+        excluded = self._exclusion.excluded if self._exclusion else set()
         if self._on_gpus:
             found = nodes.fitting(self._nodes, self._demand.accelerators)
         else:
             found = tuple(node for node in self._nodes if node.num_cpus)
-        return [node for node in found if node.node_id not in shunned]
+        return [node for node in found if node.node_id not in excluded]
 
     def _num_at_once(self) -> int:
         if not self._on_gpus:
@@ -250,8 +252,8 @@ class RayExecutor:
 
     def _options(self) -> dict[str, Any]:
         """Return the options of a task: a GPU, of the kinds asked for, or a node's CPUs."""
-        shunned = self._trust.lost_in if self._trust else set()
-        selector = nodes.selector(self._demand.accelerators, shunned)
+        excluded = self._exclusion.excluded if self._exclusion else set()
+        selector = nodes.selector(self._demand.accelerators, excluded)
         size = {} if self._on_gpus else {"num_gpus": 0, "num_cpus": self._num_cpus}
         return {**size, **({"label_selector": selector} if selector else {})}
 
@@ -261,16 +263,18 @@ def _remote(ray: Any) -> Any:  # noqa: ANN401
 
     @ray.remote(num_gpus=1, max_calls=1, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
     def attempt(task_json: str) -> Iterator[dict[str, str] | str]:
-        from packsweep.run.executors.ray import words
+        here = {"", os.getcwd()}  # noqa: PTH109  (as it stands in the path)
+        sys.path[:] = [folder for folder in sys.path if folder not in here]
+        from packsweep.run.executors.ray import stream_attempt
 
         node_id = ray.get_runtime_context().get_node_id()
-        yield from words(task_from_json(task_json), node_id)
+        yield from stream_attempt(task_from_json(task_json), node_id)
 
     return attempt
 
 
-def words(task: Task, node_id: str) -> Iterator[dict[str, str] | str]:
-    """Run an attempt here; tell its phases as they begin, and last its status as JSON.
+def stream_attempt(task: Task, node_id: str) -> Iterator[dict[str, str] | str]:
+    """Run an attempt here; yield its phases as they begin, and last its status as JSON.
 
     An attempt whose cell another one has committed is not begun, or ended at its next phase. One
     whose raylet has died is ended: Ray would let it run on, on a GPU that a new raylet gives away.
@@ -281,17 +285,19 @@ def words(task: Task, node_id: str) -> Iterator[dict[str, str] | str]:
     if task.store.is_done(cell_id):
         yield done_by_another(task).to_json()
         return
-    raylet, where, told = os.getppid(), {"host": socket.gethostname(), "node_id": node_id}, "spawn"
-    yield {"phase": told, **where}
+    raylet, phase = os.getppid(), "spawn"
+    where = {"host": socket.gethostname(), "node_id": node_id}
+    yield {"phase": phase, **where}
+    scratch.remove_abandoned()
     task.store.check()  # or this node does not share the driver's folder, and would make another
     supervisor = Supervisor(task)
     try:
         while (status := supervisor.poll()) is None:
             if os.getppid() != raylet:
                 sys.exit("the raylet of this node has died")
-            if supervisor.phase != told:
-                told = supervisor.phase
-                yield {"phase": told, **where}
+            if supervisor.phase != phase:
+                phase = supervisor.phase
+                yield {"phase": phase, **where}
                 if task.store.committed(cell_id) not in {None, task.attempt_id}:
                     supervisor.stop()
                     status = done_by_another(task)
@@ -324,7 +330,11 @@ def _join(address: str) -> Any:  # noqa: ANN401
 
 
 def _env_vars() -> dict[str, str]:
-    """Return what a worker needs to find this very code, when the job brought it along."""
-    names = ("PACKSWEEP_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "VLLM_CACHE_ROOT")
-    wanted = (*names, *storage.ENVIRON)
-    return {name: os.environ[name] for name in wanted if name in os.environ}
+    """Return what tells a worker where things are; never a secret.
+
+    Ray writes these into logs that everybody on a node may read. How nodes get tokens and keys
+    says cluster/README.md.
+    """
+    names = ("PACKSWEEP_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "VLLM_CACHE_ROOT", *storage.ENVIRON)
+    wanted = {name: os.environ[name] for name in names if name in os.environ}
+    return {k: v for k, v in wanted.items() if not environment.is_secret(k) and "@" not in v}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from packsweep.run.executors.trust import Trust
+from packsweep.run.executors.exclusion import NodeExclusion
 from packsweep.run.task import Status
 
 BOTH = {"good", "bad"}
@@ -16,28 +16,28 @@ def _status(cell_id: str, outcome: str = "crashed") -> Status:
 
 def test_different_cells_in_a_row() -> None:
     """The node is left out when the last of so many different cells has failed there."""
-    trust = Trust(3)
-    assert [trust.saw("bad", _status(cell), BOTH) for cell in "abc"] == [False, False, True]
-    assert trust.lost_in == {"bad"}
+    exclusion = NodeExclusion(3)
+    assert [exclusion.record("bad", _status(cell), BOTH) for cell in "abc"] == [False, False, True]
+    assert exclusion.excluded == {"bad"}
 
 
 def test_one_cell_again_and_again() -> None:
     """A cell that fails everywhere says nothing about the node."""
-    trust = Trust(2)
-    assert not any(trust.saw("bad", _status("a"), BOTH) for _ in range(5))
+    exclusion = NodeExclusion(2)
+    assert not any(exclusion.record("bad", _status("a"), BOTH) for _ in range(5))
 
 
 @pytest.mark.parametrize("outcome", ["ok", "oom", "invalid"])
 def test_node_that_works(outcome: str) -> None:
     """A result, or a failure that is the cell's own, shows that the node works."""
-    trust = Trust(2)
+    exclusion = NodeExclusion(2)
     ends = [_status("a"), _status("b", outcome), _status("c")]
-    assert not any(trust.saw("bad", status, BOTH) for status in ends)
+    assert not any(exclusion.record("bad", status, BOTH) for status in ends)
 
 
 def test_last_node_kept() -> None:
     """The last node is kept: what fails there as well is the sweep's."""
-    trust = Trust(1)
-    assert trust.saw("bad", _status("a"), BOTH)
-    assert not trust.saw("good", _status("b"), BOTH)
-    assert trust.lost_in == {"bad"}
+    exclusion = NodeExclusion(1)
+    assert exclusion.record("bad", _status("a"), BOTH)
+    assert not exclusion.record("good", _status("b"), BOTH)
+    assert exclusion.excluded == {"bad"}

@@ -1,0 +1,191 @@
+"""Why an engine failed: its own words, from the innermost process, and what to do about it.
+
+vLLM's processes start one another, and each wraps the failure of the one that it started, so the
+exception that reaches the caller says "see root cause above". ``CAUSES`` is the one place to add a
+known cause. An exception that refuses a setting ends every attempt alike; it is not retried.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LIMIT = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """A known cause.
+
+    Attributes:
+        sign: what its message contains; a regular expression.
+        remedy: what the user can do.
+        outcome: of a cell that fails so.
+        final: another attempt would fail the same way.
+    """
+
+    sign: str
+    remedy: str
+    outcome: str = "crashed"
+    final: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """How an attempt ends whose engine failed; ``reason`` is one line."""
+
+    outcome: str
+    reason: str
+    final: bool
+
+
+# The first that fits counts. Source: messages of vLLM 0.26 to 0.33, torch 2.11 to 2.14, pyzmq.
+CAUSES = (
+    Cause(
+        sign="is less than desired CPU memory utilization|is less than requested memory for kv",
+        remedy="free some memory, or set engine.gpu_memory_utilization lower, which on a CPU is "
+        "the share of main memory, or engine.kv_cache_memory_bytes",
+        outcome="oom",
+    ),
+    Cause(
+        sign="is less than desired GPU memory utilization",
+        remedy="end what else uses the GPU, or set engine.gpu_memory_utilization lower",
+        outcome="oom",
+    ),
+    Cause(
+        sign="No available memory for the cache blocks",
+        remedy="set engine.gpu_memory_utilization higher, or take a smaller model",
+        outcome="oom",
+    ),
+    Cause(
+        sign="larger than the available KV cache memory"
+        "|is larger than the maximum number of tokens that can be stored in KV cache",
+        remedy="set engine.max_model_len lower, or engine.gpu_memory_utilization higher",
+        outcome="oom",
+    ),
+    Cause(
+        sign="[Oo]ut of memory|OutOfMemoryError|Cannot allocate memory|can't allocate memory",
+        remedy="set engine.max_num_batched_tokens or engine.gpu_memory_utilization lower",
+        outcome="oom",
+    ),
+    Cause(
+        sign="Error in memory profiling",
+        remedy="another process gave GPU memory back meanwhile",
+        final=False,
+    ),
+    Cause(
+        sign=r"is longer than \d+ characters|ZMQError: File name too long",
+        remedy="the path of temporary files is too long for a socket: export TMPDIR=/tmp",
+    ),
+    Cause(
+        sign="No space left on device|Disk quota exceeded",
+        remedy="free some disk, or set TMPDIR and PACKSWEEP_CACHE to another one",
+    ),
+    Cause(
+        sign="Bfloat16 is only supported on GPUs with compute capability",
+        remedy="set engine.dtype=float16",
+    ),
+    Cause(
+        sign=r"User-specified max_model_len \(",
+        remedy="set engine.max_model_len to what the model was made for",
+    ),
+    Cause(
+        sign=r"max_num_batched_tokens \(.*\) is smaller than max_model_len",
+        remedy="set engine.max_num_batched_tokens higher or engine.max_model_len lower",
+    ),
+    Cause(
+        sign="does not recognize this architecture|Model architectures .* (are not|failed)",
+        remedy="the installed vLLM does not know this model: install a newer one",
+    ),
+    Cause(
+        sign="gated repo|401 Client Error|403 Client Error",
+        remedy="ask for access on the model's page, then export HF_TOKEN",
+    ),
+    Cause(
+        sign="[Ff]ailed to find C compiler",
+        remedy="apt-get install gcc",
+    ),
+    Cause(
+        sign="no kernel image is available",
+        remedy="the installed vLLM was not built for this GPU",
+    ),
+    Cause(
+        sign="driver version is insufficient|driver on your system is too old",
+        remedy="install a newer NVIDIA driver",
+    ),
+    Cause(
+        sign="undefined symbol|cannot open shared object file",
+        remedy="packages do not fit each other: rm -r .venv; make setup",
+    ),
+)
+
+# What Python raises for a value that it is not given right, wherever that is noticed.
+_REFUSALS = frozenset(
+    {
+        "ImportError",
+        "ModuleNotFoundError",
+        "NotImplementedError",
+        "TypeError",
+        "VLLMValidationError",
+        "ValidationError",
+        "ValueError",
+    }
+)
+# How one process tells that another failed, which is no cause.
+_ENVELOPES = (
+    "Engine core initialization failed",
+    "WorkerProc initialization failed",
+    "EngineCore encountered an issue",
+    "Engine core process",
+)
+_ERROR_LINE = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception)): .+)$")
+# "(EngineCore pid=1) ERROR 11-25 21:24:54 [core.py:1510] ..."; a raw traceback has no level.
+_OF_PROCESS = re.compile(r"^\(([^()]*?) pid=\d+\) (?!DEBUG|INFO|WARNING)")
+
+
+def diagnose(text: str, log: str = "") -> Diagnosis:
+    """Return how an attempt ends whose engine failed.
+
+    Args:
+        text: the exception that reached the caller, its class first.
+        log: what the engine's processes printed.
+    """
+    cause = (root_cause(log) or text) if is_envelope(text) else text
+    known = next((each for each in CAUSES if re.search(each.sign, cause)), None)
+    reason = _one_line(cause)
+    if known is not None:
+        return Diagnosis(
+            outcome=known.outcome, reason=f"{reason} ({known.remedy})", final=known.final
+        )
+    name = cause.partition(":")[0].rpartition(".")[2]
+    return Diagnosis(outcome="crashed", reason=reason, final=name in _REFUSALS)
+
+
+def root_cause(log: str) -> str | None:
+    """Return the error that an engine's process printed first, of a worker before the core's."""
+    lines = [(match[1], line) for line in log.splitlines() if (match := _OF_PROCESS.match(line))]
+    of_workers = [line for name, line in lines if "Worker" in name]
+    return _first_error(of_workers) or _first_error([line for _, line in lines])
+
+
+def is_envelope(text: str) -> bool:
+    """Tell whether an error only says that another process failed."""
+    return any(each in text for each in _ENVELOPES)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the exception that others were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _first_error(lines: Sequence[str]) -> str | None:
+    found = (match[1] for line in lines if (match := _ERROR_LINE.search(line)))
+    return next((_one_line(each) for each in found if not is_envelope(each)), None)
+
+
+def _one_line(text: str) -> str:
+    joined = " ".join(text.split())
+    return joined if len(joined) <= _LIMIT else joined[: _LIMIT - 1] + "…"

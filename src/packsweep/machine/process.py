@@ -1,0 +1,65 @@
+"""Which process is meant, and when it began, in a way that holds across processes of one host.
+
+A pid is given to another process once its own has ended, and the wall clock can be stepped. The
+start that the kernel notes for a process, and the clock that counts from the boot, are neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_STARTED = 19  # Source: proc(5), /proc/pid/stat: field 22, "starttime", the 20th after the name
+
+
+def moment() -> str:
+    """Return this moment as another process of this host can read it, whatever the wall clock."""
+    return json.dumps({"boot_id": boot_id(), "monotonic_s": time.monotonic()})
+
+
+def seconds_since(noted: str) -> float | None:
+    """Return the seconds since ``moment``; None where that was noted before the last boot."""
+    values = json.loads(noted)
+    if boot_id() is None or values["boot_id"] != boot_id():
+        return None
+    return float(time.monotonic() - values["monotonic_s"])
+
+
+def identity(pid: int) -> dict[str, str] | None:
+    """Return what tells the process ``pid`` from any other, ended ones included.
+
+    None where there is no such process, or no /proc to say so. Containers on one host share the
+    boot and, perhaps, a folder for temporary files, but not the pids: so the namespace counts.
+    """
+    try:
+        boot = _BOOT_ID.read_text(encoding="ascii").strip()
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    started = stat.rpartition(")")[2].split()[_STARTED]
+    return {"boot_id": boot, "namespace": namespace, "pid": str(pid), "started": started}
+
+
+def has_ended(known: dict[str, str]) -> bool:
+    """Tell whether the process of an ``identity`` is gone for sure.
+
+    False for one of another boot, host or container: nobody here can tell.
+    """
+    mine = identity(os.getpid())
+    same = ("boot_id", "namespace")
+    if mine is None or any(mine[name] != known.get(name) for name in same):
+        return False
+    pid = known.get("pid", "")
+    return pid.isdigit() and identity(int(pid)) != known
+
+
+def boot_id() -> str | None:
+    """Return what the kernel calls this boot; None where it does not say."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return None

@@ -1,0 +1,154 @@
+"""Kill parts of a run of the real engine on this machine, at random moments, and count orphans.
+
+``python -m tests.chaos.engine_kills [TRIALS [SEED]]`` prints a line for each kill. Every process of
+a run stands in the run's own folder, so one that got a new parent is found as well.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from tests.engine_sweep import write_sweep
+
+from packsweep.run import scratch
+
+GONE_S = 10.0
+# A start takes about this long, so that half of the kills fall into it.
+_START_S = 12.0
+VICTIMS = ("driver", "worker", "engine")
+# How vLLM runs on a CPU when the user says where its threads go: in three processes of its own.
+OWN_PROCESSES = {"VLLM_CPU_OMP_THREADS_BIND": "auto"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """One kill: of what, when, in which phase, and what was left after ``GONE_S``."""
+
+    victim: str
+    own_processes: bool
+    after_s: float
+    phase: str
+    num_processes: int
+    orphans: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        layout = "vLLM's processes" if self.own_processes else "one process"
+        left = ", ".join(self.orphans) or "none"
+        return (
+            f"{self.victim} ({layout}) after {self.after_s:.1f} s in {self.phase}: "
+            f"{self.num_processes} processes, left: {left}"
+        )
+
+
+def kills(num_trials: int, seed: int) -> Iterator[Kill]:
+    """Make so many kills, each of a run of its own."""
+    source = random.Random(seed)
+    for index in range(num_trials):
+        victim = VICTIMS[index % len(VICTIMS)]
+        own_processes = index // len(VICTIMS) % 2 == 1
+        with tempfile.TemporaryDirectory(prefix="kill", ignore_cleanup_errors=True) as name:
+            after_s = source.uniform(0.1, 2 * _START_S)
+            yield kill(Path(name), victim, own_processes=own_processes, after_s=after_s)
+
+
+def kill(folder: Path, victim: str, *, own_processes: bool, after_s: float) -> Kill:
+    """Start a run in ``folder`` and kill a part of it after so many seconds."""
+    driver = _start(folder, OWN_PROCESSES if own_processes else {})
+    try:
+        time.sleep(after_s)
+        phase, family = _phase(folder), _standing_in(folder)
+        doomed = _victim(driver, victim)
+        going = family if doomed.pid == driver.pid else [doomed, *doomed.children(recursive=True)]
+        doomed.kill()
+        alive = _alive(going)
+        if doomed.pid != driver.pid:
+            driver.send_signal(signal.SIGTERM)
+        driver.wait(60)
+        alive += _alive([each for each in _standing_in(folder) if each not in alive])
+        names = tuple(f"{each.pid} {each.name()}" for each in alive if each.is_running())
+    finally:
+        driver.kill()
+        driver.wait()
+    return Kill(victim, own_processes, after_s, phase, len(family), names)
+
+
+def _start(folder: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    write_sweep(folder, repeats="500")
+    (folder / "temporary").mkdir()
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "packsweep", "run", "small.toml", "--results", "results"],
+            cwd=folder,
+            env=os.environ | environ | {"TMPDIR": str(folder / "temporary")},
+            stdout=log,
+            stderr=log,
+        )
+
+
+def _phase(folder: Path) -> str:
+    for path in (folder / "temporary").glob(f"{scratch.PREFIX}*/phase"):
+        return path.read_text(encoding="utf-8")
+    return "plan"
+
+
+def _victim(driver: subprocess.Popen[bytes], wanted: str) -> psutil.Process:
+    """Return the process to kill; its parent where it is not there yet."""
+    found = psutil.Process(driver.pid)
+    if wanted != "driver" and (children := found.children()):
+        found = children[0]
+        if wanted == "engine" and (below := found.children(recursive=True)):
+            found = next((each for each in below if "VLLM" in each.name()), below[-1])
+    return found
+
+
+def _standing_in(folder: Path) -> list[psutil.Process]:
+    """Return the processes whose working directory is the folder, the zombies aside."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that are alive ``GONE_S`` later."""
+    deadline = time.monotonic() + GONE_S
+    while (alive := [each for each in processes if _runs(each)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def main(num_trials: str = "24", seed: str = "1") -> None:
+    """Print every kill and the count of orphans."""
+    found = []
+    for number, each in enumerate(kills(int(num_trials), int(seed)), 1):
+        print(f"{number:3} {each}", flush=True)  # noqa: T201
+        found.append(each)
+    orphans = sum(len(each.orphans) for each in found)
+    print(f"{len(found)} kills, {orphans} orphans after {GONE_S:g} s")  # noqa: T201
+    sys.exit(1 if orphans else 0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,87 @@
+"""Why engines failed: the innermost words, whether again is of use, and what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from packsweep.engines import causes
+
+WORKER = """\
+(VllmWorker-0 pid=7) WARNING 11-25 21:24 [a.py:1] ImportError: optional package
+(VllmWorker-0 pid=7) ERROR 11-25 21:24:54 [multiproc_executor.py:953] WorkerProc failed to start.
+(VllmWorker-0 pid=7) ERROR 11-25 21:24:54 [multiproc_executor.py:953]     raise ValueError(
+(VllmWorker-0 pid=7) ERROR 11-25 21:24:54 [m.py:953] ValueError: Available memory on node 0 \
+(11.67/18.71 GiB) on startup is less than desired CPU memory utilization (0.92, 17.22 GiB).
+(EngineCore pid=3) ERROR 11-25 21:25:00 [core.py:1510] EngineCore failed to start.
+(EngineCore pid=3) ERROR 11-25 21:25:00 [core.py:1510] Exception: WorkerProc initialization failed \
+due to an exception in a background process. See stack trace for root cause.
+    raise RuntimeError(
+"""
+ENVELOPE = (
+    "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): "
+    "{'EngineCore': 1}"
+)
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        ("", None),
+        ("ValueError: not the core's\n", None),
+        ("(EngineCore pid=1) ERROR x torch.OutOfMemoryError: CUDA out of memory\n", "CUDA out of"),
+        ("(EngineCore pid=1) RuntimeError: Engine core initialization failed. See\n", None),
+        ("(EngineCore_DP0 pid=1) ValueError: first\n(EngineCore_DP0 pid=1) KeyError: x", "first"),
+        ("(EngineCore pid=1) KeyError: core\n(VllmWorker-0 pid=2) OSError: worker", "worker"),
+        (WORKER, "ValueError: Available memory on node 0 (11.67/18.71 GiB)"),
+    ],
+)
+def test_root_cause(log: str, cause: str | None) -> None:
+    """The first error of the innermost process is the cause; an envelope or a warning is none."""
+    found = causes.root_cause(log)
+    assert found is None if cause is None else cause in str(found)
+
+
+def test_diagnose_envelope() -> None:
+    """What a worker said counts, not the envelopes of those that started it, and has a remedy."""
+    found = causes.diagnose(ENVELOPE, WORKER)
+    assert (found.outcome, found.final) == ("oom", True)
+    assert found.reason.startswith("ValueError: Available memory on node 0")
+    assert "engine.gpu_memory_utilization" in found.reason
+
+
+def test_diagnose_envelope_without_log() -> None:
+    """Where nothing more is known the envelope is the reason, and again may be better."""
+    found = causes.diagnose(ENVELOPE)
+    assert (found.outcome, found.reason, found.final) == ("crashed", ENVELOPE, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "final"),
+    [
+        ("ValidationError: 1 validation error for ModelConfig", "crashed", True),
+        ("ValueError: block_size must be divisible by 16", "crashed", True),
+        ("NotImplementedError: fp8 on this device", "crashed", True),
+        ("RuntimeError: CUDA error: an illegal memory access was encountered", "crashed", False),
+        ("AssertionError: Error in memory profiling. Initial free memory 1", "crashed", False),
+        ("ZMQError: File name too long", "crashed", True),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "oom", True),
+        (
+            "ValueError: Free memory on device cuda:0 is less than desired GPU memory utilization",
+            "oom",
+            True,
+        ),
+        ("ValueError: No available memory for the cache blocks.", "oom", True),
+    ],
+)
+def test_diagnose(text: str, outcome: str, *, final: bool) -> None:
+    """A refused setting is final; memory has its own outcome; the rest may pass."""
+    found = causes.diagnose(text)
+    assert (found.outcome, found.final) == (outcome, final)
+
+
+def test_innermost() -> None:
+    """The exception that the others were raised from."""
+    first, last = ValueError("first"), RuntimeError("last")
+    last.__cause__ = first
+    assert causes.innermost(last) is first
+    assert causes.innermost(first) is first

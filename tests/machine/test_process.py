@@ -1,0 +1,54 @@
+"""Moments and processes across processes of one host."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from packsweep.machine import process
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+
+
+def test_seconds_since_in_another_process() -> None:
+    """Another process reads the same clock."""
+    code = (
+        "import sys; from packsweep.machine import process\n"
+        "print(process.seconds_since(sys.argv[1]))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, process.moment()], capture_output=True, text=True, check=True
+    )
+    assert 0 < float(told.stdout) < 60
+
+
+def test_seconds_since_other_boot() -> None:
+    """A moment before the boot has no distance to now."""
+    noted = json.dumps({"boot_id": "another", "monotonic_s": 0.0})
+    assert process.seconds_since(noted) is None
+
+
+def test_has_ended() -> None:
+    """A running process has not ended, one that was waited for has; the pid alone is not enough."""
+    mine = process.identity(os.getpid())
+    assert mine is not None
+    assert not process.has_ended(mine)
+    assert process.has_ended(mine | {"started": "1"})
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    known = process.identity(child.pid)
+    assert known is not None
+    assert not process.has_ended(known)
+    child.communicate()
+    assert process.has_ended(known)
+
+
+@pytest.mark.parametrize("changed", [{"boot_id": "x"}, {"namespace": "pid:[1]"}])
+def test_has_ended_elsewhere(changed: dict[str, str]) -> None:
+    """Of a process of another boot or container nobody here can tell."""
+    mine = process.identity(os.getpid())
+    assert mine is not None
+    assert not process.has_ended(mine | {"started": "1"} | changed)

@@ -1,0 +1,91 @@
+"""Children, and theirs, die with the process that started them; nothing lying about is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from packsweep.machine import environment
+from packsweep.run import lifeline
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+
+# A worker, the engine core that it spawns, and the process that the core spawns.
+FAMILY = """
+import multiprocessing, os, sys, time
+from pathlib import Path
+
+def inner(pids):
+    pids.put(os.getpid())
+    time.sleep(60)
+
+def outer(pids):
+    pids.put(os.getpid())
+    multiprocessing.get_context("spawn").Process(target=inner, args=(pids,)).start()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    from packsweep.run import lifeline
+    lifeline.guard_children(Path(sys.argv[1]))
+    context = multiprocessing.get_context("spawn")
+    pids = context.Queue()
+    context.Process(target=outer, args=(pids,)).start()
+    print(pids.get(), pids.get(), flush=True)
+    time.sleep(60)
+"""
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_grandchild_dies_too(tmp_path: Path) -> None:
+    """A process that a spawned child spawned dies when the first of the three is killed."""
+    script = tmp_path / "family.py"
+    script.write_text(FAMILY, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        env=environment.engine_environ(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    pids = [int(word) for word in process.stdout.readline().split()]
+    assert len(pids) == 2
+    assert not any(_gone(pid) for pid in pids)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while not all(_gone(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [pid for pid in pids if not _gone(pid)] == []
+
+
+def test_nothing_imported_from_working_directory(tmp_path: Path) -> None:
+    """Neither a module of the standard library's name nor a ``vllm`` folder there is imported."""
+    (tmp_path / "vllm").mkdir()
+    for name in ("statistics.py", "vllm/__init__.py"):
+        (tmp_path / name).write_text("raise SystemExit('poisoned')\n", encoding="utf-8")
+    code = (
+        "import importlib.util, statistics, packsweep.run.worker\n"
+        "found = importlib.util.find_spec('vllm')\n"
+        "print(statistics.__file__, found and found.origin)"
+    )
+    done = subprocess.run(
+        lifeline.command(sys.executable, "-c", code),
+        cwd=tmp_path,
+        env=environment.engine_environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) not in done.stdout
