@@ -6,12 +6,13 @@ Needs the texts and the tokenizer, and nothing of vLLM, torch or Ray.
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
-from packsweep.errors import ModelError, SpecError
+from packsweep.errors import ModelError, SpecError, TextsError
 from packsweep.machine import environment, processor
 from packsweep.models.chat import ChatTemplate
 from packsweep.models.resolve import Model, resolve
@@ -23,6 +24,7 @@ from packsweep.plan.pass_time import Pass
 from packsweep.plan.prefix_cache import PrefixCache, TokenIds
 from packsweep.plan.roofline import Work
 from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import task as labelling
 from packsweep.sweep import texts
 from packsweep.sweep.answers import LabelCost
 from packsweep.sweep.cells import Cell
@@ -125,8 +127,10 @@ def make(sweep: Sweep) -> Plan:
     _check_context(sweep, model)
     if model.shape is None and sweep.engine.kind == "simulated":
         raise SpecError(f"engine.kind: {model.name} cannot be simulated: {model.design}")
-    rows = texts.load(sweep.texts.source, limit=sweep.largest_n, seed=sweep.texts.seed)
+    notes: list[str] = []
+    rows = _texts(sweep, notes)
     tokenizer = load_tokenizer(model)
+    rows = _without_control_tokens(rows, tokenizer, sweep)
     chat = _chat(tokenizer, model) if sweep.needs_chat else None
     cutter = cut.cutter(tokenizer.backend)
     cells = sweep_cells.expand(
@@ -158,6 +162,7 @@ def make(sweep: Sweep) -> Plan:
         chat=chat,
         sent=sent,
         advice=(
+            *notes,
             *_not_described(model),
             *(() if model.random_weights else _too_short(cells, tokenized)),
             *_split_block(planned.values()),
@@ -167,6 +172,51 @@ def make(sweep: Sweep) -> Plan:
     del tokenizer, tokenized
     give_back_memory()
     return made
+
+
+def _texts(sweep: Sweep, notes: list[str]) -> tuple[LabelledText, ...]:
+    """Return the texts of a sweep; ``notes`` takes what was guessed of their file."""
+    asked = labelling.of(sweep.task)
+    reading = texts.Reading(
+        labels=asked.labels,
+        label_map={**asked.spellings, **sweep.task.label_map},
+        text_column=sweep.task.text_column,
+        label_column=sweep.task.label_column,
+        delimiter=sweep.texts.delimiter,
+        split=sweep.texts.split,
+    )
+    return texts.load(
+        sweep.texts.source,
+        limit=sweep.largest_n,
+        seed=sweep.texts.seed,
+        reading=reading,
+        notes=notes,
+    )
+
+
+def _without_control_tokens(
+    rows: tuple[LabelledText, ...], tokenizer: Tokenizer, sweep: Sweep
+) -> tuple[LabelledText, ...]:
+    """Return texts in which the tokenizer finds no control token of the model.
+
+    Raises:
+        TextsError: there is one, and the sweep does not ask to break it up.
+    """
+    if not tokenizer.control_tokens:
+        return rows
+    pattern = re.compile("|".join(map(re.escape, tokenizer.control_tokens)))
+    if sweep.texts.control_tokens == "escape":
+        return tuple(
+            replace(row, text=pattern.sub(lambda m: f"{m[0][0]} {m[0][1:]}", row.text))
+            for row in rows
+        )
+    for number, row in enumerate(rows, 1):
+        if found := pattern.search(row.text):
+            raise TextsError(
+                f"text {number} holds {found[0]}, which the model reads as a control token; take "
+                'it out, or set texts.control_tokens = "escape" to put a space into it'
+            )
+    return rows
 
 
 def _auto_dtype(sweep: Sweep, model: Model) -> str:

@@ -78,6 +78,7 @@ def test_builtin_labels_are_not_an_alternation() -> None:
 def test_builtin_judges_for_its_label_at_least_twice_as_often_as_against() -> None:
     """The label holds by construction."""
     for review in load("builtin", limit=200):
+        assert review.label is not None
         judging_for = 1 + _count(vocabulary.JUDGEMENTS[review.label], review.text)
         judging_against = _count(vocabulary.CONCESSIONS[review.label], review.text)
         assert judging_for >= 2 * judging_against
@@ -87,6 +88,7 @@ def test_builtin_says_nothing_of_the_other_label() -> None:
     """No sentence is a judgement for the opposite."""
     other = {"positive": "negative", "negative": "positive"}
     for review in load("builtin", limit=200):
+        assert review.label is not None
         assert _count(vocabulary.JUDGEMENTS[other[review.label]], review.text) == 0
 
 
