@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from packsweep.errors import TextsError
 
 _ID = re.compile(r"(?:hf://datasets/|datasets/)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-_SPLIT = re.compile(r"(?:^|/)(train|test|validation|unsupervised|[A-Za-z]\w*)[-./]")
+# train-00000-of-00002.parquet; where the hub converted it, train/0000.parquet.
+_SHARD = re.compile(r"([A-Za-z]\w*?)(?:-\d+)?(?:-of-\d+)?(?:-[0-9a-f]+)?\.parquet")
 # Where the hub keeps what it converted to Parquet itself.
 _CONVERTED = "refs/convert/parquet"
 
@@ -66,8 +67,9 @@ def of_split(source: str, files: Sequence[str], split: str | None) -> list[str]:
     """
     splits: dict[str, list[str]] = {}
     for file in sorted(files):
-        match = _SPLIT.search(file.removeprefix("data/"))
-        splits.setdefault(match[1] if match else "", []).append(file)
+        path = PurePosixPath(file)
+        match = _SHARD.fullmatch(path.name)
+        splits.setdefault(match[1] if match else path.parent.name, []).append(file)
     if split is None and len(splits) == 1:
         return next(iter(splits.values()))
     if split is not None and split in splits:
