@@ -28,7 +28,7 @@ from packsweep.sweep import task as labelling
 from packsweep.sweep import texts
 from packsweep.sweep.answers import LabelCost
 from packsweep.sweep.cells import Cell
-from packsweep.sweep.prompts import Prompt
+from packsweep.sweep.prompts import TEXTS_PER_PROMPT, Prompt
 from packsweep.sweep.spec import Format, Sweep
 from packsweep.sweep.texts import LabelledText, cut
 from packsweep.sweep.texts.cut import Cut
@@ -235,21 +235,23 @@ def _too_short(cells: Sequence[Cell], tokenized: _Tokenized) -> Iterator[str]:
     short = [
         cell
         for cell in cells
-        if cell.answer == "free"
-        and cell.strategy != "separate"
-        and tokenized.cost(cell).labels_held(cell.n * cell.output_tokens_per_text) < cell.n
+        if cell.answer == "free" and tokenized.labels_held(cell) < _longest_pack(cell)
     ]
     if not short:
         return
-    most = max(short, key=lambda cell: cell.n)
-    num_tokens = most.n * most.output_tokens_per_text
-    cost = tokenized.cost(most)
+    most = max(short, key=_longest_pack)
+    num_texts = _longest_pack(most)
+    num_tokens = num_texts * most.output_tokens_per_text
     written = "a line each" if most.format == "lines" else f"as {most.format}"
     yield (
         f"answers are too short for their labels in {len(short)} cells: the {num_tokens} output "
-        f"tokens of {most.slug} hold {cost.labels_held(num_tokens)} labels of {most.n}, "
-        f"{written}; grid.output_tokens_per_text = {cost.per_text} has room for all"
+        f"tokens of {most.slug} hold {tokenized.labels_held(most)} labels of {num_texts}, "
+        f"{written}; grid.output_tokens_per_text = {tokenized.cost(most).per_text} has room for all"
     )
+
+
+def _longest_pack(cell: Cell) -> int:
+    return TEXTS_PER_PROMPT[cell.strategy](cell.n, cell.pack_size)
 
 
 def _split_block(cells: Iterable[PlannedCell]) -> Iterator[str]:
@@ -308,6 +310,10 @@ class _Tokenized:
         if key not in self._costs:
             self._costs[key] = label_budget.cost_of(self._tokenizer, *key)
         return self._costs[key]
+
+    def labels_held(self, cell: Cell) -> int:
+        """Return how many labels the longest answer of ``cell`` can hold."""
+        return self.cost(cell).labels_held(_longest_pack(cell) * cell.output_tokens_per_text)
 
     def ids(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
         keys = [(prompt.text, prompt.add_special_tokens) for prompt in prompts]

@@ -130,7 +130,7 @@ def test_source_label_spellings(tmp_path: Path) -> None:
     source = _write(tmp_path / "a.csv", "text,label\nx,BUG\ny,bill\n")
     texts, notes = _read(source)
     assert [text.label for text in texts] == ["bug", "billing"]
-    assert notes == [f"{source}: labels are read as 'BUG' as bug, 'bill' as billing"]
+    assert notes == [f"{source}: labels are read: 'BUG' as bug, 'bill' as billing"]
 
 
 def test_source_hub_class_names(tmp_path: Path) -> None:

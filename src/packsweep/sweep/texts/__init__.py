@@ -7,18 +7,15 @@ module named for it, and ``cache`` keeps a checked copy so that a source is read
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable
 from pathlib import Path
 
 from packsweep.errors import TextsError
-from packsweep.sweep.texts import aclimdb, builtin, cache, download, files, hub, tickets
+from packsweep.sweep.texts import aclimdb, builtin, cache, download, files, hub
 from packsweep.sweep.texts.columns import SENTIMENTS, Reading
 from packsweep.sweep.texts.text import LABELS, LabelledText, content_sha256
 
 __all__ = ["LABELS", "LabelledText", "Reading", "content_sha256", "load"]
 
-_Generate = Callable[..., tuple[LabelledText, ...]]
-_BUILTIN: dict[tuple[str, ...], _Generate] = {LABELS: builtin.load, tickets.LABELS: tickets.load}
 _SUFFIXES = ", ".join((*files.SUFFIXES, *aclimdb.ARCHIVE_SUFFIXES))
 _GLOB = frozenset("*?[")
 
@@ -50,7 +47,7 @@ def load(
         raise ValueError(f"limit is {limit}; expected at least 1")
     notes = [] if notes is None else notes
     if source == "builtin":
-        return _generated(reading)(limit=limit, seed=seed)
+        return _generated(reading, limit, seed)
     if source == "imdb":
         _check_labels(source, reading)
         path, paths = _official(), list[Path]()
@@ -66,14 +63,14 @@ def load(
     return cache.select(path, stamp, read, limit=limit, seed=seed, notes=notes)
 
 
-def _generated(reading: Reading) -> _Generate:
-    known = _BUILTIN.get(reading.labels)
-    if known is None:
+def _generated(reading: Reading, limit: int, seed: int | None) -> tuple[LabelledText, ...]:
+    generate = builtin.LOAD.get(reading.labels)
+    if generate is None:
         raise TextsError(
             "texts.source: builtin has texts for the tasks sentiment and tickets alone; name the "
             "file of your own"
         )
-    return known
+    return generate(limit=limit, seed=seed)
 
 
 def _check_labels(source: str, reading: Reading) -> None:

@@ -93,7 +93,7 @@ class Labeller:
     def notes(self) -> list[str]:
         """What was guessed, a line each."""
         pairs = ", ".join(f"{shown(one)} as {other}" for one, other in self._guessed.items())
-        spelled = [f"{self._where}: labels are read as {pairs}"] if pairs else []
+        spelled = [f"{self._where}: labels are read: {pairs}"] if pairs else []
         return [*self._notes, *spelled]
 
     def text(self, fields: Sequence[object], where: str) -> LabelledText:
