@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from packsweep.results.schema import Row
 
+# How an answer is written, and how much of a text is sent.
+HOW = ("format", "label_form", "text_max_tokens", "text_keep", "text_markup")
 WORK = (
     "strategy",
     "n",
@@ -17,6 +19,8 @@ WORK = (
     "instruction",
     "template",
     "answer",
+    *HOW,
+    "task",
     "output_tokens_per_text",
     "cache_state",
     "ignore_eos",
@@ -24,6 +28,7 @@ WORK = (
 # Columns of a cell by the keys of the sweep file.
 SETTINGS = {
     "prompt_type": "grid.prompt_type",
+    "task_settings": "task",
     "model": "model.name",
     "model_revision": "model.revision",
     "tokenizer": "model.tokenizer",
@@ -47,6 +52,7 @@ ASKED = (
     "instruction",
     "template",
     "answer",
+    *HOW,
     "prompt_type",
     *itertools.chain(*FOLLOWING.values()),
 )
@@ -56,6 +62,7 @@ _NAMED_SETTINGS = (
     "instruction",
     "template",
     "answer",
+    *HOW,
     "prompt_type",
     "cache_state",
     "duplication_order",

@@ -14,6 +14,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from packsweep.analysis import labels
+from packsweep.analysis.axes import HOW
 from packsweep.errors import ResultsError
 from packsweep.plan.ceilings import Measured
 from packsweep.results import schema, summary
@@ -31,6 +32,7 @@ _ORDER = (
     "instruction",
     "template",
     "answer",
+    *HOW,
     "prompt_type",
     "n",
     "duplication",

@@ -160,7 +160,7 @@ def prepare(
 
     content = None
     with contextlib.suppress(OSError):
-        content = path.read_bytes()
+        content = sweep_read.content_of(path)
     sweep = sweep_read.load(path, overrides or (), content)
     store = Store(place(results or f"results/{path.stem}"))
     return sweep, plan_cells.make(sweep), store, content or b""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
-from packsweep.errors import ModelError, SpecError
+from packsweep.errors import ModelError, SpecError, TextsError
 from packsweep.machine import environment, processor
 from packsweep.models.chat import ChatTemplate
 from packsweep.models.resolve import Model, resolve
@@ -24,12 +25,14 @@ from packsweep.plan.pass_time import Pass
 from packsweep.plan.prefix_cache import PrefixCache, TokenIds
 from packsweep.plan.roofline import Work
 from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import task as labelling
 from packsweep.sweep import texts
 from packsweep.sweep.answers import LabelCost
 from packsweep.sweep.cells import Cell
-from packsweep.sweep.prompts import Prompt
-from packsweep.sweep.spec import Sweep
-from packsweep.sweep.texts import LabelledText
+from packsweep.sweep.prompts import TEXTS_PER_PROMPT, Prompt
+from packsweep.sweep.spec import Format, Sweep
+from packsweep.sweep.texts import LabelledText, cut
+from packsweep.sweep.texts.cut import Cut
 
 # vLLM's own where the cell names none, on CUDA devices and on the CPU.
 # Source: vLLM 0.32, platforms/cpu.py.
@@ -92,6 +95,7 @@ class Plan:
         cells: in the order of the grid.
         schedule: the same cells in the order in which they are measured.
         chat: the model's chat template, where a cell uses it.
+        sent: the texts as they are sent, where that is not all of them.
         advice: what the user should know before a run, a line each.
         gpu_hour_usd: what an hour of a GPU costs, stored with the results.
     """
@@ -101,8 +105,13 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     schedule: tuple[PlannedCell, ...]
     chat: ChatTemplate | None = None
+    sent: Mapping[Cut, Sequence[LabelledText]] = field(default_factory=dict)
     advice: tuple[str, ...] = ()
     gpu_hour_usd: float | None = None
+
+    def texts_of(self, cell: Cell) -> Sequence[LabelledText]:
+        """Return the texts of ``cell`` as it sends them."""
+        return self.sent.get(cell.cut, self.texts)[: cell.n]
 
 
 def make(sweep: Sweep) -> Plan:
@@ -120,10 +129,13 @@ def make(sweep: Sweep) -> Plan:
     _check_context(sweep, model)
     if model.shape is None and sweep.engine.kind == "simulated":
         raise SpecError(f"engine.kind: {model.name} cannot be simulated: {model.design}")
-    rows = texts.load(sweep.texts.source, limit=sweep.largest_n, seed=sweep.texts.seed)
+    notes: list[str] = []
+    rows = _texts(sweep, notes)
     tokenizer = load_tokenizer(model)
+    rows = _without_control_tokens(rows, tokenizer, sweep)
     chat = _chat(tokenizer, model) if sweep.needs_chat else None
     environ = _environ(sweep)
+    cutter = cut.cutter(tokenizer.backend)
     expanded = sweep_cells.expand(
         sweep,
         rows,
@@ -131,17 +143,20 @@ def make(sweep: Sweep) -> Plan:
         max_model_len=model.max_model_len,
         chat=chat,
         auto_dtype=_auto_dtype(sweep, model),
+        cutter=cutter,
     )
     cells = [replace(cell, environ=environ) for cell in expanded]
+    sent = {one: cutter(rows, one) for one in {cell.cut for cell in cells}}
     tokenized = _Tokenized(tokenizer)
-    cost = label_budget.cost_of(tokenizer)
     # Thousands of cells share a few sets of requests.
     alike: dict[tuple[object, ...], PlannedCell] = {}
     planned: dict[Cell, PlannedCell] = {}
     for cell in cells:
         key = _requests_key(cell)
         if key not in alike:
-            alike[key] = _planned(cell, cell.build_prompts(rows, chat), model, tokenized, cost)
+            built = cell.build_prompts(sent[cell.cut], chat)
+            prompts = label_budget.submitted(cell, built, tokenizer)
+            alike[key] = _planned(cell, prompts, model, tokenized)
         planned[cell] = _with_engine(alike[key], cell, model)
     made = Plan(
         model=model,
@@ -149,9 +164,11 @@ def make(sweep: Sweep) -> Plan:
         cells=tuple(planned.values()),
         schedule=tuple(planned[c] for c in sweep_cells.schedule(cells, sweep.measure.order_seed)),
         chat=chat,
+        sent=sent,
         advice=(
+            *notes,
             *_not_described(model),
-            *(() if model.random_weights else _too_short(cells, cost)),
+            *(() if model.random_weights else _too_short(cells, tokenized)),
             *_split_block(planned.values()),
         ),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
@@ -159,6 +176,51 @@ def make(sweep: Sweep) -> Plan:
     del tokenizer, tokenized
     give_back_memory()
     return made
+
+
+def _texts(sweep: Sweep, notes: list[str]) -> tuple[LabelledText, ...]:
+    """Return the texts of a sweep; ``notes`` takes what was guessed of their file."""
+    asked = labelling.of(sweep.task)
+    reading = texts.Reading(
+        labels=asked.labels,
+        label_map={**asked.spellings, **sweep.task.label_map},
+        text_column=sweep.task.text_column,
+        label_column=sweep.task.label_column,
+        delimiter=sweep.texts.delimiter,
+        split=sweep.texts.split,
+    )
+    return texts.load(
+        sweep.texts.source,
+        limit=sweep.largest_n,
+        seed=sweep.texts.seed,
+        reading=reading,
+        notes=notes,
+    )
+
+
+def _without_control_tokens(
+    rows: tuple[LabelledText, ...], tokenizer: Tokenizer, sweep: Sweep
+) -> tuple[LabelledText, ...]:
+    """Return texts in which the tokenizer finds no control token of the model.
+
+    Raises:
+        TextsError: there is one, and the sweep does not ask to break it up.
+    """
+    if not tokenizer.control_tokens:
+        return rows
+    pattern = re.compile("|".join(map(re.escape, tokenizer.control_tokens)))
+    if sweep.texts.control_tokens == "escape":
+        return tuple(
+            replace(row, text=pattern.sub(lambda m: f"{m[0][0]} {m[0][1:]}", row.text))
+            for row in rows
+        )
+    for number, row in enumerate(rows, 1):
+        if found := pattern.search(row.text):
+            raise TextsError(
+                f"text {number} holds {found[0]}, which the model reads as a control token; take "
+                'it out, or set texts.control_tokens = "escape" to put a space into it'
+            )
+    return rows
 
 
 def _auto_dtype(sweep: Sweep, model: Model) -> str:
@@ -177,24 +239,28 @@ def _not_described(model: Model) -> Iterator[str]:
         yield (f"{model.name} is measured without FLOPs, MFU and a forecast: {model.design}")
 
 
-def _too_short(cells: Sequence[Cell], cost: LabelCost) -> Iterator[str]:
+def _too_short(cells: Sequence[Cell], tokenized: _Tokenized) -> Iterator[str]:
     """Say which answers are too short for their labels, if there are such."""
     short = [
         cell
         for cell in cells
-        if cell.answer == "free"
-        and cell.strategy != "separate"
-        and cost.labels_held(cell.n * cell.output_tokens_per_text) < cell.n
+        if cell.answer == "free" and tokenized.labels_held(cell) < _longest_pack(cell)
     ]
     if not short:
         return
-    most = max(short, key=lambda cell: cell.n)
-    num_tokens = most.n * most.output_tokens_per_text
+    most = max(short, key=_longest_pack)
+    num_texts = _longest_pack(most)
+    num_tokens = num_texts * most.output_tokens_per_text
+    written = "a line each" if most.format == "lines" else f"as {most.format}"
     yield (
         f"answers are too short for their labels in {len(short)} cells: the {num_tokens} output "
-        f"tokens of {most.slug} hold {cost.labels_held(num_tokens)} labels of {most.n}, a line "
-        f"each; grid.output_tokens_per_text = {cost.per_text} has room for all"
+        f"tokens of {most.slug} hold {tokenized.labels_held(most)} labels of {num_texts}, "
+        f"{written}; grid.output_tokens_per_text = {tokenized.cost(most).per_text} has room for all"
     )
+
+
+def _longest_pack(cell: Cell) -> int:
+    return TEXTS_PER_PROMPT[cell.strategy](cell.n, cell.pack_size)
 
 
 def _split_block(cells: Iterable[PlannedCell]) -> Iterator[str]:
@@ -245,6 +311,18 @@ class _Tokenized:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._known: dict[tuple[str, bool], TokenIds] = {}
+        self._costs: dict[tuple[tuple[str, ...], Format], LabelCost] = {}
+
+    def cost(self, cell: Cell) -> LabelCost:
+        """Return what the labels of ``cell`` take."""
+        key = (cell.words, cell.format)
+        if key not in self._costs:
+            self._costs[key] = label_budget.cost_of(self._tokenizer, *key)
+        return self._costs[key]
+
+    def labels_held(self, cell: Cell) -> int:
+        """Return how many labels the longest answer of ``cell`` can hold."""
+        return self.cost(cell).labels_held(_longest_pack(cell) * cell.output_tokens_per_text)
 
     def ids(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
         keys = [(prompt.text, prompt.add_special_tokens) for prompt in prompts]
@@ -265,6 +343,8 @@ def _requests_key(cell: Cell) -> tuple[object, ...]:
         cell.prompts_sha256,
         cell.template,
         cell.answer,
+        cell.format,
+        cell.label_form,
         cell.output_tokens_per_text,
         cell.duplication,
         cell.cache_state,
@@ -283,13 +363,14 @@ def _with_engine(planned: PlannedCell, cell: Cell, model: Model) -> PlannedCell:
 
 
 def _planned(
-    cell: Cell, prompts: Sequence[Prompt], model: Model, tokenized: _Tokenized, cost: LabelCost
+    cell: Cell, prompts: Sequence[Prompt], model: Model, tokenized: _Tokenized
 ) -> PlannedCell:
     ids = tokenized.ids(prompts)
-    most = [prompt.num_texts * cell.output_tokens_per_text for prompt in prompts]
+    most = [max(prompt.num_texts, 1) * cell.output_tokens_per_text for prompt in prompts]
     needed = max(len(each) + output for each, output in zip(ids, most, strict=True))
     outputs = most
     if cell.answer == "choice":
+        cost = tokenized.cost(cell)
         outputs = [cost.constrained_tokens(prompt.num_texts) for prompt in prompts]
     load, kv_pass_tokens = _load(cell, ids, outputs)
     return PlannedCell(

@@ -81,7 +81,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environ | _time_limits(self.task.limits),
+                env=environ,
             )
 
     def poll(self) -> Status | None:

@@ -30,6 +30,7 @@ from packsweep.files import replace_file
 from packsweep.machine import environment, nvml, process
 from packsweep.machine.sampler import Conditions, ConditionSampler, NullSampler, own_pids
 from packsweep.models.resolve import Model
+from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.results import schema
 from packsweep.run import checks, lifeline, metrics, rows
 from packsweep.run.metrics import PassContext
@@ -71,7 +72,6 @@ class Attempt:
         self._spawn_s = seconds_since_start(folder)
         self._task = task
         self._folder = folder
-        self._workload = Workload.of(task.cell, task.texts, task.chat)
         self._started_at = datetime.now(UTC)
         self.measured = Measured()
 
@@ -96,8 +96,10 @@ class Attempt:
         self._announce("check", "check")
         gpu_before = self._check_gpu()
         self._announce("start", "resolve")
-        self.measured.model = self._task.resolve_model()
-        engine = self._start_engine(self.measured.model)
+        model = self._task.resolve_model()
+        self.measured.model = model
+        self._workload = _workload(self._task, model)
+        engine = self._start_engine(model)
         try:
             self._check_caching(engine.info)
             self._run_passes(engine)
@@ -287,6 +289,11 @@ class Attempt:
 def _say(text: str) -> None:
     """Write a line into the log, between those of the engine."""
     print(f"packsweep: {text}", flush=True)  # noqa: T201  (stdout is the attempt's log)
+
+
+def _workload(task: Task, model: Model) -> Workload:
+    tokenizer = load_tokenizer(model) if task.cell.answer == "logprob" else None
+    return Workload.of(task.cell, task.texts, task.chat, tokenizer)
 
 
 def seconds_since_start(folder: Path) -> float | None:
