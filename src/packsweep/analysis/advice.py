@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from packsweep.results.shares import Figure
+
 # What a setting's quality is: the share of right labels; where the texts have no labels, the
 # share that agrees with the baseline; None where answers are not scored.
 QualityKind = Literal["accuracy", "agreement"]
@@ -18,15 +20,6 @@ QualityKind = Literal["accuracy", "agreement"]
 # ``not_shown``: may lose more than allowed. ``worse``: shown to lose more than allowed.
 # ``not_compared``: too few prompts, or other texts; ``why`` says which.
 Standing = Literal["recommended", "provisional", "shown", "not_shown", "worse", "not_compared"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A number with its 95 % interval; None where it is not known."""
-
-    value: float | None = None
-    ci_low: float | None = None
-    ci_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

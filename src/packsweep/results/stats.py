@@ -10,6 +10,11 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
+
+# ``up`` or ``down`` where a difference is called; ``chance`` where its interval excludes equality
+# but the correction for all that was compared does not call it.
+Verdict = Literal["up", "down", "not_shown", "chance", "no_interval"]
 
 CONFIDENCE = 0.95
 # Of two processes of one cell 95 in 100 lay closer than this where nothing differed (docs/LOG.md,
@@ -131,6 +136,10 @@ class Ratio:
         return self.ci_low > self.margin or self.ci_high < 1 / self.margin
 
     @property
+    def is_larger(self) -> bool:
+        return (self.value or 0) > 1
+
+    @property
     def inverse(self) -> Ratio:
         """The ratio turned around."""
         value, low, high = (
@@ -215,6 +224,35 @@ def holm(p_values: Sequence[float], chance: float) -> list[bool]:
             break
         called[index] = True
     return called
+
+
+class Tested(Protocol):
+    """A comparison that may be called: of speeds (``Ratio``), or of answers."""
+
+    @property
+    def p_differs(self) -> float | None: ...
+
+    @property
+    def differs(self) -> bool: ...
+
+    @property
+    def is_larger(self) -> bool: ...
+
+
+def verdicts(tests: Sequence[Tested]) -> list[Verdict]:
+    """Return what may be called of comparisons that are looked at together."""
+    known = [(index, p) for index, test in enumerate(tests) if (p := test.p_differs) is not None]
+    called = holm([p for _, p in known], 1 - CONFIDENCE)
+    of_index = {index: call for (index, _), call in zip(known, called, strict=True)}
+    return [_verdict(test, of_index.get(index)) for index, test in enumerate(tests)]
+
+
+def _verdict(test: Tested, called: bool | None) -> Verdict:  # noqa: FBT001
+    if called is None:
+        return "no_interval"
+    if called:
+        return "up" if test.is_larger else "down"
+    return "chance" if test.differs else "not_shown"
 
 
 def repeats_for(values: Sequence[float], share: float) -> int | None:
