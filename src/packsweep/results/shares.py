@@ -215,6 +215,30 @@ class PairedCounts:
         """
         return _upper_tail(self.z(-allowed), self.freedom)
 
+    def p_keeps(self, allowed: float) -> float:
+        """Return how often a cell that loses just ``allowed`` would come out as bad as this one."""
+        return _upper_tail(-self.z(-allowed), self.freedom)
+
+    def num_texts_for(self, allowed: float, chance: float, power: float) -> float | None:
+        """Return how many texts would show, with this ``power``, that no more is lost.
+
+        The share of disagreements seen is taken as the true one, and the loss seen too where it is
+        one. None where the loss seen is not below ``allowed``: no number of texts would show it.
+
+        Source: the normal approximation of the score test, as for any difference of proportions.
+        """
+        from scipy import special
+
+        loss = max(0.0, (self.lost - self.gained) / self.num_texts)
+        if loss >= allowed:
+            return None
+        disagreements = (self.gained + self.lost) / self.num_texts
+        under_limit = max(disagreements, allowed) - allowed**2
+        under_truth = max(disagreements - loss**2, 0.0)
+        wanted = special.ndtri(1 - chance) * math.sqrt(under_limit)
+        wanted += special.ndtri(power) * math.sqrt(under_truth)
+        return float((wanted / (allowed - loss)) ** 2)
+
     def interval(self) -> tuple[float, float]:
         """Return the 95 % score interval of the cell's share less the other's."""
         quantile = _quantile(self.freedom, (1 + CONFIDENCE) / 2)

@@ -211,16 +211,23 @@ def blocked_ratio(blocks: Sequence[tuple[Processes, Processes]]) -> Ratio:
     return _ratio(statistics.fmean(logs), (error, len(logs) - 1), between_processes=True)
 
 
-def holm(p_values: Sequence[float], chance: float) -> list[bool]:
+def holm(p_values: Sequence[float], chance: float, *, most: int | None = None) -> list[bool]:
     """Tell which of several tests may be called, with at most ``chance`` of any false call.
 
     Unlike Bonferroni's, the limit loosens as tests are called; they need not be independent.
 
-    Source: Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure.
+    Args:
+        p_values: of the tests.
+        chance: of any false call.
+        most: how many of the hypotheses can be true at once; None: all.
+
+    Source: Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure; ``most`` from
+    Shaffer (1986), Modified Sequentially Rejective Multiple Test Procedures.
     """
     called = [False] * len(p_values)
-    for left, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        if p_values[index] > chance / (len(p_values) - left):
+    for num_called, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        left = len(p_values) - num_called
+        if p_values[index] > chance / max(1, left if most is None else min(left, most)):
             break
         called[index] = True
     return called
