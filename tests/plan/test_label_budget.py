@@ -18,6 +18,7 @@ from packsweep.plan import cells as plan_cells
 from packsweep.plan import label_budget
 from packsweep.sweep import answers
 from packsweep.sweep.answers import LabelCost, label_cost
+from packsweep.sweep.texts import LABELS
 
 COSTS = st.builds(LabelCost, first=st.integers(1, 9), each=st.integers(1, 10))
 
@@ -56,19 +57,19 @@ def test_per_text_is_enough_and_least(cost: LabelCost, n: int) -> None:
 
 def test_label_cost() -> None:
     """The first label has nothing before it, every other one has the separator."""
-    assert label_cost(_words) == LabelCost(first=1, each=2)
+    assert label_cost(_words, LABELS) == LabelCost(first=1, each=2)
 
 
 def test_label_cost_longest_label() -> None:
     """The label that takes most tokens decides."""
-    assert label_cost(lambda texts: [len(text) for text in texts]) == LabelCost(first=8, each=9)
+    assert label_cost(lambda texts: [len(text) for text in texts], LABELS) == LabelCost(first=8, each=9)
 
 
 @given(st.lists(st.sampled_from(["positive", "negative"]), min_size=1, max_size=400))
 def test_max_tokens_per_line_is_enough(labels: list[str]) -> None:
     """Even a token a letter leaves room for every label, the breaks between them and the end."""
     longest = len("\n".join(labels)) + 1
-    assert longest <= len(labels) * answers.MAX_TOKENS_PER_LINE
+    assert longest <= len(labels) * answers.max_tokens_per_text(LABELS, len(labels), "lines")
 
 
 @pytest.fixture(scope="session")

@@ -2,100 +2,262 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from packsweep.run import scoring
+from packsweep.run.scoring import Reader
+from packsweep.sweep import answers
+from packsweep.sweep.answers import Branch
+from packsweep.sweep.spec import Format
 
-LABELS = st.sampled_from(["positive", "negative"])
+P, N = "positive", "negative"
+LABELS = st.sampled_from([P, N])
+TEAMS = ("billing", "bug", "bug report", "Other")
+TEAM_READER = Reader(words={team: team for team in TEAMS})
+LETTERS = Reader(words={"A": P, "B": N}, exact_case=True)
+
+
+def _one(text: str, *, cut: bool = False) -> str | None:
+    return scoring.SENTIMENTS.read(text, 1, cut=cut)[0][0]
+
+
+def _many(text: str, num_texts: int, *, cut: bool = False) -> list[str | None]:
+    return scoring.SENTIMENTS.read(text, num_texts, cut=cut)[0]
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("positive", ["positive"]),
-        ("Positive\nNEGATIVE", ["positive", "negative"]),
-        ("postive", ["positive"]),
-        ("1. negative, 2. positive.", ["negative", "positive"]),
-        ("nonpositive positively", []),
-        ("", []),
-        ("The comments are good", []),
+        ("positive", P),
+        ("Negative.", N),
+        ("postive", P),
+        ("nonpositive positively", None),
+        ("", None),
+        ("The comments are good", None),
+        ("I would not call this positive. Negative.", N),
+        ("It is positive, not negative.", P),
+        ("It isn't negative at all: positive", P),
+        ("Positive or negative? Positive.", P),
+        ("positive/negative", None),
+        ("positive and negative", None),
+        ("Positive. On reflection, negative.", N),
+        ("**Positive**", P),
     ],
 )
-def test_find_labels(text: str, found: list[str]) -> None:
-    """Whole label words count, in any case and in the prompt's own spelling."""
-    assert scoring.find_labels(text, cut=False) == found
+def test_read_one(text: str, found: str | None) -> None:
+    """An answer to one text is its last label; one that contradicts itself holds none."""
+    assert _one(text) == found
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("pos", ["positive"]),
-        ("Neg", ["negative"]),
-        ("positive\nnegati", ["positive", "negative"]),
-        ("post", ["positive"]),
-        ("po", []),
-        ("the", []),
-        ("positive", ["positive"]),
-        ("postive", ["positive"]),
-        ("pos.", []),
-        ("xpos", []),
+        ("pos", P),
+        ("Neg", N),
+        ("post", P),
+        ("po", None),
+        ("the", None),
+        ("positive", P),
+        ("postive", P),
+        ("pos.", None),
+        ("xpos", None),
     ],
 )
-def test_find_labels_cut(text: str, found: list[str]) -> None:
-    """An answer cut inside a label word counts from three letters on."""
-    assert scoring.find_labels(text, cut=True) == found
+def test_read_one_cut(text: str, found: str | None) -> None:
+    """An answer cut inside a label counts from three letters on."""
+    assert _one(text, cut=True) == found
 
 
-def test_find_labels_not_cut() -> None:
-    """An answer that ended by itself has no cut word."""
-    assert scoring.find_labels("pos", cut=False) == []
+def test_read_one_not_cut() -> None:
+    """An answer that ended by itself has no cut label."""
+    assert _one("pos") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("positive\nnegative\npositive", [P, N, P]),
+        ("Here is each comment as positive or negative:\npositive\nnegative\npositive", [P, N, P]),
+        ("Answer only postive or negative:\n\npositive\nnegative\npositive", [P, N, P]),
+        ("The positive ones first:\nnegative\nnegative\npositive", [N, N, P]),
+        ("1. negative, 2. positive, 3. positive.", [N, P, P]),
+        ("1. positive\n3. negative", [P, None, N]),
+        ("positive\nneutral\nnegative", [P, None, N]),
+        ("Comment 1: Positive\nComment 2 is negative\n- positive", [P, N, P]),
+        ("Labels:\npositive\nunclear\nnegative", [P, None, N]),
+        ("positive\nnegative", [P, N, None]),
+        ("positive\nnegative\nnegative\npositive", [P, N, N]),
+        ("not positive but negative\npositive\nnegative", [N, P, N]),
+    ],
+)
+def test_read_lines(text: str, found: list[str | None]) -> None:
+    """Lines are read as asked: a preamble and the echoed question are no answers."""
+    assert _many(text, 3) == found
+
+
+def test_read_lines_cut() -> None:
+    """The last line may be cut inside its label."""
+    assert _many("positive\nnegati", 2, cut=True) == [P, N]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("1. positive\n2. negative", [P, N, None]),
+        ("Sure:\n2) negative\n3) positive", [None, N, P]),
+        ("1: positive\n1: negative\n7: negative", [P, None, None]),
+        ("positive\nnegative\npositive", [P, N, P]),
+    ],
+)
+def test_read_numbered(text: str, found: list[str | None]) -> None:
+    """A numbered answer that misses a line does not shift those that follow."""
+    read = Reader(words={P: P, N: N}, answer_format="numbered").read
+    assert read(text, 3)[0] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"1": "positive", "3": "Negative"}', [P, None, N]),
+        ('```json\n{"2": "negative"}\n```', [None, N, None]),
+        ('["positive", "negative"]', [P, N, None]),
+        ('{"1": "positive", "2": "nega', [P, N, None]),
+        ("positive\nnegative\npositive", [P, N, P]),
+    ],
+)
+def test_read_json(text: str, found: list[str | None]) -> None:
+    """A JSON answer is read by its keys, whole or cut."""
+    read = Reader(words={P: P, N: N}, answer_format="json").read
+    assert read(text, 3, cut=True)[0] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "cut", "found"),
+    [
+        ("bug report", False, "bug report"),
+        ("BUG", False, "bug"),
+        ("other", False, "Other"),
+        ("a debug session", False, None),
+        ("bug rep", True, "bug report"),
+        ("bug", True, "bug"),
+        ("billing, bug or Other", False, None),
+    ],
+)
+def test_read_labels_within_labels(text: str, cut: bool, found: str | None) -> None:  # noqa: FBT001
+    """The longest label counts, in any case."""
+    assert TEAM_READER.read(text, 1, cut=cut)[0] == [found]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("A", P), ("(B)", N), ("The answer is B.", N), ("a good film", None), ("b", None)],
+)
+def test_read_letters(text: str, found: str | None) -> None:
+    """A letter that stands for a label is a capital letter by itself."""
+    assert LETTERS.read(text, 1)[0] == [found]
+
+
+def test_read_other_alphabet() -> None:
+    """Labels of other alphabets are found in any case."""
+    assert Reader(words={"négatif": N, "позитив": P}).read("NÉGATIF", 1)[0] == [N]
 
 
 @pytest.mark.parametrize("text", ["po\u017fitive", "pos\u0131tive", "\u212aneg pos\u0130tive"])
 @pytest.mark.parametrize("cut", [False, True])
-def test_find_labels_like_letters(text: str, cut: bool) -> None:  # noqa: FBT001
+def test_read_like_letters(text: str, cut: bool) -> None:  # noqa: FBT001
     """Letters that only look like a label's are no label, and no error."""
-    assert scoring.find_labels(text, cut=cut) == []
+    assert _one(text, cut=cut) is None
 
 
-@given(st.text(), st.booleans())
-def test_find_labels_any_text(text: str, cut: bool) -> None:  # noqa: FBT001
-    """Whatever a model says is read without an error, into labels."""
-    assert set(scoring.find_labels(text, cut=cut)) <= {"positive", "negative"}
+@given(st.text(), st.booleans(), st.sampled_from(["lines", "numbered", "json"]), st.integers(1, 5))
+def test_read_any_text(text: str, cut: bool, answer_format: Format, num_texts: int) -> None:  # noqa: FBT001
+    """Whatever a model says is read without an error, into as many places as there are texts."""
+    read_by = Reader(words={team: team for team in TEAMS}, answer_format=answer_format)
+    labels, surplus = read_by.read(text, num_texts, cut=cut)
+    assert len(labels) == num_texts
+    assert surplus >= 0
+    assert set(labels) <= {*TEAMS, None}
 
 
-@given(st.lists(LABELS), st.sampled_from(["\n", ", ", " ", "\n\n2. "]), st.booleans())
-def test_find_labels_joined(labels: list[str], between: str, cut: bool) -> None:  # noqa: FBT001
-    """Labels with something between them are all found, in order."""
-    assert scoring.find_labels(between.join(labels), cut=cut) == labels
+@given(
+    st.lists(st.sampled_from(TEAMS), min_size=1, max_size=40),
+    st.sampled_from(["lines", "numbered", "json"]),
+)
+def test_read_what_was_asked(labels: list[str], answer_format: Format) -> None:
+    """An answer in the form that was asked for is read whole, whatever the labels."""
+    read_by = Reader(words={team: team for team in TEAMS}, answer_format=answer_format)
+    found = read_by.read(answers.written(labels, answer_format), len(labels))
+    assert found == (labels, 0)
+
+
+@given(st.lists(LABELS, min_size=2), st.sampled_from(["\n", ", ", " ", "\n\n2. "]))
+def test_read_joined(labels: list[str], between: str) -> None:
+    """Labels with nothing but punctuation between them are all found, in order."""
+    found = _many(between.join(labels), len(labels))
+    assert found == labels
 
 
 def test_score_by_position() -> None:
     """The i-th label found answers the i-th text."""
-    found = scoring.score("positive negative", ["positive", "positive", "negative"], cut=False)
-    assert found.labels == ("positive", "negative", None)
+    found = scoring.score("positive negative", [P, P, N], cut=False)
+    assert found.labels == (P, N, None)
     assert (found.num_found, found.num_right, found.num_surplus) == (2, 1, 0)
 
 
 def test_score_surplus() -> None:
     """Labels beyond one per text are counted and not scored."""
-    found = scoring.score("negative positive positive", ["negative"], cut=False)
-    assert found.labels == ("negative",)
-    assert (found.num_found, found.num_right, found.num_surplus) == (1, 1, 2)
+    found = scoring.score("negative\npositive\npositive", [N, P], cut=False)
+    assert found.labels == (N, P)
+    assert (found.num_found, found.num_right, found.num_surplus) == (2, 2, 1)
+
+
+def test_score_without_labels() -> None:
+    """Texts that have no labels of their own have no right answers."""
+    found = scoring.score("negative\npositive", [None, None], cut=False)
+    assert (found.labels, found.num_found, found.num_right) == ((N, P), 2, None)
 
 
 def test_score_nothing() -> None:
     """An answer without labels finds none and has none right."""
-    found = scoring.score("", ["negative"], cut=True)
+    found = scoring.score("", [N], cut=True)
     assert (found.labels, found.num_found, found.num_right) == ((None,), 0, 0)
 
 
-@given(st.text(), st.lists(LABELS, max_size=6), st.booleans())
+@given(st.text(), st.lists(LABELS, min_size=1, max_size=6), st.booleans())
 def test_score_laws(text: str, expected: list[str], cut: bool) -> None:  # noqa: FBT001
     """Right labels are found ones, found ones are expected ones, and each text has its place."""
     found = scoring.score(text, expected, cut=cut)
+    assert found.num_right is not None
     assert 0 <= found.num_right <= found.num_found <= len(expected) == len(found.labels)
     assert found.num_found == sum(label is not None for label in found.labels)
     assert found.num_surplus >= 0
+
+
+def test_score_logprobs_one_branch() -> None:
+    """The likeliest first token gives the label; its share among the labels is the confidence."""
+    (root,) = answers.branches([[7], [8]], [0])
+    found = scoring.score_logprobs([(root, {7: math.log(0.02), 8: math.log(0.06)})], (P, N), N)
+    assert (found.labels, found.num_right) == ((N,), 1)
+    assert found.confidence == pytest.approx(0.75)
+
+
+def test_score_logprobs_shared_beginning() -> None:
+    """Labels that begin alike share the beginning's mass, by how they go on."""
+    branches = answers.branches([[1, 2], [1, 3], [4]], [0])
+    assert [branch.prefix for branch in branches] == [(), (1,)]
+    logprobs = [{1: math.log(0.6), 4: math.log(0.4)}, {2: math.log(0.1), 3: math.log(0.3)}]
+    found = scoring.score_logprobs(list(zip(branches, logprobs, strict=True)), ("x", "y", "z"), "y")
+    assert found.labels == ("y",)  # 0.6 * 0.75 against 0.15 and 0.4
+    assert found.confidence == pytest.approx(0.45)
+
+
+def test_branches_label_in_label() -> None:
+    """Where one label goes on and another ends, any token that ends an answer is the latter's."""
+    root, inner = answers.branches([[5], [5, 6], [7]], [0, 9])
+    assert root == Branch(prefix=(), options=(((5,), (0, 1)), ((7,), (2,))))
+    assert inner == Branch(prefix=(5,), options=(((0, 9), (0,)), ((6,), (1,))))
+    assert inner.token_ids == (0, 9, 6)

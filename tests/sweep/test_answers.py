@@ -80,7 +80,7 @@ def test_wilson_all_right() -> None:
 @given(st.lists(LABEL, min_size=1, max_size=50))
 def test_lines_regex_accepts_lines(lines: list[str]) -> None:
     """As many labels as asked for, a line each, are an answer; one more or one less is none."""
-    pattern = answers.lines_regex(LABELS, len(lines))
+    pattern = answers.pattern(LABELS, len(lines), "lines")
     assert re.fullmatch(pattern, "\n".join(lines))
     assert not re.fullmatch(pattern, "\n".join([*lines, "positive"]))
     assert not re.fullmatch(pattern, "\n".join(lines[1:]))
@@ -89,13 +89,15 @@ def test_lines_regex_accepts_lines(lines: list[str]) -> None:
 @given(st.text(max_size=20), st.integers(1, 4))
 def test_lines_regex_accepts_labels_alone(text: str, num_lines: int) -> None:
     """What the constraint lets through is scored without a missing or a surplus label."""
-    if re.fullmatch(answers.lines_regex(LABELS, num_lines), text):
-        assert len(scoring.find_labels(text, cut=False)) == num_lines
+    if re.fullmatch(answers.pattern(LABELS, num_lines, "lines"), text):
+        assert None not in scoring.SENTIMENTS.read(text, num_lines)[0]
 
 
 def test_lines_regex_size() -> None:
     """The constraint of 400 lines is no longer than that of 40 by more than a digit."""
-    assert len(answers.lines_regex(LABELS, 400)) == len(answers.lines_regex(LABELS, 41)) + 1
+    assert len(answers.pattern(LABELS, 400, "lines")) == (
+        len(answers.pattern(LABELS, 41, "lines")) + 1
+    )
 
 
 # The axis.
@@ -110,7 +112,7 @@ def test_choice_lengths_not_forced() -> None:
     """A constrained answer ends by itself and has room for any spelling of a label."""
     found = choice()
     assert found.ignore_eos is False
-    assert found.output_tokens_per_text == answers.MAX_TOKENS_PER_LINE == 9
+    assert found.output_tokens_per_text == answers.max_tokens_per_text(LABELS, 2, "lines") == 9
 
 
 def test_choice_same_cell_for_any_forced_length() -> None:
@@ -217,7 +219,7 @@ def test_simulated_choice(byte_model: Path) -> None:
     work = Workload.of(of, REVIEWS)
     first, second = (engine.run(work.requests).requests for _ in range(2))
     for request, result in zip(work.requests, first, strict=True):
-        assert re.fullmatch(answers.lines_regex(LABELS, request.num_texts), result.text)
+        assert re.fullmatch(answers.pattern(LABELS, request.num_texts, "lines"), result.text)
         assert (result.finish_reason, result.answer_cut) == ("stop", False)
         assert result.output_tokens == len(result.text) + 1 <= request.max_tokens
     assert [result.text for result in first] == [result.text for result in second]

@@ -7,10 +7,12 @@ a module here, a row in ``start`` and a word in ``spec.EngineKind``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from packsweep.sweep.spec import Format
 
 if TYPE_CHECKING:
     from packsweep.models.resolve import Model
@@ -39,8 +41,10 @@ class Request:
 
     Attributes:
         add_special_tokens: False where they stand in the text; the same in all requests of a pass.
-        choice: what each line of the answer must be one of, ``num_texts`` lines in all; empty
-            where the answer is free.
+        choice: what each label of the answer must be one of, ``num_texts`` in all; empty where
+            the answer is free.
+        format: how several labels are written.
+        score_token_ids: tokens whose log-probabilities are wanted in place of an answer.
     """
 
     text: str
@@ -49,6 +53,8 @@ class Request:
     num_texts: int = 1
     add_special_tokens: bool = True
     choice: tuple[str, ...] = ()
+    format: Format = "lines"
+    score_token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +75,7 @@ class RequestResult:
         scheduled_s: engine clock, from the pass's first scheduling to this request's.
         last_token_s: engine clock, from the pass's first scheduling to this request's last token.
         num_preemptions: times it was preempted; None where the version does not tell.
+        token_logprobs: of ``score_token_ids``, as the first output token.
     """
 
     prompt_token_ids: Sequence[int]
@@ -84,6 +91,7 @@ class RequestResult:
     scheduled_s: float | None = None
     last_token_s: float | None = None
     num_preemptions: int | None = None
+    token_logprobs: Mapping[int, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,13 @@ in seconds, and to plant faults.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import pass_time, roofline
 from packsweep.plan.formats import Formats
 from packsweep.plan.prefix_cache import PrefixCache
+from packsweep.sweep import answers
 
 if TYPE_CHECKING:
     from packsweep.models.resolve import Model
@@ -40,7 +43,6 @@ _BLOCK_SIZE = 16
 # What it computes with, whatever the cell asks for.
 _FORMATS = {"dtype": "bfloat16", "quantization": None, "cache_dtype": "auto"}
 _SIZE = Formats(peak_dtype="bf16", layer_bytes=2.0, head_bytes=2.0, kv_bytes=2.0)
-_LABELS = ("positive", "negative")
 
 
 class SimulatedEngine:
@@ -54,6 +56,7 @@ class SimulatedEngine:
         """
         self._values: dict[str, Any] = dict(cell.simulated_settings)
         self._tokenizer = load_tokenizer(model)
+        self._words = cell.words
         self._caching = cell.cache_state != "off"
         self._cache = PrefixCache(_BLOCK_SIZE)
         self._ids: dict[str, list[int]] = {}
@@ -102,8 +105,15 @@ class SimulatedEngine:
         duration_s = self._values["slowdown"] * max(spread, 0.1) * took.duration_s
         prefill_share = took.prefill_s / (took.prefill_s + took.decode_s)
         results = [
-            self._result(
-                prompt, done, (duration_s, prefill_share), text=text, natural_end=bool(asked.choice)
+            replace(
+                self._result(
+                    prompt,
+                    done,
+                    (duration_s, prefill_share),
+                    text=text,
+                    natural_end=bool(asked.choice),
+                ),
+                token_logprobs=self._token_logprobs(asked),
             )
             for prompt, asked, done, text in zip(ids, requests, work, answers, strict=True)
         ]
@@ -183,13 +193,21 @@ class SimulatedEngine:
 
     def _answer(self, request: Request) -> str:
         """Toss a coin for every text; the engine does not know the right label."""
-        coin = random.Random(f"{self._values['seed']} {request.text}")
+        coin = self._coin(request)
         coverage = 1.0 if request.choice else self._values["coverage"]
         words = [
-            coin.choice(_LABELS) if coin.random() < coverage else "?"
+            coin.choice(self._words) if coin.random() < coverage else "?"
             for _ in range(request.num_texts)
         ]
-        return "\n".join(words)
+        return answers.written(words, request.format)
+
+    def _coin(self, request: Request) -> random.Random:
+        return random.Random(f"{self._values['seed']} {request.text}")
+
+    def _token_logprobs(self, request: Request) -> dict[int, float] | None:
+        coin = self._coin(request)
+        found = {token: math.log(coin.uniform(0.01, 0.1)) for token in request.score_token_ids}
+        return found or None
 
     def _plant_run_fault(self) -> None:
         if self._fault == "crash":

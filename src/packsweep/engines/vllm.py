@@ -31,7 +31,7 @@ from packsweep.engines import (
 )
 from packsweep.errors import EngineError
 from packsweep.machine import processor
-from packsweep.sweep.answers import lines_regex
+from packsweep.sweep import answers
 
 if TYPE_CHECKING:
     from packsweep.models.resolve import Model
@@ -163,6 +163,7 @@ class VllmEngine:
             max_tokens=request.max_tokens,
             ignore_eos=request.ignore_eos,
             structured_outputs=_constraint(request) if request.choice else None,
+            logprob_token_ids=list(request.score_token_ids) or None,
         )
 
     def _results(self, outputs: Sequence[Any]) -> tuple[RequestResult, ...]:
@@ -182,6 +183,7 @@ class VllmEngine:
             answer_cut=end is None and answer.finish_reason == "length",
             finish_reason=answer.finish_reason if output.finished else None,
             error=_error_text(output),
+            token_logprobs=_token_logprobs(answer),
             **_timings(output.metrics, first_scheduled),
         )
 
@@ -210,9 +212,17 @@ def _constraint(request: Request) -> Any:  # noqa: ANN401
     """Return vLLM's form of ``request.choice``; the engine compiles it at its first use."""
     from vllm.sampling_params import StructuredOutputsParams
 
-    if request.num_texts == 1:
+    if request.num_texts == 1 and request.format == "lines":
         return StructuredOutputsParams(choice=list(request.choice))
-    return StructuredOutputsParams(regex=lines_regex(request.choice, request.num_texts))
+    regex = answers.pattern(request.choice, request.num_texts, request.format)
+    return StructuredOutputsParams(regex=regex)
+
+
+def _token_logprobs(answer: Any) -> dict[int, float] | None:  # noqa: ANN401
+    """Return the log-probabilities at the first output token; None where none were asked for."""
+    if not answer.logprobs:
+        return None
+    return {token: entry.logprob for token, entry in answer.logprobs[0].items()}
 
 
 def _timings(metrics: Any, first_scheduled: float) -> dict[str, Any]:  # noqa: ANN401

@@ -8,6 +8,7 @@ rendered on is fixed, or a cell would be another one tomorrow.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -35,24 +36,39 @@ class ChatTemplate:
     bos_token: str = ""
     eos_token: str = ""
 
-    def render(self, content: str) -> str:
+    def render(
+        self,
+        content: str,
+        *,
+        system: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
         """Return the text of a prompt in which the user says ``content``; the answer follows it.
 
         Special tokens stand in the text, so none must be added when it is tokenized.
+
+        Args:
+            content: the user's message.
+            system: the message of the system before it; None: there is none.
+            variables: of the template's own, such as ``enable_thinking``.
 
         Raises:
             ModelError: the template is damaged, or refuses a user's message alone.
         """
         import jinja2
 
+        before = [] if system is None else [{"role": "system", "content": system}]
         try:
             return _compiled(self.text).render(
-                messages=[{"role": "user", "content": content}],
-                tools=None,
-                documents=None,
-                add_generation_prompt=True,
-                bos_token=self.bos_token,
-                eos_token=self.eos_token,
+                **{
+                    **(variables or {}),
+                    "messages": [*before, {"role": "user", "content": content}],
+                    "tools": None,
+                    "documents": None,
+                    "add_generation_prompt": True,
+                    "bos_token": self.bos_token,
+                    "eos_token": self.eos_token,
+                }
             )
         except (jinja2.TemplateError, TypeError) as error:
             reason = " ".join(str(error).split())

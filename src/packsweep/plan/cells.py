@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from packsweep.errors import ModelError, SpecError
@@ -27,8 +27,9 @@ from packsweep.sweep import texts
 from packsweep.sweep.answers import LabelCost
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
-from packsweep.sweep.spec import Sweep
-from packsweep.sweep.texts import LabelledText
+from packsweep.sweep.spec import Format, Sweep
+from packsweep.sweep.texts import LabelledText, cut
+from packsweep.sweep.texts.cut import Cut
 
 # vLLM's own on CUDA devices, where the cell names none.
 _BLOCK_SIZE = 16
@@ -90,6 +91,7 @@ class Plan:
         cells: in the order of the grid.
         schedule: the same cells in the order in which they are measured.
         chat: the model's chat template, where a cell uses it.
+        sent: the texts as they are sent, where that is not all of them.
         advice: what the user should know before a run, a line each.
         gpu_hour_usd: what an hour of a GPU costs, stored with the results.
     """
@@ -99,8 +101,13 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     schedule: tuple[PlannedCell, ...]
     chat: ChatTemplate | None = None
+    sent: Mapping[Cut, Sequence[LabelledText]] = field(default_factory=dict)
     advice: tuple[str, ...] = ()
     gpu_hour_usd: float | None = None
+
+    def texts_of(self, cell: Cell) -> Sequence[LabelledText]:
+        """Return the texts of ``cell`` as it sends them."""
+        return self.sent.get(cell.cut, self.texts)[: cell.n]
 
 
 def make(sweep: Sweep) -> Plan:
@@ -121,6 +128,7 @@ def make(sweep: Sweep) -> Plan:
     rows = texts.load(sweep.texts.source, limit=sweep.largest_n, seed=sweep.texts.seed)
     tokenizer = load_tokenizer(model)
     chat = _chat(tokenizer, model) if sweep.needs_chat else None
+    cutter = cut.cutter(tokenizer.backend)
     cells = sweep_cells.expand(
         sweep,
         rows,
@@ -128,16 +136,19 @@ def make(sweep: Sweep) -> Plan:
         max_model_len=model.max_model_len,
         chat=chat,
         auto_dtype=_auto_dtype(sweep, model),
+        cutter=cutter,
     )
+    sent = {one: cutter(rows, one) for one in {cell.cut for cell in cells}}
     tokenized = _Tokenized(tokenizer)
-    cost = label_budget.cost_of(tokenizer)
     # Thousands of cells share a few sets of requests.
     alike: dict[tuple[object, ...], PlannedCell] = {}
     planned: dict[Cell, PlannedCell] = {}
     for cell in cells:
         key = _requests_key(cell)
         if key not in alike:
-            alike[key] = _planned(cell, cell.build_prompts(rows, chat), model, tokenized, cost)
+            built = cell.build_prompts(sent[cell.cut], chat)
+            prompts = label_budget.submitted(cell, built, tokenizer)
+            alike[key] = _planned(cell, prompts, model, tokenized)
         planned[cell] = _with_engine(alike[key], cell, model)
     made = Plan(
         model=model,
@@ -145,9 +156,10 @@ def make(sweep: Sweep) -> Plan:
         cells=tuple(planned.values()),
         schedule=tuple(planned[c] for c in sweep_cells.schedule(cells, sweep.measure.order_seed)),
         chat=chat,
+        sent=sent,
         advice=(
             *_not_described(model),
-            *(() if model.random_weights else _too_short(cells, cost)),
+            *(() if model.random_weights else _too_short(cells, tokenized)),
             *_split_block(planned.values()),
         ),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
@@ -168,23 +180,25 @@ def _not_described(model: Model) -> Iterator[str]:
         yield (f"{model.name} is measured without FLOPs, MFU and a forecast: {model.design}")
 
 
-def _too_short(cells: Sequence[Cell], cost: LabelCost) -> Iterator[str]:
+def _too_short(cells: Sequence[Cell], tokenized: _Tokenized) -> Iterator[str]:
     """Say which answers are too short for their labels, if there are such."""
     short = [
         cell
         for cell in cells
         if cell.answer == "free"
         and cell.strategy != "separate"
-        and cost.labels_held(cell.n * cell.output_tokens_per_text) < cell.n
+        and tokenized.cost(cell).labels_held(cell.n * cell.output_tokens_per_text) < cell.n
     ]
     if not short:
         return
     most = max(short, key=lambda cell: cell.n)
     num_tokens = most.n * most.output_tokens_per_text
+    cost = tokenized.cost(most)
+    written = "a line each" if most.format == "lines" else f"as {most.format}"
     yield (
         f"answers are too short for their labels in {len(short)} cells: the {num_tokens} output "
-        f"tokens of {most.slug} hold {cost.labels_held(num_tokens)} labels of {most.n}, a line "
-        f"each; grid.output_tokens_per_text = {cost.per_text} has room for all"
+        f"tokens of {most.slug} hold {cost.labels_held(num_tokens)} labels of {most.n}, "
+        f"{written}; grid.output_tokens_per_text = {cost.per_text} has room for all"
     )
 
 
@@ -236,6 +250,14 @@ class _Tokenized:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._known: dict[tuple[str, bool], TokenIds] = {}
+        self._costs: dict[tuple[tuple[str, ...], Format], LabelCost] = {}
+
+    def cost(self, cell: Cell) -> LabelCost:
+        """Return what the labels of ``cell`` take."""
+        key = (cell.words, cell.format)
+        if key not in self._costs:
+            self._costs[key] = label_budget.cost_of(self._tokenizer, *key)
+        return self._costs[key]
 
     def ids(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
         keys = [(prompt.text, prompt.add_special_tokens) for prompt in prompts]
@@ -256,6 +278,8 @@ def _requests_key(cell: Cell) -> tuple[object, ...]:
         cell.prompts_sha256,
         cell.template,
         cell.answer,
+        cell.format,
+        cell.label_form,
         cell.output_tokens_per_text,
         cell.duplication,
         cell.cache_state,
@@ -274,13 +298,14 @@ def _with_engine(planned: PlannedCell, cell: Cell, model: Model) -> PlannedCell:
 
 
 def _planned(
-    cell: Cell, prompts: Sequence[Prompt], model: Model, tokenized: _Tokenized, cost: LabelCost
+    cell: Cell, prompts: Sequence[Prompt], model: Model, tokenized: _Tokenized
 ) -> PlannedCell:
     ids = tokenized.ids(prompts)
-    most = [prompt.num_texts * cell.output_tokens_per_text for prompt in prompts]
+    most = [max(prompt.num_texts, 1) * cell.output_tokens_per_text for prompt in prompts]
     needed = max(len(each) + output for each, output in zip(ids, most, strict=True))
     outputs = most
     if cell.answer == "choice":
+        cost = tokenized.cost(cell)
         outputs = [cost.constrained_tokens(prompt.num_texts) for prompt in prompts]
     load, kv_pass_tokens = _load(cell, ids, outputs)
     return PlannedCell(

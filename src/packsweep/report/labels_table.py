@@ -11,9 +11,6 @@ from packsweep.analysis import labels
 from packsweep.analysis.axes import varying
 from packsweep.report.format import accuracy, count, percent, strategy
 from packsweep.results.schema import Row
-from packsweep.sweep.texts import LABELS
-
-_FOUND = (*LABELS, labels.NONE)
 
 
 def _add_cell_columns(
@@ -70,14 +67,21 @@ def confusion(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
     table = _table()
     named = _add_cell_columns(table, cells)
     table.add_column("expected", no_wrap=True)
-    for found in _FOUND:
+    names = _labels(rows)
+    for found in (*names, labels.NONE):
         table.add_column(f"found\n{found}", justify="right", no_wrap=True)
     for name, own in zip(named, _by_cell(rows, cells), strict=True):
         counts = {(row["expected"], row["found"]): row["num_texts"] for row in own}
-        for index, expected in enumerate(LABELS if own else ()):
-            told = (count(counts.get((expected, found), 0)) for found in _FOUND)
+        for index, expected in enumerate(names if own else ()):
+            told = (count(counts.get((expected, found), 0)) for found in (*names, labels.NONE))
             table.add_row(*_once(name, index), expected, *told)
     return table
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    """Return every label of a table's rows, in the order in which they occur."""
+    names = dict.fromkeys(row[column] for column in ("expected", "found") for row in rows)
+    return [name for name in names if name and name != labels.NONE]
 
 
 def _by_cell(rows: Sequence[Row], cells: Sequence[Row]) -> list[list[Row]]:

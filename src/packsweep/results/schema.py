@@ -64,7 +64,7 @@ class Column:
     source: str = ""
     larger_is_better: bool | None = None
     over_repeats: Condensed = "median"
-    formerly: str | None = None
+    formerly: str | int | None = None
 
 
 def _string(name: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
@@ -99,7 +99,30 @@ CELL = (
     _string("duplication_order", "grouped (AAABBB) or interleaved (ABABAB)"),
     _string("instruction", "the sentence that asks stands after or before the texts"),
     _string("template", "wording: original, corrected, short, or chat in the model's own"),
-    _string("answer", "free, or choice: constrained to a line for each text, each a label"),
+    _string(
+        "answer",
+        "free; choice: constrained to a label for each text; or logprob: the label of the highest "
+        "log-probability",
+    ),
+    _string(
+        "format",
+        "how an answer to many texts is asked for: lines, numbered or json",
+        formerly="lines",
+    ),
+    _string("label_form", "labels are asked for as words or as letters", formerly="words"),
+    _string("task", "name of what is asked of a text", formerly="sentiment"),
+    _string(
+        "task_settings",
+        "JSON: labels, instructions and chat template variables; {} is the sentiment task as it is",
+        formerly="{}",
+    ),
+    _int("text_max_tokens", "tokens", "at most as many of each text are sent; 0: all", formerly=0),
+    _string(
+        "text_keep",
+        "which of them: the first (head), or the first and the last half (head_tail)",
+        formerly="head",
+    ),
+    _string("text_markup", "HTML in a text is kept or stripped (keep, strip)", formerly="keep"),
     _string(
         "prompt_type",
         "text, tokenized by the engine one by one; or tokens, tokenized together before",
@@ -123,7 +146,7 @@ CELL = (
     _string("tokenizer", "tokenizer asked for, where it is not the model's own"),
     _string("load_format", "how weights were loaded; dummy means random weights"),
     _string("model_fingerprint", "identifies weights and tokenizer"),
-    _string("texts_sha256", "hash of the texts and labels of the cell's n texts"),
+    _string("texts_sha256", "hash of the cell's n whole texts and their labels"),
     _string("prompts_sha256", "hash of the cell's prompts"),
     _string("engine", "vllm or simulated"),
     _string("engine_settings", "JSON: settings passed to the engine, by vLLM's names"),
@@ -476,8 +499,18 @@ REQUESTS = (
     _float("last_token_s", "s", "since the pass's first scheduling, engine clock"),
     _string("finish_reason", "length or stop", source="vLLM"),
     _string("text", "generated text up to the first end-of-sequence token"),
-    Column(name="expected_labels", kind="strings", meaning="the texts' own labels, in order"),
+    Column(
+        name="expected_labels",
+        kind="strings",
+        meaning="the texts' own labels, in order; null where a text has none",
+    ),
     Column(name="found_labels", kind="strings", meaning="labels read from the text; null if none"),
+    _float(
+        "confidence",
+        "",
+        "probability of the label found among all labels; null unless answer is logprob",
+        formula="product over the branches of exp(logprob of the option) / sum of exp(logprob)",
+    ),
 )
 
 # Columns of a pass that the summary condenses over the repeats of a cell.

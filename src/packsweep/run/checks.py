@@ -11,6 +11,7 @@ from pathlib import Path
 
 from packsweep.run import scoring
 from packsweep.run.metrics import Answered
+from packsweep.run.workload import output_limit
 from packsweep.sweep.cells import Cell
 
 
@@ -23,26 +24,29 @@ def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:
     """
     for index, item in enumerate(answered):
         result = item.result
-        forced = item.prompt.num_texts * cell.output_tokens_per_text
+        forced = output_limit(item.prompt, cell)
         if result.error is not None:
             return f"request {index} failed: {one_line(result.error)}"
         if result.finish_reason not in {"length", "stop"}:
             return f"request {index} did not finish (finish_reason {result.finish_reason})"
         if cell.ignore_eos and result.output_tokens != forced:
             return f"request {index} has {result.output_tokens} output tokens, not {forced}"
-        if cell.answer == "choice" and (problem := _unconstrained(item)):
+        if cell.answer == "choice" and (problem := _unconstrained(cell, item)):
             return f"request {index} {problem}"
+        if cell.answer == "logprob" and result.token_logprobs is None:
+            return f"request {index} came back without log-probabilities"
         if item.expected_cached is not None and result.cached_tokens != item.expected_cached:
             return _cache_disagreement(index, answered)
     return None
 
 
-def _unconstrained(item: Answered) -> str | None:
+def _unconstrained(cell: Cell, item: Answered) -> str | None:
     """Return what is wrong with an answer that could only be labels, or None."""
     result, wanted = item.result, item.prompt.num_texts
     if result.finish_reason != "stop":
         return f"was cut after {result.output_tokens} output tokens; its answer is constrained"
-    found = len(scoring.find_labels(result.text, cut=False))
+    labels, surplus = scoring.reader(cell).read(result.text, wanted)
+    found = sum(label is not None for label in labels) + surplus
     if found == wanted:
         return None
     return f"holds {found} labels, not {wanted}, though constrained: {one_line(result.text, 60)!r}"

@@ -190,7 +190,7 @@ class Driver:
             attempt_id=uuid.uuid4().hex,
             attempt=self._before.get(cell_id, 0) + self._tries.get(cell_id, 0),
             results=self._store.absolute,
-            texts=self._plan.texts[: cell.n],
+            texts=self._plan.texts_of(cell),
             limits=self._limits,
             chat=self._plan.chat,
             gpu_hour_usd=self._plan.gpu_hour_usd,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from packsweep.engines import EngineInfo, PassResult, RequestResult
@@ -42,7 +42,7 @@ class Answered:
     copy: int
     result: RequestResult
     expected_cached: int | None
-    expected_labels: tuple[str, ...]
+    expected_labels: tuple[str | None, ...]
     score: Score | None
 
 
@@ -71,9 +71,12 @@ def expected_cached(
 def answered(
     workload: Workload, result: PassResult, expected: Sequence[int | None], *, scored: bool
 ) -> list[Answered]:
-    """Put each request of a pass beside its prompt, and score its answer where ``scored``."""
+    """Put each request of a pass beside its prompt, and score its answer where ``scored``.
+
+    What log-probabilities say of a text stands at the first of its requests.
+    """
     copies: dict[int, int] = {}
-    found = []
+    found: list[Answered] = []
     for index, came, cached in zip(workload.order, result.requests, expected, strict=True):
         prompt = workload.prompts[index]
         labels = workload.labels(prompt)
@@ -86,10 +89,37 @@ def answered(
                 result=came,
                 expected_cached=cached,
                 expected_labels=labels,
-                score=scoring.score(came.text, labels, cut=came.answer_cut) if scored else None,
+                score=_read(workload, came, labels) if scored and prompt.branch is None else None,
             )
         )
-    return found
+    return _by_logprobs(workload, found) if scored and workload.scores else found
+
+
+def _read(workload: Workload, came: RequestResult, labels: Sequence[str | None]) -> Score:
+    read_by = scoring.reader(workload.cell)
+    return scoring.score(came.text, labels, cut=came.answer_cut, read_by=read_by)
+
+
+def _by_logprobs(workload: Workload, items: Sequence[Answered]) -> list[Answered]:
+    """Score each text from its requests, one for every place where labels part."""
+    labels = workload.cell.labelling.labels
+    own: dict[tuple[int, int], list[Answered]] = {}
+    for item in items:
+        own.setdefault((item.prompt.first, item.copy), []).append(item)
+
+    def score(item: Answered) -> Score | None:
+        if not item.prompt.num_texts:
+            return None
+        pairs = [
+            (other.prompt.branch, other.result.token_logprobs)
+            for other in own[item.prompt.first, item.copy]
+        ]
+        known = [(branch, logprobs) for branch, logprobs in pairs if branch and logprobs]
+        if len(known) < len(pairs):
+            return None
+        return scoring.score_logprobs(known, labels, item.expected_labels[0])
+
+    return [replace(item, score=score(item)) for item in items]
 
 
 def work_values(
@@ -182,6 +212,7 @@ def request_values(repeat: int, request: int, item: Answered) -> dict[str, Any]:
         "text": result.text,
         "expected_labels": list(item.expected_labels),
         "found_labels": None if item.score is None else list(item.score.labels),
+        "confidence": None if item.score is None else item.score.confidence,
     }
 
 
@@ -198,7 +229,7 @@ def _counts(answered: Sequence[Answered]) -> dict[str, Any]:
 
 
 def _labels(answered: Sequence[Answered], num_texts: int) -> dict[str, Any]:
-    scores = [item.score for item in answered]
+    scores = [item.score for item in answered if item.prompt.num_texts]
     found = _total(None if score is None else score.num_found for score in scores)
     right = _total(None if score is None else score.num_right for score in scores)
     return {

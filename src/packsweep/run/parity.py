@@ -138,7 +138,7 @@ class Pairs:
             attempt_id=uuid.uuid4().hex,
             attempt=0,
             results=self.store.absolute,
-            texts=self.plan.texts[: planned.cell.n],
+            texts=self.plan.texts_of(planned.cell),
             limits=self.limits,
             chat=self.plan.chat,
         )

@@ -1,20 +1,36 @@
 """Which labels an answer holds, and whether they are right.
 
-Pure functions over text. An answer to a prompt of k texts is read as k labels in order: the
-i-th label word found is the label of the i-th text.
+Pure functions over text. An answer is read as it was asked for: several labels by line, by number
+or by JSON key, so that what stands around them (a preamble, the echoed question) is no answer. An
+answer to one text is its last label; one that contradicts itself holds none.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 
-# "postive" is how the original prompt spells it, and a model may repeat it.
-_WORDS = {"positive": "positive", "postive": "positive", "negative": "negative"}
-_LABEL = re.compile(r"(?<![a-z])(positive|postive|negative)(?![a-z])", re.IGNORECASE | re.ASCII)
-# An answer cut by its token limit may end inside the label word; three letters are enough to tell.
-_CUT = re.compile(r"(?<![a-z])([a-z]{3,7})$", re.IGNORECASE | re.ASCII)
+from packsweep.sweep.answers import Branch
+from packsweep.sweep.cells import Cell
+from packsweep.sweep.spec import Format
+from packsweep.sweep.task import SENTIMENT
+
+# An answer cut by its token limit may end inside a label; three letters are enough to tell.
+_LEAST_CUT = 3
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n")
+_NEGATION = re.compile(
+    r"\b(?:not|never|neither|nor|no|without|rather than|instead of)\b|n['\u2019]t\b", re.IGNORECASE
+)
+_NEGATED_WORDS = 6  # "I would not call this a very positive comment"
+_NUMBER = re.compile(r"[\W_]*(?:[a-z]+\s*#?\s*)?(\d{1,7})\s*[.):\-\u2013\u2014=|\]\s]+", re.IGNORECASE)
+_PAIR = re.compile(r'"?(\d{1,7})"?\s*:\s*"([^"]*)"')
+_STRING = re.compile(r'"([^"]*)"')
+_BETWEEN_ALTERNATIVES = re.compile(
+    r"[\s\"'`*,()]*(?:\b(?:or|and/or)\b|/)[\s\"'`*()]*(?:an?\s+)?[\"'`*(]*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,34 +40,301 @@ class Score:
     Attributes:
         labels: the label found for each text, in order; None where there was none.
         num_found: texts for which a label was found.
-        num_right: texts whose label is the expected one.
-        num_surplus: label words beyond one per text.
+        num_right: texts whose label is the expected one; None where a text has no label of its own.
+        num_surplus: labels beyond one per text.
+        confidence: probability of the label among all labels; of an answer by log-probabilities.
     """
 
     labels: tuple[str | None, ...]
     num_found: int
-    num_right: int
+    num_right: int | None
     num_surplus: int
+    confidence: float | None = None
 
 
-def find_labels(text: str, *, cut: bool) -> list[str]:
-    """Return the labels in ``text`` in order; ``cut`` says that a token limit ended it."""
-    found = [_WORDS[word.lower()] for word in _LABEL.findall(text)]
-    last = _CUT.search(text) if cut else None
-    if last is None or last.group(1).lower() in _WORDS:
-        return found
-    starts = {label for word, label in _WORDS.items() if word.startswith(last.group(1).lower())}
-    return found + sorted(starts) if len(starts) == 1 else found
+@dataclass(frozen=True, slots=True)
+class _Mention:
+    """A label in a text, from ``start`` to ``end``."""
+
+    label: str
+    start: int
+    end: int
 
 
-def score(text: str, expected: Sequence[str], *, cut: bool) -> Score:
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Reads answers in which labels are written in one way.
+
+    Attributes:
+        words: what an answer may write -> the label that it means.
+        answer_format: how labels for several texts are written.
+        exact_case: capital letters and small ones differ, as for the letters A, B, C.
+    """
+
+    words: Mapping[str, str]
+    answer_format: Format = "lines"
+    exact_case: bool = False
+    _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _known: dict[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Compile the pattern of a label: the longest first, and whole words alone."""
+        longest = sorted(self.words, key=len, reverse=True)
+        either = "|".join(rf"\s+".join(map(re.escape, word.split())) for word in longest)
+        flags = 0 if self.exact_case else re.IGNORECASE
+        if either.isascii():
+            flags |= re.ASCII  # letters that only look like a label's are none
+        pattern = re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])", flags)
+        object.__setattr__(self, "_pattern", pattern)
+        known = {self._key(word): label for word, label in self.words.items()}
+        object.__setattr__(self, "_known", known)
+
+    def read(self, text: str, num_texts: int, *, cut: bool = False) -> tuple[list[str | None], int]:
+        """Return a label or None for each text, and how many labels were left over.
+
+        ``cut`` says that a token limit ended the answer.
+        """
+        if self.answer_format == "json":
+            placed, surplus = self._by_pairs(text, num_texts, cut=cut)
+        elif self.answer_format == "numbered":
+            placed, surplus = self._by_number(text, num_texts, cut=cut)
+        else:
+            placed, surplus = {}, 0
+        if placed:
+            return [placed.get(number) for number in range(1, num_texts + 1)], surplus
+        if num_texts == 1:
+            return self._single(text, cut=cut)
+        return self._by_line(text, num_texts, cut=cut)
+
+    def _key(self, word: str) -> str:
+        plain = " ".join(word.split())
+        return plain if self.exact_case else plain.lower()
+
+    def _mentions(self, text: str, *, cut: bool) -> list[_Mention]:
+        found = [
+            _Mention(self._known[self._key(match[0])], match.start(), match.end())
+            for match in self._pattern.finditer(text)
+        ]
+        last = self._cut_mention(text, found) if cut else None
+        if last is None:
+            return found
+        return [*(mention for mention in found if mention.end <= last.start), last]
+
+    def _cut_mention(self, text: str, found: Sequence[_Mention]) -> _Mention | None:
+        """Return the label that the end of ``text`` begins, if it can be one label alone."""
+        after = found[-1].start if found else 0
+        if found and found[-1].end == len(text):
+            return None
+        # From the longest end that may begin a label to the shortest that tells.
+        longest = max(map(len, self.words))
+        for length in range(min(longest, len(text) - after), _LEAST_CUT - 1, -1):
+            start = len(text) - length
+            end = text[start:]
+            if start and text[start - 1].isalnum() or not end.isascii() or not end[0].isalnum():
+                continue
+            key = end if self.exact_case else end.lower()
+            labels = {label for word, label in self._known.items() if word.startswith(key)}
+            if len(labels) == 1:
+                return _Mention(labels.pop(), start, len(text))
+        return None
+
+    def _answers(self, text: str, *, cut: bool) -> list[_Mention]:
+        """Return the mentions that may be meant: neither negated nor one of listed alternatives."""
+        found = self._mentions(text, cut=cut)
+        listed = {
+            index
+            for index, (one, other) in enumerate(zip(found, found[1:], strict=False))
+            if _BETWEEN_ALTERNATIVES.fullmatch(text[one.end : other.start])
+        }
+        echoed = listed | {index + 1 for index in listed}
+        for index in sorted(listed, reverse=True):  # "billing, bug or other"
+            while index and re.fullmatch(r"[\s\"'`*]*,[\s\"'`*]*", _gap(text, found, index - 1)):
+                index -= 1  # noqa: PLW2901
+                echoed.add(index)
+        return [
+            mention
+            for index, mention in enumerate(found)
+            if index not in echoed and not _negated(text, mention)
+        ]
+
+    def _single(self, text: str, *, cut: bool) -> tuple[list[str | None], int]:
+        """Return the label of the last sentence that has one; none where it has several."""
+        mentions = self._answers(text, cut=cut)
+        if not mentions:
+            return [None], 0
+        ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+        begin = max((end for end in ends if end <= mentions[-1].start), default=0)
+        labels = {mention.label for mention in mentions if mention.start >= begin}
+        return [labels.pop() if len(labels) == 1 else None], len(mentions) - 1
+
+    def _by_line(self, text: str, num_texts: int, *, cut: bool) -> tuple[list[str | None], int]:
+        lines = [line for line in text.splitlines() if line.strip()]
+        read = [
+            self._line(line, cut=cut and index == len(lines) - 1)
+            for index, line in enumerate(lines)
+        ]
+        numbers = [_number(line) for line in lines]
+        own = {
+            number: labels[0]
+            for number, labels in zip(numbers, read, strict=True)
+            if number is not None and labels and len(labels) == 1
+        }
+        answered = [labels for labels in read if labels]
+        if len(own) == len(answered) and own and _rises(list(own), num_texts):
+            return [own.get(number) for number in range(1, num_texts + 1)], 0
+        body = read[_preamble(lines, read) :]
+        if len(body) == num_texts and all(len(labels) <= 1 for labels in body):
+            return [labels[0] if labels else None for labels in body], 0
+        found: list[str | None] = [label for labels in read for label in labels]
+        kept = found[:num_texts]
+        return kept + [None] * (num_texts - len(kept)), len(found) - len(kept)
+
+    def _line(self, line: str, *, cut: bool) -> list[str]:
+        """Return the labels that a line gives: all of a bare list, else the one that it states."""
+        mentions = self._mentions(line, cut=cut)
+        rest = "".join(
+            line[one:other]
+            for one, other in zip(
+                [0, *(mention.end for mention in mentions)],
+                [*(mention.start for mention in mentions), len(line)],
+                strict=True,
+            )
+        )
+        if not re.search(r"[^\W\d_]", rest) and "/" not in rest:
+            return [mention.label for mention in mentions]
+        if line.rstrip().endswith(":"):
+            return []  # announces what follows
+        labels = {mention.label for mention in self._answers(line, cut=cut)}
+        return list(labels) if len(labels) == 1 else []
+
+    def _by_number(
+        self, text: str, num_texts: int, *, cut: bool
+    ) -> tuple[dict[int, str | None], int]:
+        lines = text.splitlines()
+        pairs = []
+        for index, line in enumerate(lines):
+            number = _number(line)
+            if number is not None:
+                labels = self._line(line, cut=cut and index == len(lines) - 1)
+                pairs.append((number, labels[0] if len(labels) == 1 else None))
+        return _placed(pairs, num_texts)
+
+    def _by_pairs(
+        self, text: str, num_texts: int, *, cut: bool
+    ) -> tuple[dict[int, str | None], int]:
+        pairs = [(int(number), value) for number, value in _PAIR.findall(text)]
+        if cut and (open_pair := re.search(r'"?(\d{1,7})"?\s*:\s*"([^"]*)$', text)):
+            pairs.append((int(open_pair[1]), open_pair[2]))
+        if not pairs and "[" in text:
+            pairs = list(enumerate(_STRING.findall(text[text.index("[") :]), 1))
+        last = len(pairs) - 1
+        read = [
+            (number, self._single(value, cut=cut and index == last)[0][0])
+            for index, (number, value) in enumerate(pairs)
+        ]
+        return _placed(read, num_texts)
+
+
+def _gap(text: str, found: Sequence[_Mention], index: int) -> str:
+    return text[found[index].end : found[index + 1].start]
+
+
+def _negated(text: str, mention: _Mention) -> bool:
+    """Tell whether a negation stands a few words before, in the same clause."""
+    clause = re.split(r"[.!?;,:\n]|\bbut\b", text[: mention.start])[-1]
+    return _NEGATION.search(" ".join(clause.split()[-_NEGATED_WORDS:])) is not None
+
+
+def _number(line: str) -> int | None:
+    match = _NUMBER.match(line)
+    return int(match[1]) if match else None
+
+
+def _rises(numbers: Sequence[int], num_texts: int) -> bool:
+    return numbers == sorted(set(numbers)) and 1 <= numbers[0] and numbers[-1] <= num_texts
+
+
+def _preamble(lines: Sequence[str], read: Sequence[Sequence[str]]) -> int:
+    """Return how many lines at the beginning announce the answer."""
+    count = 0
+    while count < len(lines) and not read[count] and lines[count].rstrip().endswith(":"):
+        count += 1
+    return count
+
+
+def _placed(
+    pairs: Sequence[tuple[int, str | None]], num_texts: int
+) -> tuple[dict[int, str | None], int]:
+    """Return the first label of each number, and how many labels have no text of their own."""
+    placed: dict[int, str | None] = {}
+    surplus = 0
+    for number, label in pairs:
+        if number in placed or not 1 <= number <= num_texts:
+            surplus += label is not None
+        else:
+            placed[number] = label
+    return placed, surplus
+
+
+@lru_cache(maxsize=64)
+def reader(cell: Cell) -> Reader:
+    """Return what reads the answers of ``cell``."""
+    task = cell.labelling
+    words = dict(zip(cell.words, task.labels, strict=True))
+    letters = cell.label_form == "letters"
+    own = {} if letters else task.spellings
+    return Reader(words={**words, **own}, answer_format=cell.format, exact_case=letters)
+
+
+SENTIMENTS = Reader(
+    words={label: label for label in SENTIMENT.labels} | dict(SENTIMENT.spellings)
+)
+
+
+def score(
+    text: str, expected: Sequence[str | None], *, cut: bool, read_by: Reader = SENTIMENTS
+) -> Score:
     """Compare the labels in ``text`` with the ``expected`` ones, position by position."""
-    found = find_labels(text, cut=cut)
-    kept = found[: len(expected)]
-    missing: list[str | None] = [None] * (len(expected) - len(kept))
+    labels, surplus = read_by.read(text, len(expected), cut=cut)
+    return _score(labels, expected, surplus, None)
+
+
+def _score(
+    labels: Sequence[str | None],
+    expected: Sequence[str | None],
+    num_surplus: int,
+    confidence: float | None,
+) -> Score:
+    right = sum(label == own for label, own in zip(labels, expected, strict=True))
     return Score(
-        labels=tuple(kept + missing),
-        num_found=len(kept),
-        num_right=sum(label == right for label, right in zip(kept, expected, strict=False)),
-        num_surplus=len(found) - len(kept),
+        labels=tuple(labels),
+        num_found=sum(label is not None for label in labels),
+        num_right=None if None in expected else right,
+        num_surplus=num_surplus,
+        confidence=confidence,
     )
+
+
+def score_logprobs(
+    branches: Sequence[tuple[Branch, Mapping[int, float]]],
+    labels: Sequence[str],
+    expected: str | None,
+) -> Score:
+    """Return the likeliest of ``labels``, from how labels go on wherever they part.
+
+    Args:
+        branches: every branch and the log-probabilities of its tokens.
+        labels: in the order of the indices that branches name.
+        expected: the text's own label.
+    """
+    totals = [0.0] * len(labels)
+    for branch, logprobs in branches:
+        masses = [
+            math.fsum(math.exp(logprobs[token]) for token in tokens) for tokens, _ in branch.options
+        ]
+        whole = math.fsum(masses)
+        for mass, (_, members) in zip(masses, branch.options, strict=True):
+            for index in members:
+                totals[index] += math.log(mass / whole) if mass > 0 else -math.inf
+    best = max(range(len(labels)), key=totals.__getitem__)
+    return _score([labels[best]], [expected], 0, math.exp(totals[best]))

@@ -30,6 +30,7 @@ from packsweep.files import replace_file
 from packsweep.machine import environment, nvml
 from packsweep.machine.sampler import Conditions, Unwatched, Watch, own_pids
 from packsweep.models.resolve import Model
+from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import ceilings
 from packsweep.plan.formats import Formats, formats
 from packsweep.results import schema, stats
@@ -65,7 +66,6 @@ class Attempt:
         self._spawn_s = None if self._began is None else time.time() - self._began
         self._task = task
         self._folder = folder
-        self._workload = Workload.of(task.cell, task.texts, task.chat)
         self._started_at = datetime.now(UTC)
         self.measured = Measured()
 
@@ -93,6 +93,7 @@ class Attempt:
         self._announce("start", "resolve")
         model = self._task.resolve_model()
         self.measured.model = model
+        self._workload = _workload(self._task, model)
         self._clock.enter("engine_start")
         engine = engines.start(self._task.cell, model)
         self._clock.carve("import", engine.info.import_s)
@@ -306,6 +307,11 @@ class Attempt:
 def _say(text: str) -> None:
     """Write a line into the log, between those of the engine."""
     print(f"packsweep: {text}", flush=True)  # noqa: T201  (stdout is the attempt's log)
+
+
+def _workload(task: Task, model: Model) -> Workload:
+    tokenizer = load_tokenizer(model) if task.cell.answer == "logprob" else None
+    return Workload.of(task.cell, task.texts, task.chat, tokenizer)
 
 
 def _engine_values(measured: Measured) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from packsweep.engines import Request
 from packsweep.models.chat import ChatTemplate
+from packsweep.models.tokenizer import Tokenizer
+from packsweep.plan import label_budget
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt, submission_order, warmup_text
-from packsweep.sweep.texts import LABELS, LabelledText
+from packsweep.sweep.texts import LabelledText
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,17 @@ class Workload:
 
     @classmethod
     def of(
-        cls, cell: Cell, texts: Sequence[LabelledText], chat: ChatTemplate | None = None
+        cls,
+        cell: Cell,
+        texts: Sequence[LabelledText],
+        chat: ChatTemplate | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> Workload:
-        """Build the prompts of ``cell`` over its ``texts``."""
-        prompts = cell.build_prompts(texts, chat)
+        """Build the prompts of ``cell`` over its ``texts``, cut as they are sent.
+
+        ``tokenizer`` says where labels part, which answers by log-probabilities need.
+        """
+        prompts = label_budget.submitted(cell, cell.build_prompts(texts, chat), tokenizer)
         order = submission_order(len(prompts), cell.duplication, cell.duplication_order)
         return cls(cell, prompts, order, texts)
 
@@ -40,7 +49,12 @@ class Workload:
         """Each distinct prompt once, as another text of the same shape."""
         return [self._request(prompt, warmup_text(prompt)) for prompt in self.prompts]
 
-    def labels(self, prompt: Prompt) -> tuple[str, ...]:
+    @property
+    def scores(self) -> bool:
+        """Labels are scored by their log-probabilities instead of read from an answer."""
+        return self.cell.answer == "logprob"
+
+    def labels(self, prompt: Prompt) -> tuple[str | None, ...]:
         """Return the labels of the texts in ``prompt``."""
         inside = self.texts[prompt.first : prompt.first + prompt.num_texts]
         return tuple(text.label for text in inside)
@@ -48,9 +62,16 @@ class Workload:
     def _request(self, prompt: Prompt, text: str | None) -> Request:
         return Request(
             text=prompt.text if text is None else text,
-            max_tokens=prompt.num_texts * self.cell.output_tokens_per_text,
+            max_tokens=output_limit(prompt, self.cell),
             ignore_eos=self.cell.ignore_eos,
             num_texts=prompt.num_texts,
             add_special_tokens=prompt.add_special_tokens,
-            choice=LABELS if self.cell.answer == "choice" else (),
+            choice=self.cell.words if self.cell.answer == "choice" else (),
+            format=self.cell.format,
+            score_token_ids=prompt.branch.token_ids if prompt.branch else (),
         )
+
+
+def output_limit(prompt: Prompt, cell: Cell) -> int:
+    """Return the most output tokens of a request; one that only scores labels has one."""
+    return 1 if prompt.branch else prompt.num_texts * cell.output_tokens_per_text

@@ -19,24 +19,31 @@ from packsweep.errors import TextsError
 from packsweep.models.chat import ChatTemplate
 from packsweep.results import schema
 from packsweep.sweep import answers, prompts
+from packsweep.sweep import task as labelling
 from packsweep.sweep.spec import (
     Answer,
     CacheState,
     DuplicationOrder,
     EngineKind,
+    Format,
     Instruction,
+    Keep,
+    LabelForm,
+    Markup,
     PromptType,
     Strategy,
     Sweep,
     Table,
     Template,
 )
+from packsweep.sweep.task import LabellingTask
 from packsweep.sweep.texts import LabelledText, content_sha256
+from packsweep.sweep.texts.cut import Cut, Cutter
 
 Setting = str | int | float | bool | None
 Settings = tuple[tuple[str, Setting], ...]
 
-_OLD = frozenset((column.name, column.formerly) for column in schema.CELL if column.formerly)
+_OLD = frozenset((column.name, column.formerly) for column in schema.CELL if column.formerly is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +54,8 @@ class Cell:
         engine_settings: vLLM's names and the values passed for them, sorted by name.
         simulated_settings: what the simulated engine pretends to be; empty for vLLM.
         model_fingerprint: identifies the weights and the tokenizer behind ``model``.
-        texts_sha256: hash of the texts and labels of the cell's n texts.
+        task_settings: what the task asks, as JSON.
+        texts_sha256: hash of the whole texts and labels of the cell's n texts.
         prompts_sha256: hash of the prompts' texts.
         replicate: which process of those that measure the same, from 0.
     """
@@ -60,6 +68,13 @@ class Cell:
     instruction: Instruction
     template: Template
     answer: Answer
+    format: Format
+    label_form: LabelForm
+    task: str
+    task_settings: str
+    text_max_tokens: int
+    text_keep: Keep
+    text_markup: Markup
     prompt_type: PromptType
     output_tokens_per_text: int
     cache_state: CacheState
@@ -85,6 +100,21 @@ class Cell:
     def settings(self) -> dict[str, Setting]:
         """vLLM's settings as a mapping."""
         return dict(self.engine_settings)
+
+    @cached_property
+    def labelling(self) -> LabellingTask:
+        """What is asked of each text."""
+        return labelling.from_settings(self.task, self.task_settings)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What an answer writes for each label."""
+        return self.labelling.words(self.label_form)
+
+    @property
+    def cut(self) -> Cut:
+        """How much of each text is sent."""
+        return Cut(max_tokens=self.text_max_tokens, keep=self.text_keep, markup=self.text_markup)
 
     @property
     def num_texts(self) -> int:
@@ -125,7 +155,7 @@ class Cell:
     def build_prompts(
         self, texts: Sequence[LabelledText], chat: ChatTemplate | None = None
     ) -> tuple[prompts.Prompt, ...]:
-        """Return the cell's distinct prompts over its first n ``texts``.
+        """Return the cell's distinct prompts over its first n ``texts``, cut as they are sent.
 
         ``chat`` is the model's chat template, which the template ``chat`` needs.
         """
@@ -137,6 +167,9 @@ class Cell:
             instruction=self.instruction,
             template=self.template,
             chat=chat,
+            task=self.labelling,
+            answer_format=self.format,
+            label_form=self.label_form,
         )
 
 
@@ -157,6 +190,7 @@ def expand(
     max_model_len: int,
     chat: ChatTemplate | None = None,
     auto_dtype: str = "auto",
+    cutter: Cutter | None = None,
 ) -> tuple[Cell, ...]:
     """Return the cells of ``sweep`` and of its variants in their order, each once.
 
@@ -167,6 +201,8 @@ def expand(
         max_model_len: the model's own limit, taken where the sweep names none.
         chat: the model's chat template, which the template ``chat`` needs.
         auto_dtype: what ``engine.dtype = "auto"`` means here; "auto" leaves it to vLLM.
+        cutter: sends less than whole texts, which a sweep with ``texts.max_tokens`` or
+            ``texts.markup`` needs.
 
     Raises:
         TextsError: fewer texts than the largest n.
@@ -175,7 +211,7 @@ def expand(
         message = f"grid.n: {sweep.largest_n} is more than the {len(texts)} texts there are"
         raise TextsError(message)
     assert chat is not None or not sweep.needs_chat
-    hashes = _content_hashes(texts, chat)
+    hashes = _content_hashes(texts, chat, labelling.of(sweep.task), cutter)
     known = _Known(model_fingerprint, max_model_len, auto_dtype)
     found = [
         replace(_cell(each, point, hashes, known), replicate=replicate)
@@ -196,7 +232,8 @@ def axis_values(sweep: Sweep) -> Iterator[dict[str, Any]]:
         for point in _points(each):
             caching = {"enable_prefix_caching": point.cache_state != "off"}
             yield {
-                **point.grid | _lengths(each, point),
+                **point.grid | point.texts | _lengths(each, point),
+                "task": each.task.name,
                 "cache_state": point.cache_state,
                 "engine_settings": point.settings | caching,
                 "simulated_settings": point.simulated,
@@ -227,6 +264,7 @@ def schedule(cells: Sequence[Cell], seed: int) -> tuple[Cell, ...]:
 class _Point:
     """One combination of axis values, before the model and the texts are known."""
 
+    texts: dict[str, Any]
     settings: dict[str, Any]
     simulated: dict[str, Any]
     cache_state: CacheState
@@ -236,22 +274,39 @@ class _Point:
 def _points(sweep: Sweep) -> Iterator[_Point]:
     """Yield every combination; the grid's own axes change fastest."""
     simulated = _rows(sweep.simulated) if sweep.engine.kind == "simulated" else [{}]
-    for settings, fault, cache_state, grid in itertools.product(
+    for texts, settings, fault, cache_state, grid in itertools.product(
+        _text_rows(sweep),
         _rows(sweep.engine, leave_out=("kind",)),
         simulated,
         sweep.measure.cache_state,
         _grid_rows(sweep),
     ):
-        yield _Point(settings=settings, simulated=fault, cache_state=cache_state, grid=grid)
+        yield _Point(texts=texts, settings=settings, simulated=fault, cache_state=cache_state, grid=grid)
 
 
 def _grid_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """Yield the grid's rows; ``pack_size`` is an axis of the strategy chunked alone."""
+    """Yield the grid's rows.
+
+    ``pack_size`` is an axis of the strategy chunked alone, ``format`` of those with many texts in
+    a prompt; an answer by log-probabilities has one text.
+    """
     for strategy in sweep.grid.strategy:
         sizes = sweep.grid.pack_size if strategy == "chunked" else (None,)
         for row in _rows(sweep.grid, leave_out=("strategy", "pack_size")):
+            if strategy == "separate":
+                row["format"] = "lines"
+            elif row["answer"] == "logprob":
+                continue
             for size in sizes:
                 yield {"strategy": strategy, "pack_size": size, **row}
+
+
+def _text_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """Yield how much of a text is sent; which part matters only where it is not all."""
+    texts = sweep.texts
+    for most, keep, markup in itertools.product(texts.max_tokens, texts.keep, texts.markup):
+        kept = keep if most else "head"
+        yield {"text_max_tokens": most, "text_keep": kept, "text_markup": markup}
 
 
 def _rows(table: Table, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -265,13 +320,21 @@ def _rows(table: Table, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]
 _Hashes = Callable[..., tuple[str, str]]
 
 
-def _content_hashes(texts: Sequence[LabelledText], chat: ChatTemplate | None) -> _Hashes:
+def _content_hashes(
+    texts: Sequence[LabelledText],
+    chat: ChatTemplate | None,
+    task: LabellingTask,
+    cutter: Cutter | None,
+) -> _Hashes:
     """Return a function of the grid's values that gives (texts_sha256, prompts_sha256)."""
 
     @cache
-    def hashes(n: int, **wording: Any) -> tuple[str, str]:  # noqa: ANN401  (prompts.build's own)
-        built = prompts.build(texts[:n], chat=chat, **wording)
-        return content_sha256(texts[:n]), prompts.content_sha256(built)
+    def hashes(n: int, cut: Cut, **wording: Any) -> tuple[str, str]:  # noqa: ANN401  (prompts.build's own)
+        whole = texts[:n]
+        assert cutter is not None or cut == Cut()
+        sent = whole if cutter is None else cutter(whole, cut)
+        built = prompts.build(sent, chat=chat, task=task, **wording)
+        return content_sha256(whole), prompts.content_sha256(built)
 
     return hashes
 
@@ -297,10 +360,16 @@ class _Known:
 
 
 def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
-    wording = {key: point.grid[key] for key in ("strategy", "pack_size", "instruction", "template")}
-    texts_sha256, prompts_sha256 = hashes(point.grid["n"], **wording)
+    grid, task = point.grid, labelling.of(sweep.task)
+    wording = {key: grid[key] for key in ("strategy", "pack_size", "instruction", "template")}
+    cut = Cut(**{key.removeprefix("text_"): value for key, value in point.texts.items()})
+    texts_sha256, prompts_sha256 = hashes(
+        grid["n"], cut, answer_format=grid["format"], label_form=grid["label_form"], **wording
+    )
     return Cell(
-        **point.grid | _lengths(sweep, point),
+        **grid | point.texts | _lengths(sweep, point),
+        task=task.name,
+        task_settings=task.settings,
         cache_state=point.cache_state,
         repeats=sweep.measure.repeats,
         max_repeats=sweep.measure.max_repeats,
@@ -322,7 +391,20 @@ def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
 
 
 def _lengths(sweep: Sweep, point: _Point) -> dict[str, Any]:
-    """Return how long answers may be; a constrained one is never forced and has room for all."""
-    if point.grid["answer"] == "choice":
-        return {"ignore_eos": False, "output_tokens_per_text": answers.MAX_TOKENS_PER_LINE}
+    """Return how long answers may be.
+
+    A constrained one is never forced and has room for all; log-probabilities take one token.
+    """
+    grid = point.grid
+    if grid["answer"] == "logprob":
+        return {"ignore_eos": True, "output_tokens_per_text": 1}
+    if grid["answer"] == "choice":
+        words = labelling.of(sweep.task).words(grid["label_form"])
+        room = answers.max_tokens_per_text(words, _texts_per_prompt(grid), grid["format"])
+        return {"ignore_eos": False, "output_tokens_per_text": room}
     return {"ignore_eos": sweep.measure.ignore_eos}
+
+
+def _texts_per_prompt(grid: dict[str, Any]) -> int:
+    strategy: Strategy = grid["strategy"]
+    return prompts.TEXTS_PER_PROMPT[strategy](grid["n"], grid["pack_size"])

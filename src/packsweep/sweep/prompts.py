@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from packsweep.models.chat import ChatTemplate
-from packsweep.sweep.spec import DuplicationOrder, Instruction, Strategy, Template
+from packsweep.sweep.answers import Branch
+from packsweep.sweep.spec import (
+    DuplicationOrder,
+    Format,
+    Instruction,
+    LabelForm,
+    Strategy,
+    Template,
+)
+from packsweep.sweep.task import SENTIMENT, LabellingTask
 from packsweep.sweep.texts import LabelledText
 
 
@@ -100,12 +109,15 @@ class Prompt:
         num_texts: how many texts it holds, so how many labels are expected.
         add_special_tokens: the tokenizer adds the model's special tokens; False where a chat
             template has written them into the text.
+        branch: where labels part that this prompt asks about; of an answer by log-probabilities.
+            Only the first branch of a text counts it in ``num_texts``.
     """
 
     text: str
     first: int
     num_texts: int
     add_special_tokens: bool = True
+    branch: Branch | None = None
 
 
 def build(
@@ -116,23 +128,35 @@ def build(
     instruction: Instruction,
     template: Template,
     chat: ChatTemplate | None = None,
+    task: LabellingTask = SENTIMENT,
+    answer_format: Format = "lines",
+    label_form: LabelForm = "words",
 ) -> tuple[Prompt, ...]:
     """Return the distinct prompts of a cell, in the order of the texts.
 
     A prompt is its texts, a line each, and the instruction on a line of its own after or before
     them. The wording for many texts goes with every strategy but ``separate``. A line break
     inside a text becomes a space, since the wording counts lines. With the template ``chat`` all
-    of that is what the user says in the model's own template, ``chat``.
+    of that is what the user says in the model's own template, ``chat``. The experiment's own
+    sentences ask for its own labels as words on lines; all else is worded by the task.
     """
     around = chat if template == "chat" else None
     size = TEXTS_PER_PROMPT[strategy](len(texts), pack_size)
-    ask = TEMPLATES[template].instruction(many=strategy != "separate", place=instruction)
+    many = strategy != "separate"
+    original = asks_in_own_words(task) and (answer_format, label_form) == ("lines", "words")
+
+    def asked(lines: list[str]) -> str:
+        if original:
+            ask = TEMPLATES[template].instruction(many=many, place=instruction)
+            return _join(lines, ask, instruction)
+        if many:
+            return task.ask_many(lines, instruction, label_form, answer_format)
+        return task.ask_one(lines[0], instruction, label_form)
+
+    lines = [_LINE_BREAK.sub(" ", text.text) for text in texts]
     return tuple(
         Prompt(
-            text=_within(
-                _join([text.text for text in texts[first : first + size]], ask, instruction),
-                around,
-            ),
+            text=_within(asked(lines[first : first + size]), around, task),
             first=first,
             num_texts=min(size, len(texts) - first),
             add_special_tokens=around is None,
@@ -142,13 +166,42 @@ def build(
 
 
 def _join(texts: Sequence[str], ask: str, place: Instruction) -> str:
-    lines = "".join(f"{_LINE_BREAK.sub(' ', text)}\n" for text in texts)
+    lines = "".join(f"{text}\n" for text in texts)
     return lines + ask if place == "after" else ask + lines
 
 
-def _within(text: str, chat: ChatTemplate | None) -> str:
+def _within(text: str, chat: ChatTemplate | None, task: LabellingTask) -> str:
     """Return ``text`` in a chat, without the line break at its end, or as it is."""
-    return text if chat is None else chat.render(text.removesuffix("\n"))
+    if chat is None:
+        return text
+    return chat.render(
+        text.removesuffix("\n"), system=task.system, variables=task.template_variables
+    )
+
+
+def asks_in_own_words(task: LabellingTask) -> bool:
+    """Tell whether the experiment's sentences ask what ``task`` asks."""
+    same = (task.labels, task.instruction) == (SENTIMENT.labels, SENTIMENT.instruction)
+    return same and task.instruction_many is None
+
+
+def branched(
+    prompts: Sequence[Prompt], branches: Sequence[tuple[str, Branch]]
+) -> Iterator[Prompt]:
+    """Yield each prompt once for every place where labels part, with what they share behind it.
+
+    Args:
+        prompts: of one text each.
+        branches: the text of each branch's prefix, and the branch.
+    """
+    for prompt in prompts:
+        for number, (prefix, branch) in enumerate(branches):
+            yield replace(
+                prompt,
+                text=prompt.text + prefix,
+                branch=branch,
+                num_texts=prompt.num_texts if number == 0 else 0,
+            )
 
 
 def submission_order(

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from packsweep.errors import SpecError
+from packsweep.sweep import task
 from packsweep.sweep.spec import Sweep, contradiction
 
 # Tables that a variant may change: the others hold for a whole sweep.
@@ -79,7 +80,7 @@ def _checked(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Sw
         sweep = Sweep.model_validate(tables)
     except ValidationError as error:
         raise SpecError(f"{where}: {_explain(error)}") from None
-    problem = contradiction(sweep)
+    problem = contradiction(sweep) or task.contradiction(sweep)
     if problem:
         raise SpecError(f"{where}: {problem}")
     return sweep

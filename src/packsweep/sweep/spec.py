@@ -8,6 +8,7 @@ does. Where a field is an axis, one value or a list may stand in the file.
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -19,7 +20,12 @@ Instruction = Literal["after", "before"]
 DuplicationOrder = Literal["grouped", "interleaved"]
 CacheState = Literal["cold", "primed", "off"]
 Template = Literal["original", "corrected", "short", "chat"]
-Answer = Literal["free", "choice"]
+Answer = Literal["free", "choice", "logprob"]
+Format = Literal["lines", "numbered", "json"]
+LabelForm = Literal["words", "letters"]
+Keep = Literal["head", "head_tail"]
+Markup = Literal["keep", "strip"]
+ControlTokens = Literal["refuse", "escape"]
 PromptType = Literal["text", "tokens"]
 EngineKind = Literal["vllm", "simulated"]
 Fault = Literal["none", "start", "oom", "crash", "hang", "unfinished", "wrong_cache", "caching_off"]
@@ -29,6 +35,10 @@ T = TypeVar("T")
 
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _as_labels(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _json_object(text: str) -> str:
@@ -47,14 +57,19 @@ def _json_object(text: str) -> str:
 
 Axis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 OptionalAxis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple)]
-Positive = Annotated[int, Field(ge=1)]
+# Larger than any count that a machine could hold; a number beyond it is a slip.
+_MOST = 2**40
+Positive = Annotated[int, Field(ge=1, le=_MOST)]
+NotNegative = Annotated[int, Field(ge=0, le=_MOST)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
 JsonObject = Annotated[str, AfterValidator(_json_object)]
 
 
 class Table(BaseModel):
     """One table of a sweep file: no unknown keys, no silent conversion, no change after reading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class ModelTable(Table):
@@ -66,11 +81,39 @@ class ModelTable(Table):
     load_format: Literal["auto", "safetensors", "pt", "dummy", "runai_streamer"] = "auto"
 
 
+class TaskTable(Table):
+    """``[task]``: what is asked of a text; without it the experiment's question of sentiment.
+
+    ``labels`` and ``instruction`` are those of a built-in task where ``name`` is one. Columns and
+    the spellings of labels are guessed where only one reading is possible.
+    """
+
+    name: str = "sentiment"
+    labels: Annotated[tuple[str, ...] | None, BeforeValidator(_as_labels)] = None
+    instruction: str | None = None
+    instruction_many: str | None = None
+    system: str | None = None
+    chat_template_kwargs: dict[str, str | int | float | bool] = {}
+    text_column: str | None = None
+    label_column: str | None = None
+    label_map: dict[str, str] = {}
+
+
 class TextsTable(Table):
-    """``[texts]``: where the labelled texts come from, and in which order."""
+    """``[texts]``: where the texts come from, in which order, and how much of each is sent.
+
+    ``max_tokens`` 0 is the whole text. Control tokens of the model inside a text would be read as
+    such: a text that holds one is refused, or the token is broken up by a space.
+    """
 
     source: str = "builtin"
-    seed: int | None = None
+    seed: Seed | None = None
+    split: str | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    max_tokens: Axis[NotNegative] = (0,)
+    keep: Axis[Keep] = ("head",)
+    markup: Axis[Markup] = ("keep",)
+    control_tokens: ControlTokens = "refuse"
 
 
 class GridTable(Table):
@@ -84,6 +127,8 @@ class GridTable(Table):
     instruction: Axis[Instruction] = ("after",)
     template: Axis[Template] = ("original",)
     answer: Axis[Answer] = ("free",)
+    format: Axis[Format] = ("lines",)
+    label_form: Axis[LabelForm] = ("words",)
     prompt_type: Axis[PromptType] = ("text",)
     output_tokens_per_text: Axis[Positive] = (1,)
 
@@ -118,12 +163,12 @@ class EngineTable(Table):
     optimization_level: Axis[Annotated[int, Field(ge=0, le=3)] | None] = (None,)
     max_cudagraph_capture_size: Axis[Positive | None] = (None,)
     compilation_config: Axis[JsonObject | None] = (None,)
-    long_prefill_token_threshold: Axis[Annotated[int, Field(ge=0)] | None] = (None,)
+    long_prefill_token_threshold: Axis[NotNegative | None] = (None,)
     disable_cascade_attn: Axis[bool | None] = (None,)
-    cpu_offload_gb: Axis[Annotated[float, Field(ge=0)] | None] = (None,)
+    cpu_offload_gb: Axis[Annotated[float, Field(ge=0, le=1e6)] | None] = (None,)
     tokenizer_mode: Axis[str] = ("auto",)
     trust_remote_code: Axis[bool] = (False,)
-    seed: Axis[int] = (0,)
+    seed: Axis[Seed] = (0,)
 
 
 class MeasureTable(Table):
@@ -138,8 +183,8 @@ class MeasureTable(Table):
     max_repeats: Positive | None = None
     stop_at_half_width: Annotated[float, Field(gt=0, lt=1)] | None = None
     replicates: Positive = 1
-    order_seed: int = 0
-    warmup_passes: Annotated[int, Field(ge=0)] = 1
+    order_seed: Seed = 0
+    warmup_passes: NotNegative = 1
     cache_state: Axis[CacheState] = ("cold",)
     ignore_eos: bool = True
     sample_conditions: bool = True
@@ -148,9 +193,9 @@ class MeasureTable(Table):
 class LimitsTable(Table):
     """``[limits]``: when to give up. Does not change a measurement, so is no part of a cell."""
 
-    engine_start_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
-    pass_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
-    gpu_free_timeout_s: Annotated[float, Field(ge=0)] = 60.0
+    engine_start_timeout_s: Seconds = 1800.0
+    pass_timeout_s: Seconds = 3600.0
+    gpu_free_timeout_s: Annotated[float, Field(ge=0, le=1e9)] = 60.0
     max_attempts: Positive = 3
     stop_after_failures: Positive = 3
 
@@ -158,7 +203,7 @@ class LimitsTable(Table):
 class CostTable(Table):
     """``[cost]``: what a GPU costs. Does not change a measurement, so is no part of a cell."""
 
-    gpu_hour_usd: Annotated[float, Field(gt=0)] | None = None
+    gpu_hour_usd: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
 
 class SimulatedTable(Table):
@@ -172,10 +217,10 @@ class SimulatedTable(Table):
     mfu: Annotated[float, Field(gt=0, le=1)] = 0.6
     mbu: Annotated[float, Field(gt=0, le=1)] = 0.6
     spread: Annotated[float, Field(ge=0, lt=1)] = 0.005
-    slowdown: Annotated[float, Field(gt=0)] = 1.0
+    slowdown: Annotated[float, Field(gt=0, le=1e9)] = 1.0
     coverage: Annotated[float, Field(ge=0, le=1)] = 1.0
-    seed: int = 0
-    real_seconds: Annotated[float, Field(ge=0)] = 0.0
+    seed: Seed = 0
+    real_seconds: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     fault: Axis[Fault] = ("none",)
     gpu_locks: str | None = None
 
@@ -189,6 +234,7 @@ class Sweep(Table):
 
     model: ModelTable
     grid: GridTable
+    task: TaskTable = TaskTable()
     texts: TextsTable = TextsTable()
     engine: EngineTable = EngineTable()
     measure: MeasureTable = MeasureTable()
@@ -213,6 +259,8 @@ class Sweep(Table):
         return any("chat" in each.grid.template for each in self.all)
 
 
+MOST_CELLS = 100_000
+MOST_TEXTS = 100_000_000
 # Setting -> the value of a cell whose sweep file does not name it, as text.
 DEFAULTS = {
     name: str(field.default[0])
@@ -224,7 +272,16 @@ DEFAULTS = {
 
 def contradiction(sweep: Sweep) -> str | None:
     """Return what two keys of the file say against each other, or None."""
-    checks = (_check_pack_size, _check_answer, _check_caching, _check_simulated, _check_stopping)
+    checks = (
+        _check_pack_size,
+        _check_answer,
+        _check_format,
+        _check_cut,
+        _check_caching,
+        _check_simulated,
+        _check_stopping,
+        _check_size,
+    )
     return next(filter(None, (check(sweep) for check in checks)), None)
 
 
@@ -240,7 +297,26 @@ def _check_pack_size(sweep: Sweep) -> str | None:
 def _check_answer(sweep: Sweep) -> str | None:
     grid = sweep.grid
     if grid.output_tokens_per_text != (1,) and "free" not in grid.answer:
-        return "grid.output_tokens_per_text: has no effect with answer choice; remove it"
+        named = " and ".join(grid.answer)
+        return f"grid.output_tokens_per_text: has no effect with answer {named}; remove it"
+    if "logprob" in grid.answer and "separate" not in grid.strategy:
+        return "grid.answer: logprob labels one text a prompt; it needs the strategy separate"
+    return None
+
+
+def _check_format(sweep: Sweep) -> str | None:
+    grid = sweep.grid
+    if grid.format != ("lines",) and grid.strategy == ("separate",):
+        return "grid.format: has no effect with one text a prompt; it is for packed and chunked"
+    if grid.format != ("lines",) and grid.answer == ("logprob",):
+        return "grid.format: has no effect with answer logprob; remove it"
+    return None
+
+
+def _check_cut(sweep: Sweep) -> str | None:
+    texts = sweep.texts
+    if texts.keep != ("head",) and not any(texts.max_tokens):
+        return "texts.keep: has no effect where whole texts are sent; set texts.max_tokens"
     return None
 
 
@@ -272,6 +348,28 @@ def _check_stopping(sweep: Sweep) -> str | None:
         return "measure.stop_at_half_width: goes together with measure.max_repeats; set both"
     if measure.max_repeats is not None and measure.max_repeats < measure.repeats:
         return f"measure.max_repeats: {measure.max_repeats} is less than repeats {measure.repeats}"
+    return None
+
+
+def _check_size(sweep: Sweep) -> str | None:
+    """Refuse what a slip of the keyboard asks for, before it is expanded."""
+    grid, measure = sweep.grid, sweep.measure
+    tables = (grid, sweep.engine, measure, sweep.texts, sweep.simulated)
+    sizes = [
+        max(len(value), 1)
+        for table in tables
+        for value in table.__dict__.values()
+        if isinstance(value, tuple)
+    ]
+    num_cells = math.prod(sizes) * measure.replicates
+    if num_cells > MOST_CELLS:
+        return f"the sweep has {num_cells:,} cells, and {MOST_CELLS:,} are the most allowed"
+    num_requests = max(grid.n) * max(grid.duplication)
+    if num_requests > MOST_TEXTS:
+        return (
+            f"grid.duplication: {num_requests:,} texts in a pass, n times duplication, and "
+            f"{MOST_TEXTS:,} are the most allowed"
+        )
     return None
 
 

@@ -1,0 +1,260 @@
+"""What is asked of a text: the labels and the words of the question.
+
+A sweep file without ``[task]`` means ``sentiment``, the experiment that this project reproduces;
+its own sentences stand in ``prompts``. Every other task is worded here, from its instruction.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from packsweep.sweep.spec import Format, Instruction, LabelForm, Sweep, TaskTable
+
+_PLACE = re.compile(r"\{(labels|n|texts?)\}")
+_ANY_PLACE = re.compile(r"\{([A-Za-z_]+)\}")
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MOST_LABELS = 100  # vLLM scores at most 128 tokens of a request
+_LONGEST_LABEL = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabellingTask:
+    """A question with a fixed set of answers.
+
+    Attributes:
+        instruction: asks it of one text; ``{labels}`` is filled in, ``{text}`` is optional.
+        instruction_many: asks it of ``{n}`` texts; None: derived from ``instruction``.
+        system: what the chat template's system message says; None: there is none.
+        chat_template_kwargs: a JSON object of the chat template's own variables.
+        spellings: other ways to write a label, in a file and in an answer.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    instruction: str
+    instruction_many: str | None = None
+    system: str | None = None
+    chat_template_kwargs: str = "{}"
+    spellings: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def settings(self) -> str:
+        """What the task asks, as JSON; ``{}`` stands for the sentiment task as it is."""
+        if self == SENTIMENT:
+            return "{}"
+        values = asdict(self)
+        del values["name"], values["spellings"]
+        return json.dumps(values, sort_keys=True)
+
+    @property
+    def template_variables(self) -> dict[str, Any]:
+        """``chat_template_kwargs`` as a mapping."""
+        return dict(json.loads(self.chat_template_kwargs))
+
+    def words(self, form: LabelForm) -> tuple[str, ...]:
+        """Return what an answer writes for each label: the label, or a letter."""
+        return self.labels if form == "words" else tuple(_LETTERS[: len(self.labels)])
+
+    def ask_one(self, text: str, place: Instruction, form: LabelForm) -> str:
+        """Return the prompt for one text, which stands on a line of its own or in its place."""
+        asked = self._filled(self.instruction, form, 1, text)
+        return f"{asked}\n" if _has_text(self.instruction) else _placed(f"{text}\n", asked, place)
+
+    def ask_many(
+        self, texts: Sequence[str], place: Instruction, form: LabelForm, answer_format: Format
+    ) -> str:
+        """Return the prompt for several texts, a line each."""
+        numbered = answer_format != "lines"
+        lines = [f"{i}. {text}" if numbered else text for i, text in enumerate(texts, 1)]
+        ask = self.instruction_many or self._derived(place)
+        if self.instruction_many is None or numbered:
+            ask += f" {_RULES[answer_format].format(word=self.words(form)[0])}"
+        asked = self._filled(ask, form, len(texts), "\n".join(lines))
+        return f"{asked}\n" if _has_text(ask) else _placed("\n".join([*lines, ""]), asked, place)
+
+    def _derived(self, place: Instruction) -> str:
+        if _has_text(self.instruction):
+            return _PLACE.sub(lambda found: _MANY_PLACES.get(found[1], found[0]), self.instruction)
+        where = "Above" if place == "after" else "Below"
+        return f"{where} are {{n}} texts, one on each line. For each of them: {self.instruction}"
+
+    def _filled(self, ask: str, form: LabelForm, num_texts: int, text: str) -> str:
+        values = {"labels": self._listed(form), "n": str(num_texts), "text": text, "texts": text}
+        return _PLACE.sub(lambda found: values[found[1]], ask)
+
+    def _listed(self, form: LabelForm) -> str:
+        """Return the labels as a sentence lists them: ``billing, bug or other``."""
+        pairs = zip(self.words("letters"), self.labels, strict=False)
+        named = self.labels if form == "words" else [f"{letter} ({of})" for letter, of in pairs]
+        return f"{', '.join(named[:-1])} or {named[-1]}"
+
+
+_MANY_PLACES = {"text": "{texts}"}
+_RULES: dict[Format, str] = {
+    "lines": "Answer with {{n}} lines, in the order of the texts, one answer on each line.",
+    "numbered": (
+        "Answer with {{n}} lines such as 1. {word}: the number of the text, then its answer."
+    ),
+    "json": (
+        'Answer with one JSON object such as {{"1": "{word}"}}: the number of each of the {{n}} '
+        "texts and its answer."
+    ),
+}
+
+SENTIMENT = LabellingTask(
+    name="sentiment",
+    labels=("positive", "negative"),
+    instruction="Is this comment positive or negative? Answer only {labels}.",
+    # The experiment's own spellings, of its prompts and of its table.
+    spellings={"postive": "positive", "negtive": "negative"},
+)
+TICKETS = LabellingTask(
+    name="tickets",
+    labels=("billing", "bug", "delivery", "account"),
+    instruction="Which team should handle this support ticket? Answer only {labels}.",
+)
+BUILTIN = {task.name: task for task in (SENTIMENT, TICKETS)}
+
+
+def of(table: TaskTable) -> LabellingTask:
+    """Return the task that a checked ``[task]`` describes."""
+    known = BUILTIN.get(table.name)
+    values: dict[str, Any] = {
+        "instruction_many": table.instruction_many,
+        "system": table.system,
+        "chat_template_kwargs": json.dumps(table.chat_template_kwargs, sort_keys=True),
+    }
+    if known is not None:
+        return replace(known, **values, instruction=table.instruction or known.instruction)
+    assert table.labels, "problem() refuses a task without labels"
+    assert table.instruction, "as above"
+    return LabellingTask(
+        name=table.name, labels=table.labels, instruction=table.instruction, **values
+    )
+
+
+@cache
+def from_settings(name: str, settings: str) -> LabellingTask:
+    """Return the task whose name and ``settings`` a cell holds."""
+    if settings == "{}":
+        return SENTIMENT
+    values = json.loads(settings)
+    labels = tuple(values.pop("labels"))
+    known = BUILTIN.get(name)
+    spellings = known.spellings if known is not None and known.labels == labels else {}
+    return LabellingTask(name=name, labels=labels, spellings=spellings, **values)
+
+
+def problem(table: TaskTable) -> str | None:
+    """Return what is wrong with a ``[task]``, or None."""
+    if table.name not in BUILTIN:
+        missing = next((key for key in ("labels", "instruction") if not getattr(table, key)), None)
+        if missing:
+            known = " and ".join(BUILTIN)
+            return f"task.{missing}: is missing; only the tasks {known} are built in"
+    elif table.labels is not None and table.labels != BUILTIN[table.name].labels:
+        own = ", ".join(BUILTIN[table.name].labels)
+        return f"task.labels: the built-in task {table.name} has {own}; give yours another name"
+    return (
+        _labels_problem(table.labels or ())
+        or _columns_problem(table)
+        or _instruction_problem("instruction", table.instruction)
+        or _instruction_problem("instruction_many", table.instruction_many)
+        or _place_problem(table)
+    )
+
+
+def _labels_problem(labels: Sequence[str]) -> str | None:
+    if not labels:
+        return None
+    if len(labels) > _MOST_LABELS:
+        return f"task.labels: {len(labels):,} labels are more than the {_MOST_LABELS} allowed"
+    if len(labels) == 1:
+        return f"task.labels: one label, {labels[0]!r}, is nothing to choose from"
+    seen: dict[str, str] = {}
+    for label in labels:
+        if not label.strip():
+            return "task.labels: a label is empty"
+        if label != label.strip() or not label.isprintable() or '"' in label or "\\" in label:
+            return (
+                f"task.labels: {label[:40]!r} has spaces at an end, a quote, a backslash or a "
+                "control character"
+            )
+        if len(label) > _LONGEST_LABEL:
+            return f"task.labels: {label[:40]!r}... is longer than {_LONGEST_LABEL} characters"
+        if label.casefold() in seen:
+            return f"task.labels: {label!r} and {seen[label.casefold()]!r} are the same label"
+        seen[label.casefold()] = label
+    return None
+
+
+def _columns_problem(table: TaskTable) -> str | None:
+    if table.text_column is not None and table.text_column == table.label_column:
+        return f"task.label_column: is {table.text_column!r}, as text_column is"
+    labels = table.labels or BUILTIN[table.name].labels
+    strange = next((to for to in table.label_map.values() if to not in labels), None)
+    if strange is not None:
+        return f"task.label_map: {strange!r} is none of the labels {', '.join(labels)}"
+    return None
+
+
+def _instruction_problem(key: str, ask: str | None) -> str | None:
+    if ask is None:
+        return None
+    if not ask.strip():
+        return f"task.{key}: is empty"
+    known = {found[1] for found in _PLACE.finditer(ask)}
+    strange = next((w[1] for w in _ANY_PLACE.finditer(ask) if w[1] not in known), None)
+    if strange is not None:
+        return f"task.{key}: {{{strange}}} is not known; write {{labels}}, {{n}}, {{text}}"
+    return None
+
+
+def _place_problem(table: TaskTable) -> str | None:
+    one, many = table.instruction, table.instruction_many
+    if one is None or many is None or _has_text(one) == _has_text(many):
+        return None
+    key = "instruction" if _has_text(many) else "instruction_many"
+    return (
+        f"task.{key}: has no place for the texts, while the other instruction has one; write "
+        "{text} and {texts} in both, or in neither"
+    )
+
+
+def contradiction(sweep: Sweep) -> str | None:
+    """Return what the task and the grid say against each other, or None."""
+    table, grid = sweep.task, sweep.grid
+    wrong = problem(table)
+    if wrong:
+        return wrong
+    task = of(table)
+    asked = [ask for ask in (task.instruction, task.instruction_many) if ask]
+    own_words = set(grid.template) & {"corrected", "short"}
+    if own_words and task.instruction != SENTIMENT.instruction:
+        return (
+            f"grid.template: {sorted(own_words)[0]} words the question of sentiment alone; this "
+            "task has original (its own instruction) and chat"
+        )
+    if "letters" in grid.label_form and len(task.labels) > len(_LETTERS):
+        return f"grid.label_form: there are letters for {len(_LETTERS)} labels at most"
+    if "letters" in grid.label_form and not all("{labels}" in ask for ask in asked):
+        return "task.instruction: has no {labels}, which grid.label_form letters needs"
+    if any(map(_has_text, asked)) and grid.instruction != ("after",):
+        return "grid.instruction: has no effect, as the instruction has a place for the texts"
+    if "chat" not in grid.template and (task.system or task.chat_template_kwargs != "{}"):
+        key = "system" if task.system else "chat_template_kwargs"
+        return f'task.{key}: has no effect without grid.template = "chat"'
+    return None
+
+
+def _has_text(ask: str) -> bool:
+    return "{text}" in ask or "{texts}" in ask
+
+
+def _placed(lines: str, asked: str, place: Instruction) -> str:
+    return f"{lines}{asked}\n" if place == "after" else f"{asked}\n{lines}"
