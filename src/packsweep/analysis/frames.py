@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ def load_labels(store: Store) -> pd.DataFrame:
 
 
 def load_answers(
-    store: Store, passes: pd.DataFrame, *, groups: Container[str] | None = None
+    store: Store, passes: pd.DataFrame, *, groups: Iterable[str] | None = None
 ) -> dict[str, Answers]:
     """Return the decisions of the cells whose answers were scored, by group_id.
 
@@ -79,7 +79,7 @@ def load_answers(
     """
     scored = passes[passes["outcome"].eq("ok") & passes["coverage"].notna()]
     if groups is not None:
-        scored = scored[[group in groups for group in scored["group_id"]]]
+        scored = scored[scored["group_id"].isin(list(groups))]
     cells = plain_rows(scored.drop_duplicates("cell_id")[["cell_id", "group_id", "texts_sha256"]])
     if not cells:
         return {}

@@ -111,7 +111,9 @@ def _prefix_text(
 ) -> str:
     """Return the text of the tokens with which some labels begin."""
     text = tokenizer.backend.decode(list(prefix)) if prefix else ""
-    word = next(word for own, word in zip(ids, words, strict=True) if own[: len(prefix)] == [*prefix])
+    word = next(
+        word for own, word in zip(ids, words, strict=True) if own[: len(prefix)] == [*prefix]
+    )
     if tokenizer.encode([text], add_special_tokens=False)[0] != [*prefix]:
         raise ModelError(
             f"grid.answer: labels such as {word!r} part inside a word of the model's tokenizer, "

@@ -25,7 +25,9 @@ _NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|no|without|rather than|instead of)\b|n['\u2019]t\b", re.IGNORECASE
 )
 _NEGATED_WORDS = 6  # "I would not call this a very positive comment"
-_NUMBER = re.compile(r"[\W_]*(?:[a-z]+\s*#?\s*)?(\d{1,7})\s*[.):\-\u2013\u2014=|\]\s]+", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"[\W_]*(?:[a-z]+\s*#?\s*)?(\d{1,7})\s*[.):\-\u2013\u2014=|\]\s]+", re.IGNORECASE
+)
 _PAIR = re.compile(r'"?(\d{1,7})"?\s*:\s*"([^"]*)"')
 _STRING = re.compile(r'"([^"]*)"')
 _BETWEEN_ALTERNATIVES = re.compile(
@@ -286,9 +288,7 @@ def reader(cell: Cell) -> Reader:
     return Reader(words={**words, **own}, answer_format=cell.format, exact_case=letters)
 
 
-SENTIMENTS = Reader(
-    words={label: label for label in SENTIMENT.labels} | dict(SENTIMENT.spellings)
-)
+SENTIMENTS = Reader(words={label: label for label in SENTIMENT.labels} | dict(SENTIMENT.spellings))
 
 
 def score(

@@ -43,7 +43,9 @@ from packsweep.sweep.texts.cut import Cut, Cutter
 Setting = str | int | float | bool | None
 Settings = tuple[tuple[str, Setting], ...]
 
-_OLD = frozenset((column.name, column.formerly) for column in schema.CELL if column.formerly is not None)
+_OLD = frozenset(
+    (column.name, column.formerly) for column in schema.CELL if column.formerly is not None
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +283,9 @@ def _points(sweep: Sweep) -> Iterator[_Point]:
         sweep.measure.cache_state,
         _grid_rows(sweep),
     ):
-        yield _Point(texts=texts, settings=settings, simulated=fault, cache_state=cache_state, grid=grid)
+        yield _Point(
+            texts=texts, settings=settings, simulated=fault, cache_state=cache_state, grid=grid
+        )
 
 
 def _grid_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:

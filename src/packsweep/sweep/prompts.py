@@ -185,9 +185,7 @@ def asks_in_own_words(task: LabellingTask) -> bool:
     return same and task.instruction_many is None
 
 
-def branched(
-    prompts: Sequence[Prompt], branches: Sequence[tuple[str, Branch]]
-) -> Iterator[Prompt]:
+def branched(prompts: Sequence[Prompt], branches: Sequence[tuple[str, Branch]]) -> Iterator[Prompt]:
     """Yield each prompt once for every place where labels part, with what they share behind it.
 
     Args:
