@@ -62,7 +62,9 @@ def test_label_cost() -> None:
 
 def test_label_cost_longest_label() -> None:
     """The label that takes most tokens decides."""
-    assert label_cost(lambda texts: [len(text) for text in texts], LABELS) == LabelCost(first=8, each=9)
+    assert label_cost(lambda texts: [len(text) for text in texts], LABELS) == LabelCost(
+        first=8, each=9
+    )
 
 
 @given(st.lists(st.sampled_from(["positive", "negative"]), min_size=1, max_size=400))
