@@ -72,7 +72,7 @@ def equal_ratios(source: random.Random, cells: int, processes: int) -> list[stat
 def test_equal_results_are_called_in_5_of_100_at_most(cells: int, processes: int) -> None:
     """However many cells are compared, any is called in about 5 % of the comparisons at most."""
     source, trials = random.Random(5), 200
-    found = [compare.verdicts(equal_ratios(source, cells, processes)) for _ in range(trials)]
+    found = [stats.verdicts(equal_ratios(source, cells, processes)) for _ in range(trials)]
     called = sum(any(one in compare.CALLED for one in each) for each in found)
     assert called <= 19  # 10 expected at most; three binomial standard deviations above
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from packsweep.results import schema
 from packsweep.results.schema import Row
 
 # How an answer is written, and how much of a text is sent.
@@ -57,6 +59,25 @@ ASKED = (
     *itertools.chain(*FOLLOWING.values()),
 )
 MAY_DIFFER = frozenset({*ASKED, "replicate", "prompts_sha256", "engine_settings"})
+# What says how often and over how many texts a cell was measured, and how its cache was: nothing of
+# it changes what an answer should be. In the strategy ``packed`` n is the size of a prompt.
+_NOT_ASKED = frozenset(
+    {
+        "n",
+        "duplication",
+        "duplication_order",
+        "cache_state",
+        "repeats",
+        "max_repeats",
+        "stop_at_half_width",
+        "replicate",
+        "warmup_passes",
+        "sample_conditions",
+        "texts_sha256",
+        "prompts_sha256",
+        "engine_settings",
+    }
+)
 _NAMED_SETTINGS = (
     "model",
     "instruction",
@@ -67,6 +88,15 @@ _NAMED_SETTINGS = (
     "cache_state",
     "duplication_order",
 )
+
+
+def way_of_asking(cell: Row) -> tuple[Any, ...]:
+    """Return what cells share that put the same question in the same way to the same engine."""
+    settings = json.loads(cell["engine_settings"])
+    settings.pop("enable_prefix_caching", None)
+    names = [column.name for column in schema.CELL if column.name not in _NOT_ASKED]
+    num_packed = cell["n"] if cell["strategy"] == "packed" else None
+    return (num_packed, json.dumps(settings, sort_keys=True), *(cell.get(name) for name in names))
 
 
 def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[str]]:

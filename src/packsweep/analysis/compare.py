@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from packsweep.analysis import differences, pairing
 from packsweep.analysis.differences import Difference
@@ -20,8 +19,6 @@ from packsweep.analysis.pairing import CellPasses, Pair, Pairing
 from packsweep.errors import ResultsError
 from packsweep.results import schema, stats
 from packsweep.results.schema import Row
-
-Verdict = Literal["up", "down", "not_shown", "chance", "no_interval"]
 
 CALLED = frozenset({"up", "down"})
 
@@ -55,7 +52,7 @@ class Change:
     median_a: float | None
     median_b: float | None
     ratio: stats.Ratio
-    verdict: Verdict
+    verdict: stats.Verdict
     why: str | None
     same_gpu: bool
 
@@ -102,7 +99,7 @@ def _compared(column: schema.Column, paired: Pairing, both: Sequence[Pair]) -> C
     ratios = [_ratio(each, column.name) for each in both]
     changes = [
         _change(each, column.name, ratio, verdict)
-        for each, ratio, verdict in zip(both, ratios, verdicts(ratios), strict=True)
+        for each, ratio, verdict in zip(both, ratios, stats.verdicts(ratios), strict=True)
     ]
     return Compared(
         metric=column,
@@ -130,7 +127,7 @@ def _metric(name: str) -> schema.Column:
     raise ResultsError(f"--metric {name}: not a time, a rate or an energy; {hint}")
 
 
-def _change(pair: Pair, metric: str, ratio: stats.Ratio, verdict: Verdict) -> Change:
+def _change(pair: Pair, metric: str, ratio: stats.Ratio, verdict: stats.Verdict) -> Change:
     medians = [stats.nested(_processes(side.ok, metric))[0].median for side in (pair.a, pair.b)]
     return Change(
         pair=pair,
@@ -184,22 +181,6 @@ def _processes(ok: Sequence[Row], metric: str) -> list[list[float]]:
         if row[metric] is not None:
             found.setdefault(row["attempt_id"], []).append(row[metric])
     return [values[:1] if metric in _PER_ATTEMPT else values for values in found.values()]
-
-
-def verdicts(ratios: Sequence[stats.Ratio]) -> list[Verdict]:
-    """Return what may be called of ratios that are looked at together."""
-    tested = [index for index, ratio in enumerate(ratios) if ratio.p_differs is not None]
-    p_values = [p for ratio in ratios if (p := ratio.p_differs) is not None]
-    called = dict(zip(tested, stats.holm(p_values, 1 - stats.CONFIDENCE), strict=True))
-    return [_verdict(ratio, called.get(index)) for index, ratio in enumerate(ratios)]
-
-
-def _verdict(ratio: stats.Ratio, called: bool | None) -> Verdict:  # noqa: FBT001
-    if called is None:
-        return "no_interval"
-    if called:
-        return "up" if (ratio.value or 0) > 1 else "down"
-    return "chance" if ratio.differs else "not_shown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

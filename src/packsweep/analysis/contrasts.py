@@ -1,5 +1,9 @@
 """Cells of one results folder beside each other: a strategy, a cache state or a setting apart.
 
+Speeds are compared over engine processes, answers over the texts that both cells labelled. All of
+a folder's comparisons, of speeds and of answers, are called under one correction: where nothing
+differs, anything is called in at most 5 of 100 folders.
+
 ``compare`` holds two folders against each other instead.
 """
 
@@ -11,9 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from packsweep.analysis.axes import ASKED, FOLLOWING, MAY_DIFFER
+from packsweep.analysis import quality
+from packsweep.analysis.axes import ASKED, FOLLOWING, MAY_DIFFER, way_of_asking
 from packsweep.analysis.frames import plain_rows
+from packsweep.analysis.quality import Answers
 from packsweep.results import schema, stats, summary
+from packsweep.results.schema import Row
+from packsweep.results.shares import PairedDifference
 from packsweep.sweep.spec import DEFAULTS
 
 if TYPE_CHECKING:
@@ -37,6 +45,10 @@ class Comparison:
         change: the cell's settings that the baseline has otherwise, of the axis ``settings``.
         instead: what the baseline has of the same names, without its defaults.
         ratio: texts per second of the cell over that of the baseline.
+        speed: what may be called of ``ratio`` among all comparisons.
+        answers: share of right labels of the cell less that of the baseline; None where texts have
+            no labels, and where a larger n or fewer copies compare the same two ways of asking.
+        quality: what may be called of ``answers`` among all comparisons.
         same_gpu: some GPU measured both sides; the ratio is taken on such GPUs alone.
     """
 
@@ -47,9 +59,12 @@ class Comparison:
     same_gpu: bool = True
     change: tuple[tuple[str, str], ...] = ()
     instead: tuple[tuple[str, str], ...] = ()
+    speed: stats.Verdict = "no_interval"
+    answers: PairedDifference | None = None
+    quality: stats.Verdict = "no_interval"
 
 
-def of(passes: pd.DataFrame) -> list[Comparison]:
+def of(passes: pd.DataFrame, answers: Mapping[str, Answers] | None = None) -> list[Comparison]:
     """Compare every cell with ``separate``, and with ``cold``, where that was measured as well.
 
     Of cells of one strategy that do the same work under other settings, each is compared with
@@ -58,6 +73,10 @@ def of(passes: pd.DataFrame) -> list[Comparison]:
 
     Both sides are blocked by GPU: a GPU that measured only one of them does not count. Where none
     measured both, all processes of a side are taken together, and the comparison says so.
+
+    Args:
+        passes: of all cells.
+        answers: by group_id; without them speeds alone are compared.
     """
     ok = passes[passes["outcome"] == "ok"]
     speeds = _speeds(ok)
@@ -72,7 +91,51 @@ def of(passes: pd.DataFrame) -> list[Comparison]:
             bases = [cell["group_id"] for cell in members if cell[axis] == baseline]
             others = [cell["group_id"] for cell in members if cell[axis] != baseline]
             found += [_comparison(speeds, one, base, axis) for base in bases for one in others]
-    return [*found, *_of_settings(speeds, cells)]
+    found += _of_settings(speeds, cells)
+    return _called(_with_answers(found, answers or {}, cells))
+
+
+def _with_answers(
+    compared: Sequence[Comparison], answers: Mapping[str, Answers], cells: Sequence[Row]
+) -> list[Comparison]:
+    """Compare answers once for every two ways of asking: where most texts were labelled."""
+    by_id = {cell["group_id"]: cell for cell in cells}
+    best: dict[Any, Comparison] = {}
+    for each in compared:
+        sides = [by_id[each.cell], by_id[each.baseline]]
+        asked = tuple(way_of_asking(side) for side in sides)
+        if asked[0] == asked[1] or not {each.cell, each.baseline} <= answers.keys():
+            continue
+        other = best.setdefault(asked, each)
+        if _evidence(by_id[each.cell]) > _evidence(by_id[other.cell]):
+            best[asked] = each
+    kept = {id(each) for each in best.values()}
+    return [
+        replace(each, answers=_difference(answers[each.cell], answers[each.baseline]))
+        if id(each) in kept
+        else each
+        for each in compared
+    ]
+
+
+def _evidence(cell: Row) -> tuple[int, int]:
+    return cell["n"], -cell["duplication"]
+
+
+def _difference(cell: Answers, baseline: Answers) -> PairedDifference | None:
+    found = quality.difference(cell, baseline)
+    return found if found.num_texts else None
+
+
+def _called(compared: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with what may be called of them, looked at together."""
+    speeds: list[stats.Tested] = [each.ratio for each in compared]
+    answers: list[stats.Tested] = [each.answers for each in compared if each.answers is not None]
+    verdicts = iter(stats.verdicts([*speeds, *answers]))
+    said = [replace(each, speed=next(verdicts)) for each in compared]
+    return [
+        each if each.answers is None else replace(each, quality=next(verdicts)) for each in said
+    ]
 
 
 def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterator[Comparison]:
@@ -81,11 +144,11 @@ def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterato
     alike: dict[tuple[Any, ...], list[tuple[str, dict[str, str]]]] = {}
     for cell in cells:
         key = tuple(cell[name] for name in shared)
-        alike.setdefault(key, []).append((cell["group_id"], _settings(cell)))
+        alike.setdefault(key, []).append((cell["group_id"], settings(cell)))
     for members in alike.values():
-        base, plain = min(members, key=lambda member: _plainness(member[1]))
-        for one, settings in members:
-            change = _change(settings, plain)
+        base, plain = min(members, key=lambda member: plainness(member[1]))
+        for one, own in members:
+            change = _change(own, plain)
             if change:
                 instead = [(name, plain.get(name, "None")) for name in change]
                 yield replace(
@@ -103,7 +166,7 @@ def _change(settings: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, 
     return {name: value for name, value in found.items() if name not in followed}
 
 
-def _settings(cell: Mapping[str, Any]) -> dict[str, str]:
+def settings(cell: Mapping[str, Any]) -> dict[str, str]:
     """Return how a cell asks and its engine's settings, as text."""
     asked = {name: cell[name] for name in ASKED}
     return {
@@ -111,7 +174,7 @@ def _settings(cell: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _plainness(settings: Mapping[str, str]) -> tuple[int, list[tuple[float, str]]]:
+def plainness(settings: Mapping[str, str]) -> tuple[int, list[tuple[float, str]]]:
     """Return what sorts the plainest first: how many values are unusual, then the values."""
     unusual = sum(DEFAULTS.get(name) != value for name, value in settings.items())
     numbers = {value: float(value) for value in settings.values() if value.isdecimal()}

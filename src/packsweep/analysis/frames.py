@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from packsweep.analysis import labels
+from packsweep.analysis import labels, quality
 from packsweep.analysis.axes import HOW
+from packsweep.analysis.quality import Answers
 from packsweep.errors import ResultsError
 from packsweep.plan.ceilings import Measured
 from packsweep.results import schema, summary
@@ -66,6 +67,26 @@ def load_labels(store: Store) -> pd.DataFrame:
     counts = passes.loc[passes["outcome"] == "ok", "cell_id"]
     requests = to_pandas(store.read_requests())
     return labels.of_requests(requests[requests["cell_id"].isin(counts)])
+
+
+def load_answers(
+    store: Store, passes: pd.DataFrame, *, groups: Iterable[str] | None = None
+) -> dict[str, Answers]:
+    """Return the decisions of the cells whose answers were scored, by group_id.
+
+    Args:
+        store: of the requests.
+        passes: of its cells.
+        groups: these alone; all where None.
+    """
+    scored = passes[passes["outcome"].eq("ok") & passes["coverage"].notna()]
+    if groups is not None:
+        scored = scored[scored["group_id"].isin(list(groups))]
+    cells = plain_rows(scored.drop_duplicates("cell_id")[["cell_id", "group_id", "texts_sha256"]])
+    if not cells:
+        return {}
+    requests = to_pandas(store.read_requests({cell["cell_id"] for cell in cells}))
+    return quality.of_cells(labels.of_requests(requests), cells)
 
 
 def _load_summary(passes: pd.DataFrame) -> pd.DataFrame:

@@ -33,7 +33,7 @@ def of_requests(requests: pd.DataFrame) -> pd.DataFrame:
     """Return a row for every distinct text of every scored cell.
 
     Columns: ``cell_id``; ``text``, its index among the cell's n; ``position``, its place in its
-    prompt, from 0; ``expected`` and ``found``, a label or ``none``.
+    prompt, from 0; ``expected``, None where the text has no label; ``found``, a label or ``none``.
     """
     import pandas as pd
 
@@ -48,8 +48,10 @@ def _first_pass(requests: pd.DataFrame) -> list[dict[Any, Any]]:
     return requests[first].to_dict(orient="records")
 
 
-def _label_rows(record: dict[Any, Any]) -> Iterator[tuple[str, int, int, str, str]]:
-    pairs = zip(record["expected_labels"], record["found_labels"], strict=True)
+def _label_rows(record: dict[Any, Any]) -> Iterator[tuple[str, int, int, str | None, str]]:
+    labels = record["found_labels"]
+    known = record["expected_labels"]
+    pairs = zip([None] * len(labels) if known is None else known, labels, strict=True)
     for position, (expected, found) in enumerate(pairs):
         text = record["first_text"] + position
         yield record["cell_id"], text, position, expected, found or NONE

@@ -21,6 +21,7 @@ from packsweep.cli.doctor import doctor_command
 from packsweep.cli.export import export_command
 from packsweep.cli.output import FAILED, INTERRUPTED, WRONG_USE
 from packsweep.cli.plan import plan_command
+from packsweep.cli.recommend import recommend_command
 from packsweep.cli.report import report_command
 from packsweep.cli.run import run_command
 from packsweep.cli.show import merge_command, show_command
@@ -58,6 +59,7 @@ app.command("run")(run_command)
 app.command("show")(show_command)
 app.command("merge")(merge_command)
 app.command("report")(report_command)
+app.command("recommend")(recommend_command)
 app.command("compare-tool")(compare_tool_command)
 app.command("compare")(compare_command)
 app.command("export")(export_command)

@@ -10,6 +10,11 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
+
+# ``up`` or ``down`` where a difference is called; ``chance`` where its interval excludes equality
+# but the correction for all that was compared does not call it.
+Verdict = Literal["up", "down", "not_shown", "chance", "no_interval"]
 
 CONFIDENCE = 0.95
 # Of two processes of one cell 95 in 100 lay closer than this where nothing differed (docs/LOG.md,
@@ -131,6 +136,10 @@ class Ratio:
         return self.ci_low > self.margin or self.ci_high < 1 / self.margin
 
     @property
+    def is_larger(self) -> bool:
+        return (self.value or 0) > 1
+
+    @property
     def inverse(self) -> Ratio:
         """The ratio turned around."""
         value, low, high = (
@@ -202,19 +211,55 @@ def blocked_ratio(blocks: Sequence[tuple[Processes, Processes]]) -> Ratio:
     return _ratio(statistics.fmean(logs), (error, len(logs) - 1), between_processes=True)
 
 
-def holm(p_values: Sequence[float], chance: float) -> list[bool]:
+def holm(p_values: Sequence[float], chance: float, *, most: int | None = None) -> list[bool]:
     """Tell which of several tests may be called, with at most ``chance`` of any false call.
 
     Unlike Bonferroni's, the limit loosens as tests are called; they need not be independent.
 
-    Source: Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure.
+    Args:
+        p_values: of the tests.
+        chance: of any false call.
+        most: how many of the hypotheses can be true at once; None: all.
+
+    Source: Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure; ``most`` from
+    Shaffer (1986), Modified Sequentially Rejective Multiple Test Procedures.
     """
     called = [False] * len(p_values)
-    for left, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        if p_values[index] > chance / (len(p_values) - left):
+    for num_called, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        left = len(p_values) - num_called
+        if p_values[index] > chance / max(1, left if most is None else min(left, most)):
             break
         called[index] = True
     return called
+
+
+class Tested(Protocol):
+    """A comparison that may be called: of speeds (``Ratio``), or of answers."""
+
+    @property
+    def p_differs(self) -> float | None: ...
+
+    @property
+    def differs(self) -> bool: ...
+
+    @property
+    def is_larger(self) -> bool: ...
+
+
+def verdicts(tests: Sequence[Tested]) -> list[Verdict]:
+    """Return what may be called of comparisons that are looked at together."""
+    known = [(index, p) for index, test in enumerate(tests) if (p := test.p_differs) is not None]
+    called = holm([p for _, p in known], 1 - CONFIDENCE)
+    of_index = {index: call for (index, _), call in zip(known, called, strict=True)}
+    return [_verdict(test, of_index.get(index)) for index, test in enumerate(tests)]
+
+
+def _verdict(test: Tested, called: bool | None) -> Verdict:  # noqa: FBT001
+    if called is None:
+        return "no_interval"
+    if called:
+        return "up" if test.is_larger else "down"
+    return "chance" if test.differs else "not_shown"
 
 
 def repeats_for(values: Sequence[float], share: float) -> int | None:

@@ -1,0 +1,279 @@
+"""The first thing a reader of results sees: what to run, three numbers, and the frontier.
+
+Values for the HTML page and for ``packsweep recommend``; they are drawn and printed in ``report``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from packsweep.analysis import recommend
+from packsweep.analysis.quality import Answers
+from packsweep.analysis.recommend import Choice, QualityKind, Setting, Standing, Terms
+from packsweep.results import schema
+from packsweep.results.schema import Row
+from packsweep.results.shares import Figure
+
+__all__ = ["Advice", "Figure", "Number", "Point", "QualityKind", "Standing", "Terms", "advise"]
+
+MOST_WORDS = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One setting on the plane of quality and cost.
+
+    Attributes:
+        cell_id: the cell of the summary that measured it.
+        name: what tells it from the other points, e.g. ``chunked 4, answer choice``.
+        quality: accuracy, or agreement with the baseline.
+        texts_per_s: median, with the interval of the mean.
+        usd_per_1000_right: GPU time for 1,000 right labels; unknown without a price.
+        on_frontier: no other point is at least as good in both quality and texts/s and better
+            in one of them, by the values measured.
+        why: why it stands as it does, in one line; empty for ``recommended``.
+    """
+
+    cell_id: str
+    name: str
+    quality: Figure
+    texts_per_s: Figure
+    usd_per_1000_right: Figure
+    on_frontier: bool
+    standing: Standing
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """One of the three numbers: ``91.2 %``, ``right labels``, ``95 % interval 88.0 to 93.6 %``."""
+
+    value: str
+    label: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """The first screen.
+
+    Attributes:
+        sentence: the recommendation, at most 25 words.
+        numbers: quality, speed, cost (GPU hours where there is no price); None without a cell.
+        points: every setting that was measured with distinct texts, fastest first.
+        quality_kind: None where answers are not scored: points then differ in speed alone.
+        baseline: cell_id of what agreement is with; None where there is no agreement.
+        not_shown: what was not shown and what would show it, a line each.
+    """
+
+    sentence: str
+    numbers: tuple[Number, Number, Number] | None
+    points: tuple[Point, ...]
+    quality_kind: QualityKind | None
+    baseline: str | None
+    not_shown: tuple[str, ...]
+
+
+def advise(
+    rows: Sequence[Row], answers: Mapping[str, Answers], terms: Terms | None = None
+) -> Advice:
+    """Return the first screen of a results folder.
+
+    Args:
+        rows: of the summary.
+        answers: by group_id, from ``frames.load_answers``.
+        terms: what is allowed and planned; a loss of one point where None.
+
+    Raises:
+        ResultsError: ``recommend.choose`` finds nothing to choose from.
+    """
+    terms = terms or Terms()
+    return of_choice(recommend.choose(rows, answers, terms), terms)
+
+
+def of_choice(choice: Choice, terms: Terms) -> Advice:
+    """Return the first screen of what was chosen."""
+    best = choice.best or choice.settings[0]
+    return Advice(
+        sentence=_sentence(choice, terms),
+        numbers=(_quality(best, choice.quality_kind), _speed(best), _cost(best, terms)),
+        points=tuple(_point(each, choice, terms) for each in choice.settings),
+        quality_kind=choice.quality_kind,
+        baseline=choice.baseline,
+        not_shown=_not_shown(choice),
+    )
+
+
+def _sentence(choice: Choice, terms: Terms) -> str:
+    """Say what to run; a long name is cut to its strategy where the words would be too many."""
+    best = choice.best or choice.settings[0]
+    for name in (best.name, best.name.partition(",")[0]):
+        said = _said(choice, best, name, terms)
+        if len(said.split()) <= MOST_WORDS:
+            break
+    return said
+
+
+def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
+    speed = f"{_number(best.texts_per_s.value)} texts/s"
+    if choice.best is None:
+        kind = "Simulated" if best.row["engine"] == schema.SIMULATED else "Speed only"
+        return f"{kind}, answers were not scored: {name} labels most, {speed}."
+    loss = f"at most {_points(terms.max_loss)}"
+    if choice.quality_kind == "agreement":
+        share = f"{100 * terms.max_loss:.3g} %"
+        if best.row["cell_id"] == choice.baseline:
+            return (
+                f"Run {name}, {speed}: nothing faster is shown to label at most {share} otherwise."
+            )
+        return f"Run {name}, {speed}: shown to label at most {share} otherwise than the baseline."
+    right = f"{_percent(best.quality.value)} right"
+    if choice.num_compared == 1:
+        return f"Run {name}, {speed}, {right}: nothing else was measured that can be compared."
+    if best.standing == "recommended":
+        return f"Run {name}, {speed}: shown to lose {loss} of accuracy to any other setting."
+    return (
+        f"No setting is shown to lose {loss}; until more texts tell, run {name}: {right}, {speed}."
+    )
+
+
+def _quality(best: Setting, kind: QualityKind | None) -> Number:
+    if kind is None:
+        return Number(value="-", label="right labels", detail="answers were not scored")
+    label = "right labels" if kind == "accuracy" else "labelled as the baseline labels"
+    figure = best.quality
+    detail = "no interval"
+    if figure.ci_low is not None and figure.ci_high is not None:
+        detail = f"95 % interval {100 * figure.ci_low:.1f} to {_percent(figure.ci_high)}"
+    num_texts = len(best.answers.found) if best.answers else 0
+    return Number(
+        value=_percent(figure.value), label=label, detail=f"{detail}, {num_texts:,} texts"
+    )
+
+
+def _speed(best: Setting) -> Number:
+    figure = best.texts_per_s
+    detail = "no interval: measured once"
+    if figure.ci_low is not None and figure.ci_high is not None:
+        detail = f"95 % interval {_number(figure.ci_low)} to {_number(figure.ci_high)}"
+    return Number(value=_number(figure.value), label="texts/s on one GPU", detail=detail)
+
+
+def _cost(best: Setting, terms: Terms) -> Number:
+    """Return what the texts cost, or 1,000 right labels, or the time of a million texts."""
+    price = price_of(best, terms)
+    if terms.num_texts is not None:
+        hours = hours_for(best, terms).value
+        took = f"{_number(hours)} hours on {terms.num_gpus} GPU{'s' if terms.num_gpus > 1 else ''}"
+        label = f"for {terms.num_texts:,} texts"
+        if price is None or hours is None:
+            return Number(value=f"{_number(hours)} h", label=label, detail=took)
+        usd = hours * terms.num_gpus * price
+        return Number(value=f"${usd:,.2f}", label=label, detail=f"{took}, starting not counted")
+    per_1000 = _usd_per_1000_right(best, terms)
+    if per_1000.value is not None:
+        detail = f"at ${price:g} an hour"
+        return Number(value=f"${per_1000.value:.2g}", label="per 1,000 right labels", detail=detail)
+    speed = best.texts_per_s.value
+    hours = 1e6 / speed / 3600 if speed else None
+    return Number(
+        value=f"{_number(hours)} h", label="of a GPU for a million texts", detail="no price given"
+    )
+
+
+def price_of(setting: Setting, terms: Terms) -> float | None:
+    """Return the price of a GPU hour: the terms', else the sweep file's."""
+    stored: float | None = setting.row["gpu_hour_usd"]
+    return stored if terms.gpu_hour_usd is None else terms.gpu_hour_usd
+
+
+def hours_for(setting: Setting, terms: Terms) -> Figure:
+    """Return how long the terms' GPUs take for their texts."""
+    if terms.num_texts is None:
+        return Figure()
+    return _inverse(setting.texts_per_s, terms.num_texts / terms.num_gpus / 3600)
+
+
+def _usd_per_1000_right(setting: Setting, terms: Terms) -> Figure:
+    """Return the price of 1,000 right labels; both intervals together, as of independent errors."""
+    price, share, speed = price_of(setting, terms), setting.quality, setting.texts_per_s
+    answers = setting.answers
+    if not price or not share.value or not speed.value or not (answers and answers.labelled):
+        return Figure()
+    value = price / 3600 * 1000 / (speed.value * share.value)
+    widths = [_log_half_width(share), _log_half_width(speed)]
+    if None in widths:
+        return Figure(value=value)
+    factor = math.exp(math.hypot(*(width or 0.0 for width in widths)))
+    return Figure(value=value, ci_low=value / factor, ci_high=value * factor)
+
+
+def _log_half_width(figure: Figure) -> float | None:
+    if not figure.ci_low or not figure.ci_high or figure.ci_low <= 0:
+        return None
+    return math.log(figure.ci_high / figure.ci_low) / 2
+
+
+def _inverse(figure: Figure, amount: float) -> Figure:
+    value, low, high = (
+        None if not end or end <= 0 else amount / end
+        for end in (figure.value, figure.ci_high, figure.ci_low)
+    )
+    return Figure(value=value, ci_low=low, ci_high=high)
+
+
+def _point(setting: Setting, choice: Choice, terms: Terms) -> Point:
+    return Point(
+        cell_id=setting.row["cell_id"],
+        name=setting.name,
+        quality=setting.quality,
+        texts_per_s=setting.texts_per_s,
+        usd_per_1000_right=_usd_per_1000_right(setting, terms),
+        on_frontier=not any(_beats(other, setting) for other in choice.settings),
+        standing=setting.standing,
+        why=setting.why,
+    )
+
+
+def _beats(one: Setting, other: Setting) -> bool:
+    """Tell whether ``one`` is as good in quality and speed, and better in one of them."""
+    sides = [(each.quality.value or 0.0, each.texts_per_s.value or 0.0) for each in (one, other)]
+    pairs = list(zip(*sides, strict=True))
+    return all(mine >= theirs for mine, theirs in pairs) and sides[0] != sides[1]
+
+
+def _not_shown(choice: Choice) -> tuple[str, ...]:
+    """Say what was not shown of the settings that would be cheaper than the one named."""
+    lines = []
+    if choice.quality_kind is None:
+        simulated = choice.settings[0].row["engine"] == schema.SIMULATED
+        why = "the engine was simulated" if simulated else "no answers were scored"
+        lines.append(
+            f"speed only: {why}, so nothing is known of right labels; measure real weights, and "
+            "the strategy separate among the settings"
+        )
+    for each in choice.settings:
+        if each is choice.best and each.standing == "recommended":
+            break
+        if each.why:
+            lines.append(f"{each.name}: {each.why}")
+    if choice.num_compared == 1 and choice.quality_kind == "accuracy":
+        lines.append("nothing to compare with: measure another setting over the same texts")
+    return tuple(lines)
+
+
+def _points(share: float) -> str:
+    points = f"{100 * share:.3g}"
+    return f"{points} point" if points == "1" else f"{points} points"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004  (3 digits)

@@ -1,0 +1,134 @@
+"""``packsweep recommend``: which setting to run, what it costs, and the files to run it with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from packsweep.cli.options import JsonOpt, MixedOpt, PriceOpt, ResultsArg, WhereOpt, selected
+from packsweep.cli.output import open_console, print_json, print_table, say
+from packsweep.errors import ResultsError, UserError
+
+if TYPE_CHECKING:
+    from packsweep.analysis.advice import Terms
+    from packsweep.analysis.recommend import Choice
+
+
+def recommend_command(
+    results: ResultsArg,
+    max_loss: Annotated[
+        float,
+        typer.Option("--max-loss", metavar="SHARE", help="Accuracy that may be lost: 0.01 is 1 %."),
+    ] = 0.01,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option("--min-accuracy", metavar="SHARE", help="Accuracy that must be shown."),
+    ] = None,
+    texts: Annotated[
+        str | None,
+        typer.Option("--texts", metavar="N", help="Texts to label, e.g. 5_000_000: hours, money."),
+    ] = None,
+    gpus: Annotated[
+        int, typer.Option("--gpus", metavar="N", min=1, help="GPUs that label them.")
+    ] = 1,
+    gpu_hour_usd: PriceOpt = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Write label.py, serve.sh, ray_data.py."
+        ),
+    ] = None,
+    where: WhereOpt = None,
+    json: JsonOpt = False,
+    allow_mixed: MixedOpt = False,
+) -> None:
+    """Name the cheapest setting that is shown to lose no more accuracy than allowed.
+
+    Where nothing is shown yet the most accurate setting is named for the time being, with how many
+    more texts may tell.
+    """
+    from packsweep.analysis import advice
+    from packsweep.report import advice_text
+
+    terms = _terms(max_loss, min_accuracy, texts, gpus, gpu_hour_usd)
+    choice = _choice(results, where or [], terms, allow_mixed=allow_mixed)
+    given = advice.of_choice(choice, terms)
+    written = _write(choice, output, gpus)
+    if json:
+        print_json(
+            advice_text.to_record(choice, given, terms) | {"files": [str(path) for path in written]}
+        )
+        return
+    console = open_console()
+    say(console, "\n".join(advice_text.lines_above(given)))
+    print_table(console, advice_text.table(given))
+    say(console, "\n".join(advice_text.lines_below(given, terms)))
+    if written:
+        say(console, f"written: {', '.join(map(str, written))}")
+
+
+def _terms(
+    max_loss: float,
+    min_accuracy: float | None,
+    texts: str | None,
+    gpus: int,
+    gpu_hour_usd: float | None,
+) -> Terms:
+    from packsweep.analysis.advice import Terms
+
+    if not 0 < max_loss < 1:
+        raise UserError(f"--max-loss {max_loss:g}: expected a share between 0 and 1, e.g. 0.01")
+    if min_accuracy is not None and not 0 < min_accuracy < 1:
+        raise UserError(f"--min-accuracy {min_accuracy:g}: expected a share between 0 and 1")
+    return Terms(
+        max_loss=max_loss,
+        min_accuracy=min_accuracy,
+        num_texts=None if texts is None else _count(texts),
+        num_gpus=gpus,
+        gpu_hour_usd=gpu_hour_usd,
+    )
+
+
+def _count(texts: str) -> int:
+    """Return a number that may be written as 5_000_000, 5,000,000 or 5e6."""
+    try:
+        number = float(texts.replace(",", ""))
+        count = int(number)
+    except (ValueError, OverflowError):
+        count, number = 0, 1.0
+    if count < 1 or count != number:
+        raise UserError(f"--texts {texts}: expected a number of texts, e.g. 5_000_000")
+    return count
+
+
+def _choice(results: str, where: list[str], terms: Terms, *, allow_mixed: bool) -> Choice:
+    from packsweep.analysis import frames, recommend, selection
+    from packsweep.results.store import Store
+
+    store = Store(results)
+    store.check()
+    passes = frames.to_pandas(store.read_passes())
+    frames.check_alike(passes, allow_mixed=allow_mixed)
+    rows = frames.summarise(passes)
+    wanted = selected(rows, where, None)
+    if rows and not wanted:
+        raise ResultsError(selection.nothing_matches(selection.widened(rows), where))
+    groups = {row["group_id"] for row in wanted}
+    answers = frames.load_answers(store, passes, groups=groups)
+    return recommend.choose(wanted, answers, terms)
+
+
+def _write(choice: Choice, folder: Path | None, gpus: int) -> list[Path]:
+    """Write the files of what is named; speed alone is no ground for that."""
+    if folder is None:
+        return []
+    if choice.best is None:
+        raise ResultsError(
+            f"--output {folder}: nothing is recommended, as answers were not scored; "
+            "measure real weights first"
+        )
+    from packsweep.report import deploy
+
+    return deploy.write(choice.best.row, folder, num_gpus=gpus)

@@ -1,0 +1,101 @@
+"""What ``packsweep recommend`` prints, and the same as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from packsweep.analysis import advice
+from packsweep.analysis.advice import Advice, Point, Terms
+from packsweep.analysis.recommend import Choice
+from packsweep.results.shares import Figure
+
+_STANDING = {
+    "recommended": "recommended",
+    "provisional": "for now",
+    "shown": "shown",
+    "not_shown": "not shown",
+    "worse": "loses more",
+    "not_compared": "not compared",
+}
+
+
+def lines_above(given: Advice) -> list[str]:
+    """Return the sentence and the three numbers."""
+    return [
+        given.sentence,
+        *(f"  {each.value} {each.label} ({each.detail})" for each in given.numbers or ()),
+    ]
+
+
+def table(given: Advice) -> Table:
+    """Return a line for every setting, fastest first."""
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    made.add_column("setting", overflow="fold")
+    quality = given.quality_kind or "accuracy"
+    for heading in ("texts/s", f"{quality}\n[95% CI]", "$ per 1,000\nright labels"):
+        made.add_column(heading, justify="right", no_wrap=True)
+    made.add_column("frontier")
+    made.add_column("loss allowed", no_wrap=True)
+    for point in given.points:
+        made.add_row(*_cells(point))
+    return made
+
+
+def _cells(point: Point) -> list[str]:
+    return [
+        point.name,
+        _number(point.texts_per_s.value),
+        _share(point.quality),
+        _number(point.usd_per_1000_right.value),
+        "on" if point.on_frontier else "",
+        _STANDING[point.standing],
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"  # noqa: PLR2004
+
+
+def _share(figure: Figure) -> str:
+    if figure.value is None:
+        return "-"
+    if figure.ci_low is None or figure.ci_high is None:
+        return f"{figure.value:.1%}"
+    return f"{figure.value:.1%} [{100 * figure.ci_low:.1f}, {100 * figure.ci_high:.1f}]"
+
+
+def lines_below(given: Advice, terms: Terms) -> list[str]:
+    """Return what was not shown, and what the words in the table mean."""
+    not_shown = [f"not shown: {line}" for line in given.not_shown]
+    if given.quality_kind is None:
+        return not_shown
+    loss = f"{100 * terms.max_loss:.3g}"
+    meant = f"loses at most {loss} points of accuracy to every other setting"
+    if given.quality_kind == "agreement":
+        meant = f"labels at most {loss} % of texts otherwise than the baseline {given.baseline}"
+    chance = "wrong in at most 5 of 100 folders (paired over the same texts, Holm's correction)"
+    return [*not_shown, f"shown: {meant}, {chance}"]
+
+
+def to_record(choice: Choice, given: Advice, terms: Terms) -> dict[str, Any]:
+    """Return all of it for a script."""
+    best = choice.best
+    hours = advice.hours_for(best, terms) if best else Figure()
+    price = advice.price_of(best, terms) if best else None
+    per_hour = None if price is None else price * terms.num_gpus
+    return {
+        "terms": asdict(terms),
+        "shown": best is not None and best.standing == "recommended",
+        "cell_id": None if best is None else best.row["cell_id"],
+        "hours": asdict(hours),
+        "usd": {
+            name: None if end is None or per_hour is None else end * per_hour
+            for name, end in asdict(hours).items()
+        },
+        "more_texts": {each.row["cell_id"]: each.more_texts for each in choice.settings},
+        **asdict(given),
+    }

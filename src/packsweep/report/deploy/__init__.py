@@ -1,0 +1,152 @@
+"""The configuration of a recommended cell, ready to run: label.py, serve.sh, ray_data.py.
+
+``label.py`` here is the script itself, with what it takes from packsweep written into it and the
+cell's settings in place of ``SETTINGS``. What is asked and how answers are read is thus the code
+that measured the cell.
+"""
+
+from __future__ import annotations
+
+import json
+import pprint
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from packsweep.engines import vllm as engine
+from packsweep.errors import ResultsError
+from packsweep.files import replace_file
+from packsweep.models import resolve, tokenizer
+from packsweep.models.resolve import Model
+from packsweep.models.tokenizer import Tokenizer
+from packsweep.plan import label_budget
+from packsweep.report.deploy.bundle import bundle
+from packsweep.results.schema import Row
+from packsweep.run import scoring
+from packsweep.sweep.cells import Cell, from_dict
+from packsweep.sweep.prompts import Prompt
+
+_EMPTY = "SETTINGS: dict[str, Any] = {}"
+_SCRIPT = f"{__name__}.label"
+# Of the arguments of vllm.LLM, those that measuring alone needs.
+_MEASURING = ("disable_log_stats", "use_tqdm_on_load")
+
+
+def write(row: Row, folder: Path, *, num_gpus: int = 1) -> list[Path]:
+    """Write the configuration of a summary's cell into ``folder``; return the files.
+
+    Raises:
+        ModelError: the cell's model is not here, and its chat template or tokenizer is needed.
+        ResultsError: it is another model by now, or the folder cannot be written.
+    """
+    settings = settings_of(row)
+    contents = {"label.py": script(settings), "serve.sh": serve(settings)}
+    if not settings["branches"]:
+        contents["ray_data.py"] = ray_data(num_gpus)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            replace_file(folder / name, content.encode())
+    except OSError as error:
+        raise ResultsError(f"{folder}: cannot be written: {error.strerror}") from None
+    return [folder / name for name in contents]
+
+
+def settings_of(row: Row) -> dict[str, Any]:
+    """Return what ``label.SETTINGS`` must be for a summary's cell."""
+    cell = _cell(row)
+    model = resolve.resolve(
+        cell.model,
+        revision=cell.model_revision,
+        tokenizer=cell.tokenizer,
+        load_format=cell.load_format,
+    )
+    if model.fingerprint != cell.model_fingerprint:
+        raise ResultsError(
+            f"{cell.model} is not the model that was measured any more: weights or tokenizer have "
+            "changed; measure again"
+        )
+    return _settings(cell, model, tokenizer.load(model))
+
+
+def _cell(row: Row) -> Cell:
+    values = {column.name: row[column.name] for column in fields(Cell)}
+    pairs = {
+        name: sorted(json.loads(row[name] or "{}").items())
+        for name in ("engine_settings", "simulated_settings")
+    }
+    return from_dict({**values, **pairs})
+
+
+def _settings(cell: Cell, model: Model, words: Tokenizer) -> dict[str, Any]:
+    """Return everything that a prompt, its answer and the engine follow from."""
+    packed = cell.strategy == "packed"
+    reader = scoring.reader(cell)
+    chat = words.chat if cell.template == "chat" else None
+    blank = Prompt(text="", first=0, num_texts=1)
+    branches = label_budget.submitted(cell, [blank], words) if cell.answer == "logprob" else ()
+    arguments = engine.arguments(cell, model)
+    return {
+        "cell": cell.cell_id,
+        "text_column": "text",
+        "asking": {
+            # A packed prompt of n texts is a chunk of n texts of a longer file.
+            "strategy": "chunked" if packed else cell.strategy,
+            "pack_size": cell.n if packed else cell.pack_size,
+            "instruction": cell.instruction,
+            "template": cell.template,
+            "answer_format": cell.format,
+            "label_form": cell.label_form,
+        },
+        "task": asdict(cell.labelling),
+        "cut": asdict(cell.cut),
+        "chat": None if chat is None else asdict(chat),
+        "prompt_type": cell.prompt_type,
+        "choice": list(cell.words) if cell.answer == "choice" else [],
+        "branches": [(each.text, asdict(each.branch)) for each in branches if each.branch],
+        "output_tokens_per_text": cell.output_tokens_per_text,
+        "reader": {"words": dict(reader.words), "exact_case": reader.exact_case},
+        "engine": {
+            name: value
+            for name, value in arguments.items()
+            if name not in _MEASURING and value is not None
+        },
+    }
+
+
+def script(settings: Mapping[str, Any]) -> str:
+    """Return label.py for ``settings``."""
+    source = bundle(_SCRIPT)
+    assert source.count(_EMPTY) == 1
+    written = pprint.pformat(dict(settings), width=96, sort_dicts=False)
+    return source.replace(_EMPTY, f"SETTINGS: dict[str, Any] = {written}")
+
+
+def serve(settings: Mapping[str, Any]) -> str:
+    """Return a shell script that serves the model with the settings measured."""
+    engine_settings = dict(settings["engine"])
+    model = engine_settings.pop("model")
+    options = [option for name, value in engine_settings.items() for option in _option(name, value)]
+    lines = [f"exec vllm serve {shlex.quote(model)}", *options]
+    return (
+        "#!/bin/sh\n"
+        "# The engine as it was measured. Prompts are worded by label.py: send prompts() of it to\n"
+        "# /v1/completions, and read the answers with read_text().\n" + " \\\n  ".join(lines) + "\n"
+    )
+
+
+def _option(name: str, value: object) -> list[str]:
+    """Return vLLM's option for an argument."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    text = json.dumps(value) if isinstance(value, dict) else str(value)
+    return [f"--{flag} {shlex.quote(text)}"]
+
+
+def ray_data(num_gpus: int) -> str:
+    """Return ray_data.py, which labels with an engine on each of ``num_gpus``."""
+    path = Path(__file__).with_name("ray_data.txt")
+    return path.read_text(encoding="utf-8").replace("{num_gpus}", str(num_gpus))

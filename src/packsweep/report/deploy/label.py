@@ -1,0 +1,296 @@
+"""Label a whole file of texts with vLLM, as packsweep measured it.
+
+    python label.py tickets.csv labels/                   # column, model: as measured
+    python label.py tickets.parquet labels/ --column body
+    CUDA_VISIBLE_DEVICES=3 python label.py tickets.csv labels/ --part 3/8   # one of 8 GPUs
+
+INPUT is CSV, TSV, JSONL, Parquet or text lines; csv, tsv, jsonl and txt may end in .gz. OUTPUT is
+a folder of Parquet files, a row for each row of INPUT: its number from 0, the label (null where
+there is none), and the answer. A file is there whole or not at all: after a stop the same command
+resumes. Needs vllm and pyarrow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import hashlib
+import itertools
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from packsweep.models.chat import ChatTemplate
+from packsweep.run.scoring import Reader, score_logprobs
+from packsweep.sweep.answers import Branch, pattern
+from packsweep.sweep.prompts import Prompt, branched, build
+from packsweep.sweep.task import LabellingTask
+from packsweep.sweep.texts.cut import shortened, without_markup
+from packsweep.sweep.texts.text import LabelledText
+
+# What the recommended cell measured; written by packsweep recommend.
+SETTINGS: dict[str, Any] = {}
+
+SHARD_TEXTS = 10_000
+_COLUMNS = ("text", "review", "body", "content")
+_WRONG_USE = 2
+
+
+class Labeller:
+    """The engine and the question, as measured."""
+
+    def __init__(self, model: str | None = None) -> None:
+        """Start vLLM; ``model`` names another place of the same model."""
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        from vllm import LLM
+
+        engine = dict(SETTINGS["engine"])
+        if model is not None:
+            engine.update(model=model, tokenizer=model)
+        self._llm = LLM(**engine)
+        config = self._llm.llm_engine.vllm_config
+        self._max_model_len = int(config.model_config.max_model_len)
+
+    def label(self, texts: Sequence[str]) -> list[tuple[str | None, str | None]]:
+        """Return a label and the answer for each text; None where there is none."""
+        sent = [shorten(text, self._llm.get_tokenizer()) for text in texts]
+        asked = [index for index, text in enumerate(sent) if text and not text.isspace()]
+        found: list[tuple[str | None, str | None]] = [(None, None)] * len(texts)
+        requests = prompts([sent[index] for index in asked])
+        answered: dict[int, list[tuple[Prompt, Any]]] = {}
+        for prompt, output in self._generate([each for each in requests if self._fits(each)]):
+            answered.setdefault(prompt.first, []).append((prompt, output))
+        for first, own in answered.items():
+            text = own[0][1].text
+            for place, label in enumerate(read(own)):
+                found[asked[first + place]] = (label, text)
+        return found
+
+    def _generate(self, requests: Sequence[Prompt]) -> Iterator[tuple[Prompt, Any]]:
+        if not requests:
+            return
+        options = {} if requests[0].add_special_tokens else {"add_special_tokens": False}
+        given: list[Any] = [prompt.text for prompt in requests]
+        if SETTINGS["prompt_type"] == "tokens":
+            ids = self._llm.get_tokenizer()(given, **options)["input_ids"]
+            given = [{"prompt_token_ids": own} for own in ids]
+        outputs = self._llm.generate(
+            given,
+            [sampling_params(prompt) for prompt in requests],
+            tokenization_kwargs=options or None,
+        )
+        for prompt, output in zip(requests, outputs, strict=True):
+            yield prompt, output.outputs[0]
+
+    def _fits(self, prompt: Prompt) -> bool:
+        """Tell whether a prompt and its answer fit the context; a token has a byte or more."""
+        room = self._max_model_len - max_tokens(prompt)
+        if len(prompt.text.encode()) < room:
+            return True
+        num_tokens = len(self._llm.get_tokenizer().encode(prompt.text))
+        return num_tokens <= room
+
+
+def shorten(text: str, tokenizer: Any) -> str:  # noqa: ANN401  (vLLM's)
+    """Return what of a text is sent."""
+    cut = SETTINGS["cut"]
+    sent = text if cut["markup"] == "keep" else without_markup(text)
+    if cut["max_tokens"]:
+        return shortened(sent, tokenizer.backend_tokenizer, cut["max_tokens"], cut["keep"])
+    return sent
+
+
+def prompts(texts: Sequence[str]) -> list[Prompt]:
+    """Return the prompts that ask for the labels of ``texts``."""
+    chat = SETTINGS["chat"]
+    built = build(
+        [LabelledText(text=text, label="") for text in texts],
+        task=LabellingTask(**SETTINGS["task"]),
+        chat=None if chat is None else ChatTemplate(**chat),
+        **SETTINGS["asking"],
+    )
+    return list(branched(built, branches())) if branches() else list(built)
+
+
+def branches() -> list[tuple[str, Branch]]:
+    """Return where labels part, of an answer by log-probabilities; nothing of another."""
+    return [(text, Branch(**branch)) for text, branch in SETTINGS["branches"]]
+
+
+def max_tokens(prompt: Prompt) -> int:
+    return 1 if prompt.branch else prompt.num_texts * int(SETTINGS["output_tokens_per_text"])
+
+
+def constraint(prompt: Prompt) -> dict[str, Any] | None:
+    """Return the fields of vLLM's StructuredOutputsParams; None where the answer is free."""
+    form, choice = SETTINGS["asking"]["answer_format"], SETTINGS["choice"]
+    if not choice:
+        return None
+    if prompt.num_texts == 1 and form == "lines":
+        return {"choice": choice}
+    return {"regex": pattern(choice, prompt.num_texts, form)}
+
+
+def sampling_params(prompt: Prompt) -> Any:  # noqa: ANN401  (vLLM's)
+    """Return how the answer to ``prompt`` is generated; it ends where the model ends it."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+
+    fields = constraint(prompt)
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=max_tokens(prompt),
+        structured_outputs=None if fields is None else StructuredOutputsParams(**fields),
+        logprob_token_ids=list(prompt.branch.token_ids) if prompt.branch else None,
+    )
+
+
+def read(answered: Sequence[tuple[Prompt, Any]]) -> Sequence[str | None]:
+    """Return the labels that the answer to a prompt holds, in the order of its texts."""
+    prompt, output = answered[0]
+    if prompt.branch is None:
+        return read_text(output.text, prompt.num_texts, cut=output.finish_reason == "length")
+    scored = [
+        (own.branch, {token: entry.logprob for token, entry in out.logprobs[0].items()})
+        for own, out in answered
+        if own.branch is not None
+    ]
+    return score_logprobs(scored, SETTINGS["task"]["labels"], None).labels
+
+
+def read_text(text: str, num_texts: int, *, cut: bool) -> Sequence[str | None]:
+    """Return the labels in a written answer; ``cut`` says that its token limit ended it."""
+    reader = Reader(answer_format=SETTINGS["asking"]["answer_format"], **SETTINGS["reader"])
+    return reader.read(text, num_texts, cut=cut)[0]
+
+
+def read_texts(path: Path, column: str | None) -> Iterator[str]:
+    """Yield the texts of a file; nothing where a row has none."""
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith(".parquet"):
+        yield from _parquet(path, column)
+        return
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as lines:
+        if name.endswith((".csv", ".tsv")):
+            csv.field_size_limit(sys.maxsize)
+            rows = csv.DictReader(lines, delimiter="\t" if name.endswith(".tsv") else ",")
+            key = _column(column, list(rows.fieldnames or ()))
+            yield from (row[key] or "" for row in rows)
+        elif name.endswith((".jsonl", ".ndjson")):
+            records = (json.loads(line) for line in lines if line.strip())
+            first = next(records, None)
+            if first is not None:
+                key = _column(column, list(first))
+                yield from (str(row.get(key) or "") for row in itertools.chain([first], records))
+        else:
+            yield from (line.rstrip("\r\n") for line in lines)
+
+
+def _parquet(path: Path, column: str | None) -> Iterator[str]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        key = _column(column, file.schema_arrow.names)
+        for batch in file.iter_batches(columns=[key]):
+            yield from (value or "" for value in batch.column(0).to_pylist())
+
+
+def _column(asked: str | None, names: Sequence[str]) -> str:
+    wanted = [asked] if asked else [SETTINGS["text_column"], *_COLUMNS]
+    found = next((name for name in wanted if name in names), None)
+    if found is None:
+        raise ValueError(f"which column holds the texts? --column {' or '.join(names)}")
+    return found
+
+
+def shard_size() -> int:
+    """Return how many texts go into a file: whole prompts, so that a resumed run asks the same."""
+    each = int(SETTINGS["asking"]["pack_size"] or 1)
+    return max(1, SHARD_TEXTS // each) * each
+
+
+def shards(texts: Iterator[str], size: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the texts in runs of ``size``, numbered from 0."""
+    for number in itertools.count():
+        run = list(itertools.islice(texts, size))
+        if not run:
+            return
+        yield number, run
+
+
+def write(path: Path, first_row: int, labels: Sequence[tuple[str | None, str | None]]) -> None:
+    """Write a file of labels whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "row": pa.array(range(first_row, first_row + len(labels)), pa.int64()),
+        "label": pa.array([label for label, _ in labels], pa.string()),
+        "answer": pa.array([answer for _, answer in labels], pa.string()),
+    }
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pq.write_table(pa.table(columns), scratch)
+    scratch.replace(path)
+
+
+def claim(folder: Path, source: Path, column: str | None) -> None:
+    """Note what ``folder`` holds the labels of; refuse a folder of other settings or texts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    status = source.stat()
+    what = json.dumps(
+        {
+            "settings": hashlib.sha256(json.dumps(SETTINGS, sort_keys=True).encode()).hexdigest(),
+            "input": [source.name, status.st_size, status.st_mtime_ns],
+            "column": column,
+            "texts_per_file": shard_size(),
+        }
+    )
+    note = folder / "run.json"
+    if note.exists() and note.read_text(encoding="utf-8") != what:
+        raise ValueError(f"{folder} holds labels of another input or of other settings")
+    note.write_text(what, encoding="utf-8")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Label what is not labelled yet."""
+    claim(arguments.output, arguments.input, arguments.column)
+    part, num_parts = map(int, arguments.part.split("/"))
+    size, labeller, counts, began = shard_size(), None, Counter[str | None](), time.monotonic()
+    for number, texts in shards(read_texts(arguments.input, arguments.column), size):
+        path = arguments.output / f"labels-{number:06d}.parquet"
+        if number % num_parts != part or path.exists():
+            continue
+        labeller = labeller or Labeller(arguments.model)
+        labels = labeller.label(texts)
+        write(path, number * size, labels)
+        counts.update(label for label, _ in labels)
+        rate = counts.total() / (time.monotonic() - began)
+        print(f"{path}: {counts.total():,} texts labelled, {rate:.1f} texts/s", flush=True)  # noqa: T201
+    told = ", ".join(f"{label or 'no label'} {count:,}" for label, count in counts.most_common())
+    print(told or "nothing left to label")  # noqa: T201
+
+
+def main() -> None:
+    """Label the file that the command line names."""
+    parser = argparse.ArgumentParser(description="Label a file of texts.")
+    parser.add_argument("input", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--column", help="column that holds the texts")
+    parser.add_argument("--model", help="another place of the model that was measured")
+    parser.add_argument("--part", default="0/1", metavar="I/N", help="every N-th file, from I")
+    try:
+        run(parser.parse_args())
+    except (ValueError, OSError) as error:
+        print(f"label.py: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(_WRONG_USE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""The files of a recommended cell: they ask and read as the cell did, and resume."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.fakes import REVIEWS, pass_row, sweep
+
+from packsweep.errors import ResultsError
+from packsweep.models import resolve
+from packsweep.report import deploy
+from packsweep.results.schema import Row
+from packsweep.run import scoring
+from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep.cells import Cell
+
+TICKETS = {
+    "name": "mine",
+    "labels": ["billing", "bug report", "other"],
+    "instruction": "Which team? Answer only {labels}.",
+}
+
+
+def cells_of(model: Path, **tables: Any) -> tuple[Cell, ...]:
+    found = resolve.resolve(str(model), load_format="dummy")
+    return sweep_cells.expand(
+        sweep(model={"name": str(model), "load_format": "dummy"}, **tables),
+        REVIEWS,
+        model_fingerprint=found.fingerprint,
+        max_model_len=1000,
+    )
+
+
+def loaded(row: Row, folder: Path) -> ModuleType:
+    """Return the script that is written for a row, imported."""
+    deploy.write(row, folder)
+    spec = importlib.util.spec_from_file_location("emitted_label", folder / "label.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["emitted_label"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Output:
+    """What vLLM gives back for a prompt."""
+
+    finish_reason = "stop"
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"strategy": "separate"},
+        {"strategy": "packed"},
+        {"strategy": "chunked", "pack_size": 5},
+        {"strategy": "chunked", "pack_size": 5, "instruction": "before", "template": "short"},
+        {"strategy": "chunked", "pack_size": 4, "format": "numbered", "answer": "choice"},
+        {"strategy": "chunked", "pack_size": 4, "format": "json", "label_form": "letters"},
+    ],
+)
+@pytest.mark.parametrize("task", [{}, TICKETS])
+def test_script_asks_and_reads_as_the_cell_does(
+    byte_model: Path, tmp_path: Path, grid: dict[str, Any], task: dict[str, Any]
+) -> None:
+    if task and grid.get("template") == "short":
+        pytest.skip("short words the question of sentiment alone")
+    (cell,) = cells_of(byte_model, grid={"n": 12, **grid}, task=task)
+    script = loaded(pass_row(cell), tmp_path)
+    built, own = script.prompts([text.text for text in REVIEWS]), cell.build_prompts(REVIEWS)
+    assert [(each.text, each.num_texts) for each in built] == [
+        (each.text, each.num_texts) for each in own
+    ]
+    answer = "1. bug report\n2. other\nnegative, 3. A"
+    read = script.read([(built[0], Output(answer))])
+    expected = [None] * built[0].num_texts
+    assert list(read) == list(
+        scoring.score(answer, expected, cut=False, read_by=scoring.reader(cell)).labels
+    )
+
+
+def test_script_constrains_answers_as_the_engine_did(byte_model: Path, tmp_path: Path) -> None:
+    (cell,) = cells_of(
+        byte_model, grid={"n": 5, "strategy": "chunked", "pack_size": 2, "answer": "choice"}
+    )
+    script = loaded(pass_row(cell), tmp_path)
+    whole, _, rest = script.prompts([text.text for text in REVIEWS[:5]])
+    assert script.constraint(whole) == {"regex": "(positive|negative)(\\n(positive|negative)){1}"}
+    assert script.constraint(rest) == {"choice": ["positive", "negative"]}
+    assert script.max_tokens(rest) == cell.output_tokens_per_text
+
+
+class FakeLabeller:
+    """Labels a text by its length, and counts the calls."""
+
+    def __init__(self, limit: int = 100) -> None:
+        self.calls = 0
+        self._limit = limit
+
+    def __call__(self, _model: str | None) -> FakeLabeller:
+        return self
+
+    def label(self, texts: Sequence[str]) -> list[tuple[str | None, str | None]]:
+        if self.calls == self._limit:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return [(f"{len(text)}", "answer") if text else (None, None) for text in texts]
+
+
+def run(script: Any, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["label.py", *map(str, arguments)])
+    script.main()
+
+
+@pytest.fixture
+def script(byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    (cell,) = cells_of(byte_model, grid={"n": 4, "strategy": "separate"})
+    module = loaded(pass_row(cell), tmp_path / "deploy")
+    monkeypatch.setattr(module, "SHARD_TEXTS", 4)
+    return module
+
+
+def test_script_resumes_where_it_stopped(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = tmp_path / "texts.csv"
+    texts.write_text("id,text\n" + "".join(f"{i},{'x' * i}\n" for i in range(10)), encoding="utf-8")
+    first = FakeLabeller(limit=2)
+    monkeypatch.setattr(script, "Labeller", first)
+    with pytest.raises(KeyboardInterrupt):
+        run(script, texts, tmp_path / "out", monkeypatch=monkeypatch)
+    again = FakeLabeller()
+    monkeypatch.setattr(script, "Labeller", again)
+    run(script, texts, tmp_path / "out", monkeypatch=monkeypatch)
+    assert (first.calls, again.calls) == (2, 1)
+    files = sorted((tmp_path / "out").glob("*.parquet"))
+    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
+    assert [row["row"] for row in rows] == list(range(10))
+    assert [row["label"] for row in rows] == [None, *(str(i) for i in range(1, 10))]
+
+
+def test_parts_share_the_files_out(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = tmp_path / "texts.jsonl"
+    lines = [json.dumps({"body": f"text {i}"}) for i in range(12)]
+    texts.write_text("\n".join(lines), encoding="utf-8")
+    for part, expected in (("1/2", 1), ("0/2", 3)):
+        monkeypatch.setattr(script, "Labeller", FakeLabeller())
+        run(script, texts, tmp_path / "out", "--part", part, monkeypatch=monkeypatch)
+        assert len(list((tmp_path / "out").glob("*.parquet"))) == expected
+
+
+def test_a_folder_of_another_input_is_refused(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(script, "Labeller", FakeLabeller())
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("one\ntwo\n", encoding="utf-8")
+    run(script, tmp_path / "a.txt", tmp_path / "out", monkeypatch=monkeypatch)
+    with pytest.raises(SystemExit) as stopped:
+        run(script, tmp_path / "b.txt", tmp_path / "out", monkeypatch=monkeypatch)
+    assert stopped.value.code == 2
+    assert "holds labels of another input" in capsys.readouterr().err
+
+
+def test_a_column_that_is_not_there_is_one_line(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a.csv").write_text("id,words\n1,hello\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        run(script, tmp_path / "a.csv", tmp_path / "out", monkeypatch=monkeypatch)
+    assert capsys.readouterr().err == (
+        "label.py: which column holds the texts? --column id or words\n"
+    )
+
+
+def test_files_are_whole_prompts_of_texts(script: ModuleType) -> None:
+    script.SETTINGS["asking"]["pack_size"] = 3
+    assert script.shard_size() == 3
+
+
+def test_serve_names_every_setting_as_vllm_does() -> None:
+    text = deploy.serve(
+        {
+            "engine": {
+                "model": "my/model",
+                "max_num_seqs": 64,
+                "enforce_eager": True,
+                "enable_prefix_caching": False,
+                "compilation_config": {"mode": 3},
+            }
+        }
+    )
+    assert "exec vllm serve my/model \\\n  --max-num-seqs 64 \\\n  --enforce-eager \\\n" in text
+    assert "--no-enable-prefix-caching" in text
+    assert "--compilation-config '{\"mode\": 3}'" in text
+
+
+def test_ray_data_is_python_for_so_many_gpus() -> None:
+    text = deploy.ray_data(8)
+    compile(text, "ray_data.py", "exec")
+    assert "NUM_GPUS = 8" in text
+
+
+def test_another_model_than_measured_is_refused(byte_model: Path, tmp_path: Path) -> None:
+    (cell,) = cells_of(byte_model, grid={"n": 4, "strategy": "separate"})
+    row = pass_row(cell) | {"model_fingerprint": "other"}
+    with pytest.raises(ResultsError, match="is not the model that was measured"):
+        deploy.write(row, tmp_path / "deploy")
+    assert not (tmp_path / "deploy").exists()
