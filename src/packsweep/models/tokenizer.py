@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packsweep.errors import ModelError
 from packsweep.models.chat import ChatTemplate
+from packsweep.models.config import read_table
 from packsweep.models.resolve import Model
 
 if TYPE_CHECKING:
@@ -28,14 +28,12 @@ class Tokenizer:
     """A model's tokenizer.
 
     Attributes:
-        eos_token_ids: every id that ends an answer, ascending; empty if the model names none.
         chat_template: the Jinja text that makes a prompt of messages; None: the model has none.
         bos_token: the special token that begins a text, as text, or empty.
         eos_token: the tokenizer's own end token, as text, or empty.
     """
 
     backend: tokenizers.Tokenizer
-    eos_token_ids: tuple[int, ...]
     chat_template: str | None
     bos_token: str = ""
     eos_token: str = ""
@@ -79,10 +77,10 @@ def load(model: Model) -> Tokenizer:
             f"the tokenizer in {folder} has {vocab_size} tokens, {model.name} only "
             f"{model.vocab_size}: look at model.tokenizer"
         )
-    settings = _read(folder / "tokenizer_config.json")
+    told = folder / "tokenizer_config.json"
+    settings = read_table(told) if told.is_file() else {}
     return Tokenizer(
         backend=backend,
-        eos_token_ids=_eos_token_ids(Path(model.config_path), settings, backend),
         chat_template=_chat_template(folder, settings),
         bos_token=_token_text(settings.get("bos_token")),
         eos_token=_token_text(settings.get("eos_token")),
@@ -101,49 +99,22 @@ def _backend(path: Path) -> tokenizers.Tokenizer:
     return backend
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return the content of an optional JSON file, empty if there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {path}: {error}") from error
-    return content if isinstance(content, dict) else {}
-
-
-def _eos_token_ids(
-    config_folder: Path, settings: dict[str, Any], backend: tokenizers.Tokenizer
-) -> tuple[int, ...]:
-    """Return the tokenizer's end token and those of the generation config, or else the config.
-
-    Source: vLLM stops at the tokenizer's ``eos_token_id`` and at those of the generation config,
-    which it takes from config.json where there is no generation_config.json.
-    """
-    ids: set[int] = set()
-    token_id = backend.token_to_id(_token_text(settings.get("eos_token")))
-    if token_id is not None:
-        ids.add(token_id)
-    generation = config_folder / "generation_config.json"
-    config = _read(generation if generation.is_file() else config_folder / "config.json")
-    more = config.get("eos_token_id")
-    ids.update(more if isinstance(more, list) else [] if more is None else [more])
-    return tuple(sorted(ids))
-
-
 def _token_text(token: object) -> str:
     """Return a special token's text, which older files wrap in a table."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else ""
 
 
-def _chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
+def _chat_template(folder: Path, settings: Mapping[str, object]) -> str | None:
     """Return the template; a file of its own goes before an entry of tokenizer_config.json."""
     own = folder / "chat_template.jinja"
     if own.is_file():
-        return own.read_text(encoding="utf-8")
+        try:
+            return own.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ModelError(f"cannot read {own}: {error}") from error
     entry = settings.get("chat_template")
     if isinstance(entry, list):
-        named = {item.get("name"): item.get("template") for item in entry if isinstance(item, dict)}
-        entry = named.get("default")
+        named = [item for item in entry if isinstance(item, dict) and item.get("name") == "default"]
+        entry = named[-1].get("template") if named else None
     return entry if isinstance(entry, str) else None

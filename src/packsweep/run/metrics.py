@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from packsweep.engines import EngineInfo, PassResult, RequestResult
+from packsweep.models.kv_cache import KvLayout
 from packsweep.models.shape import ModelShape
 from packsweep.plan import ceilings
 from packsweep.plan.ceilings import Ceiling
 from packsweep.plan.formats import Formats
-from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens
+from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens, kind_of
 from packsweep.plan.roofline import Work
 from packsweep.run import scoring
 from packsweep.run.scoring import Score
@@ -47,13 +48,14 @@ class Answered:
 
 
 def expected_cached(
-    cache_state: str, passes: Sequence[PassResult], info: EngineInfo
+    cache_state: str, passes: Sequence[PassResult], info: EngineInfo, layout: KvLayout | None
 ) -> Sequence[int | None]:
     """Return what the prefix cache should serve of each request of the last of ``passes``."""
     num_requests = len(passes[-1].requests)
     if cache_state == "off":
         return [0] * num_requests
-    if info.block_size is None:
+    kind = kind_of(layout, info.resolved)
+    if info.block_size is None or kind is None:
         return [None] * num_requests
     submitted = [
         [
@@ -63,7 +65,7 @@ def expected_cached(
         for each in passes
     ]
     expected = expected_cached_tokens(
-        submitted, block_size=info.block_size, num_blocks=info.num_blocks
+        submitted, block_size=info.block_size, num_blocks=info.num_blocks, kind=kind
     )
     return [None] * num_requests if expected is None else expected
 

@@ -186,7 +186,8 @@ class Attempt:
         assert self.measured.info is not None, "a pass comes from a started engine"
         assert self.measured.model is not None
         state = self._task.cell.cache_state
-        expected = metrics.expected_cached(state, [*earlier, result], self.measured.info)
+        info, layout = self.measured.info, self.measured.model.kv_layout
+        expected = metrics.expected_cached(state, [*earlier, result], info, layout)
         scored = not self.measured.model.random_weights
         answered = metrics.answered(self._workload, result, expected, scored=scored)
         values = metrics.pass_values(repeat, result, answered, tokenize_s=None)
