@@ -70,7 +70,7 @@ def planned(of: Cell, *, infeasible: str | None = None) -> PlannedCell:
         prompt_tokens=1,
         longest_prompt_tokens=1,
         output_tokens=1,
-        longest_request_tokens=2,
+        request_tokens=(2,),
         load=Pass(requests=()),
         kv_bytes_per_token=1,
         kv_pass_tokens=0,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from packsweep.errors import ModelError
 from packsweep.models import kv_cache, parameters
+from packsweep.models.config import ModelConfig
 from packsweep.models.known import KNOWN
 from packsweep.models.kv_cache import BlockPool, KvLayout
 
@@ -71,7 +72,6 @@ POOLS = st.builds(
             num_kv_heads=2,
             elements_per_head=4,
             latent=False,
-            max_model_len=500,
         )
     ),
     layer_bytes_per_token=st.just(16.0),
@@ -85,7 +85,7 @@ def _bytes(layout: KvLayout, *, tp: int = 1, size: float = 2.0) -> float:
 
 
 def _known(name: str) -> KvLayout:
-    return kv_cache.from_config(KNOWN[name].config)
+    return kv_cache.from_config(ModelConfig.of(KNOWN[name].config))
 
 
 def _pool(name: str, **more: Any) -> BlockPool:
@@ -116,7 +116,9 @@ def test_bytes_per_token_of_known_models(name: str) -> None:
 @pytest.mark.parametrize("name", KNOWN)
 def test_parameters_of_known_models(name: str) -> None:
     """Every shipped shape has its exact number of parameters."""
-    assert parameters.count(KNOWN[name].config) == PARAMETERS[name]
+    counted = parameters.count(ModelConfig.of(KNOWN[name].config))
+    assert counted is not None
+    assert counted.total == PARAMETERS[name]
 
 
 @pytest.mark.parametrize(("tp", "share"), [(1, 1), (4, 4), (8, 8), (16, 8), (32, 8)])
@@ -173,7 +175,7 @@ def test_windows_of_known_models(name: str, windows: dict[int | None, int]) -> N
 )
 def test_windows_of_configs(more: dict[str, Any], windows: tuple[int | None, ...]) -> None:
     """A config says in several ways which layers have a window."""
-    assert kv_cache.from_config(TINY | more).windows == windows
+    assert kv_cache.from_config(ModelConfig.of(TINY | more)).windows == windows
 
 
 @pytest.mark.parametrize(
@@ -190,14 +192,14 @@ def test_windows_of_configs(more: dict[str, Any], windows: tuple[int | None, ...
 def test_other_designs_refused(more: dict[str, Any], said: str) -> None:
     """A cache with other parts is refused, not guessed."""
     with pytest.raises(ModelError, match=said):
-        kv_cache.from_config(TINY | more)
+        kv_cache.from_config(ModelConfig.of(TINY | more))
 
 
 def test_unknown_type_has_a_cache() -> None:
     """Grouped-query attention is told by its figures; only the parameters need the type."""
     config = TINY | {"model_type": "brand_new"}
-    assert _bytes(kv_cache.from_config(config)) == 4 * 2 * 2 * 2 * 2
-    assert parameters.count(config) is None
+    assert _bytes(kv_cache.from_config(ModelConfig.of(config))) == 4 * 2 * 2 * 2 * 2
+    assert parameters.count(ModelConfig.of(config)) is None
 
 
 def test_request_in_whole_blocks() -> None:
@@ -209,7 +211,7 @@ def test_request_past_a_window() -> None:
     """Gemma 3 27B at 131,072 tokens: 8,192 full blocks, and 6 groups of 2,113 within the window."""
     pool = _pool("gemma-3-27b", in_flight_tokens=32_768)
     assert -(-(1023 + 32_768) // 16) + 1 == 2_113
-    assert pool.group_size == 10
+    assert pool.layout.group_size == 10
     assert pool.request_blocks(131_072) == 8_192 + 6 * 2_113
 
 
@@ -260,7 +262,7 @@ def test_capacity_as_vllm(name: str) -> None:
     if not hasattr(utils, "get_kv_cache_capacity"):
         pytest.skip("this vLLM counts its capacity elsewhere")
     pool = _pool(name, in_flight_tokens=32_768)
-    layout = pool.layout
+    layout, limit = pool.layout, ModelConfig.of(KNOWN[name].config).need("max_model_len")
     shared = {
         "block_size": 16,
         "num_kv_heads": layout.num_kv_heads,
@@ -275,15 +277,15 @@ def test_capacity_as_vllm(name: str) -> None:
     }
     groups = utils._get_kv_cache_groups_uniform_page_size(specs)
     config = SimpleNamespace(
-        model_config=SimpleNamespace(max_model_len=layout.max_model_len),
+        model_config=SimpleNamespace(max_model_len=limit),
         parallel_config=SimpleNamespace(decode_context_parallel_size=1),
         max_in_flight_tokens=32_768,
     )
     room = 40 * 2**30
     made = SimpleNamespace(num_blocks=pool.num_blocks(room), kv_cache_groups=groups)
     capacity, _ = utils.get_kv_cache_capacity(config, made)
-    assert capacity == pool.capacity_tokens(room, layout.max_model_len)
-    assert groups[0].kv_cache_spec.page_size_bytes * pool.group_size == pool.block_bytes
+    assert capacity == pool.capacity_tokens(room, limit)
+    assert groups[0].kv_cache_spec.page_size_bytes * pool.layout.group_size == pool.block_bytes
 
 
 @pytest.mark.slow
@@ -313,6 +315,6 @@ def test_from_config_other_layers(changes: dict[str, Any], told: str) -> None:
     """Layers without keys and values are refused, also where no window is set."""
     config = {"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2}
     config |= {"max_position_embeddings": 64}
-    assert kv_cache.from_config(config).elements_per_token == 2 * 2 * 8
+    assert kv_cache.from_config(ModelConfig.of(config)).elements_per_token == 2 * 2 * 8
     with pytest.raises(ModelError, match=told):
-        kv_cache.from_config(config | changes)
+        kv_cache.from_config(ModelConfig.of(config | changes))

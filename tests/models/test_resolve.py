@@ -274,6 +274,37 @@ def test_resolve_hub_id_cached(hub: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("files", "whole"),
+    [
+        (["model.safetensors"], True),
+        (["pytorch_model.bin"], True),
+        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], True),
+        (["model-00001-of-00002.safetensors"], False),
+        (["model.safetensors.index.json", "a.safetensors", "b.safetensors"], True),
+        (["model.safetensors.index.json", "a.safetensors"], False),
+        ([], False),
+    ],
+)
+def test_resolve_hub_id_wholly_cached(
+    hub: str, tmp_path: Path, files: list[str], *, whole: bool
+) -> None:
+    """A model whose weights are cached as well is given to the engine as a folder."""
+    *_, tokenizer_path = _ask(hub, tmp_path, "org/model").split()
+    index = json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}})
+    for file in files:
+        (Path(tokenizer_path) / file).write_text(index)
+    expected = tokenizer_path if whole else "org/model"
+    closed = "http://127.0.0.1:9"
+    assert _ask(closed, tmp_path, "org/model").split() == [expected, COMMIT, tokenizer_path]
+
+
+def test_resolve_hub_id_cached_without_weights(hub: str, tmp_path: Path) -> None:
+    """Random weights need none, so the small files are the whole model."""
+    path, _, folder = _ask(hub, tmp_path, "org/model", load_format="dummy").split()
+    assert path == folder
+
+
+@pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
         ("org/gated", {}, "set HF_TOKEN"),

@@ -22,7 +22,9 @@ from packsweep.analysis import frames
 from packsweep.analysis.frames import Against
 from packsweep.errors import ResultsError, UserError
 from packsweep.machine import devices
+from packsweep.models.config import ModelConfig
 from packsweep.models.embedded import llama3
+from packsweep.models.quantization import Quantization
 from packsweep.models.shape import ModelShape
 from packsweep.plan import ceilings, roofline
 from packsweep.plan.ceilings import Measured
@@ -35,20 +37,23 @@ from packsweep.run import metrics
 from packsweep.run.task import task_from_json
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-LLAMA = ModelShape.from_config(llama3.CONFIG)
+LLAMA = ModelShape.from_config(ModelConfig.of(llama3.CONFIG))
+INT8 = Quantization(name="int8", scheme="int8")
 BF16 = Formats(peak_dtype="bf16", layer_bytes=2, head_bytes=2, kv_bytes=2)
 # 2 layers of 8 * (2 * 8 + 2 * 4) + 3 * 8 * 16 = 576 entries; an output projection of 8 * 10.
 TINY = ModelShape.from_config(
-    {
-        "model_type": "llama",
-        "num_hidden_layers": 2,
-        "hidden_size": 8,
-        "intermediate_size": 16,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "vocab_size": 10,
-        "max_position_embeddings": 64,
-    }
+    ModelConfig.of(
+        {
+            "model_type": "llama",
+            "num_hidden_layers": 2,
+            "hidden_size": 8,
+            "intermediate_size": 16,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "vocab_size": 10,
+            "max_position_embeddings": 64,
+        }
+    )
 )
 WORKS = st.integers(1, 300).flatmap(
     lambda prompt: st.builds(
@@ -177,13 +182,16 @@ def test_formats_in_force(settings: dict[str, Any], expected: tuple[Any, ...]) -
         ("compressed-tensors", "compressed-tensors", (None, None)),
         (None, "gptq", (None, None)),
         ("gptq_marlin", "gptq", (None, None)),
+        (None, None, ("bf16", 2)),
     ],
 )
 def test_formats_of_a_quantized_checkpoint(
-    quantization: str | None, stored: str, expected: tuple[str | None, float | None]
+    quantization: str | None, stored: str | None, expected: tuple[str | None, float | None]
 ) -> None:
     """What is stored in fp8 counts as that before the start and under vLLM's name for it after."""
-    found = formats({"quantization": quantization}, "bfloat16", stored)
+    scheme = stored if stored in {"fp8", "int8"} else None
+    checkpoint = None if stored is None else Quantization(name=stored, scheme=scheme)
+    found = formats({"quantization": quantization}, "bfloat16", checkpoint)
     assert (found.peak_dtype, found.layer_bytes) == expected
 
 
@@ -254,7 +262,7 @@ def test_fp8_on_a_device_without_it_has_no_ceiling() -> None:
 
 
 def test_int8_has_a_ceiling_where_fp8_has_none() -> None:
-    int8 = formats({"quantization": "compressed-tensors"}, "bfloat16", "int8")
+    int8 = formats({"quantization": "compressed-tensors"}, "bfloat16", INT8)
     found = ceilings.data_sheet("NVIDIA A100-SXM4-80GB", int8)
     assert (found.peak_dtype, found.peak_flops_per_s) == ("int8", 624e12)
 
@@ -488,7 +496,7 @@ def test_flops_agree_with_those_that_torch_counts(design: dict[str, Any]) -> Non
         "max_position_embeddings": 512,
         "tie_word_embeddings": True,
     }
-    shape, length = ModelShape.from_config(config), 200
+    shape, length = ModelShape.from_config(ModelConfig.of(config)), 200
     eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
     made = transformers.AutoConfig.for_model(**config, **eager)
     model = transformers.AutoModelForCausalLM.from_config(made).eval()

@@ -67,26 +67,54 @@ def test_infeasible_context(byte_model: Path) -> None:
     fits = _planned(byte_model, engine={"max_model_len": needed})
     short = _planned(byte_model, engine={"max_model_len": needed - 1})
     assert fits.infeasible is None
-    reason = f"the longest request needs {needed} tokens and max_model_len is {needed - 1}"
-    assert short.infeasible == reason
+    assert short.infeasible == (
+        f"the longest request needs {needed} tokens and max_model_len is {needed - 1}; "
+        f"engine.max_model_len = {needed} would do"
+    )
+
+
+def test_infeasible_context_names_the_text(byte_model: Path, tmp_path: Path) -> None:
+    """One overlong text of many is named, with how many there are and what would do."""
+    rows = [f"{word},positive" for word in ("short", "very long " * 9, "tiny")]
+    source = tmp_path / "texts.csv"
+    source.write_text("\n".join(["review,sentiment", *rows]), encoding="utf-8")
+    asked: dict[str, Any] = {
+        "grid": {"strategy": "separate", "n": 3},
+        "texts": {"source": str(source)},
+    }
+    needed = _planned(byte_model, **asked).longest_request_tokens
+    short = _planned(byte_model, engine={"max_model_len": needed - 1}, **asked)
+    assert str(short.infeasible).endswith(
+        'it is text 2, "very long very long very long very long "; 1 of 3 prompts are too long; '
+        f"engine.max_model_len = {needed} would do"
+    )
+    source.write_text("review,sentiment\nshort,positive\n" + "x" * 40_000 + ",positive\n")
+    never = _planned(byte_model, grid={"strategy": "separate", "n": 2}, texts=asked["texts"])
+    assert str(never.infeasible).endswith("has 32768 positions")
+
+
+def _blocks_bytes(planned: PlannedCell) -> int:
+    """Return what the longest request takes in whole blocks of 16 tokens."""
+    return -(-_needed(planned) // 16) * 16 * KV_BYTES
 
 
 def test_infeasible_kv_cache(byte_model: Path) -> None:
-    """The cache must hold one request."""
-    needed = _needed(_planned(byte_model))
-    found = _planned(byte_model, engine={"kv_cache_memory_bytes": needed * KV_BYTES - 1})
+    """The cache must hold one request, in whole blocks."""
+    num_bytes = _blocks_bytes(_planned(byte_model))
+    found = _planned(byte_model, engine={"kv_cache_memory_bytes": num_bytes - 1})
     assert found.infeasible == (
-        f"the longest request needs {needed * KV_BYTES} B of KV cache and "
-        f"kv_cache_memory_bytes is {needed * KV_BYTES - 1}"
+        f"the longest request needs {num_bytes} B of KV cache and "
+        f"kv_cache_memory_bytes is {num_bytes - 1}"
     )
 
 
 def test_infeasible_kv_cache_of_context(byte_model: Path) -> None:
     """vLLM keeps room for a request of max_model_len; the answer says what would do."""
-    needed = _needed(_planned(byte_model))
-    found = _planned(byte_model, engine={"kv_cache_memory_bytes": needed * KV_BYTES})
+    needed, block = _needed(_planned(byte_model)), 16 * KV_BYTES
+    enough = {"kv_cache_memory_bytes": _blocks_bytes(_planned(byte_model)) + block}
+    found = _planned(byte_model, engine=enough)
     assert f"max_model_len 32768 (lower it: {needed} would do) needs" in str(found.infeasible)
-    lowered = {"kv_cache_memory_bytes": needed * KV_BYTES, "max_model_len": needed}
+    lowered = {**enough, "max_model_len": needed}
     assert _planned(byte_model, engine=lowered).infeasible is None
 
 
@@ -99,7 +127,7 @@ def test_infeasible_kv_cache_dtype(
 ) -> None:
     """The element's width decides how many bytes a token takes."""
     needed = _needed(_planned(byte_model))
-    num_bytes = int(needed * KV_BYTES * factor)
+    num_bytes = int((_blocks_bytes(_planned(byte_model)) + 16 * KV_BYTES) * factor)
     engine = {"max_model_len": needed, **settings}
     fits = _planned(byte_model, engine={**engine, "kv_cache_memory_bytes": num_bytes})
     short = _planned(byte_model, engine={**engine, "kv_cache_memory_bytes": num_bytes - 1})
@@ -153,12 +181,13 @@ def test_kv_cache_of_designs_nobody_checked(tmp_path: Path, changes: dict[str, A
 
 
 def test_other_design_with_windows(tmp_path: Path) -> None:
-    """Where windows give tokens up again, what a pass keeps is unknown, not too much."""
+    """Where windows give tokens up again, what a pass keeps is unknown; a request is not."""
     sliding = {"model_type": "gemma2", "sliding_window": 16}
     model = {"name": str(write_byte_model(tmp_path / "windows", **sliding))}
     settings = {"kind": "vllm", "kv_cache_memory_bytes": 1}
     (found,) = plan_cells.make(sweep(model=model, engine=settings)).cells
-    assert (found.kv_pass_bytes, found.kv_longest_bytes, found.infeasible) == (None, None, None)
+    assert (found.kv_pass_bytes, found.kv_longest_bytes) == (None, None)
+    assert "B of KV cache and kv_cache_memory_bytes is 1" in str(found.infeasible)
 
 
 def test_other_design_is_not_simulated(tmp_path: Path) -> None:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep.plan.prefix_cache import PrefixCache, Submitted, expected_cached_tokens
+from packsweep.models.kv_cache import KvLayout
+from packsweep.plan.prefix_cache import (
+    FULL_ATTENTION,
+    CacheKind,
+    PrefixCache,
+    Submitted,
+    expected_cached_tokens,
+    kind_of,
+)
 
 # Few token ids and short prompts, so that shared prefixes happen.
 PROMPTS = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=9), max_size=8)
@@ -125,3 +135,79 @@ def test_submit_laws(prompts: list[list[int]], block_size: int) -> None:
         found = cache.submit(prompt)
         assert found % block_size == 0
         assert 0 <= found < len(prompt)
+
+
+GEMMA = CacheKind(groups={64: 3, None: 1})
+
+
+def _shared(num_shared: int, own: int, length: int) -> list[int]:
+    """Return a prompt of ``length`` that begins like the others and goes on as no other does."""
+    return list(range(1, num_shared + 1)) + [1000 * own + j for j in range(length - num_shared)]
+
+
+def test_windows_leave_the_end_of_a_shared_prefix_to_the_third() -> None:
+    """The second prompt finds that 32 tokens are shared, and registers what leads up to them."""
+    cache = PrefixCache(32, GEMMA)
+    hits = [cache.submit(_shared(40, own, 200)) for own in range(1, 9)]
+    assert hits == [0, 0, 32, 32, 32, 32, 32, 32]
+    assert sum(hits) == 192  # as vLLM reported of the small Gemma 3; plain blocks would say 224
+    plain = PrefixCache(32)
+    assert sum(plain.submit(_shared(40, own, 200)) for own in range(1, 9)) == 224
+
+
+def test_windows_serve_the_same_prompt_again() -> None:
+    """A prompt that is sent again finds all of itself but the block of its last token."""
+    cache = PrefixCache(16, GEMMA)
+    prompt = _shared(0, 1, 161)
+    assert [cache.submit(prompt) for _ in range(3)] == [0, 160, 160]
+
+
+def test_windows_alone_share_no_beginning() -> None:
+    """Where every layer has a window nothing tells that more is shared, and little is kept."""
+    cache = PrefixCache(16, CacheKind(groups={64: 1}))
+    assert [cache.submit(_shared(48, own, 200)) for own in range(1, 5)] == [0] * 4
+
+
+def test_windows_kept_everywhere_are_as_full_attention() -> None:
+    """vLLM before 0.29 registers every block."""
+    kind = CacheKind(groups=GEMMA.groups, retention_interval=None)
+    dense, plain = PrefixCache(16, kind), PrefixCache(16)
+    for own in range(1, 6):
+        prompt = _shared(40 * (own % 2), own, 200)
+        assert dense.submit(prompt) == plain.submit(prompt)
+
+
+def test_taken_blocks_are_of_every_group() -> None:
+    """Each of four groups takes blocks of its own, 13 for 200 tokens."""
+    cache = PrefixCache(16, GEMMA)
+    cache.submit(_shared(0, 1, 200), 1)
+    assert cache.num_taken == 4 * 13
+
+
+def _layout(*windows: int | None) -> KvLayout:
+    return KvLayout(windows=windows, num_heads=2, num_kv_heads=1, elements_per_head=8, latent=False)
+
+
+@pytest.mark.parametrize(
+    ("layout", "resolved", "expected"),
+    [
+        (None, {}, None),
+        (_layout(None, None), {"prefix_cache_retention_interval": 0}, CacheKind(groups={None: 1})),
+        (
+            _layout(8, 8, None),
+            {"prefix_cache_retention_interval": 0},
+            CacheKind(groups={8: 2, None: 1}),
+        ),
+        (_layout(8, None), {}, CacheKind(groups={8: 1, None: 1}, retention_interval=None)),
+        (
+            _layout(8, None),
+            {"prefix_cache_retention_interval": 0, "disable_hybrid_kv_cache_manager": True},
+            FULL_ATTENTION,
+        ),
+    ],
+)
+def test_kind_of(
+    layout: KvLayout | None, resolved: dict[str, Any], expected: CacheKind | None
+) -> None:
+    """What vLLM's manager does is told by the layers and by the settings in force."""
+    assert kind_of(layout, resolved) == expected

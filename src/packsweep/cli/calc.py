@@ -151,14 +151,6 @@ def kv_command(
     print(budget.to_json() if json else kv_budget.to_text(budget))
 
 
-@app.command("prediction")
-def prediction_command() -> None:
-    """Show what plan predicts beside what was measured on one H200, in seconds of a pass."""
-    from packsweep.plan import validation
-
-    print(validation.to_text())
-
-
 def _check_dtypes(*words: str) -> None:
     for word in words:
         if word not in _DTYPES.split(", "):

@@ -48,6 +48,7 @@ _RESOLVED = {
         "gpu_memory_utilization",
         "kv_cache_memory_bytes",
         "prefix_caching_hash_algo",
+        "prefix_cache_retention_interval",
     ),
     "scheduler_config": (
         "max_num_seqs",
@@ -56,6 +57,7 @@ _RESOLVED = {
         "async_scheduling",
         "policy",
         "long_prefill_token_threshold",
+        "disable_hybrid_kv_cache_manager",
     ),
     "attention_config": ("backend",),
     "parallel_config": ("distributed_executor_backend", "tensor_parallel_size"),

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packsweep.errors import ModelError
+from packsweep.models.config import QUANTIZATION, read_table
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 # Taken along where the repository has them.
-_OPTIONAL = ("tokenizer_config.json", "generation_config.json", "chat_template.jinja")
+_OPTIONAL = (
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    QUANTIZATION,
+)
+# Files of weights that vLLM loads, each with the index of one that is divided.
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.(safetensors|bin)$")
 _HUB_TIMEOUT_S = 5.0
 _WITHOUT_HUB = (
     "embedded:smollm2-135m runs anywhere, "
@@ -47,6 +57,26 @@ def snapshot(repo: str, revision: str | None, needed: Sequence[str]) -> Place:
         folder = _download(repo, revision, needed)
     commit = folder.name
     return Place(path=repo, folder=folder, revision=commit, identity=f"{repo}@{commit}")
+
+
+def is_whole(folder: Path, *, weights: bool) -> bool:
+    """Tell whether a snapshot holds all that an engine loads, code of its own among it."""
+    own_code = read_table(folder / CONFIG).get("auto_map") and not list(folder.glob("*.py"))
+    return not own_code and (not weights or _has_weights(folder))
+
+
+def _has_weights(folder: Path) -> bool:
+    """Tell whether a snapshot holds every file of weights of one form."""
+    for name in _WHOLE:
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            files = read_table(index).get("weight_map")
+            if isinstance(files, dict) and files:
+                return all((folder / str(file)).is_file() for file in set(files.values()))
+        if (folder / name).is_file():
+            return True
+    parts = [found for path in folder.iterdir() if (found := _PART.search(path.name))]
+    return bool(parts) and len({part[1] for part in parts}) == int(parts[0][2])
 
 
 def _cached(repo: str, revision: str | None, needed: Sequence[str]) -> Path | None:

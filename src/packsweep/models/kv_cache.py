@@ -15,35 +15,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from packsweep.errors import ModelError
-from packsweep.models.config import integer, language_part
+from packsweep.models.config import ModelConfig
 
 # Below this ratio of the larger kind to the smaller, both are padded to the larger.
 _PAD_RATIO = 1.5
-# Every how many layers one attends to everything, where the config leaves it to the model type.
-# Source: configuration_gemma2.py and configuration_gemma3.py of transformers.
-_FULL_EVERY = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6}
-# Keys of designs whose cache has other parts than the layers described here.
-_FOREIGN_KEYS = {
-    "attention_chunk_size": "chunked attention",
-    "attn_type_list": "linear attention",
-    "block_configs": "layers of different designs",
-    "block_types": "layers of different designs",
-    "full_attention_interval": "linear attention",
-    "hybrid_override_pattern": "a state space model",
-    "index_topk": "sparse attention with an index of its own",
-    "linear_num_key_heads": "linear attention",
-    "layers_block_type": "layers of different designs",
-    "mamba_d_state": "a state space model",
-    "multi_query": "keys that all heads share, under a key of its own",
-    "num_kv_shared_layers": "layers that share their cache",
-    "ssm_cfg": "a state space model",
-    "ssm_state_size": "a state space model",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +40,6 @@ class KvLayout:
     num_kv_heads: int
     elements_per_head: int
     latent: bool
-    max_model_len: int
 
     def layer_bytes_per_token(self, element_bytes: float, tensor_parallel_size: int = 1) -> float:
         """Return the bytes of a token in one layer on each GPU.
@@ -92,72 +69,67 @@ class KvLayout:
         """Window -> number of layers."""
         return dict(Counter(self.windows))
 
+    @property
+    def group_size(self) -> int:
+        """Layers that share a block."""
+        counts = self.kinds.values()
+        least, most = min(counts), max(counts)
+        return most if most < least * _PAD_RATIO else least
 
-def from_config(config: Mapping[str, object]) -> KvLayout:
-    """Read the content of a Hugging Face ``config.json``.
+    @property
+    def groups(self) -> dict[int | None, int]:
+        """Window -> number of groups of layers, each with blocks of its own."""
+        return {window: math.ceil(num / self.group_size) for window, num in self.kinds.items()}
+
+
+def from_config(config: ModelConfig) -> KvLayout:
+    """Return what a model keeps for a token.
 
     Raises:
         ModelError: the cache is of another design, or a figure is missing.
     """
-    text = language_part(config)
-    _refuse_foreign(text)
-    num_heads = integer(text, "num_attention_heads")
-    rank = text.get("kv_lora_rank")
-    if rank:
-        elements = integer(text, "kv_lora_rank") + integer(text, "qk_rope_head_dim")
-        num_kv_heads = 1
-    else:
-        width = integer(text, "head_dim", default=integer(text, "hidden_size") // num_heads)
-        elements = width + integer(text, "v_head_dim", default=width)
-        num_kv_heads = integer(text, "num_key_value_heads", default=num_heads)
+    foreign = config.foreign_cache or _foreign_layers(config)
+    if foreign:
+        raise ModelError(f"the KV cache of this model is not described: {foreign}")
+    elements, num_kv_heads = 2 * config.head_width, config.num_kv_heads
+    if config.kv_lora_rank:
+        elements, num_kv_heads = config.kv_lora_rank + config.need("qk_rope_head_dim"), 1
+    elif config.v_head_dim:
+        elements = config.head_width + config.v_head_dim
     return KvLayout(
-        windows=_windows(text, integer(text, "num_hidden_layers")),
-        num_heads=num_heads,
+        windows=_windows(config),
+        num_heads=config.need("num_attention_heads"),
         num_kv_heads=num_kv_heads,
         elements_per_head=elements,
-        latent=bool(rank),
-        max_model_len=integer(text, "max_position_embeddings"),
+        latent=config.kv_lora_rank is not None,
     )
 
 
-def _refuse_foreign(text: Mapping[str, Any]) -> None:
-    for key, design in _FOREIGN_KEYS.items():
-        if text.get(key):
-            raise ModelError(
-                f"the KV cache of this model is not described: it has {design} ({key})"
-            )
+def _foreign_layers(config: ModelConfig) -> str | None:
+    """Say which layers keep something else than keys and values, if there are such."""
+    for word in config.layer_types:
+        if word not in {"sliding_attention", "full_attention"}:
+            return f"it has layers of type {word[:40]}"
+    return None
 
 
-def _windows(text: Mapping[str, Any], num_layers: int) -> tuple[int | None, ...]:
+def _windows(config: ModelConfig) -> tuple[int | None, ...]:
     """Return the window of each layer.
 
     Where ``layer_types`` is missing, the model type or ``sliding_window_pattern`` says every how
     many layers one is without a window; else all have it, or, as Qwen2 has it, those from
     ``max_window_layers`` on.
     """
-    window = text.get("sliding_window")
-    types = text.get("layer_types")
-    _refuse_layers(types)
-    if not window or text.get("use_sliding_window") is False:
-        return (None,) * num_layers
-    size = integer(text, "sliding_window")
-    if isinstance(types, Sequence) and len(types) == num_layers:
-        return tuple(size if word == "sliding_attention" else None for word in types)
-    every = text.get("sliding_window_pattern") or _FULL_EVERY.get(str(text.get("model_type")))
-    if isinstance(every, int):
-        return tuple(size if (index + 1) % every else None for index in range(num_layers))
-    first = int(text.get("max_window_layers") or 0) if text.get("use_sliding_window") else 0
-    return tuple(size if index >= first else None for index in range(num_layers))
-
-
-def _refuse_layers(types: object) -> None:
-    """Refuse a model some of whose layers keep something else than keys and values."""
-    words = types if isinstance(types, Sequence) else ()
-    for word in words:
-        if word not in {"sliding_attention", "full_attention"}:
-            raise ModelError(
-                f"the KV cache of this model is not described: it has layers of type {word}"
-            )
+    size, layers = config.sliding_window, range(config.need("num_hidden_layers"))
+    if size is None or config.use_sliding_window is False:
+        return (None,) * len(layers)
+    if len(config.layer_types) == len(layers):
+        return tuple(size if word == "sliding_attention" else None for word in config.layer_types)
+    every = config.sliding_window_pattern
+    if every is not None:
+        return tuple(size if (index + 1) % every else None for index in layers)
+    first = (config.max_window_layers or 0) if config.use_sliding_window else 0
+    return tuple(size if index >= first else None for index in layers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,23 +147,16 @@ class BlockPool:
     in_flight_tokens: int = 0
 
     @property
-    def group_size(self) -> int:
-        """Layers that share a block."""
-        counts = self.layout.kinds.values()
-        least, most = min(counts), max(counts)
-        return most if most < least * _PAD_RATIO else least
-
-    @property
     def block_bytes(self) -> int:
         """Bytes of one block, in all layers of a group."""
-        return round(self.group_size * self.block_size * self.layer_bytes_per_token)
+        return round(self.layout.group_size * self.block_size * self.layer_bytes_per_token)
 
     def request_blocks(self, num_tokens: int) -> int:
         """Return the most blocks that a request of ``num_tokens``, prompt and output, holds."""
         whole = math.ceil(num_tokens / self.block_size)
         return sum(
-            self._groups(count) * min(whole, self._window_blocks(window, num_tokens))
-            for window, count in self.layout.kinds.items()
+            num_groups * min(whole, self._window_blocks(window, num_tokens))
+            for window, num_groups in self.layout.groups.items()
         )
 
     def request_bytes(self, num_tokens: int) -> int:
@@ -205,8 +170,8 @@ class BlockPool:
     def capacity_tokens(self, room_bytes: int, max_model_len: int) -> int:
         """Return what vLLM logs as ``GPU KV cache size``: tokens in requests of the full length."""
         reserved = sum(
-            self._groups(count) * self._window_blocks(window, max_model_len)
-            for window, count in self.layout.kinds.items()
+            num_groups * self._window_blocks(window, max_model_len)
+            for window, num_groups in self.layout.groups.items()
         )
         return int(self.num_blocks(room_bytes) / reserved * max_model_len)
 
@@ -221,9 +186,6 @@ class BlockPool:
             else:
                 high = middle - 1
         return low
-
-    def _groups(self, num_layers: int) -> int:
-        return math.ceil(num_layers / self.group_size)
 
     def _window_blocks(self, window: int | None, num_tokens: int) -> int:
         """Return the blocks that a layer reserves; a window may begin within a block."""

@@ -7,90 +7,134 @@ Source: modeling_*.py of these model types in transformers, whose counts a test 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from packsweep.errors import DesignError
-from packsweep.models.config import integer, language_part
+from packsweep.models.config import ModelConfig
 from packsweep.models.shape import FAMILIES, ModelShape
 
-Config = Mapping[str, Any]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """Parameters of a language model, by how a quantized checkpoint treats them.
+
+    Attributes:
+        matrices: entries of the layers' matrices, the experts' among them.
+        experts: entries of the experts' matrices.
+        others: the tables of tokens, norms and biases, which stay in 16 bits.
+    """
+
+    matrices: int
+    experts: int
+    others: int
+
+    @property
+    def total(self) -> int:
+        return self.matrices + self.others
 
 
-def count(config: Mapping[str, object]) -> int | None:
-    """Return the parameters of the language model; None for a design that is not known.
+def count(config: ModelConfig) -> Parameters | None:
+    """Return the parameters; None for a design that is not known.
 
     Raises:
         ModelError: a figure is missing.
     """
-    text = language_part(config)
-    model_type = str(text.get("model_type"))
-    if model_type in FAMILIES:
-        with contextlib.suppress(DesignError):
-            return ModelShape.from_config(text).num_parameters
-        return None
-    layers = _LAYERS.get(model_type)
+    if config.model_type in FAMILIES:
+        try:
+            return of_shape(ModelShape.from_config(config))
+        except DesignError:
+            return None
+    layers = _LAYERS.get(config.model_type)
     if layers is None:
         return None
-    hidden = integer(text, "hidden_size")
-    tied = text.get("tie_word_embeddings", model_type in _TIED)
-    tables = (1 if tied else 2) * integer(text, "vocab_size") * hidden
-    return layers(text) + tables + hidden
+    matrices, experts, vectors = layers(config)
+    others = config.need("num_hidden_layers") * vectors + config.need("hidden_size")
+    return Parameters(matrices=matrices, experts=experts, others=others + tables(config))
 
 
-def _heads(text: Config) -> int:
+def of_shape(shape: ModelShape) -> Parameters:
+    return Parameters(
+        matrices=shape.num_matrix_entries,
+        experts=shape.num_expert_entries,
+        others=shape.num_parameters - shape.num_matrix_entries,
+    )
+
+
+def tables(config: ModelConfig) -> int:
+    """Return the entries of the embedding and of the output projection; tied, they are one."""
+    tied = config.tie_word_embeddings
+    if tied is None:
+        tied = config.model_type in _TIED
+    return (1 if tied else 2) * config.need("vocab_size") * config.need("hidden_size")
+
+
+# Entries of all layers' matrices, of the experts among them, and of a layer's vectors.
+_Counts = tuple[int, int, int]
+
+
+def _heads(config: ModelConfig) -> int:
     """Entries of the projections of grouped-query attention in a layer."""
-    hidden, heads = integer(text, "hidden_size"), integer(text, "num_attention_heads")
-    width = integer(text, "head_dim", default=hidden // heads)
-    kv_heads = integer(text, "num_key_value_heads", default=heads)
-    return 2 * hidden * width * (heads + kv_heads)
+    heads = config.need("num_attention_heads") + config.num_kv_heads
+    return 2 * config.need("hidden_size") * config.head_width * heads
 
 
-def _mlp(text: Config, key: str = "intermediate_size") -> int:
+def _mlp(config: ModelConfig, width: str = "intermediate_size") -> int:
     """Entries of a gated MLP: gate, up and down."""
-    return 3 * integer(text, "hidden_size") * integer(text, key)
+    return 3 * config.need("hidden_size") * config.need(width)
 
 
-def _gemma(text: Config) -> int:
-    """Entries of all layers: four norms each, in Gemma 3 two more of the head's width."""
-    norms = 4 * integer(text, "hidden_size")
-    if text["model_type"] != "gemma2":
-        norms += 2 * integer(text, "head_dim")
-    return integer(text, "num_hidden_layers") * (_heads(text) + _mlp(text) + norms)
+def _gemma(config: ModelConfig) -> _Counts:
+    """Four norms a layer, in Gemma 3 two more of the head's width."""
+    norms = 4 * config.need("hidden_size")
+    if config.model_type != "gemma2":
+        norms += 2 * config.head_width
+    return config.need("num_hidden_layers") * (_heads(config) + _mlp(config)), 0, norms
 
 
-def _deepseek_v3(text: Config) -> int:
-    """Entries of all layers: latent attention, the first layers dense, the rest of experts.
+def _gpt_oss(config: ModelConfig) -> _Counts:
+    """Biases everywhere, the experts' and the router's too, and a sink for each head."""
+    layers, hidden = config.need("num_hidden_layers"), config.need("hidden_size")
+    heads, num_experts = config.need("num_attention_heads"), config.need("num_experts")
+    width = config.need("intermediate_size")
+    experts = num_experts * _mlp(config)
+    attention = config.head_width * (heads + 2 * config.num_kv_heads) + hidden + heads
+    vectors = attention + num_experts * (1 + 2 * width + hidden) + 2 * hidden
+    matrices = _heads(config) + experts + hidden * num_experts
+    return layers * matrices, layers * experts, vectors
+
+
+def _deepseek_v3(config: ModelConfig) -> _Counts:
+    """Latent attention, the first layers dense, the rest of experts.
 
     Layers that predict further tokens (``num_nextn_predict_layers``) are not counted: vLLM loads
     them for speculative decoding alone.
     """
-    layers, hidden = integer(text, "num_hidden_layers"), integer(text, "hidden_size")
-    num_dense = min(int(text.get("first_k_dense_replace") or 0), layers)
-    experts = integer(text, "n_routed_experts")
-    num_mlps = experts + int(text.get("n_shared_experts") or 0)
-    sparse = num_mlps * _mlp(text, "moe_intermediate_size") + experts * hidden
-    attention = _latent_attention(text, hidden) + 2 * hidden
-    return layers * attention + num_dense * _mlp(text) + (layers - num_dense) * sparse
+    layers, hidden = config.need("num_hidden_layers"), config.need("hidden_size")
+    num_dense = min(config.first_k_dense_replace or 0, layers)
+    num_experts = config.need("num_experts")
+    num_mlps = num_experts + (config.n_shared_experts or 0)
+    experts = (layers - num_dense) * num_mlps * _mlp(config, "moe_intermediate_size")
+    routers = (layers - num_dense) * num_experts * hidden
+    matrices = layers * _latent_attention(config, hidden) + num_dense * _mlp(config)
+    latents = config.need("kv_lora_rank") + (config.q_lora_rank or 0)
+    return matrices + experts + routers, experts, latents + 2 * hidden
 
 
-def _latent_attention(text: Config, hidden: int) -> int:
-    heads, rank = integer(text, "num_attention_heads"), integer(text, "kv_lora_rank")
-    nope, rope, value = (
-        integer(text, key) for key in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-    )
-    query_rank = text.get("q_lora_rank")
+def _latent_attention(config: ModelConfig, hidden: int) -> int:
+    heads, rank = config.need("num_attention_heads"), config.need("kv_lora_rank")
+    nope, rope, value = map(config.need, ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"))
     query = hidden * heads * (nope + rope)
-    if query_rank:
-        query = query_rank * (hidden + 1 + heads * (nope + rope))
-    keys = hidden * (rank + rope) + rank + rank * heads * (nope + value)
-    return int(query) + keys + heads * value * hidden
+    if config.q_lora_rank:
+        query = config.q_lora_rank * (hidden + heads * (nope + rope))
+    keys = hidden * (rank + rope) + rank * heads * (nope + value)
+    return query + keys + heads * value * hidden
 
 
 _TIED = {"gemma2", "gemma3", "gemma3_text"}
-_LAYERS: dict[str, Callable[[Config], int]] = {
+_LAYERS: dict[str, Callable[[ModelConfig], _Counts]] = {
     "deepseek_v3": _deepseek_v3,
     "gemma2": _gemma,
     "gemma3_text": _gemma,
+    "gpt_oss": _gpt_oss,
 }

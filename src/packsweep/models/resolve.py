@@ -7,20 +7,20 @@ that a model that is there needs no network. Weights are not touched: the engine
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packsweep.errors import DesignError, ModelError
 from packsweep.models import embedded, kv_cache, parameters
-from packsweep.models.config import integer, language_part, stored_dtype, stored_quantization
-from packsweep.models.hub import CONFIG, TOKENIZER, Place, remedy, snapshot
+from packsweep.models.config import RANDOM_WEIGHTS, ModelConfig
+from packsweep.models.hub import CONFIG, TOKENIZER, Place, is_whole, remedy, snapshot
+from packsweep.models.kv_cache import KvLayout
+from packsweep.models.parameters import Parameters
+from packsweep.models.quantization import Quantization
 from packsweep.models.shape import ModelShape
 
-_LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-# A word of ours in config.json, true where a checkpoint is noise; vLLM passes it over.
-RANDOM_WEIGHTS = "random_weights"
+__all__ = ["RANDOM_WEIGHTS", "Model", "is_there", "read_config", "resolve"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +35,13 @@ class Model:
         random_weights: what it answers means nothing.
         shape: None where no formula of ours describes the design.
         design: what it is instead, in words; None where there is a shape.
-        kv_elements_per_token: keys and values of all layers; None where no formula is known or
-            sliding windows give tokens up again.
-        max_model_len: the longest context that the config allows, in tokens.
+        parameters: None where no formula is known.
+        kv_layout: what it keeps in the KV cache; None where that is not described.
+        kv_design: why it is not, in words; None where it is.
+        max_model_len: the longest context that vLLM allows, in tokens.
+        default_model_len: the context that vLLM takes if it is not told one.
         torch_dtype: dtype the weights are stored in, by the config's own word.
-        quantization: as the checkpoint is stored, ``config.stored_quantization``.
+        quantization: of the checkpoint's matrices; None: they are not quantized.
         config_path: folder that holds config.json and, where there is one, generation_config.json.
         tokenizer_path: folder that holds tokenizer.json.
     """
@@ -51,13 +53,26 @@ class Model:
     random_weights: bool
     shape: ModelShape | None
     design: str | None
-    kv_elements_per_token: int | None
+    parameters: Parameters | None
+    kv_layout: KvLayout | None
+    kv_design: str | None
     vocab_size: int
     max_model_len: int
+    default_model_len: int
     torch_dtype: str
-    quantization: str | None
+    quantization: Quantization | None
     config_path: str
     tokenizer_path: str
+
+    @property
+    def kv_elements_per_token(self) -> int | None:
+        """Elements of a token in the KV cache, where they are known and the same for every token.
+
+        They are known of a design that was checked, not of one whose config merely has the keys.
+        """
+        if self.kv_layout is None or self.parameters is None:
+            return None
+        return self.kv_layout.elements_per_token
 
 
 def resolve(
@@ -82,29 +97,33 @@ def resolve(
     place = _place(name, revision, needed=needed)
     if load_format != "dummy":
         _check_weights(name, place)
-    config = _read_config(place.folder / CONFIG)
-    text = language_part(config)
+    config = ModelConfig.read(place.folder / CONFIG)
     shape, design = _shape(config)
+    kv_layout, kv_design = _kv_layout(config)
     words = place if tokenizer is None else _place(tokenizer, None, needed=(TOKENIZER,))
+    vocab_size = config.need("vocab_size")
     return Model(
         name=name,
-        path=place.path,
+        path=_given(place, weights=load_format != "dummy"),
         revision=place.revision,
         fingerprint=_fingerprint(place.identity, words.identity),
-        random_weights=load_format == "dummy" or config.get(RANDOM_WEIGHTS) is True,
+        random_weights=load_format == "dummy" or config.random_weights,
         shape=shape,
         design=design,
-        kv_elements_per_token=_kv_elements_per_token(config, shape),
-        vocab_size=integer(text, "vocab_size"),
-        max_model_len=_max_model_len(text),
-        torch_dtype=stored_dtype(text),
-        quantization=stored_quantization(config),
+        parameters=_parameters(config),
+        kv_layout=kv_layout,
+        kv_design=kv_design,
+        vocab_size=vocab_size,
+        max_model_len=config.need("max_model_len"),
+        default_model_len=config.need("default_model_len"),
+        torch_dtype=config.dtype,
+        quantization=config.quantization,
         config_path=str(place.folder),
         tokenizer_path=str(words.folder),
     )
 
 
-def _shape(config: Mapping[str, object]) -> tuple[ModelShape | None, str | None]:
+def _shape(config: ModelConfig) -> tuple[ModelShape | None, str | None]:
     """Return the shape of a model, or what its design is instead."""
     try:
         return ModelShape.from_config(config), None
@@ -112,44 +131,40 @@ def _shape(config: Mapping[str, object]) -> tuple[ModelShape | None, str | None]
         return None, str(error)
 
 
-def _kv_elements_per_token(config: Mapping[str, object], shape: ModelShape | None) -> int | None:
-    """Return them where a design's cache was checked, not where its config merely has the keys."""
-    if shape:
-        return shape.kv_elements_per_token
+def _parameters(config: ModelConfig) -> Parameters | None:
     try:
-        checked = parameters.count(config) is not None
-        return kv_cache.from_config(config).elements_per_token if checked else None
+        return parameters.count(config)
     except ModelError:
         return None
 
 
-def _max_model_len(text: Mapping[str, object]) -> int:
-    """Read it by the first of its names that the config has.
-
-    Source: vLLM 0.32, transformers_utils/model_arch_config_convertor.py.
-    """
-    known = [name for name in _LENGTHS if text.get(name)]
-    if not known:
-        raise ModelError(
-            f"config.json says no context length: it has none of {', '.join(_LENGTHS)}"
-        )
-    return integer(text, known[0])
+def _kv_layout(config: ModelConfig) -> tuple[KvLayout | None, str | None]:
+    """Return what the model keeps in the KV cache, or why that is not known."""
+    try:
+        return kv_cache.from_config(config), None
+    except ModelError as error:
+        return None, str(error)
 
 
-def read_config(name: str) -> tuple[dict[str, object], str]:
-    """Return the content of a model's ``config.json`` and where it stands; nothing else is needed.
+def read_config(name: str) -> tuple[ModelConfig, str]:
+    """Return what a model's ``config.json`` says and where it stands; nothing else is needed.
 
     Raises:
         ModelError: the model is not there, or the file cannot be read.
     """
     place = _place(name, None, needed=(CONFIG,))
-    config = _read_config(place.folder / CONFIG)
+    config = ModelConfig.read(place.folder / CONFIG)
     return config, name if place.path == name else place.path
 
 
 def is_there(name: str) -> bool:
     """Tell whether ``name`` is a folder or a file here."""
     return Path(name).expanduser().exists()
+
+
+def _given(place: Place, *, weights: bool) -> str:
+    """Return what the engine is given; of a snapshot that is whole the folder: it needs no hub."""
+    return str(place.folder) if is_whole(place.folder, weights=weights) else place.path
 
 
 def _place(name: str, revision: str | None, *, needed: Sequence[str]) -> Place:
@@ -208,16 +223,6 @@ def _check_weights(name: str, place: Place) -> None:
     """Refuse a folder without weights; those of a hub id are the engine's to fetch."""
     if place.path == str(place.folder) and not _weights(place.folder):
         raise ModelError(f"{name} has no weights: use it with model.load_format=dummy")
-
-
-def _read_config(path: Path) -> dict[str, object]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {path}: {error}") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"{path} must hold a table, not a {type(config).__name__}")
-    return config
 
 
 def _fingerprint(*parts: str) -> str:

@@ -5,12 +5,10 @@ Pure functions of a ``config.json``; no weights are read. A multiply and an add 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
 
 from packsweep.errors import DesignError
-from packsweep.models.config import bias, flag, integer, text_part
+from packsweep.models.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +47,6 @@ FAMILIES: dict[str, _Family] = {
     "qwen3": _Family(mlp_bias=False, qk_norm=True),
     "qwen3_moe": _Family(mlp_bias=False, qk_norm=True, expert_size="moe_intermediate_size"),
     "smollm3": _Family(tied=True),
-}
-
-# Keys that show a design whose FLOPs or cache differ from the formulas below.
-_NUM_EXPERTS = ("num_experts", "num_local_experts")
-_FOREIGN_KEYS: dict[str, str] = {
-    **dict.fromkeys((*_NUM_EXPERTS, "n_routed_experts"), "a mixture of experts"),
-    "kv_lora_rank": "multi-head latent attention",
 }
 
 
@@ -105,32 +96,30 @@ class ModelShape:
     experts: Experts | None = None
 
     @classmethod
-    def from_config(cls, config: Mapping[str, object]) -> ModelShape:
-        """Read the content of a Hugging Face ``config.json``.
+    def from_config(cls, config: ModelConfig) -> ModelShape:
+        """Return the shape of a design that is described here.
 
         Raises:
             DesignError: the model is of another design.
             ModelError: a figure is missing.
         """
-        text = text_part(config)
-        family = _family(text)
-        num_heads = integer(text, "num_attention_heads")
-        hidden_size = integer(text, "hidden_size")
+        family = _family(config)
+        tied = config.tie_word_embeddings
         return cls(
-            num_layers=integer(text, "num_hidden_layers"),
-            hidden_size=hidden_size,
-            intermediate_size=integer(text, "intermediate_size"),
-            num_heads=num_heads,
-            num_kv_heads=integer(text, "num_key_value_heads", default=num_heads),
-            head_dim=integer(text, "head_dim", default=hidden_size // num_heads),
-            vocab_size=integer(text, "vocab_size"),
-            tie_word_embeddings=flag(text, "tie_word_embeddings", default=family.tied),
-            model_type=str(text["model_type"]),
-            qkv_bias=bias(text, "attention_bias", family.qkv_bias),
-            output_bias=bias(text, "attention_bias", family.output_bias),
-            mlp_bias=bias(text, "mlp_bias", family.mlp_bias),
+            num_layers=config.need("num_hidden_layers"),
+            hidden_size=config.need("hidden_size"),
+            intermediate_size=config.need("intermediate_size"),
+            num_heads=config.need("num_attention_heads"),
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_width,
+            vocab_size=config.need("vocab_size"),
+            tie_word_embeddings=family.tied if tied is None else tied,
+            model_type=config.model_type,
+            qkv_bias=_bias(family.qkv_bias, config.attention_bias),
+            output_bias=_bias(family.output_bias, config.attention_bias),
+            mlp_bias=_bias(family.mlp_bias, config.mlp_bias),
             qk_norm=family.qk_norm,
-            experts=_experts(text, family.expert_size) if family.expert_size else None,
+            experts=_experts(config, family.expert_size) if family.expert_size else None,
         )
 
     @property
@@ -158,6 +147,19 @@ class ModelShape:
         return self.num_layers * attention + num_dense * mlp + routed
 
     @property
+    def num_matrix_entries(self) -> int:
+        """Entries of the layers' matrices, those of all experts and of the router among them."""
+        return self._linear_parameters(active=False)
+
+    @property
+    def num_expert_entries(self) -> int:
+        """Entries of all experts' matrices."""
+        if self.experts is None:
+            return 0
+        entries = 3 * self.hidden_size * self.experts.intermediate_size
+        return self.experts.num_layers * self.experts.num_experts * entries
+
+    @property
     def _vector_parameters_per_layer(self) -> int:
         """Entries of the norms and of the biases."""
         norms = 2 * self.hidden_size + (2 * self.head_dim if self.qk_norm else 0)
@@ -171,15 +173,11 @@ class ModelShape:
         """Parameters, a tied embedding table counted once."""
         tables = 1 if self.tie_word_embeddings else 2
         return (
-            self._linear_parameters(active=False)
+            self.num_matrix_entries
             + self.num_layers * self._vector_parameters_per_layer
             + self.hidden_size
             + tables * self.vocab_size * self.hidden_size
         )
-
-    def weight_bytes(self, bytes_per_parameter: float) -> int:
-        """Return the bytes of all weights, 2 bytes a parameter in bf16."""
-        return round(self.num_parameters * bytes_per_parameter)
 
     @property
     def matmul_flops_per_token(self) -> int:
@@ -231,35 +229,33 @@ class ModelShape:
         return round(self.kv_elements_per_token * bytes_per_element)
 
 
-def _family(text: Mapping[str, object]) -> _Family:
+def _family(config: ModelConfig) -> _Family:
     """Return what the model type fixes, or refuse the model."""
-    model_type = text.get("model_type")
-    family = FAMILIES.get(str(model_type))
-    described = _NUM_EXPERTS if family and family.expert_size else ()
-    for key, design in _FOREIGN_KEYS.items():
-        if text.get(key) and key not in described:
-            _refuse(f"model_type {model_type!r} is {design} ({key})")
+    family, name = FAMILIES.get(config.model_type), repr(config.model_type)[:60]
+    if config.experts_key and not (family and family.expert_size):
+        raise DesignError(f"model_type {name} is a mixture of experts ({config.experts_key})")
+    if config.kv_lora_rank:
+        raise DesignError(f"model_type {name} is multi-head latent attention (kv_lora_rank)")
     if family is None:
-        _refuse(f"no formula is known for model_type {model_type!r}")
+        raise DesignError(f"no formula is known for model_type {name}")
     return family
 
 
-def _experts(text: Mapping[str, Any], size: str) -> Experts:
+def _bias(fixed: bool | None, said: bool | None) -> bool:  # noqa: FBT001  # three states each
+    """Return what the family fixes, or else what the config says."""
+    return bool(said) if fixed is None else fixed
+
+
+def _experts(config: ModelConfig, size: str) -> Experts:
     """Read the experts; every ``decoder_sparse_step``-th layer has them, if not named as dense.
 
     Source: Qwen3MoeDecoderLayer of transformers; Mixtral has them in all layers.
     """
-    count = next((key for key in _NUM_EXPERTS if text.get(key)), _NUM_EXPERTS[0])
-    step = integer(text, "decoder_sparse_step", default=1)
-    dense = text.get("mlp_only_layers") or ()
-    layers = range(integer(text, "num_hidden_layers"))
+    step, layers = config.decoder_sparse_step or 1, range(config.need("num_hidden_layers"))
+    sparse = [(i + 1) % step == 0 and i not in config.mlp_only_layers for i in layers]
     return Experts(
-        num_experts=integer(text, count),
-        num_experts_per_tok=integer(text, "num_experts_per_tok"),
-        intermediate_size=integer(text, size),
-        num_layers=sum((index + 1) % step == 0 and index not in dense for index in layers),
+        num_experts=config.need("num_experts"),
+        num_experts_per_tok=config.need("num_experts_per_tok"),
+        intermediate_size=config.need(size),
+        num_layers=sum(sparse),
     )
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise DesignError(reason)

@@ -19,10 +19,9 @@ from packsweep.models.chat import ChatTemplate
 from packsweep.models.resolve import Model, resolve
 from packsweep.models.tokenizer import Tokenizer, give_back_memory
 from packsweep.models.tokenizer import load as load_tokenizer
-from packsweep.plan import label_budget
-from packsweep.plan.formats import kv_element_bytes
+from packsweep.plan import fit, formats, label_budget
 from packsweep.plan.pass_time import Pass
-from packsweep.plan.prefix_cache import PrefixCache, TokenIds
+from packsweep.plan.prefix_cache import FULL_ATTENTION, CacheKind, PrefixCache, TokenIds
 from packsweep.plan.roofline import Work
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import task as labelling
@@ -34,9 +33,8 @@ from packsweep.sweep.spec import Format, Sweep
 from packsweep.sweep.texts import LabelledText, cut
 from packsweep.sweep.texts.cut import Cut
 
-# vLLM's own where the cell names none, on CUDA devices and on the CPU.
-# Source: vLLM 0.32, platforms/cpu.py.
-_BLOCK_SIZE, _BLOCK_SIZE_CPU = 16, 128
+# Of a text that is named, so many characters.
+_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +45,8 @@ class PlannedCell:
         prompt_tokens: of all requests, every copy counted.
         longest_prompt_tokens: of the longest prompt.
         output_tokens: of all requests; of constrained answers as many as labels usually take.
-        longest_request_tokens: prompt and output limit of the request that needs most.
+        request_tokens: prompt and output limit of each prompt.
+        longest: which text is the longest request, where it is of one text.
         load: what a pass computes, with what the prefix cache serves of it.
         kv_bytes_per_token: what a token takes in the KV cache; None if not known.
         kv_pass_tokens: tokens of the blocks that a pass takes, if none is given up again.
@@ -60,12 +59,18 @@ class PlannedCell:
     prompt_tokens: int
     longest_prompt_tokens: int
     output_tokens: int
-    longest_request_tokens: int
+    request_tokens: tuple[int, ...]
     load: Pass
     kv_bytes_per_token: int | None
     kv_pass_tokens: int
     shared_tokens: int
     infeasible: str | None
+    longest: str | None = None
+
+    @property
+    def longest_request_tokens(self) -> int:
+        """Prompt and output limit of the request that needs most."""
+        return max(self.request_tokens)
 
     @property
     def cached_tokens(self) -> int:
@@ -140,7 +145,7 @@ def make(sweep: Sweep) -> Plan:
         sweep,
         rows,
         model_fingerprint=model.fingerprint,
-        max_model_len=model.max_model_len,
+        max_model_len=model.default_model_len,
         chat=chat,
         auto_dtype=_auto_dtype(sweep, model),
         cutter=cutter,
@@ -148,6 +153,7 @@ def make(sweep: Sweep) -> Plan:
     cells = [replace(cell, environ=environ) for cell in expanded]
     sent = {one: cutter(rows, one) for one in {cell.cut for cell in cells}}
     tokenized = _Tokenized(tokenizer)
+    kind = _manager(sweep, model)
     # Thousands of cells share a few sets of requests.
     alike: dict[tuple[object, ...], PlannedCell] = {}
     planned: dict[Cell, PlannedCell] = {}
@@ -156,7 +162,7 @@ def make(sweep: Sweep) -> Plan:
         if key not in alike:
             built = cell.build_prompts(sent[cell.cut], chat)
             prompts = label_budget.submitted(cell, built, tokenizer)
-            alike[key] = _planned(cell, prompts, model, tokenized)
+            alike[key] = _planned(cell, prompts, sent[cell.cut], tokenized, kind)
         planned[cell] = _with_engine(alike[key], cell, model)
     made = Plan(
         model=model,
@@ -168,6 +174,7 @@ def make(sweep: Sweep) -> Plan:
         advice=(
             *notes,
             *_not_described(model),
+            *_cache_kind(cells, model),
             *(() if model.random_weights else _too_short(cells, tokenized)),
             *_split_block(planned.values()),
         ),
@@ -223,6 +230,13 @@ def _without_control_tokens(
     return rows
 
 
+def _manager(sweep: Sweep, model: Model) -> CacheKind:
+    """Return what the engine's prefix cache does with the model's layers, so far as is known."""
+    if model.kv_layout is None or sweep.engine.kind == "simulated":
+        return FULL_ATTENTION
+    return CacheKind(groups=model.kv_layout.groups)
+
+
 def _auto_dtype(sweep: Sweep, model: Model) -> str:
     """Return what the dtype "auto" means: the fastest one on a CPU, else vLLM's own choice."""
     runs_on_cpu = sweep.engine.kind == "vllm" and environment.on_cpu()
@@ -237,6 +251,23 @@ def _environ(sweep: Sweep) -> str:
 def _not_described(model: Model) -> Iterator[str]:
     if model.design:
         yield (f"{model.name} is measured without FLOPs, MFU and a forecast: {model.design}")
+
+
+def _cache_kind(cells: Sequence[Cell], model: Model) -> Iterator[str]:
+    """Say what cached tokens rest on, where not every layer attends to everything."""
+    if all(cell.cache_state == "off" for cell in cells):
+        return
+    if model.kv_layout is None:
+        yield (
+            f"the cached tokens of {model.name} are counted as if every layer attended to "
+            f"everything, and are not checked after a pass: {model.kv_design}"
+        )
+    elif any(model.kv_layout.windows):
+        windows = ", ".join(str(each) for each in model.kv_layout.kinds if each is not None)
+        yield (
+            f"{model.name} has sliding windows ({windows} tokens): its cached tokens are counted "
+            "and checked as vLLM's manager of such caches keeps them"
+        )
 
 
 def _too_short(cells: Sequence[Cell], tokenized: _Tokenized) -> Iterator[str]:
@@ -354,41 +385,62 @@ def _requests_key(cell: Cell) -> tuple[object, ...]:
 
 def _with_engine(planned: PlannedCell, cell: Cell, model: Model) -> PlannedCell:
     """Return the plan of ``cell``, which submits the same requests to another engine."""
+    elements = model.kv_elements_per_token
+    num_bytes = formats.before_start(cell.settings, model.torch_dtype, model.quantization).kv_bytes
     return replace(
         planned,
         cell=cell,
-        kv_bytes_per_token=_kv_bytes_per_token(cell, model),
-        infeasible=_infeasible(cell, model, planned.longest_request_tokens),
+        kv_bytes_per_token=(
+            None if elements is None or num_bytes is None else round(elements * num_bytes)
+        ),
+        infeasible=_infeasible(cell, model, planned),
     )
 
 
 def _planned(
-    cell: Cell, prompts: Sequence[Prompt], model: Model, tokenized: _Tokenized
+    cell: Cell,
+    prompts: Sequence[Prompt],
+    rows: Sequence[LabelledText],
+    tokenized: _Tokenized,
+    kind: CacheKind,
 ) -> PlannedCell:
+    """Return what a pass submits; what depends on the engine, ``_with_engine`` adds."""
     ids = tokenized.ids(prompts)
     most = [max(prompt.num_texts, 1) * cell.output_tokens_per_text for prompt in prompts]
-    needed = max(len(each) + output for each, output in zip(ids, most, strict=True))
+    needed = tuple(len(each) + output for each, output in zip(ids, most, strict=True))
     outputs = most
     if cell.answer == "choice":
         cost = tokenized.cost(cell)
         outputs = [cost.constrained_tokens(prompt.num_texts) for prompt in prompts]
-    load, kv_pass_tokens = _load(cell, ids, outputs)
+    load, kv_pass_tokens = _load(cell, ids, outputs, kind)
     return PlannedCell(
         cell=cell,
         num_requests=load.num_requests,
         prompt_tokens=load.prompt_tokens,
         longest_prompt_tokens=max(map(len, ids)),
         output_tokens=sum(outputs) * cell.duplication,
-        longest_request_tokens=needed,
+        request_tokens=needed,
         load=load,
-        kv_bytes_per_token=_kv_bytes_per_token(cell, model),
+        kv_bytes_per_token=None,
         kv_pass_tokens=kv_pass_tokens,
         shared_tokens=_shared_tokens(ids),
-        infeasible=_infeasible(cell, model, needed),
+        infeasible=None,
+        longest=_named(prompts[needed.index(max(needed))], rows),
     )
 
 
-def _load(cell: Cell, ids: Sequence[TokenIds], outputs: Sequence[int]) -> tuple[Pass, int]:
+def _named(prompt: Prompt, rows: Sequence[LabelledText]) -> str | None:
+    """Return which text a prompt of one text holds, and how it begins."""
+    if prompt.num_texts > 1:
+        return None
+    found = ((index, row) for index, row in enumerate(rows, 1) if row.text in prompt.text)
+    index, row = next(found, (0, None))
+    return None if row is None else f"text {index}, {json.dumps(row.text[:_SHOWN])}"
+
+
+def _load(
+    cell: Cell, ids: Sequence[TokenIds], outputs: Sequence[int], kind: CacheKind
+) -> tuple[Pass, int]:
     """Return what a pass computes, and the tokens of the KV blocks that it takes.
 
     A repeated prompt finds every whole block of itself but the one with its last token; a new one
@@ -398,7 +450,7 @@ def _load(cell: Cell, ids: Sequence[TokenIds], outputs: Sequence[int]) -> tuple[
     again = [0 if cell.cache_state == "off" else (len(each) - 1) // size * size for each in ids]
     first = again
     if cell.cache_state == "cold":
-        cache = PrefixCache(size)
+        cache = PrefixCache(size, kind)
         first = [cache.submit(each) for each in ids]
     whole = [
         math.ceil((len(each) + out) / size) * size for each, out in zip(ids, outputs, strict=True)
@@ -416,7 +468,7 @@ def _load(cell: Cell, ids: Sequence[TokenIds], outputs: Sequence[int]) -> tuple[
 
 def _block_size(cell: Cell) -> int:
     on_cpu = cell.engine == "vllm" and environment.on_cpu()
-    return int(cell.settings["block_size"] or (_BLOCK_SIZE_CPU if on_cpu else _BLOCK_SIZE))
+    return int(cell.settings["block_size"] or (fit.BLOCK_SIZE_CPU if on_cpu else fit.BLOCK_SIZE))
 
 
 def _shared_tokens(ids: Sequence[TokenIds]) -> int:
@@ -436,25 +488,37 @@ def _works(
     )
 
 
-def _infeasible(cell: Cell, model: Model, needed: int) -> str | None:
+def _infeasible(cell: Cell, model: Model, planned: PlannedCell) -> str | None:
     """Return why the longest request, prompt and output, cannot run, or None."""
-    limit = int(cell.settings["max_model_len"] or 0)
+    limit, needed = int(cell.settings["max_model_len"] or 0), planned.longest_request_tokens
     if needed > limit:
-        return f"the longest request needs {needed} tokens and max_model_len is {limit}"
-    kv_bytes = cell.settings["kv_cache_memory_bytes"]
-    per_token = _kv_bytes_per_token(cell, model)
-    if kv_bytes is None or per_token is None or limit * per_token <= int(kv_bytes):
+        return _too_long(planned, limit, model)
+    room, blocks = cell.settings["kv_cache_memory_bytes"], fit.model_pool(model, cell.settings)
+    if room is None or blocks is None:
         return None
-    what, length = ("the longest request", needed)
-    if needed * per_token <= int(kv_bytes):  # vLLM keeps room for one request of max_model_len
-        what, length = (f"max_model_len {limit} (lower it: {needed} would do)", limit)
+    found = fit.of(blocks, int(room), limit)
+    if found.holds(needed):
+        return None
+    what, length = "the longest request", needed
+    if needed <= found.longest_tokens:
+        what, length = f"max_model_len {limit} (lower it: {needed} would do)", limit
     return (
-        f"{what} needs {length * per_token:.0f} B of KV cache and "
-        f"kv_cache_memory_bytes is {kv_bytes}"
+        f"{what} needs {blocks.request_bytes(length)} B of KV cache and kv_cache_memory_bytes is "
+        f"{room}"
     )
 
 
-def _kv_bytes_per_token(cell: Cell, model: Model) -> int | None:
-    if model.kv_elements_per_token is None:
-        return None
-    return round(model.kv_elements_per_token * kv_element_bytes(cell.settings))
+def _too_long(planned: PlannedCell, limit: int, model: Model) -> str:
+    """Say which request is too long for the context, how many are, and what would do."""
+    needed, num = planned.longest_request_tokens, len(planned.request_tokens)
+    num_long = sum(each > limit for each in planned.request_tokens)
+    said = [f"the longest request needs {needed} tokens and max_model_len is {limit}"]
+    if planned.longest:
+        said.append(f"it is {planned.longest}")
+    if num > 1:
+        said.append(f"{num_long} of {num} prompts are too long")
+    if needed <= model.max_model_len:
+        said.append(f"engine.max_model_len = {needed} would do")
+    else:
+        said.append(f"{model.name} has {model.max_model_len} positions")
+    return "; ".join(said)

@@ -15,10 +15,9 @@ from packsweep.errors import SpecError
 from packsweep.machine import calibration, devices, environment, nvml, processor
 from packsweep.machine.devices import DEVICES, Device
 from packsweep.models.resolve import Model
-from packsweep.models.shape import ModelShape
-from packsweep.plan import ceilings, pass_time
+from packsweep.plan import ceilings, fit, pass_time
 from packsweep.plan.cells import Plan, PlannedCell
-from packsweep.plan.formats import Formats, formats, weight_bytes
+from packsweep.plan.formats import Formats, before_start, weight_bytes
 from packsweep.plan.pass_time import Constants, Pass, PassTime
 from packsweep.sweep.cells import Cell
 
@@ -260,8 +259,8 @@ def _cell(planned: PlannedCell, model: Model, on: Target | None) -> CellForecast
     empty = CellForecast(planned=planned, done=False, time=None, warm_s=None)
     if on is None or planned.infeasible:
         return empty
-    used = _formats(planned.cell, model)
-    too_big = _too_big(planned, model.shape, used, on)
+    used = before_start(planned.cell.settings, model.torch_dtype, model.quantization)
+    too_big = _too_big(planned, model, used, on)
     if too_big:
         return replace(empty, too_big=too_big)
     engine = _engine(planned.cell, model, used, on)
@@ -270,17 +269,6 @@ def _cell(planned: PlannedCell, model: Model, on: Target | None) -> CellForecast
     time = pass_time.pass_time(engine, planned.load)
     warm_s = _warm_s(planned, engine, time, on.constants)
     return replace(empty, time=time, warm_s=warm_s, peak_dtype=used.peak_dtype)
-
-
-def _formats(cell: Cell, model: Model) -> Formats:
-    """Return the formats that vLLM would choose; a model stored in float32 is run in bf16.
-
-    Source: vLLM 0.32, config/model.py, _resolve_auto_dtype.
-    """
-    stored = model.torch_dtype
-    settings = {**cell.settings, "cache_dtype": cell.settings["kv_cache_dtype"]}
-    stored = "bfloat16" if stored == "float32" else stored
-    return formats(settings, stored, model.quantization)
 
 
 def _engine(cell: Cell, model: Model, used: Formats, on: Target) -> pass_time.Engine | None:
@@ -330,32 +318,25 @@ def _warm_s(
     )
 
 
-def _too_big(
-    planned: PlannedCell, shape: ModelShape | None, used: Formats, on: Target
-) -> str | None:
+def _too_big(planned: PlannedCell, model: Model, used: Formats, on: Target) -> str | None:
     """Return why vLLM would not start the cell's engine on the GPU, or None.
 
     What activations and CUDA graphs take is not known and left out, so a cell that fits by little
     may still end as oom.
     """
-    per_token = planned.kv_bytes_per_token
-    weights = None if shape is None else weight_bytes(shape, used)
-    if on.memory_bytes is None or per_token is None or weights is None:
-        return None
     settings = planned.cell.settings
-    room = int(on.memory_bytes * float(settings["gpu_memory_utilization"] or 0)) - weights
-    if settings["kv_cache_memory_bytes"] is not None:
-        room = min(on.memory_bytes - weights, int(settings["kv_cache_memory_bytes"]))
-    limit = int(settings["max_model_len"] or 0)
-    if limit * per_token <= room:
+    weights, blocks = weight_bytes(model.parameters, used), fit.model_pool(model, settings)
+    if on.memory_bytes is None or blocks is None or weights is None:
+        return None
+    room = fit.room_bytes(on.memory_bytes, weights, settings)
+    limit, needed = int(settings["max_model_len"] or 0), planned.longest_request_tokens
+    found = fit.of(blocks, room, limit)
+    if found.holds(needed):
         return None
     if room <= 0:
         return f"{on.name} has no room beside {weights / 1e9:.1f} GB of weights"
-    fits = room // per_token
-    advice = ""
-    if planned.longest_request_tokens <= fits:
-        advice = f" (lower it: {planned.longest_request_tokens} would do)"
+    advice = f" (lower it: {needed} would do)" if needed <= found.longest_tokens else ""
     return (
-        f"max_model_len {limit}{advice} needs {limit * per_token / 1e9:.1f} GB of KV cache "
+        f"max_model_len {limit}{advice} needs {found.needed_bytes / 1e9:.1f} GB of KV cache "
         f"and {on.name} has room for {room / 1e9:.1f} GB beside the weights"
     )

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from packsweep.errors import ModelError
 from packsweep.models import known as known_models
 from packsweep.models import kv_cache, parameters
-from packsweep.models.config import BYTE_WIDE, stored_quantization, text_part
+from packsweep.models.config import ModelConfig
 from packsweep.models.kv_cache import BlockPool, KvLayout
+from packsweep.models.parameters import Parameters
 from packsweep.models.resolve import is_there, read_config
-from packsweep.plan.formats import ELEMENT_BYTES
+from packsweep.plan import fit
+from packsweep.plan.formats import Formats, before_start, weight_bytes
 
-# Concurrent steps with async scheduling, whose tokens a window keeps until they are settled.
-# Source: vLLM 0.32, VllmConfig.max_in_flight_tokens; without async scheduling it is one.
-_STEPS_IN_FLIGHT = 2
 # Source: 400 IMDB rows with the original instruction are 115,419 tokens of Llama 3's tokenizer.
 TOKENS_PER_REVIEW = 288.5
 _WIDTH = 80
@@ -103,16 +101,15 @@ class KvBudget:
         return json.dumps(asdict(self), indent=2)
 
 
-def config_of(name: str) -> tuple[Mapping[str, Any], str]:
+def config_of(name: str) -> tuple[ModelConfig, str]:
     """Return a model's config and where it stands; known models need no hub.
 
     Raises:
         ModelError: there is no such model, or no config of it here or on the hub.
     """
-    repos = {model.repo.casefold(): model for model in known_models.KNOWN.values()}
-    known = known_models.find(name) or repos.get(name.casefold())
+    known = known_models.find(name)
     if known is not None:
-        return known.config, known.source
+        return ModelConfig.of(known.config), known.source
     near = known_models.nearest(name)
     if near and "/" not in name and ":" not in name and not is_there(name):
         names = ", ".join(known_models.KNOWN)
@@ -129,29 +126,30 @@ def of(name: str, asked: Asked) -> KvBudget:
     """
     config, source = config_of(name)
     layout = kv_cache.from_config(config)
-    dtype = _dtype(asked.dtype, config)
-    kv_dtype = _kv_dtype(asked.kv_cache_dtype, config)
-    limit = _limit(asked, layout)
-    per_layer = layout.layer_bytes_per_token(ELEMENT_BYTES[kv_dtype], asked.tensor_parallel_size)
-    pool = BlockPool(
-        layout=layout,
-        layer_bytes_per_token=per_layer,
-        block_size=asked.block_size,
-        in_flight_tokens=_STEPS_IN_FLIGHT * asked.max_num_batched_tokens,
-    )
-    num_parameters = asked.num_parameters or parameters.count(config)
-    weights = _weight_bytes(num_parameters, dtype, asked.tensor_parallel_size)
+    used = _formats(asked, config)
+    if used.kv_bytes is None:
+        raise ModelError(
+            f"the bytes of a KV cache in {asked.kv_cache_dtype} of a model in {config.dtype} are "
+            "not known; name another with --kv-cache-dtype"
+        )
+    limit = _limit(asked, config)
+    settings = {name: getattr(asked, name) for name in _SETTINGS}
+    pool = fit.pool(layout, used.kv_bytes, settings, asked.tensor_parallel_size)
+    counted = _parameters(asked, config)
+    weights = weight_bytes(counted, used)
+    if weights is not None:
+        weights = round(weights / asked.tensor_parallel_size)
     return KvBudget(
         model=name,
         source=source,
-        dtype=dtype,
-        kv_cache_dtype=kv_dtype,
+        dtype=_dtype(asked, config),
+        kv_cache_dtype=_kv_dtype(asked, config),
         tensor_parallel_size=asked.tensor_parallel_size,
         max_model_len=limit,
-        bytes_per_token=len(layout.windows) * per_layer,
-        bytes_per_token_beyond_windows=layout.kinds.get(None, 0) * per_layer,
+        bytes_per_token=len(layout.windows) * pool.layer_bytes_per_token,
+        bytes_per_token_beyond_windows=layout.kinds.get(None, 0) * pool.layer_bytes_per_token,
         layers={_kind(window): num for window, num in layout.kinds.items()},
-        num_parameters=num_parameters,
+        num_parameters=None if counted is None else counted.total,
         weight_bytes=weights,
         prompts={num: pool.request_bytes(num) for num in asked.prompt_tokens or (limit,)},
         room=_room(asked, pool, weights, limit),
@@ -159,44 +157,61 @@ def of(name: str, asked: Asked) -> KvBudget:
     )
 
 
-def _dtype(asked: str, config: Mapping[str, Any]) -> str:
-    """Return the dtype of the weights: what was asked, or how the model is stored."""
-    if asked != "auto":
-        return asked
-    stored = stored_quantization(config)
-    return stored if stored in BYTE_WIDE else _stored(config)
+_SETTINGS = ("block_size", "max_num_batched_tokens", "gpu_memory_utilization")
 
 
-def _kv_dtype(asked: str, config: Mapping[str, Any]) -> str:
-    """Return the cache's dtype; ``auto`` is the one that the model computes in."""
-    return _stored(config) if asked == "auto" else asked
+def _formats(asked: Asked, config: ModelConfig) -> Formats:
+    """Return the formats asked for; ``auto`` is how the model is stored."""
+    fp8 = asked.dtype == "fp8"
+    settings = {
+        "dtype": "auto" if fp8 else asked.dtype,
+        "quantization": "fp8" if fp8 else None,
+        "kv_cache_dtype": asked.kv_cache_dtype,
+    }
+    stored = config.quantization if asked.dtype == "auto" else None
+    return before_start(settings, config.dtype, stored)
 
 
-def _stored(config: Mapping[str, Any]) -> str:
-    """Return the dtype that vLLM's ``auto`` computes in; what is stored in float32 is halved.
-
-    Source: vLLM 0.32, config/model.py, _resolve_auto_dtype.
-    """
-    text = text_part(config)
-    stored = str(text.get("dtype") or text.get("torch_dtype") or "float32")
-    if stored not in ELEMENT_BYTES:
-        raise ModelError(f"config.json: dtype {stored!r} is not known; name one with --dtype")
-    return "bfloat16" if stored == "float32" else stored
+def _dtype(asked: Asked, config: ModelConfig) -> str:
+    """Return the word for the weights' format."""
+    if asked.dtype != "auto":
+        return asked.dtype
+    return config.quantization.name if config.quantization else _computed(config)
 
 
-def _limit(asked: Asked, layout: KvLayout) -> int:
+def _kv_dtype(asked: Asked, config: ModelConfig) -> str:
+    """Return the cache's dtype; ``auto`` is the checkpoint's own, or what it computes in."""
+    if asked.kv_cache_dtype != "auto":
+        return asked.kv_cache_dtype
+    if asked.dtype not in {"auto", "fp8"}:
+        return asked.dtype
+    own = config.quantization.kv_dtype if config.quantization and asked.dtype == "auto" else None
+    return own or _computed(config)
+
+
+def _computed(config: ModelConfig) -> str:
+    """Return the dtype that vLLM's ``auto`` computes in; what is stored in float32 is halved."""
+    return "bfloat16" if config.dtype == "float32" else config.dtype
+
+
+def _parameters(asked: Asked, config: ModelConfig) -> Parameters | None:
+    """Return the model's parameters; of a number that was given all but the tables are matrices."""
+    if asked.num_parameters is None:
+        return parameters.count(config)
+    others = min(parameters.tables(config), asked.num_parameters)
+    return Parameters(matrices=asked.num_parameters - others, experts=0, others=others)
+
+
+def _limit(asked: Asked, config: ModelConfig) -> int:
+    longest = config.need("max_model_len")
     if asked.max_model_len is None:
-        return layout.max_model_len
-    if asked.max_model_len > layout.max_model_len:
+        return longest
+    if asked.max_model_len > longest:
         raise ModelError(
-            f"--max-model-len: {asked.max_model_len} is more than the {layout.max_model_len} "
+            f"--max-model-len: {asked.max_model_len} is more than the {longest} "
             "positions of the model"
         )
     return asked.max_model_len
-
-
-def _weight_bytes(num_parameters: int | None, dtype: str, ranks: int) -> int | None:
-    return None if num_parameters is None else round(num_parameters * ELEMENT_BYTES[dtype] / ranks)
 
 
 def _kind(window: int | None) -> str:
@@ -206,25 +221,25 @@ def _kind(window: int | None) -> str:
 def _room(asked: Asked, pool: BlockPool, weights: int | None, limit: int) -> Room | None:
     if asked.memory_bytes is None or weights is None:
         return None
-    room = int(asked.memory_bytes * asked.gpu_memory_utilization) - weights
-    longest = pool.longest_request(room, limit)
+    settings = {"gpu_memory_utilization": asked.gpu_memory_utilization}
+    found = fit.of(pool, fit.room_bytes(asked.memory_bytes, weights, settings), limit)
     each = asked.tokens_per_text + _OUTPUT_TOKENS_PER_REVIEW
     return Room(
         device=asked.device or "",
         memory_bytes=asked.memory_bytes,
-        kv_bytes=room,
-        capacity_tokens=pool.capacity_tokens(room, limit),
-        longest_request_tokens=longest,
-        longest_packed_n=int(longest / each),
+        kv_bytes=found.room_bytes,
+        capacity_tokens=pool.capacity_tokens(found.room_bytes, limit),
+        longest_request_tokens=found.longest_tokens,
+        longest_packed_n=int(found.longest_tokens / each),
         tokens_per_text=asked.tokens_per_text,
     )
 
 
-def _assumptions(asked: Asked, layout: KvLayout, config: Mapping[str, Any]) -> Sequence[str]:
+def _assumptions(asked: Asked, layout: KvLayout, config: ModelConfig) -> Sequence[str]:
     """Say what the figures take for granted."""
     said = []
     if None not in layout.kinds or len(layout.kinds) > 1:
-        kept = _STEPS_IN_FLIGHT * asked.max_num_batched_tokens
+        kept = fit.in_flight_tokens(asked.max_num_batched_tokens)
         said.append(
             "sliding windows as vLLM's hybrid cache manager keeps them, in blocks, with up to "
             f"{kept} tokens in flight before they are given up"
@@ -235,7 +250,9 @@ def _assumptions(asked: Asked, layout: KvLayout, config: Mapping[str, Any]) -> S
         said.append(f"{layout.num_kv_heads} KV heads: GPUs beyond that many hold copies")
     if asked.kv_cache_dtype == "fp8":
         said.append("fp8: one scale a tensor, no scales per token or head")
-    if text_part(config) is not config:
+    if config.quantization and config.quantization.scheme and asked.dtype == "auto":
+        said.append(f"{config.quantization.name}: embeddings, output projection, norms in 16 bits")
+    if config.multimodal:
         said.append("the language model alone: no vision or audio part")
     if asked.memory_bytes is not None:
         said.append(
@@ -261,21 +278,25 @@ def to_text(budget: KvBudget) -> str:
         f"  {num:,} tokens: {num_bytes:,} B ({num_bytes / 2**30:.2f} GiB)"
         for num, num_bytes in budget.prompts.items()
     ]
-    if budget.num_parameters is None:
-        lines.append("weights: cannot be counted for this design; give --parameters")
-    else:
-        assert budget.weight_bytes is not None
-        lines.append(
-            f"weights in {budget.dtype}{where}: {budget.num_parameters:,} parameters, "
-            f"{budget.weight_bytes / 2**30:.2f} GiB"
-        )
+    lines.append(_weights_line(budget, where))
     lines += _room_lines(budget)
     lines += [f"assumed: {each}" for each in budget.assumptions]
     return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent="  ") for line in lines)
 
 
+def _weights_line(budget: KvBudget, where: str) -> str:
+    if budget.num_parameters is None:
+        return "weights: cannot be counted for this design; give --parameters"
+    weights = f"weights in {budget.dtype}{where}: {budget.num_parameters:,} parameters"
+    if budget.weight_bytes is None:
+        return f"{weights}; the bytes of this format are not known, name one with --dtype"
+    return f"{weights}, {budget.weight_bytes / 2**30:.2f} GiB"
+
+
 def _room_lines(budget: KvBudget) -> list[str]:
     room = budget.room
+    if budget.weight_bytes is None:
+        return ["what fits: not known without the bytes of the weights"]
     if room is None:
         return ["what fits: name a GPU with --device, e.g. --device H200"]
     head = f"{room.device}, {room.memory_bytes / 2**30:.2f} GiB"

@@ -14,11 +14,12 @@ from typing import Any
 
 from packsweep.engines import EngineInfo, PassResult, RequestResult
 from packsweep.machine.sampler import Conditions
+from packsweep.models.kv_cache import KvLayout
 from packsweep.models.resolve import Model
 from packsweep.plan import ceilings
 from packsweep.plan.ceilings import Ceiling
 from packsweep.plan.formats import Formats, formats
-from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens
+from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens, kind_of
 from packsweep.plan.roofline import Work
 from packsweep.results import stats
 from packsweep.run import scoring
@@ -83,13 +84,14 @@ def is_due(cell: Cell, repeat: int, durations_s: Sequence[float]) -> bool:
 
 
 def expected_cached(
-    cache_state: str, passes: Sequence[PassResult], info: EngineInfo
+    cache_state: str, passes: Sequence[PassResult], info: EngineInfo, layout: KvLayout | None
 ) -> Sequence[int | None]:
     """Return what the prefix cache should serve of each request of the last of ``passes``."""
     num_requests = len(passes[-1].requests)
     if cache_state == "off":
         return [0] * num_requests
-    if info.block_size is None:
+    kind = kind_of(layout, info.resolved)
+    if info.block_size is None or kind is None:
         return [None] * num_requests
     submitted = [
         [
@@ -99,7 +101,7 @@ def expected_cached(
         for each in passes
     ]
     expected = expected_cached_tokens(
-        submitted, block_size=info.block_size, num_blocks=info.num_blocks
+        submitted, block_size=info.block_size, num_blocks=info.num_blocks, kind=kind
     )
     return [None] * num_requests if expected is None else expected
 
@@ -111,7 +113,9 @@ def answered(context: PassContext, passes: Sequence[PassResult]) -> list[Answere
     What log-probabilities say of a text stands at the first of its requests.
     """
     workload, result = context.workload, passes[-1]
-    expected = expected_cached(workload.cell.cache_state, passes, context.info)
+    expected = expected_cached(
+        workload.cell.cache_state, passes, context.info, context.model.kv_layout
+    )
     scored = not context.model.random_weights
     copies: dict[int, int] = {}
     found: list[Answered] = []

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from tests.report.html.test_answer import row
 
+from packsweep.models.config import ModelConfig
 from packsweep.models.embedded.llama3 import CONFIG
 from packsweep.models.shape import ModelShape
 from packsweep.plan import roofline
@@ -86,7 +87,7 @@ def test_section_other_cells(cell: dict[str, Any]) -> None:
 def test_is_8b_by_flops() -> None:
     """A model whose name says nothing is known by the FLOPs of its requests."""
     works = [Work(prompt_tokens=300, cached_tokens=16, output_tokens=1)] * 2
-    flops = roofline.flops(ModelShape.from_config(CONFIG), works)
+    flops = roofline.flops(ModelShape.from_config(ModelConfig.of(CONFIG)), works)
     cell = measured("separate", 2, model="/models/mine", flops=flops)
     requests = pd.DataFrame(
         [

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from packsweep.models.config import ModelConfig
 from packsweep.models.embedded.llama3 import CONFIG
 from packsweep.models.shape import ModelShape
 from packsweep.plan import roofline
@@ -133,7 +134,7 @@ def is_8b(row: Row, requests: pd.DataFrame) -> bool:
     own = requests[requests["cell_id"].eq(row["cell_id"]) & requests["repeat"].eq(0)]
     known = own[["prompt_tokens", "cached_tokens", "output_tokens"]].dropna()
     works = [_work(each) for each in known.to_dict(orient="records")]
-    shape = ModelShape.from_config(CONFIG)
+    shape = ModelShape.from_config(ModelConfig.of(CONFIG))
     return math.isclose(roofline.flops(shape, works), row["flops"], rel_tol=1e-9)
 
 

@@ -1,7 +1,7 @@
-"""The prediction beside what was measured on one H200.
+"""The prediction beside what was measured on one H200: python docs/prediction.py.
 
-``validation_h200.json`` holds the measured speeds and the lengths of the prompts in tokens; the
-texts are not needed. docs/PREDICTION.md shows the table that this module makes.
+``prediction_h200.json`` holds the measured speeds and the lengths of the prompts in tokens; the
+texts are not needed. PREDICTION.md shows the table that this prints.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from packsweep.machine.devices import DEVICES
-from packsweep.models import known as known_models
+from packsweep.models.config import ModelConfig
+from packsweep.models.known import KNOWN
 from packsweep.models.shape import ModelShape
 from packsweep.plan import pass_time
 from packsweep.plan.ceilings import data_sheet_peak
@@ -21,7 +22,7 @@ from packsweep.plan.formats import Formats
 from packsweep.plan.pass_time import Pass
 from packsweep.plan.roofline import Work
 
-_DATA = Path(__file__).parent / "validation_h200.json"
+_DATA = Path(__file__).with_name("prediction_h200.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def _engine(data: dict[str, Any], quantization: str | None) -> pass_time.Engine:
     peak = data_sheet_peak(device, dtype)
     assert peak is not None
     return pass_time.Engine(
-        shape=ModelShape.from_config(known_models.KNOWN[data["model"]].config),
+        shape=ModelShape.from_config(ModelConfig.of(KNOWN[data["model"]].config)),
         device=device,
         size=Formats(peak_dtype=dtype, layer_bytes=layer_bytes, head_bytes=2.0, kv_bytes=2.0),
         peak_flops_per_s=peak,
@@ -99,8 +100,8 @@ def _works(lengths: Sequence[int], cached: Sequence[int], output: int) -> tuple[
     )
 
 
-def to_text() -> str:
-    """Return the table, as Markdown that a terminal shows as well."""
+def table() -> str:
+    """Return the table in Markdown."""
     lines = [
         "| cell | predicted, s | measured, s | prediction is off by |",
         "|---|--:|--:|--:|",
@@ -110,3 +111,7 @@ def to_text() -> str:
         errors = " / ".join(f"{100 * each:+.0f} %" for each in row.errors)
         lines.append(f"| {row.name} | {row.predicted_s:.3g} | {measured} | {errors} |")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
