@@ -14,9 +14,23 @@ A message says what was wrong, with the value, and what to do next. It is one li
 
 from __future__ import annotations
 
+import re
+
+# The part of a URL before its host's @; a password may hold a slash or an @ that nobody escaped.
+_CREDENTIALS = re.compile(r"(\w:/{1,3})(?:[^\s/@:]*:\S*|[^\s/@]*)@")
+
+
+def without_credentials(text: str) -> str:
+    """Return ``text`` without what stands before the ``@`` of a URL's host."""
+    return _CREDENTIALS.sub(r"\1***@", text)
+
 
 class PacksweepError(Exception):
-    """Any error that packsweep raises on purpose."""
+    """Any error that packsweep raises on purpose. Its message never holds a URL's credentials."""
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return without_credentials(super().__str__())
 
 
 class UserError(PacksweepError):
