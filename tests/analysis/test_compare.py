@@ -371,5 +371,5 @@ def test_every_column_of_a_cell_has_a_part_in_pairing() -> None:
     """A new column is work, a setting, or how was measured: none is overlooked."""
     elsewhere = {"replicate", "engine", "texts_sha256", "prompts_sha256"}
     settings_ = {"engine_settings", "simulated_settings", *axes.SETTINGS}
-    known = {*axes.WORK, *settings_, *differences.MEASURE, *elsewhere}
+    known = {*axes.WORK, *settings_, *axes.MEASURE, *elsewhere}
     assert {column.name for column in schema.CELL} == known

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _MANY_ROWS = 50
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = r"[=+\-@\t\r]"
 _SEAL_KEY = b"packsweep.sha256"
 _NO_SEAL = b"0" * 64
 _READABLE = frozenset(version.encode() for version in schema.READABLE)
@@ -134,15 +137,26 @@ def passes_from_parquet(content: bytes | None, *, sealed: bool = False) -> pa.Ta
 
 
 def to_csv(found: pa.Table) -> bytes:
-    """Return a table as CSV, which knows no lists: their words with spaces between."""
+    """Return a table as CSV, which knows no lists: their words with spaces between.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.csv
 
     for index, field in enumerate(found.schema):
+        column = found.column(index)
         if pa.types.is_list(field.type):
-            joined = pc.binary_join(found.column(index), " ")
-            found = found.set_column(index, field.name, joined)
+            column = pc.binary_join(column, " ")
+        if pa.types.is_string(column.type):
+            column = pc.replace_substring_regex(column, f"^({_FORMULA})", r"'\1")
+            found = found.set_column(index, field.name, column)
     sink = io.BytesIO()
     pyarrow.csv.write_csv(found, sink)
     return sink.getvalue()
+
+
+def guarded(text: str) -> str:
+    """Return a text for a CSV cell, which no spreadsheet takes for a formula."""
+    return f"'{text}" if re.match(_FORMULA, text) else text

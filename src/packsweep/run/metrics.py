@@ -100,7 +100,7 @@ def work_values(
     limit: Ceiling,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the columns of ``schema.WORK`` of a pass."""
+    """Return the columns of ``schema.UTILIZATION`` of a pass."""
     values = ceilings.work_values(shape, work(requests), used, settings)
     return {
         **values,

@@ -201,7 +201,7 @@ class Attempt:
             raise EngineError(f"repeat {repeat}: {problem}", outcome="invalid")
 
     def _work(self, answered: Sequence[Answered], duration_s: float) -> dict[str, Any]:
-        """Return the columns of ``schema.WORK``; none for a design that is not described."""
+        """Return the columns of ``schema.UTILIZATION``; none for a design that is not described."""
         info, model = self.measured.info, self.measured.model
         assert info is not None
         assert model is not None
