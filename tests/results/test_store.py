@@ -631,10 +631,11 @@ def test_flipped_bit_failed(store: Store) -> None:
 
 def test_lost(store: Store) -> None:
     """Where the folder is deleted meanwhile, a write says so and makes no other folder."""
-    store.check_kept()
+    store.check_writable()
     shutil.rmtree(store.root)
     acts: list[Callable[[], object]] = [
-        store.check_kept,
+        store.check,
+        store.check_writable,
         lambda: store.write(ID, "a0", [pass_row(CELL)], []),
         lambda: store.commit(ID, "a0"),
         lambda: store.local_log(ID, "a0"),
@@ -653,7 +654,7 @@ def test_emptied(anywhere: Store) -> None:
     """A place that was emptied is as good as lost: what is written there nobody could read."""
     written(anywhere, CELL)
     _delete(anywhere)
-    with pytest.raises(ResultsError, match="the results are gone"):
+    with pytest.raises(ResultsError, match="holds no packsweep results"):
         anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
 
 

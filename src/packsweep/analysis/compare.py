@@ -84,11 +84,6 @@ class Compared:
     only_b: tuple[CellPasses, ...]
     differences: tuple[Difference, ...]
 
-    @property
-    def num_called(self) -> int:
-        """How many changes are called."""
-        return sum(change.verdict in CALLED for change in self.changes)
-
 
 def compare(a: Sequence[Row], b: Sequence[Row], metric: str = DEFAULT_METRIC) -> Compared:
     """Compare the passes of two folders, rows of ``schema.PASSES``.

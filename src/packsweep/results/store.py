@@ -110,20 +110,17 @@ class Store:
             return
         folder = self.storage.local("")
         if folder is not None and not folder.exists():
-            raise ResultsError(f"{self.root}: no such results folder; packsweep run makes it")
+            raise ResultsError(f"{self.root}: no such results folder; not made yet, or deleted")
         raise ResultsError(f"{self.root}: holds no packsweep results (no {MARKER} in it)")
 
-    def check_kept(self) -> None:
-        """Refuse to go on where the place was deleted, moved or emptied since ``prepare``.
+    def check_writable(self) -> None:
+        """Refuse a place that cannot be written any more.
 
         Raises:
-            ResultsError: it was; or it cannot be read any more.
+            ResultsError: it is gone, full, or not ours to write.
         """
-        if self.storage.read(MARKER) is None:
-            raise ResultsError(
-                f"{self.root}: the results are gone: they were deleted or moved while in use; "
-                "what was measured since cannot be kept"
-            )
+        self.check()
+        self.storage.write(MARKER, self.storage.read(MARKER) or b"")
 
     def _refuse_foreign(self) -> None:
         found = next((key for key, _ in self.storage.list("")), None)
@@ -145,7 +142,7 @@ class Store:
         path = self.storage.local(self.log(cell_id, attempt_id))
         if path is None:
             return None
-        self.check_kept()
+        self.check()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -165,7 +162,7 @@ class Store:
         Raises:
             ResultsError: the disk is full, or the place cannot be written any more or is gone.
         """
-        self.check_kept()
+        self.check()
         if requests:
             content = parquet.to_parquet(parquet.table(requests, schema.REQUESTS))
             self.storage.write(self.requests(cell_id, attempt_id), content)
