@@ -15,12 +15,25 @@ stands in the values that it names.
 
 from __future__ import annotations
 
+import re
+
 _LONGEST_MESSAGE = 1500
 _LONGEST_VALUE = 40
+# The part of a URL before its host's @; a password may hold a slash or an @ that nobody escaped.
+_CREDENTIALS = re.compile(r"(\w:/{1,3})(?:[^\s/@:]*:\S*|[^\s/@]*)@")
+
+
+def without_credentials(text: str) -> str:
+    """Return ``text`` without what stands before the ``@`` of a URL's host."""
+    return _CREDENTIALS.sub(r"\1***@", text)
 
 
 class PacksweepError(Exception):
-    """Any error that packsweep raises on purpose."""
+    """Any error that packsweep raises on purpose. Its message never holds a URL's credentials."""
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return without_credentials(super().__str__())
 
 
 class UserError(PacksweepError):

@@ -183,7 +183,7 @@ def test_load(
 ) -> None:
     """Each of the three tables is a frame with the columns of the schema."""
     rows = [pass_row(CELL, repeat=repeat, duration_s=1.0) for repeat in (0, 1)]
-    store.write(CELL.cell_id, "a0", rows, [{"cell_id": CELL.cell_id, "request": 0}])
+    store.write(CELL.cell_id, "a0", rows, [{"cell_id": CELL.cell_id, "attempt_id": "a0"}])
     store.commit(CELL.cell_id, "a0")
     frame = packsweep.load(str(store.root), table)
     assert list(frame.columns) == [column.name for column in columns]

@@ -39,9 +39,9 @@ def results(tmp_path: Path) -> Path:
     store.prepare()
     for of in (cell(), cell(strategy="separate")):
         rows = [{**pass_row(of, **MEASURED), "repeat": repeat} for repeat in (0, 1)]
-        answer = {"cell_id": of.cell_id, "repeat": 0, "copy": 0, "first_text": 0}
+        answer = {"attempt_id": "a0", "repeat": 0, "copy": 0, "first_text": 0}
         labels = {"expected_labels": ["positive"], "found_labels": ["positive"]}
-        store.write(of.cell_id, "a0", rows, [answer | labels])
+        store.write(of.cell_id, "a0", rows, [{"cell_id": of.cell_id} | answer | labels])
         store.commit(of.cell_id, "a0")
     failed = cell(n=3)
     store.write(failed.cell_id, "a0", [pass_row(failed, outcome="oom", reason="no room")], [])
@@ -154,3 +154,12 @@ def test_analysis_example_runs(capsys: Captured, results: Path) -> None:
     told = capsys.readouterr().out
     assert "packed / separate" in told
     assert "accuracy by position" in told
+
+
+def test_csv_holds_no_formula(capsys: Captured, results: Path) -> None:
+    """A reason that begins like a formula is text in a spreadsheet."""
+    store, failed = Store(results), cell(n=4)
+    row = pass_row(failed, outcome="oom", reason='=HYPERLINK("http://x")')
+    store.write(failed.cell_id, "a0", [row], [])
+    text = said(capsys, 0, "export", results, "--format", "csv", "--columns", "reason,n")
+    assert '"\'=HYPERLINK(""http://x"")",4' in text.splitlines()

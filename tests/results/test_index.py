@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.fakes import cell, pass_row, written
 
@@ -112,6 +115,42 @@ def test_torn_anywhere(store: Store, whole: Path) -> None:
         assert store.read_passes().equals(without)
 
 
+def test_flipped_bit(store: Store, whole: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One flipped bit anywhere in a part costs time alone, and is told once."""
+    path = _parts(store)[0]
+    content = path.read_bytes()
+    without = Store(whole).read_passes()
+    for number, bit in enumerate(random.Random(0).sample(range(8 * len(content)), 100)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert index.read(bytes(flipped)) is None
+        if number < 3:
+            path.write_bytes(flipped)
+            assert store.read_passes().equals(without)
+    assert caplog.messages == [
+        f"packsweep: {path}: is damaged or of another version; cells are read one by one"
+    ]
+
+
+def test_lacking_rows(store: Store) -> None:
+    """A part that lacks rows of a cell that it names makes no cell vanish."""
+    path = _parts(store)[0]
+    part = index.read(path.read_bytes())
+    assert part is not None
+    path.write_bytes(index.Part(part.table.slice(1), part.files).to_parquet())
+    assert len(_durations(store)) == len(CELLS)
+
+
+def test_without_seal(store: Store) -> None:
+    """A part of before files were sealed is not used: nothing could tell what happened to it."""
+    path = _parts(store)[0]
+    table = pq.read_table(pa.BufferReader(path.read_bytes()))
+    metadata = {k: v for k, v in table.schema.metadata.items() if k != b"packsweep.sha256"}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    assert index.read(path.read_bytes()) is None
+    assert len(_durations(store)) == len(CELLS)
+
+
 def test_foreign_part(store: Store) -> None:
     """A file of passes that is no part is none."""
     path = _parts(store)[0]
@@ -136,7 +175,9 @@ def test_older_part(store: Store) -> None:
     """Of two parts that hold a cell, the one of the file that counts is taken."""
     changed = CELLS[0]
     for attempt_id, value in (("a1", 2.0), ("a2", 3.0)):
-        store.write(changed.cell_id, attempt_id, [pass_row(changed, duration_s=value)], [])
+        store.write(
+            changed.cell_id, attempt_id, [pass_row(changed, attempt_id, duration_s=value)], []
+        )
         store.storage.write(f"{store.cell(changed.cell_id)}/COMMIT", b"gone")
         assert store.commit(changed.cell_id, attempt_id)
         store.add_to_index([changed.cell_id])

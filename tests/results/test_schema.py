@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,7 @@ from packsweep.sweep.cells import Cell
 TABLES = {"passes": schema.PASSES, "requests": schema.REQUESTS, "summary": schema.SUMMARY}
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "string": st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+    "json": st.just("{}"),
     "int": st.integers(-(2**63), 2**63 - 1),
     "float": st.floats(allow_nan=False),
     "bool": st.booleans(),
@@ -73,6 +74,30 @@ def test_formula_names_columns(table: str) -> None:
 def test_cell_columns() -> None:
     """The columns of a cell are the fields of a cell."""
     assert [column.name for column in schema.CELL] == [field.name for field in fields(Cell)]
+
+
+def test_cell_roles() -> None:
+    """Every column of a cell says what it is to those who tell cells apart, and no other does."""
+    assert [column.name for column in schema.CELL if column.role is None] == []
+    assert {column.role for column in schema.CELL} == set(get_args(schema.Role))
+    elsewhere = [column for table in TABLES.values() for column in table]
+    assert {column.name for column in elsewhere if column.role} == {c.name for c in schema.CELL}
+
+
+def test_cell_settings() -> None:
+    """A setting has a key of the sweep file, and what follows, follows from a column."""
+    names = {column.name for column in schema.CELL}
+    assert all(column.key for column in schema.CELL if column.role == "setting")
+    assert {column.follows for column in schema.CELL} <= names | {""}
+
+
+def test_parsed() -> None:
+    """A text of JSON is parsed once, and nobody changes what others read."""
+    assert schema.parsed('{"a": 1}') == {"a": 1}
+    assert schema.parsed(None) == {}
+    assert schema.parsed('{"a": 1}') is schema.parsed('{"a": 1}')
+    with pytest.raises(TypeError):
+        schema.parsed('{"a": 1}')["a"] = 2  # type: ignore[index]
 
 
 @pytest.mark.parametrize("table", TABLES)

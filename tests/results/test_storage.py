@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +29,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """An empty folder, and an empty bucket."""
     if request.param == "s3":
         return storage.at(request.getfixturevalue("bucket"))
+    (tmp_path / "results").mkdir()
     return storage.at(tmp_path / "results")
 
 
@@ -166,6 +172,72 @@ def test_at_unknown() -> None:
     assert "ftp:// is not known; results lie in a folder or at s3://bucket" in _line(error)
 
 
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("s3:", "'s3:': is no address; write s3://bucket/prefix or file:///folder"),
+        ("S3:bucket/x", "'S3:bucket/x': is no address"),
+        ("file:folder", "is no address"),
+        ("s3://", "names no bucket; expected s3://bucket/prefix"),
+        ("S3:///", "names no bucket"),
+        ("s3://[::1", "names no bucket"),
+        ("s3://ü/x", "names no bucket"),
+        ("s3://b?x=1", "names no bucket"),
+        ("s3://b/a//c", "a part of the prefix is empty or made of dots"),
+        ("s3://b/../c", "a part of the prefix is empty or made of dots"),
+        ("s3://b/a\nc", "holds a character that keys may not hold"),
+        ("s3://b/a\0", "holds a character that keys may not hold"),
+        ("s3://b/%zz", "holds a character that keys may not hold"),
+        ("s3://b/" + "a" * 501, "has more than 500 letters"),
+        ("s3://AKIA:pass@b/x", "'s3://***@b/x': an address holds no credentials"),
+        ("s3://AKIA:pa/ss@b/x", "'s3://***@b/x': names no bucket"),
+        ("ftp://AKIA:pa@ss@b/x", "ftp://***@b/x: ftp:// is not known"),
+    ],
+)
+def test_at_refused(where: str, told: str) -> None:
+    """An address that is none is one line, before a client sees it, without its credentials."""
+    with pytest.raises(ResultsError) as error:
+        storage.at(where)
+    text = str(error.value)
+    assert told in text
+    assert text.isprintable()
+    assert "pa" not in text.replace("part", "")
+    assert storage.is_uri(where)
+
+
+def test_at_scheme_in_capitals(bucket: str, tmp_path: Path) -> None:
+    """``S3://`` and ``FILE://`` are what they look like; a colon makes no URI of a folder."""
+    assert storage.at(bucket.replace("s3:", "S3:")).root == bucket
+    assert storage.at(f"FILE://{tmp_path}") == LocalStorage(tmp_path)
+    assert storage.at("run:1") == LocalStorage(Path("run:1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_ENDPOINT_URL", "localhost"),
+        ("AWS_ENDPOINT_URL", "http://"),
+        ("AWS_ENDPOINT_URL", "http://host:99999"),
+        ("AWS_ENDPOINT_URL", "http://[::1"),
+        ("AWS_ENDPOINT_URL", "http://a b"),
+        ("AWS_ENDPOINT_URL", "http://user:secret@host:9000"),
+        ("AWS_ENDPOINT_URL_S3", "http://host\n"),
+        ("AWS_REGION", "eu central"),
+        ("AWS_REGION", "eu\n"),
+    ],
+)
+def test_environment_refused(
+    bucket: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would make the client panic is told by the variable's name."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ResultsError) as error:
+        ObjectStorage(bucket)
+    assert str(error.value).startswith(f"{name}: ")
+    assert "secret" not in _line(error)
+
+
 @pytest.mark.parametrize("missing", ["obstore", "boto3"])
 def test_at_client_missing(missing: str) -> None:
     """Without the client, one line says what to install."""
@@ -230,13 +302,81 @@ def test_folder_full(tmp_path: Path) -> None:
     assert storage.at(tmp_path).read("a") == b"whole"
 
 
-def test_folder_not_readable(tmp_path: Path) -> None:
+def test_folder_not_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be read is an error: it must not pass for what is not there."""
-    loop = tmp_path / "loop"
-    loop.symlink_to(loop)
+    (tmp_path / "a").touch()
+
+    def fail(_path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
     with pytest.raises(ResultsError) as error:
-        storage.at(tmp_path).read("loop")
-    assert "loop: cannot be read: Too many levels of symbolic links" in _line(error)
+        storage.at(tmp_path).read("a")
+    assert "a: cannot be read: Input/output error" in _line(error)
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(path.parent):
+        made.bind(path.name)
+
+
+STRANGE = {"a FIFO": os.mkfifo, "a socket": _socket, "a loop of links": _loop}
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", STRANGE)
+def test_folder_strange(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is no file is passed over and named once: by a listing, and where a key is read."""
+    for name in ("a", "c"):
+        (tmp_path / name).touch()
+    STRANGE[kind](tmp_path / "b")
+    place = storage.at(tmp_path)
+    assert place.read("b") is None
+    assert sorted(key for key, _ in place.list("")) == ["a", "c"]
+    assert caplog.messages == [f"packsweep: {tmp_path}/b: is {kind} and no file; it is passed over"]
+
+
+def test_folder_link_up(tmp_path: Path) -> None:
+    """A link to a folder above is not followed for ever, one to a folder elsewhere is followed."""
+    cells = tmp_path / "cells"
+    for path in (cells / "x", tmp_path / "elsewhere"):
+        path.mkdir(parents=True)
+        (path / "COMMIT").touch()
+    (cells / "up").symlink_to(cells)
+    (cells / "x" / "up").symlink_to("..")
+    (cells / "y").symlink_to(tmp_path / "elsewhere")
+    (cells / "gone").symlink_to(tmp_path / "nowhere")
+    found = [key for key, _ in storage.at(tmp_path).list("cells")]
+    assert sorted(found) == ["cells/x/COMMIT", "cells/y/COMMIT"]
+
+
+def test_folder_vanishing(tmp_path: Path) -> None:
+    """A folder that vanishes while the others are listed cuts nothing short."""
+    for name in "abcdef":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").touch()
+    found = []
+    for key, _ in storage.at(tmp_path).list(""):
+        found.append(key)
+        if len(found) == 1:
+            gone = next(name for name in "abcdef" if f"{name}/x" != key)
+            shutil.rmtree(tmp_path / gone)
+    assert sorted(found) == [f"{name}/x" for name in "abcdef" if name != gone]
+
+
+def test_folder_deleted(tmp_path: Path) -> None:
+    """Where the folder was deleted, a write does not make another that nobody can read."""
+    place = storage.at(tmp_path / "results")
+    place.create("packsweep.json", b"")
+    shutil.rmtree(tmp_path / "results")
+    with pytest.raises(ResultsError) as error:
+        place.write("cells/x/a.parquet", b"")
+    assert "was it deleted or moved meanwhile?" in _line(error)
+    assert not (tmp_path / "results").exists()
 
 
 # A bucket that fails.
@@ -349,11 +489,11 @@ def test_answer_lost_another_first(gate: Gate, objects: ObjectStorage) -> None:
 def test_condition_ignored(gate: Gate, bucket: str) -> None:
     """A server that takes no notice of If-None-Match is refused before anything is measured."""
     gate.strip = {"if-none-match"}
-    storage.forget()
+    storage._at.cache_clear()
     with pytest.raises(ResultsError) as error:
         Store(bucket).prepare()
     assert "the server ignores If-None-Match" in _line(error)
-    storage.forget()
+    storage._at.cache_clear()
 
 
 def test_condition_not_implemented(gate: Gate, objects: ObjectStorage) -> None:
@@ -366,10 +506,10 @@ def test_condition_not_implemented(gate: Gate, objects: ObjectStorage) -> None:
 
 def test_read_failing_is_not_missing(gate: Gate, bucket: str) -> None:
     """While the server cannot say what is done, nothing passes for not done."""
-    storage.forget()
+    storage._at.cache_clear()
     store = Store(bucket)
     store.prepare()
     gate.judge = lambda _method, _path: (403, "AccessDenied")
     with pytest.raises(ResultsError):
         store.done(["some-cell"])
-    storage.forget()
+    storage._at.cache_clear()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,9 +24,12 @@ from tests.fakes import cell, pass_row, written
 
 from packsweep.errors import ResultsError
 from packsweep.results import parquet, schema
+from packsweep.results.commit import sha256
+from packsweep.results.storage.objects import ObjectStorage
 from packsweep.results.store import Store
 
 CELL = cell()
+OTHER = cell(n=3)
 ID = CELL.cell_id
 REQUEST = {"cell_id": ID, "attempt_id": "a0", "repeat": 0, "request": 0, "text": "negative"}
 
@@ -444,7 +449,232 @@ def test_read_foreign_files(anywhere: Store) -> None:
 def test_read_foreign_file_alone(anywhere: Store) -> None:
     """A foreign Parquet file in the folder of a cell is no attempt that counts."""
     _put(anywhere, f"cells/{ID}/mine.parquet", parquet.to_parquet(pa.table({"x": [1]})))
-    assert anywhere.counting(ID) is None
+    assert anywhere.read_passes().num_rows == 0
+
+
+# Nothing is believed.
+
+
+def _two(store: Store) -> tuple[str, str]:
+    """Write and commit two cells with requests; return their ids."""
+    for one in (CELL, OTHER):
+        request = {**REQUEST, "cell_id": one.cell_id}
+        store.write(one.cell_id, "a0", [pass_row(one)], [request])
+        assert store.commit(one.cell_id, "a0")
+    return CELL.cell_id, OTHER.cell_id
+
+
+def _named(caplog: pytest.LogCaptureFixture, *parts: str) -> None:
+    """Check that the one thing that is wrong was named once, on one line, with ``parts``."""
+    assert len(caplog.messages) == 1
+    assert "\n" not in caplog.messages[0]
+    assert all(part in caplog.messages[0] for part in parts)
+
+
+def test_copied_folder(anywhere: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A copy of a cell's folder does not double its repeats; it is named once."""
+    _two(anywhere)
+    for name in ("COMMIT", "a0.parquet", "requests-a0.parquet"):
+        _put(anywhere, f"cells/{ID}.bak/{name}", _get(anywhere, f"cells/{ID}/{name}"))
+    for _ in range(2):
+        passes = anywhere.read_passes().to_pylist()
+        assert sorted(row["cell_id"] for row in passes) == sorted([ID, OTHER.cell_id])
+        assert anywhere.read_requests().num_rows == 2
+    assert not anywhere.is_done(f"{ID}.bak")
+    _named(caplog, f"cells/{ID}.bak/a0.parquet: holds other rows than its own: {ID} (attempt a0)")
+
+
+@pytest.mark.parametrize("with_requests", [True, False])
+def test_file_of_another_cell(
+    anywhere: Store, caplog: pytest.LogCaptureFixture, *, with_requests: bool
+) -> None:
+    """Another cell's file does not count under a ``COMMIT`` that fits it, of today or of before."""
+    _two(anywhere)
+    content = _get(anywhere, anywhere.attempt(OTHER.cell_id, "a0"))
+    _put(anywhere, anywhere.attempt(ID, "a0"), content)
+    words = ["a0", str(schema.SCHEMA_VERSION), sha256(content)]
+    if with_requests:
+        words.append(sha256(_get(anywhere, anywhere.requests(ID, "a0"))))
+    _put(anywhere, f"cells/{ID}/COMMIT", "\n".join(words).encode())
+    assert anywhere.done([ID, OTHER.cell_id]) == {OTHER.cell_id}
+    assert anywhere.read_passes().column("n").to_pylist() == [OTHER.n]
+    _named(caplog, f"cells/{ID}/a0.parquet: holds other rows", f"{OTHER.cell_id} (attempt a0)")
+
+
+def test_file_of_another_attempt(anywhere: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A file under the name of another attempt of the same cell does not count."""
+    anywhere.write(ID, "a1", [pass_row(CELL, "a0")], [])
+    with pytest.raises(ResultsError, match=f"cells/{ID}/a1.parquet: is not there as it was"):
+        anywhere.commit(ID, "a1")
+    assert not caplog.messages
+    failed = pass_row(CELL, "a0", outcome="crashed", reason="gone")
+    anywhere.write(ID, "a1", [failed], [])
+    assert _reasons(anywhere) == []
+    _named(caplog, "a1.parquet: holds other rows than its own", "(attempt a0)")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../x", "../x/a0", "/etc/passwd", "a/b", "a.0", "..", "-", "a" * 65, "a" * 300, "a\0b", ""],
+)
+def test_commit_names_path(anywhere: Store, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    """What is no plain name names no attempt; nothing outside the cell's folder is read."""
+    _two(anywhere)
+    words = (name, str(schema.SCHEMA_VERSION), "0" * 64)
+    _put(anywhere, f"cells/{ID}/COMMIT", "\n".join(words).encode())
+    assert anywhere.committed(ID) is None
+    assert anywhere.done([ID, OTHER.cell_id]) == {OTHER.cell_id}
+    assert anywhere.read_passes().column("n").to_pylist() == [OTHER.n]
+    _named(caplog, f"cells/{ID}/COMMIT: names no attempt of a schema that is read here")
+    assert anywhere.commit(ID, "a0")
+    assert anywhere.is_done(ID)
+
+
+def test_commit_path_outside(store: Store) -> None:
+    """A file outside is not read, whatever ``COMMIT`` says of it."""
+    _two(store)
+    content = _get(store, store.attempt(ID, "a0"))
+    (Path(store.root) / "x.parquet").write_bytes(content)
+    line = f"../../x\n{schema.SCHEMA_VERSION}\n{sha256(content)}\n"
+    _put(store, f"cells/{ID}/COMMIT", line.encode())
+    assert not store.is_done(ID)
+
+
+def test_requests_not_committed(anywhere: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Requests that are not those that were committed: not done, and the passes still hold."""
+    _two(anywhere)
+    key = anywhere.requests(ID, "a0")
+    other = {**REQUEST, "text": "positive"}
+    _put(anywhere, key, parquet.to_parquet(parquet.table([other], schema.REQUESTS)))
+    assert anywhere.done([ID, OTHER.cell_id]) == {OTHER.cell_id}
+    assert anywhere.read_requests().column("cell_id").to_pylist() == [OTHER.cell_id]
+    assert anywhere.read_passes().num_rows == 2
+    _named(caplog, f"{key}: is not as it was committed; it does not count")
+    anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
+    assert anywhere.commit(ID, "a1")
+
+
+def test_requests_missing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Requests that were committed and are gone are missed."""
+    _two(store)
+    key = store.requests(ID, "a0")
+    (Path(store.root) / key).unlink()
+    assert not store.is_done(ID)
+    _named(caplog, f"{key}: is not there")
+
+
+def test_commit_of_before(anywhere: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A ``COMMIT`` of before says nothing of requests: the cell is done, and they are read."""
+    _two(anywhere)
+    words = _get(anywhere, f"cells/{ID}/COMMIT").split()
+    _put(anywhere, f"cells/{ID}/COMMIT", b"\n".join(words[:3]) + b"\n")
+    assert anywhere.done([ID, OTHER.cell_id]) == {ID, OTHER.cell_id}
+    assert anywhere.read_requests().num_rows == 2
+    assert not caplog.messages
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("name", ["COMMIT", "a0.parquet", "requests-a0.parquet"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(path)])
+def test_strange_entry(store: Store, name: str, make: Callable[[Path], object]) -> None:
+    """A FIFO, a folder or a loop of links in the place of a file costs its own cell alone."""
+    _two(store)
+    path = Path(store.root, store.cell(ID), name)
+    path.unlink()
+    make(path)
+    assert store.done([ID, OTHER.cell_id]) == {OTHER.cell_id}
+    assert OTHER.n in store.read_passes().column("n").to_pylist()
+    assert OTHER.cell_id in store.read_requests().column("cell_id").to_pylist()
+    assert store.cell_ids() == sorted([ID, OTHER.cell_id])
+
+
+def _flipped(content: bytes, bit: int) -> bytes:
+    flipped = bytearray(content)
+    flipped[bit // 8] ^= 1 << bit % 8
+    return bytes(flipped)
+
+
+FLIPS = 60
+
+
+@pytest.mark.parametrize("kind", ["COMMIT", "a0.parquet", "requests-a0.parquet"])
+def test_flipped_bit(store: Store, kind: str) -> None:
+    """One flipped bit of any committed file changes no value that is read."""
+    _two(store)
+    whole = [store.read_passes(), store.read_requests()]
+    key = f"cells/{ID}/{kind}"
+    content = _get(store, key)
+    source = random.Random(kind)
+    for bit in source.sample(range(8 * len(content)), min(FLIPS, 8 * len(content))):
+        _put(store, key, _flipped(content, bit))
+        assert kind == "COMMIT" or not store.is_done(ID)
+        for table, before in zip([store.read_passes(), store.read_requests()], whole, strict=True):
+            rows, known = table.to_pylist(), before.to_pylist()
+            assert all(row in known for row in rows)
+            assert [row for row in known if row["cell_id"] == OTHER.cell_id] == [
+                row for row in rows if row["cell_id"] == OTHER.cell_id
+            ]
+
+
+def test_flipped_bit_failed(store: Store) -> None:
+    """And none of the file of a failed attempt, which no ``COMMIT`` vouches for."""
+    store.write(ID, "a0", [pass_row(CELL, outcome="crashed", reason="the reason")], [])
+    key = store.attempt(ID, "a0")
+    content = _get(store, key)
+    for bit in random.Random(0).sample(range(8 * len(content)), FLIPS):
+        _put(store, key, _flipped(content, bit))
+        assert store.read_passes().num_rows == 0
+
+
+# The place is lost.
+
+
+def test_lost(store: Store) -> None:
+    """Where the folder is deleted meanwhile, a write says so and makes no other folder."""
+    store.check_writable()
+    shutil.rmtree(store.root)
+    acts: list[Callable[[], object]] = [
+        store.check,
+        store.check_writable,
+        lambda: store.write(ID, "a0", [pass_row(CELL)], []),
+        lambda: store.commit(ID, "a0"),
+        lambda: store.local_log(ID, "a0"),
+        lambda: store.write_log(ID, "a0", b""),
+        lambda: store.write_summary([]),
+        lambda: store.keep_sweep(b""),
+    ]
+    for act in acts:
+        with pytest.raises(ResultsError) as caught:
+            act()
+        assert "\n" not in str(caught.value)
+    assert not Path(store.root).exists()
+
+
+def test_emptied(anywhere: Store) -> None:
+    """A place that was emptied is as good as lost: what is written there nobody could read."""
+    written(anywhere, CELL)
+    _delete(anywhere)
+    with pytest.raises(ResultsError, match="holds no packsweep results"):
+        anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
+
+
+def _delete(store: Store) -> None:
+    folder = store.storage.local("")
+    if folder is not None:
+        (folder / "packsweep.json").unlink()
+        return
+    import obstore
+
+    storage = store.storage
+    assert isinstance(storage, ObjectStorage)
+    obstore.delete(storage._quick, "packsweep.json")
+
+
+def test_log_not_writable(store: Store) -> None:
+    """A log that cannot be made is one line."""
+    (Path(store.root) / "logs").touch()
+    with pytest.raises(ResultsError, match=r"logs/.*: cannot be written: Not a directory"):
+        store.local_log(ID, "a0")
 
 
 CELLS = tuple(cell(n=n) for n in range(1, 5))

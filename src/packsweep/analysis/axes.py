@@ -1,102 +1,85 @@
-"""What tells cells apart: the columns of the work, the settings, and what follows from others."""
+"""What tells cells apart, by the roles of the columns of ``schema.CELL``: an axis is a row there.
+
+The work is what is asked and how: cells of two folders are paired by it. Settings are what computes
+the answers, by the keys of the sweep file.
+"""
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from packsweep.results import schema
-from packsweep.results.schema import Row
+from packsweep.results.schema import Role, Row
 
-# How an answer is written, and how much of a text is sent.
-HOW = ("format", "label_form", "text_max_tokens", "text_keep", "text_markup")
-WORK = (
-    "strategy",
-    "n",
-    "pack_size",
-    "duplication",
-    "duplication_order",
-    "instruction",
-    "template",
-    "answer",
-    *HOW,
-    "task",
-    "output_tokens_per_text",
-    "cache_state",
-    "ignore_eos",
-)
-# Columns of a cell by the keys of the sweep file.
-SETTINGS = {
-    "prompt_type": "grid.prompt_type",
-    "task_settings": "task",
-    "model": "model.name",
-    "model_revision": "model.revision",
-    "tokenizer": "model.tokenizer",
-    "load_format": "model.load_format",
-    "model_fingerprint": "model_fingerprint",
-}
-JSON_SETTINGS = {
-    "engine_settings": "engine",
-    "simulated_settings": "simulated",
-    "environ": "environ",
-}
-FOLLOWS = "engine.enable_prefix_caching"  # from cache_state, which is in WORK
-# How is asked and with what it is computed: what may differ where settings are compared. A name
-# -> those that change with it and are told only where it does not.
+
+def names(*roles: Role, as_json: bool = False) -> tuple[str, ...]:
+    """Return the columns of a cell that have one of these roles and hold JSON, or do not."""
+    return tuple(
+        column.name
+        for column in schema.CELL
+        if column.role in roles and (column.kind == "json") == as_json
+    )
+
+
+_COLUMNS = {column.name: column for column in schema.CELL}
+SHAPE = names("shape")
+WORK = names("shape", "state", "wording")
+SETTINGS = {name: _COLUMNS[name].key for name in names("setting")}
+JSON_SETTINGS = {name: _COLUMNS[name].key for name in names("setting", "engine", as_json=True)}
+MEASURE = {name: f"measure.{name}" for name in names("measure")}
+# Follows from cache_state, which is part of the work.
+FOLLOWS = "enable_prefix_caching"
+# A name -> those that follow from it and are told only where it is the same.
 FOLLOWING = {
-    "model": ("model_revision", "tokenizer", "load_format", "model_fingerprint"),
-    "answer": ("output_tokens_per_text", "ignore_eos"),
+    cause: tuple(name for name, column in _COLUMNS.items() if column.follows == cause)
+    for cause in dict.fromkeys(column.follows for column in schema.CELL if column.follows)
 }
-ASKED = (
-    "model",
-    "instruction",
-    "template",
-    "answer",
-    *HOW,
-    "prompt_type",
-    *itertools.chain(*FOLLOWING.values()),
+# How is asked and with what it is computed: what may differ where settings are compared.
+ASKED = names("wording", "setting")
+MAY_DIFFER = frozenset(
+    {*ASKED, *names("setting", as_json=True), *names("replicate"), *names("prompts")}
 )
-MAY_DIFFER = frozenset({*ASKED, "replicate", "prompts_sha256", "engine_settings"})
-# What says how often and over how many texts a cell was measured, and how its cache was: nothing of
-# it changes what an answer should be. In the strategy ``packed`` n is the size of a prompt.
-_NOT_ASKED = frozenset(
-    {
-        "n",
-        "duplication",
-        "duplication_order",
-        "cache_state",
-        "repeats",
-        "max_repeats",
-        "stop_at_half_width",
-        "replicate",
-        "warmup_passes",
-        "sample_conditions",
-        "texts_sha256",
-        "prompts_sha256",
-        "engine_settings",
+# Of an axis that a later version added, the value that every cell had before.
+FORMER = {
+    name: str(column.formerly) for name, column in _COLUMNS.items() if column.formerly is not None
+}
+# What a table names where it varies, beside the shape and the engine's settings.
+NAMED = tuple(name for name in names("state", "wording", "setting") if not _COLUMNS[name].follows)
+
+
+def settings(cell: Row) -> dict[str, Any]:
+    """Return the settings of a cell's engine, by name."""
+    parts = (schema.parsed(cell[name]) for name in reversed(JSON_SETTINGS) if name in cell)
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def own_settings(cell: Row) -> dict[str, Any]:
+    """Return the settings of a cell's engine without the one that follows from its work."""
+    return {name: value for name, value in settings(cell).items() if name != FOLLOWS}
+
+
+def has_defaults(cell: Row) -> bool:
+    """Tell whether a cell has of all that ``NAMED`` lists what a sweep file need not say."""
+    from packsweep.sweep.spec import DEFAULTS
+
+    former = {
+        name: str(_COLUMNS[name].formerly) for name in NAMED if _COLUMNS[name].formerly is not None
     }
-)
-_NAMED_SETTINGS = (
-    "model",
-    "instruction",
-    "template",
-    "answer",
-    *HOW,
-    "prompt_type",
-    "cache_state",
-    "duplication_order",
-)
+    defaults = DEFAULTS | former
+    return all(str(cell[name]) == defaults[name] for name in NAMED if name in defaults)
 
 
 def way_of_asking(cell: Row) -> tuple[Any, ...]:
-    """Return what cells share that put the same question in the same way to the same engine."""
-    settings = json.loads(cell["engine_settings"])
-    settings.pop("enable_prefix_caching", None)
-    names = [column.name for column in schema.CELL if column.name not in _NOT_ASKED]
+    """Return what cells share that put the same question in the same way to the same engine.
+
+    In the strategy ``packed`` n is the size of a prompt, and so a part of the question.
+    """
+    asked = ("strategy", "pack_size", *names("wording", "setting", "engine"))
     num_packed = cell["n"] if cell["strategy"] == "packed" else None
-    return (num_packed, json.dumps(settings, sort_keys=True), *(cell.get(name) for name in names))
+    settings_json = json.dumps(own_settings(cell), sort_keys=True)
+    return (num_packed, settings_json, *(cell.get(name) for name in asked))
 
 
 def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -104,8 +87,10 @@ def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[
 
     ``but`` names settings that are told elsewhere.
     """
-    known = {name: [str(cell[name]) for cell in cells] for name in _NAMED_SETTINGS}
-    known |= _settings(cells)
+    known = {name: [str(cell[name]) for cell in cells] for name in NAMED}
+    own = [own_settings(cell) for cell in cells]
+    for name in sorted({name for each in own for name in each}):
+        known[name] = [str(each.get(name)) for each in own]
     return {
         name: values for name, values in known.items() if len(set(values)) > 1 and name not in but
     }
@@ -120,17 +105,3 @@ def unusual(varied: Mapping[str, Sequence[str]], index: int) -> dict[str, str]:
         for name, values in varied.items()
         if values[index] != DEFAULTS.get(name)
     }
-
-
-def _settings(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return the engine settings of all cells: name -> one value per row."""
-    parsed = [
-        {
-            key: value
-            for name in JSON_SETTINGS
-            for key, value in json.loads(row[name] or "{}").items()
-        }
-        for row in rows
-    ]
-    names = sorted({name for values in parsed for name in values} - {"enable_prefix_caching"})
-    return {name: [str(values.get(name)) for values in parsed] for name in names}

@@ -29,7 +29,13 @@ _PER_ATTEMPT = frozenset({"tokenize_s", *(column.name for column in schema.PHASE
 _RATES = ("s", "J", "requests/s", "tokens/s", "texts/s")
 METRICS = {
     column.name: column
-    for column in (*schema.PASS, *schema.ENERGY, *schema.WORK, *schema.CONDITIONS, *schema.PHASES)
+    for column in (
+        *schema.PASS,
+        *schema.ENERGY,
+        *schema.UTILIZATION,
+        *schema.CONDITIONS,
+        *schema.PHASES,
+    )
     if (column.unit in _RATES or column.name in {"mfu", "mbu"}) and column.name not in _ANSWERS
 }
 DEFAULT_METRIC = "texts_per_s"
@@ -74,11 +80,6 @@ class Compared:
     only_a: tuple[CellPasses, ...]
     only_b: tuple[CellPasses, ...]
     differences: tuple[Difference, ...]
-
-    @property
-    def num_called(self) -> int:
-        """How many changes are called."""
-        return sum(change.verdict in CALLED for change in self.changes)
 
 
 def compare(a: Sequence[Row], b: Sequence[Row], metric: str = DEFAULT_METRIC) -> Compared:

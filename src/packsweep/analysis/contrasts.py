@@ -10,12 +10,11 @@ differs, anything is called in at most 5 of 100 folders.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from packsweep.analysis import quality
+from packsweep.analysis import axes, quality
 from packsweep.analysis.axes import ASKED, FOLLOWING, MAY_DIFFER, way_of_asking
 from packsweep.analysis.frames import plain_rows
 from packsweep.analysis.quality import Answers
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 _CELL_NAMES = tuple(column.name for column in schema.CELL)
 # What a cell is compared with: column -> the value of the other cell, all else being equal.
 _BASELINES = {"strategy": "separate", "cache_state": "cold"}
-_FREE = {"strategy": ("pack_size", "prompts_sha256"), "cache_state": ("engine_settings",)}
 SETTINGS = "settings"
 
 
@@ -83,10 +81,12 @@ def of(passes: pd.DataFrame, answers: Mapping[str, Answers] | None = None) -> li
     cells = plain_rows(ok.drop_duplicates("group_id")[["group_id", *_CELL_NAMES]])
     found = []
     for axis, baseline in _BASELINES.items():
-        shared = [name for name in _CELL_NAMES if name not in {axis, "replicate", *_FREE[axis]}]
+        free = {axis, *FOLLOWING.get(axis, ()), *axes.names("replicate", "prompts")}
+        shared = [name for name in _CELL_NAMES if name not in free | {"engine_settings"}]
         alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for cell in cells:
-            alike.setdefault(tuple(cell[name] for name in shared), []).append(cell)
+            computed = repr(sorted(axes.own_settings(cell).items()))
+            alike.setdefault((computed, *(cell[name] for name in shared)), []).append(cell)
         for members in alike.values():
             bases = [cell["group_id"] for cell in members if cell[axis] == baseline]
             others = [cell["group_id"] for cell in members if cell[axis] != baseline]
@@ -169,9 +169,7 @@ def _change(settings: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, 
 def settings(cell: Mapping[str, Any]) -> dict[str, str]:
     """Return how a cell asks and its engine's settings, as text."""
     asked = {name: cell[name] for name in ASKED}
-    return {
-        name: str(value) for name, value in (asked | json.loads(cell["engine_settings"])).items()
-    }
+    return {name: str(value) for name, value in (asked | axes.own_settings(cell)).items()}
 
 
 def plainness(settings: Mapping[str, str]) -> tuple[int, list[tuple[float, str]]]:

@@ -7,29 +7,19 @@ folders: a host that measured another cell this time is no difference.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from packsweep.analysis import axes
 from packsweep.analysis.pairing import CellPasses, Pair
 from packsweep.results import schema
 
 Values = dict[str, set[str]]
-MEASURE = {
-    name: f"measure.{name}"
-    for name in (
-        "repeats",
-        "max_repeats",
-        "stop_at_half_width",
-        "warmup_passes",
-        "sample_conditions",
-    )
-}
 _ENVIRONMENT = tuple(
     column.name
     for column in schema.ENVIRONMENT
-    if column.name not in {"engine_resolved", "versions", "device_memory_bytes"}
+    if column.kind != "json" and column.name != "device_memory_bytes"
 )
 
 
@@ -86,7 +76,7 @@ def _settings(cells: Sequence[CellPasses]) -> Values:
 
 
 def _measure(cells: Sequence[CellPasses]) -> Values:
-    return _gather({key: c.facts[name] for name, key in MEASURE.items()} for c in cells)
+    return _gather({key: c.facts[name] for name, key in axes.MEASURE.items()} for c in cells)
 
 
 def _environment(cells: Sequence[CellPasses]) -> Values:
@@ -100,6 +90,6 @@ def _resolved(cells: Sequence[CellPasses]) -> Values:
 
 def _of_json(cells: Sequence[CellPasses], column: str, prefix: str) -> Values:
     told = {row[column] for cell in cells for row in cell.ok if row[column]}
-    rows = [json.loads(text) for text in told]
+    rows = [schema.parsed(text) for text in told]
     names = {name for row in rows for name in row}
     return _gather({prefix + name: row.get(name) for name in names} for row in rows)

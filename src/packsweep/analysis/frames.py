@@ -13,33 +13,23 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from packsweep.analysis import labels, quality
-from packsweep.analysis.axes import HOW
+from packsweep.analysis import axes, labels, quality
 from packsweep.analysis.quality import Answers
 from packsweep.errors import ResultsError
 from packsweep.plan.ceilings import Measured
 from packsweep.results import schema, summary
 from packsweep.results.store import Store
+from packsweep.sweep.spec import Strategy, choices
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _ALIKE = ("device", "driver_version", "vllm_version", "torch_version")
-_ORDER = (
-    "engine_settings",
-    "cache_state",
-    "strategy",
-    "pack_size",
-    "instruction",
-    "template",
-    "answer",
-    *HOW,
-    "prompt_type",
-    "n",
-    "duplication",
-)
+# Outermost first; what an axis adds stands between the strategy and the size.
+_OUTER, _INNER = ("engine_settings", "cache_state", "strategy", "pack_size"), ("n", "duplication")
+_ORDER = (*_OUTER, *(name for name in axes.NAMED if name not in _OUTER), *_INNER)
 _NUM_TOGETHER = 500  # cells, as plain rows in memory
-_STRATEGIES = ("packed", "separate", "chunked")
+_STRATEGIES = choices(Strategy)
 
 
 def load_table(results: str | PathLike[str], table: str) -> pd.DataFrame:
@@ -200,7 +190,7 @@ def summarise(passes: pd.DataFrame) -> list[dict[str, Any]]:
 def _typed(value: Any, kind: str) -> Any:  # noqa: ANN401
     if value is None:
         return None
-    if kind == "string":
+    if kind in {"string", "json"}:
         return sys.intern(value)  # thousands of cells share most of what is said of them
     return round(value) if kind == "int" else value
 

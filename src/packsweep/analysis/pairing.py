@@ -7,7 +7,6 @@ comparison is about, so they belong to no key (``packsweep.analysis.differences`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,9 +114,8 @@ def _cell(group_id: str, passes: Sequence[Row]) -> CellPasses:
 def _settings(facts: Row) -> dict[str, Any]:
     found = {key: facts[name] for name, key in SETTINGS.items()}
     for name, table in JSON_SETTINGS.items():
-        parsed = json.loads(facts[name] or "{}")
-        found |= {f"{table}.{key}": value for key, value in parsed.items()}
-    found.pop(FOLLOWS, None)
+        parsed = schema.parsed(facts[name])
+        found |= {f"{table}.{key}": value for key, value in parsed.items() if key != FOLLOWS}
     return found
 
 

@@ -7,19 +7,18 @@ A name is a column of the table, an engine setting (``max_num_seqs``), or a meas
 from __future__ import annotations
 
 import difflib
-import json
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from packsweep.analysis import axes
 from packsweep.errors import ResultsError
 from packsweep.results import schema
 from packsweep.results.schema import Row
 
 _ALIASES = {"dup": "duplication", "cache": "cache_state", "outcomes": "outcome"}
-_SETTINGS = ("simulated_settings", "engine_settings")
 _CONDITION = re.compile(r"\s*([\w.-]+)\s*(!=|>=|<=|==|=|<|>)\s*(.*?)\s*")
 _ORDERED: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
@@ -35,11 +34,10 @@ def widened(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Return rows that hold their engine's settings and medians under short names as well."""
     found = []
     for row in rows:
-        settings = [json.loads(row.get(name) or "{}") for name in _SETTINGS]
         medians = {
             name: row[f"{name}_median"] for name in schema.MEASURED if f"{name}_median" in row
         }
-        found.append({**settings[0], **settings[1], **medians, **row})
+        found.append({**axes.settings(row), **medians, **row})
     return found
 
 

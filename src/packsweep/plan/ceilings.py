@@ -61,7 +61,7 @@ def work_values(
     used: Formats,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the first three of ``schema.WORK``: FLOPs, forward steps and bytes of a pass.
+    """Return the first three of ``schema.UTILIZATION``: FLOPs, forward steps and bytes of a pass.
 
     Args:
         shape: of the model.

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from packsweep.analysis.axes import WORK
+from packsweep.analysis.axes import SHAPE, WORK
 from packsweep.analysis.compare import CALLED, Change, Compared, Gate, kept, less_is_better
 from packsweep.analysis.differences import Difference
 from packsweep.analysis.pairing import CellPasses, Pair
@@ -21,8 +21,6 @@ _SPEED = {"up": "faster", "down": "slower"}
 _TIME = {"up": "slower", "down": "faster"}
 _AMOUNT = {"up": "more", "down": "less"}
 _OPEN = {"not_shown": "not shown", "chance": "could be chance"}
-# The named part of a cell in the table; the rest of WORK has a column where it varies.
-_NAMED = ("strategy", "n", "pack_size", "duplication")
 
 
 def word(change: Change, metric: schema.Column) -> str:
@@ -62,7 +60,7 @@ def columns(compared: Compared) -> list[Shown]:
 
 def _cell_columns(pairs: Sequence[Pair]) -> list[Shown]:
     values = [{**pair.a.facts, **pair.axes} for pair in pairs]
-    names = [*(name for name in WORK if name not in _NAMED), *pairs[0].axes]
+    names = [*(name for name in WORK if name not in SHAPE), *pairs[0].axes]
     varying = [name for name in names if len({str(value[name]) for value in values}) > 1]
     told = tuple(strategy(value["strategy"], value["pack_size"]) for value in values)
     return [

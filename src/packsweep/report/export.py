@@ -18,6 +18,7 @@ from typing import Any
 from packsweep.analysis import selection
 from packsweep.report.cells_table import summary, written
 from packsweep.results import schema
+from packsweep.results.parquet import guarded
 from packsweep.results.schema import Row
 
 # Source: vLLM 0.32, benchmarks/throughput.py (the first six) and benchmarks/serve.py (the others).
@@ -45,7 +46,7 @@ _VLLM: dict[str, Callable[[Row], Any]] = {
 _BESIDE = tuple(
     column.name
     for column in (*schema.IDENTITY[:3], *schema.CELL, *schema.PASS, *schema.ENVIRONMENT)
-    if column.name not in {"engine_settings", "simulated_settings", "engine_resolved", "versions"}
+    if column.kind != "json"
 )
 COLUMNS = {"summary": schema.SUMMARY, "passes": schema.PASSES, "requests": schema.REQUESTS}
 
@@ -58,13 +59,16 @@ def vllm_bench(passes: Iterable[Row]) -> str:
 
 
 def _vllm_record(row: Row) -> dict[str, Any]:
-    settings = json.loads(row["engine_settings"])
+    settings = schema.parsed(row["engine_settings"])
     named = {name: value(row) for name, value in _VLLM.items()}
     return {**settings, **{name: row.get(name) for name in _BESIDE}, **named}
 
 
 def comma_separated(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """Return CSV with a header; undefined is empty, a list's words stand with spaces between."""
+    """Return CSV with a header; undefined is empty, a list's words stand with spaces between.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(names)
@@ -74,7 +78,9 @@ def comma_separated(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 def _csv_value(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list):
-        return " ".join(str(each) for each in value)
+        value = " ".join(str(each) for each in value)
+    if isinstance(value, str):
+        return guarded(value)
     return value.isoformat() if isinstance(value, datetime) else value
 
 

@@ -180,16 +180,7 @@ def _cell_record(forecast: CellForecast) -> dict[str, Any]:
     planned, cell = forecast.planned, forecast.planned.cell
     return {
         "cell_id": cell.cell_id,
-        "strategy": cell.strategy,
-        "n": cell.n,
-        "pack_size": cell.pack_size,
-        "duplication": cell.duplication,
-        "template": cell.template,
-        "answer": cell.answer,
-        **{name: getattr(cell, name) for name in axes.HOW},
-        "task": cell.task,
-        "prompt_type": cell.prompt_type,
-        "cache_state": cell.cache_state,
+        **{name: getattr(cell, name) for name in dict.fromkeys((*axes.WORK, *axes.NAMED))},
         "engine_settings": cell.settings,
         "num_requests": planned.num_requests,
         "prompt_tokens": planned.prompt_tokens,

@@ -55,16 +55,16 @@ def new_key() -> str:
 
 
 def read(content: bytes | None) -> Part | None:
-    """Return the part in a file; None where it cannot be used."""
-    table = parquet.passes_from_parquet(content)
+    """Return the part in a file; None where it cannot be used: torn, of another schema or form."""
+    table = parquet.passes_from_parquet(content, sealed=True)
     if table is None:
         return None
     columns = schema.arrow_schema(schema.PASSES)
-    files = (table.schema.metadata or {}).get(_FILES_KEY)
+    files = json.loads((table.schema.metadata or {}).get(_FILES_KEY, "{}"))
     table = table.replace_schema_metadata(columns.metadata)
-    if files is None or not table.schema.equals(columns):
+    if not table.schema.equals(columns) or set(table["cell_id"].to_pylist()) != set(files):
         return None
-    return Part(table, json.loads(files))
+    return Part(table, files)
 
 
 def known(parts: Iterable[Part]) -> dict[str, set[str]]:

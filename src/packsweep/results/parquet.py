@@ -1,9 +1,15 @@
-"""Rows as Parquet files and back, with the one explicit schema that every file carries."""
+"""Rows as Parquet files and back, with the one explicit schema that every file carries.
+
+A file is sealed: its metadata holds the SHA-256 of all its bytes, those of the hash read as zeros.
+So a flipped bit is found wherever it is, also in files that no ``COMMIT`` names.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from packsweep.results import schema
@@ -14,6 +20,10 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _MANY_ROWS = 50
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = r"[=+\-@\t\r]"
+_SEAL_KEY = b"packsweep.sha256"
+_NO_SEAL = b"0" * 64
 _READABLE = frozenset(version.encode() for version in schema.READABLE)
 
 
@@ -49,14 +59,30 @@ def to_parquet(found: pa.Table) -> bytes:
         store_schema=False,
     ) as writer:
         writer.write_table(found)
-        writer.add_key_value_metadata(found.schema.metadata)
-    return sink.getvalue()
+        writer.add_key_value_metadata({**(found.schema.metadata or {}), _SEAL_KEY: _NO_SEAL})
+    return _with_seal(sink.getvalue(), _NO_SEAL)
 
 
-def from_parquet(content: bytes | None, columns: list[str] | None = None) -> pa.Table | None:
+def _with_seal(content: bytes, before: bytes) -> bytes:
+    """Return a file whose seal is ``before`` with the right one; it stands last of such words."""
+    head, _, tail = content.rpartition(before)
+    digest = hashlib.sha256(head + _NO_SEAL + tail).hexdigest()
+    return head + digest.encode() + tail
+
+
+def _is_whole(content: bytes, metadata: Mapping[bytes, bytes]) -> bool:
+    """Tell whether a file is as it was written; those before there were seals pass."""
+    seal = metadata.get(_SEAL_KEY)
+    return seal is None or (len(seal) == len(_NO_SEAL) and _with_seal(content, seal) == content)
+
+
+def from_parquet(
+    content: bytes | None, columns: list[str] | None = None, *, sealed: bool = False
+) -> pa.Table | None:
     """Return the table in a file of ours; None where there is none, or none that can be used.
 
-    It may be torn, empty, or of another schema.
+    It may be torn, empty, or of another schema; or, where it must be ``sealed``, of the time before
+    there were seals.
     """
     if content is None:
         return None
@@ -65,12 +91,13 @@ def from_parquet(content: bytes | None, columns: list[str] | None = None) -> pa.
 
     try:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
-            metadata = file.metadata
-            version = (metadata.metadata or {}).get(schema.VERSION_KEY)
-            if not metadata.num_rows or version not in _READABLE:
+            metadata = file.metadata.metadata or {}
+            if not file.metadata.num_rows or metadata.get(schema.VERSION_KEY) not in _READABLE:
+                return None
+            if not _is_whole(content, metadata) or (sealed and _SEAL_KEY not in metadata):
                 return None
             return _read(file, columns)
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, ValueError):
         return None
 
 
@@ -82,12 +109,21 @@ def _read(file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
     wanted = None if columns is None else [present.get(name, name) for name in columns]
     found = file.read(wanted, use_threads=False)
     names = [former.get(name, name) for name in found.column_names]
-    return found.rename_columns(names).replace_schema_metadata(found.schema.metadata)
+    metadata = {key: text for key, text in found.schema.metadata.items() if key != _SEAL_KEY}
+    return found.rename_columns(names).replace_schema_metadata(metadata)
 
 
-def passes_from_parquet(content: bytes | None) -> pa.Table | None:
+def owners(table: pa.Table) -> set[tuple[str, str]]:
+    """Return the cells and attempts whose rows a table holds; a foreign one has none."""
+    names = ("cell_id", "attempt_id")
+    if not set(names) <= set(table.column_names):
+        return set()
+    return set(zip(*(table.column(name).to_pylist() for name in names), strict=True))
+
+
+def passes_from_parquet(content: bytes | None, *, sealed: bool = False) -> pa.Table | None:
     """Return the passes in a file of ours, one of an earlier version in the form of this one."""
-    found = from_parquet(content)
+    found = from_parquet(content, sealed=sealed)
     if found is None:
         return None
     import pyarrow as pa
@@ -100,32 +136,27 @@ def passes_from_parquet(content: bytes | None) -> pa.Table | None:
     return found.replace_schema_metadata({**(found.schema.metadata or {}), **now.metadata})
 
 
-def schema_version(content: bytes) -> str:
-    """Return the schema version in a file's footer.
-
-    Raises:
-        ValueError: the file is no table of ours.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        metadata = pq.read_metadata(pa.BufferReader(content))
-        return str((metadata.metadata or {})[schema.VERSION_KEY].decode())
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise ValueError("no table of passes") from error
-
-
 def to_csv(found: pa.Table) -> bytes:
-    """Return a table as CSV, which knows no lists: their words with spaces between."""
+    """Return a table as CSV, which knows no lists: their words with spaces between.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.csv
 
     for index, field in enumerate(found.schema):
+        column = found.column(index)
         if pa.types.is_list(field.type):
-            joined = pc.binary_join(found.column(index), " ")
-            found = found.set_column(index, field.name, joined)
+            column = pc.binary_join(column, " ")
+        if pa.types.is_string(column.type):
+            column = pc.replace_substring_regex(column, f"^({_FORMULA})", r"'\1")
+            found = found.set_column(index, field.name, column)
     sink = io.BytesIO()
     pyarrow.csv.write_csv(found, sink)
     return sink.getvalue()
+
+
+def guarded(text: str) -> str:
+    """Return a text for a CSV cell, which no spreadsheet takes for a formula."""
+    return f"'{text}" if re.match(_FORMULA, text) else text

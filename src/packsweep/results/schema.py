@@ -7,8 +7,11 @@ stands in ``packsweep.run.metrics``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -34,7 +37,22 @@ FORMER_NAMES = {
 VERSION_KEY = b"packsweep.schema_version"
 
 Row = Mapping[str, Any]
-Kind = Literal["string", "int", "float", "bool", "time", "strings"]
+Kind = Literal["string", "json", "int", "float", "bool", "time", "strings"]
+# What a column of a cell is to those who tell cells apart, pair or compare them
+# (``packsweep.analysis.axes``). The shape names a cell, and every table has a column for each of
+# it; the state is what else of the work is no wording, the wording how is asked, a setting what
+# computes, a measure how often and how it is timed. The others are these columns themselves.
+Role = Literal[
+    "shape",
+    "state",
+    "wording",
+    "setting",
+    "measure",
+    "replicate",
+    "texts",
+    "prompts",
+    "engine",
+]
 Condensed = Literal["median", "lowest", "highest", "sum", "union"]
 SIMULATED = "simulated"
 OUTCOMES = ("ok", "infeasible", "oom", "timeout", "crashed", "invalid", "gpu_busy")
@@ -54,6 +72,10 @@ class Column:
         over_repeats: how the summary condenses it.
         formerly: what rows hold that were written before there was the column. A cell with this
             value keeps the id that it had.
+        role: of a column of ``CELL``.
+        key: of a setting in the sweep file: its key, or the table that a JSON column holds.
+        follows: the column that decides its value in most sweeps: where that differs, this one is
+            not told as well.
     """
 
     name: str
@@ -65,10 +87,17 @@ class Column:
     larger_is_better: bool | None = None
     over_repeats: Condensed = "median"
     formerly: str | int | None = None
+    role: Role | None = None
+    key: str = ""
+    follows: str = ""
 
 
 def _string(name: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
     return Column(name=name, kind="string", meaning=meaning, **more)
+
+
+def _json(name: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
+    return Column(name=name, kind="json", meaning=meaning, **more)
 
 
 def _int(name: str, unit: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
@@ -92,82 +121,202 @@ IDENTITY = (
 )
 
 CELL = (
-    _string("strategy", "packed, separate or chunked"),
-    _int("n", "texts", "distinct texts labelled in one pass"),
-    _int("pack_size", "texts", "texts in a prompt of the strategy chunked"),
-    _int("duplication", "", "times each request is submitted within one pass"),
-    _string("duplication_order", "grouped (AAABBB) or interleaved (ABABAB)"),
-    _string("instruction", "the sentence that asks stands after or before the texts"),
-    _string("template", "wording: original, corrected, short, or chat in the model's own"),
+    _string("strategy", "packed, separate or chunked", role="shape"),
+    _int("n", "texts", "distinct texts labelled in one pass", role="shape"),
+    _int(
+        "pack_size",
+        "texts",
+        "texts in a prompt of the strategy chunked",
+        role="shape",
+        follows="strategy",
+    ),
+    _int("duplication", "", "times each request is submitted within one pass", role="shape"),
+    _string(
+        "duplication_order",
+        "grouped (AAABBB) or interleaved (ABABAB)",
+        role="state",
+    ),
+    _string(
+        "instruction", "the sentence that asks stands after or before the texts", role="wording"
+    ),
+    _string(
+        "template",
+        "wording: original, corrected, short, or chat in the model's own",
+        role="wording",
+    ),
     _string(
         "answer",
         "free; choice: constrained to a label for each text; or logprob: the label of the highest "
         "log-probability",
+        role="wording",
     ),
     _string(
         "format",
         "how an answer to many texts is asked for: lines, numbered or json",
+        role="wording",
         formerly="lines",
     ),
-    _string("label_form", "labels are asked for as words or as letters", formerly="words"),
-    _string("task", "name of what is asked of a text", formerly="sentiment"),
+    _string(
+        "label_form",
+        "labels are asked for as words or as letters",
+        role="wording",
+        formerly="words",
+    ),
+    _string("task", "name of what is asked of a text", role="wording", formerly="sentiment"),
     _string(
         "task_settings",
         "JSON: labels, instructions and chat template variables; {} is the sentiment task as it is",
+        role="wording",
         formerly="{}",
     ),
-    _int("text_max_tokens", "tokens", "at most as many of each text are sent; 0: all", formerly=0),
+    _int(
+        "text_max_tokens",
+        "tokens",
+        "at most as many of each text are sent; 0: all",
+        role="wording",
+        formerly=0,
+    ),
     _string(
         "text_keep",
         "which of them: the first (head), or the first and the last half (head_tail)",
+        role="wording",
         formerly="head",
     ),
-    _string("text_markup", "HTML in a text is kept or stripped (keep, strip)", formerly="keep"),
+    _string(
+        "text_markup",
+        "HTML in a text is kept or stripped (keep, strip)",
+        role="wording",
+        formerly="keep",
+    ),
     _string(
         "prompt_type",
         "text, tokenized by the engine one by one; or tokens, tokenized together before",
         formerly="text",
+        role="setting",
+        key="grid.prompt_type",
     ),
-    _int("output_tokens_per_text", "tokens", "output tokens allowed for each text"),
-    _string("cache_state", "cold, primed or off: state of the prefix cache before a pass"),
-    Column(name="ignore_eos", kind="bool", meaning="output lengths are forced"),
-    _int("repeats", "", "timed passes asked for"),
-    _int("max_repeats", "", "most timed passes, where repeats go on until the spread is small"),
-    _float("stop_at_half_width", "", "share of the mean at which repeats stop; null: as asked"),
-    _int("replicate", "", "which process of those that measure the same, from 0"),
-    _int("warmup_passes", "", "passes before the first timed one, over other texts"),
+    _int(
+        "output_tokens_per_text",
+        "tokens",
+        "output tokens allowed for each text",
+        role="wording",
+        follows="answer",
+    ),
+    _string(
+        "cache_state",
+        "cold, primed or off: state of the prefix cache before a pass",
+        role="state",
+    ),
+    Column(
+        name="ignore_eos",
+        kind="bool",
+        meaning="output lengths are forced",
+        role="wording",
+        follows="answer",
+    ),
+    _int("repeats", "", "timed passes asked for", role="measure"),
+    _int(
+        "max_repeats",
+        "",
+        "most timed passes, where repeats go on until the spread is small",
+        role="measure",
+    ),
+    _float(
+        "stop_at_half_width",
+        "",
+        "share of the mean at which repeats stop; null: as asked",
+        role="measure",
+    ),
+    _int(
+        "replicate",
+        "",
+        "which process of those that measure the same, from 0",
+        role="replicate",
+    ),
+    _int(
+        "warmup_passes",
+        "",
+        "passes before the first timed one, over other texts",
+        role="measure",
+    ),
     Column(
         name="sample_conditions",
         kind="bool",
         meaning="the GPU and the host were looked at while a pass was timed",
+        role="measure",
     ),
-    _string("model", "hub id, folder or embedded name, as in the sweep file"),
-    _string("model_revision", "revision asked for, as in the sweep file"),
-    _string("tokenizer", "tokenizer asked for, where it is not the model's own"),
-    _string("load_format", "how weights were loaded; dummy means random weights"),
-    _string("model_fingerprint", "identifies weights and tokenizer"),
-    _string("texts_sha256", "hash of the cell's n whole texts and their labels"),
-    _string("prompts_sha256", "hash of the cell's prompts"),
-    _string("engine", "vllm or simulated"),
-    _string("engine_settings", "JSON: settings passed to the engine, by vLLM's names"),
-    _string("simulated_settings", "JSON: what the simulated engine pretends to be"),
     _string(
+        "model",
+        "hub id, folder or embedded name, as in the sweep file",
+        role="setting",
+        key="model.name",
+    ),
+    _string(
+        "model_revision",
+        "revision asked for, as in the sweep file",
+        role="setting",
+        key="model.revision",
+        follows="model",
+    ),
+    _string(
+        "tokenizer",
+        "tokenizer asked for, where it is not the model's own",
+        role="setting",
+        key="model.tokenizer",
+        follows="model",
+    ),
+    _string(
+        "load_format",
+        "how weights were loaded; dummy means random weights",
+        role="setting",
+        key="model.load_format",
+        follows="model",
+    ),
+    _string(
+        "model_fingerprint",
+        "identifies weights and tokenizer",
+        role="setting",
+        key="model_fingerprint",
+        follows="model",
+    ),
+    _string(
+        "texts_sha256",
+        "hash of the texts and labels of the cell's n texts",
+        role="texts",
+    ),
+    _string("prompts_sha256", "hash of the cell's prompts", role="prompts"),
+    _string("engine", "vllm or simulated", role="engine"),
+    _json(
+        "engine_settings",
+        "settings passed to the engine, by vLLM's names",
+        role="setting",
+        key="engine",
+    ),
+    _json(
+        "simulated_settings",
+        "what the simulated engine pretends to be",
+        role="engine",
+        key="simulated",
+    ),
+    _json(
         "environ",
-        "JSON: environment variables of vLLM and the libraries below it that the user had set and "
+        "environment variables of vLLM and the libraries below it that the user had set and "
         "that may change a measurement; no secrets",
+        role="setting",
+        key="environ",
         formerly="{}",
     ),
 )
 
 ENVIRONMENT = (
-    _string("engine_resolved", "JSON: settings in force, by vLLM's names"),
+    _json("engine_resolved", "settings in force, by vLLM's names"),
     _int("block_size", "tokens", "resolved size of a KV-cache block", source="vLLM"),
     _int("num_gpu_blocks", "blocks", "resolved size of the KV cache", source="vLLM"),
     _string("device", "name of the device that the engine ran on"),
     _string("device_uuid", "UUID of the GPU; null on a CPU", source="NVML"),
     _int("device_memory_bytes", "B", "memory of the GPU; null on a CPU", source="NVML"),
     _string("driver_version", "NVIDIA driver; null on a CPU", source="NVML"),
-    _string("versions", "JSON: package versions that the engine ran with"),
+    _json("versions", "package versions that the engine ran with"),
     _string("vllm_version", "version of vLLM; null for the simulated engine"),
     _string("torch_version", "version of torch; null for the simulated engine"),
     _string("packsweep_version", "version of packsweep"),
@@ -426,7 +575,7 @@ COST = (
         larger_is_better=False,
     ),
 )
-WORK = (
+UTILIZATION = (
     _float(
         "flops",
         "FLOP",
@@ -476,7 +625,7 @@ PASSES = (
     *IDENTITY,
     *CELL,
     *PASS,
-    *WORK,
+    *UTILIZATION,
     *CONDITIONS,
     *ENERGY,
     *PRICE,
@@ -614,12 +763,18 @@ SUMMARY = (
     *(spread for column in _by_name(PASS, MEASURED) for spread in _spread(column)),
     *_by_name(PASS, CONSTANT),
     *INTERVAL,
-    *(_condensed(column) for column in (*WORK, *CONDITIONS, *ENERGY)),
+    *(_condensed(column) for column in (*UTILIZATION, *CONDITIONS, *ENERGY)),
     *COST,
     *PHASES,
     *CEILING,
     *ENVIRONMENT,
 )
+
+
+@lru_cache(maxsize=4096)
+def parsed(text: str | None) -> Mapping[str, Any]:
+    """Return what a column of JSON holds; a text that many rows share is parsed once."""
+    return MappingProxyType(json.loads(text or "{}"))
 
 
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
@@ -628,6 +783,7 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
 
     kinds = {
         "string": pa.string(),
+        "json": pa.string(),
         "int": pa.int64(),
         "float": pa.float64(),
         "bool": pa.bool_(),

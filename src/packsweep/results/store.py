@@ -4,21 +4,22 @@
     sweep.toml                                  the sweep file of the last run
     cells/<cell_id>/<attempt_id>.parquet        one row per repeat
     cells/<cell_id>/requests-<attempt_id>.parquet   one row per request
-    cells/<cell_id>/COMMIT                      names the attempt that counts
+    cells/<cell_id>/COMMIT                      names the attempt that counts and its files' hashes
     logs/<cell_id>/<attempt_id>.log             what the worker and its engine printed
     summary.parquet, summary.csv                one row per cell
     index/<id>.parquet                          of large sweeps: the passes of many cells
 
 That is below a folder or below a prefix in an object store; ``storage/`` knows the difference.
 Nothing is ever seen half written. ``COMMIT`` is made only where there is none, so of two attempts
-the first wins; it holds the attempt's id, the schema version and the file's hash. Failed attempts
-are files without a ``COMMIT``. A cell whose file is not the committed one, or has another schema,
-is not done. What the storage cannot say is an error: never "not done", never "not there".
+the first wins. Failed attempts are files without a ``COMMIT``.
+
+No file is believed: a cell is done when the committed files have the committed hashes and hold rows
+of this cell and this attempt. What is there and does not count is named once, and hurts no other
+cell. What the storage cannot say is an error: never "not done", never "not there".
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -28,7 +29,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packsweep.errors import ResultsError
-from packsweep.results import index, parquet, schema, storage
+from packsweep.results import commit, index, parquet, schema, storage
+from packsweep.results.commit import Commit
+from packsweep.results.doubts import name_once
 from packsweep.results.schema import Row
 
 if TYPE_CHECKING:
@@ -107,7 +110,7 @@ class Store:
             return
         folder = self.storage.local("")
         if folder is not None and not folder.exists():
-            raise ResultsError(f"{self.root}: no such results folder; packsweep run makes it")
+            raise ResultsError(f"{self.root}: no such results folder; not made yet, or deleted")
         raise ResultsError(f"{self.root}: holds no packsweep results (no {MARKER} in it)")
 
     def check_writable(self) -> None:
@@ -131,8 +134,21 @@ class Store:
         self.storage.write("sweep.toml", content)
 
     def local_log(self, cell_id: str, attempt_id: str) -> Path | None:
-        """Return the file that a log is written to as it grows; None where there are no files."""
-        return self.storage.local(self.log(cell_id, attempt_id))
+        """Return the file that a log is written to as it grows; None where there are no files.
+
+        Raises:
+            ResultsError: the place cannot be written, or is gone.
+        """
+        path = self.storage.local(self.log(cell_id, attempt_id))
+        if path is None:
+            return None
+        self.check()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"{path.parent}: cannot be written: {error.strerror}"
+            raise ResultsError(message) from None
+        return path
 
     def write_log(self, cell_id: str, attempt_id: str, content: bytes) -> None:
         """Keep a log that was written elsewhere."""
@@ -144,8 +160,9 @@ class Store:
         """Write an attempt's tables, each whole or not at all; nothing counts before ``commit``.
 
         Raises:
-            ResultsError: the disk is full, or the place cannot be written any more.
+            ResultsError: the disk is full, or the place cannot be written any more or is gone.
         """
+        self.check()
         if requests:
             content = parquet.to_parquet(parquet.table(requests, schema.REQUESTS))
             self.storage.write(self.requests(cell_id, attempt_id), content)
@@ -158,10 +175,7 @@ class Store:
         Raises:
             ResultsError: the place cannot be written.
         """
-        key = f"{self.cell(cell_id)}/{COMMIT}"
-        content = self.storage.read(self.attempt(cell_id, attempt_id)) or b""
-        version, digest = parquet.schema_version(content), hashlib.sha256(content).hexdigest()
-        line = f"{attempt_id}\n{version}\n{digest}\n".encode()
+        key, line = f"{self.cell(cell_id)}/{COMMIT}", self._to_commit(cell_id, attempt_id)
         if self.storage.create(key, line):
             return True
         if self.is_done(cell_id):
@@ -169,43 +183,95 @@ class Store:
         self.storage.write(key, line)  # what is there names nothing that can be read
         return True
 
+    def _to_commit(self, cell_id: str, attempt_id: str) -> bytes:
+        """Return the ``COMMIT`` of files as they lie there now."""
+        key = self.attempt(cell_id, attempt_id)
+        content = self.storage.read(key)
+        table = parquet.from_parquet(content)
+        if content is None or table is None or parquet.owners(table) != {(cell_id, attempt_id)}:
+            raise ResultsError(f"{self.root}/{key}: is not there as it was written")
+        version = table.schema.metadata[schema.VERSION_KEY].decode()
+        requests = self.storage.read(self.requests(cell_id, attempt_id))
+        return Commit.of(attempt_id, version, content, requests).to_bytes()
+
     def committed(self, cell_id: str) -> str | None:
         """Return the attempt that counts, or None."""
-        lines = self._commit_lines(cell_id)
-        return lines[0] if lines else None
+        found = self._commit(cell_id)
+        return None if found is None else found.attempt_id
 
     def is_done(self, cell_id: str) -> bool:
-        """Tell whether the cell's file is the committed one and has the current schema."""
-        return self._committed_file(cell_id) is not None
+        """Tell whether the cell's files are the committed ones and can be read."""
+        file = self._committed_file(cell_id)
+        return file is not None and self._requests_of(file) is not None
 
     def done(self, cell_ids: Sequence[str]) -> set[str]:
         """Return those of ``cell_ids`` that are done."""
         found = storage.in_parallel(self.is_done, cell_ids)
         return {cell_id for cell_id, is_done in zip(cell_ids, found, strict=True) if is_done}
 
-    def _committed_file(self, cell_id: str) -> tuple[str, bytes] | None:
-        """Return the attempt that counts and its file; None where the cell is not done."""
-        try:
-            attempt_id, version, digest = self._commit_lines(cell_id)
-        except ValueError:
-            return None
-        if version not in schema.READABLE:
-            return None
-        content = self.storage.read(self.attempt(cell_id, attempt_id))
-        if content is None or hashlib.sha256(content).hexdigest() != digest:
-            return None
-        return attempt_id, content
+    def _commit(self, cell_id: str) -> Commit | None:
+        key = f"{self.cell(cell_id)}/{COMMIT}"
+        content = self.storage.read(key)
+        found = None if content is None else commit.read(content)
+        if content is not None and found is None:
+            self._name(key, "names no attempt of a schema that is read here")
+        return found
 
-    def _commit_lines(self, cell_id: str) -> list[str]:
-        content = self.storage.read(f"{self.cell(cell_id)}/{COMMIT}") or b""
-        return content.decode("ascii", errors="replace").split()
+    def _committed_file(self, cell_id: str, known: Container[str] = ()) -> _File | None:
+        """Return the file of the attempt that counts; None where the cell is not done.
+
+        Args:
+            cell_id: the cell.
+            known: hashes of its files whose rows need not be looked at again.
+        """
+        named = self._commit(cell_id)
+        if named is None:
+            return None
+        key = self.attempt(cell_id, named.attempt_id)
+        content = self.storage.read(key)
+        if content is None or commit.sha256(content) != named.passes:
+            self._name(key, "is not there" if content is None else "is not as it was committed")
+            return None
+        file = _File(cell_id, named.attempt_id, content, named)
+        if named.passes in known or self._rows(file) is not None:
+            return file
+        return None
+
+    def _rows(self, file: _File) -> pa.Table | None:
+        """Return the outcomes in a file of passes; None where they are not of its attempt."""
+        key = self.attempt(file.cell_id, file.attempt_id)
+        table = parquet.from_parquet(file.content, ["cell_id", "attempt_id", "outcome"])
+        if table is None:
+            self._name(key, "is damaged, or no file of this version of packsweep")
+            return None
+        return table if self._are_own(table, key, file) else None
+
+    def _are_own(self, table: pa.Table, key: str, file: _File) -> bool:
+        own = (file.cell_id, file.attempt_id)
+        owners = parquet.owners(table)
+        others = [f"{cell_id} (attempt {attempt})" for cell_id, attempt in owners - {own}]
+        if owners != {own}:
+            self._name(key, f"holds other rows than its own: {min(others, default='of no cell')}")
+        return owners == {own}
+
+    def _name(self, key: str, what: str) -> None:
+        name_once(f"{self.root}/{key}: {what}; it does not count")
+
+    def _requests_of(self, file: _File) -> bytes | None:
+        """Return an attempt's file of requests, empty if none; None if it is not the committed."""
+        key = self.requests(file.cell_id, file.attempt_id)
+        content = self.storage.read(key)
+        if file.commit is not None and not file.commit.has_requests(content):
+            self._name(key, "is not there" if content is None else "is not as it was committed")
+            return None
+        return content or b""
 
     def engine(self) -> str | None:
         """Return the engine that the committed cells ran on, or None where there is none."""
         for cell_id in self.cell_ids():
-            found = self._committed_file(cell_id)
-            if found is not None:
-                rows = parquet.from_parquet(found[1], ["engine"])
+            file = self._committed_file(cell_id)
+            if file is not None:
+                rows = parquet.from_parquet(file.content, ["engine"])
                 return None if rows is None else str(rows.column("engine")[0])
         return None
 
@@ -221,22 +287,23 @@ class Store:
         """Return the ``attempts`` of every cell."""
         return _attempts(self.storage.list(_CELLS))
 
-    def counting(self, cell_id: str) -> str | None:
-        """Return the committed attempt, else the last readable failed one, else None.
+    def _counting_file(
+        self, cell_id: str, attempts: Sequence[str], known: Container[str] = ()
+    ) -> _File | None:
+        """Return the file of the committed attempt, else of the last failed one, else None.
 
         An attempt that ended well but was killed before its commit is not measured.
         """
-        found = self._counting_file(cell_id, self.attempts(cell_id))
-        return None if found is None else found[0]
-
-    def _counting_file(self, cell_id: str, attempts: Sequence[str]) -> tuple[str, bytes] | None:
-        if committed := self._committed_file(cell_id):
+        if committed := self._committed_file(cell_id, known):
             return committed
         for attempt_id in reversed(attempts):
-            content = self.storage.read(self.attempt(cell_id, attempt_id)) or b""
-            rows = parquet.from_parquet(content, ["outcome"])
+            content = self.storage.read(self.attempt(cell_id, attempt_id))
+            if content is None:
+                continue
+            file = _File(cell_id, attempt_id, content)
+            rows = self._rows(file)
             if rows is not None and "ok" not in rows.column("outcome").to_pylist():
-                return attempt_id, content
+                return file
         return None
 
     def read_passes(self, *, keep: bool = False) -> pa.Table:
@@ -259,12 +326,12 @@ class Store:
         files: dict[str, str] = {}
 
         def new_file(one: tuple[str, list[str]]) -> _File | None:
-            found = self._counting_file(*one)
-            if found is None:
+            cell_id, attempts = one
+            file = self._counting_file(cell_id, attempts, known.get(cell_id, ()))
+            if file is None:
                 return None
-            file = _File(one[0], found[1])
-            files[file.cell_id] = file.digest
-            return None if file.digest in known.get(file.cell_id, ()) else file
+            files[cell_id] = file.digest
+            return None if file.digest in known.get(cell_id, ()) else file
 
         new = storage.in_parallel(new_file, sorted(self.all_attempts().items()))
         tables = [schema.arrow_schema(schema.PASSES).empty_table()]
@@ -280,19 +347,21 @@ class Store:
         Raises:
             ResultsError: the place cannot be read or written.
         """
-
-        def file(cell_id: str) -> _File | None:
-            found = self._committed_file(cell_id)
-            return None if found is None else _File(cell_id, found[1])
-
-        for part in _parts(storage.in_parallel(file, cell_ids)):
+        for part in _parts(storage.in_parallel(self._committed_file, cell_ids)):
             self.storage.write(index.new_key(), part.to_parquet())
 
     def _index(self) -> list[index.Part]:
         """Return the parts of the index that can be used."""
         keys = [key for key, _ in self.storage.list(index.FOLDER)]
-        parts = map(index.read, storage.in_parallel(self.storage.read, keys))
-        return [part for part in parts if part is not None]
+        found = []
+        for key, content in zip(keys, storage.in_parallel(self.storage.read, keys), strict=True):
+            part = index.read(content)
+            if part is not None:
+                found.append(part)
+            elif content is not None:
+                what = "is damaged or of another version; cells are read one by one"
+                name_once(f"{self.root}/{key}: {what}")
+        return found
 
     def read_requests(self, cell_ids: Container[str] | None = None) -> pa.Table:
         """Return the requests of every attempt that ``read_passes`` returns.
@@ -304,18 +373,31 @@ class Store:
             ResultsError: the place cannot be read.
         """
 
-        def requests(one: tuple[str, list[str]]) -> bytes | None:
+        def requests(one: tuple[str, list[str]]) -> tuple[_File, bytes] | None:
             if cell_ids is not None and one[0] not in cell_ids:
                 return None
-            found = self._counting_file(*one)
-            return None if found is None else self.storage.read(self.requests(one[0], found[0]))
+            file = self._counting_file(*one)
+            content = None if file is None else self._requests_of(file)
+            return (file, content) if file is not None and content else None
 
         contents = storage.in_parallel(requests, sorted(self.all_attempts().items()))
-        tables = (table for table in map(parquet.from_parquet, contents) if table is not None)
+        tables = (
+            table
+            for one in contents
+            if one is not None and (table := self._request_rows(*one)) is not None
+        )
         parts = [schema.arrow_schema(schema.REQUESTS).empty_table()]
         while some := list(islice(tables, index.NUM_TOGETHER)):
             parts.append(index.joined(some))
         return index.joined(parts)
+
+    def _request_rows(self, file: _File, content: bytes) -> pa.Table | None:
+        key = self.requests(file.cell_id, file.attempt_id)
+        table = parquet.from_parquet(content)
+        if table is None:
+            self._name(key, "is damaged, or no file of this version of packsweep")
+            return None
+        return table if self._are_own(table, key, file) else None
 
     def write_summary(self, rows: Sequence[Row]) -> None:
         """Write the summary as Parquet and as CSV.
@@ -331,12 +413,19 @@ class Store:
             pa.default_memory_pool().release_unused()  # of thousands of cells tens of MB
 
 
+@dataclass(frozen=True, slots=True)
 class _File:
-    """The file of passes that counts for a cell."""
+    """The file of passes that counts for a cell; a failed attempt has no ``commit``."""
 
-    def __init__(self, cell_id: str, content: bytes) -> None:
-        self.cell_id, self.content = cell_id, content
-        self.digest = hashlib.sha256(content).hexdigest()
+    cell_id: str
+    attempt_id: str
+    content: bytes
+    commit: Commit | None = None
+
+    @property
+    def digest(self) -> str:
+        """The hash by which the index knows it."""
+        return self.commit.passes if self.commit else commit.sha256(self.content)
 
 
 def _parts(files: Iterable[_File | None]) -> Iterator[index.Part]:
@@ -378,10 +467,12 @@ def _attempts(files: Iterable[tuple[str, int]]) -> dict[str, list[str]]:
     """Return cell -> attempts, oldest first, of the files below ``cells/``."""
     found: dict[str, list[str]] = {}
     for key, _ in sorted(files, key=lambda file: (file[1], file[0])):
-        _, cell_id, *name = key.split("/")
-        if not name:
+        _, cell_id, *names = key.split("/")
+        if not names:
             continue
         known = found.setdefault(cell_id, [])
-        if name[0].endswith(".parquet") and not name[0].startswith(("requests-", ".")):
-            known.append(name[0].removesuffix(".parquet"))
+        name = names[0].removesuffix(".parquet")
+        is_requests = name.startswith("requests-")
+        if names == [f"{name}.parquet"] and not is_requests and commit.is_attempt(name):
+            known.append(name)
     return found

@@ -32,7 +32,7 @@ _SHARED = tuple(
     )
     for column in columns
 )
-_CONDENSED = (*schema.WORK, *schema.CONDITIONS, *schema.ENERGY)
+_CONDENSED = (*schema.UTILIZATION, *schema.CONDITIONS, *schema.ENERGY)
 
 
 def of_cell(passes: Sequence[Row]) -> dict[str, Any]:

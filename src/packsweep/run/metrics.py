@@ -184,7 +184,7 @@ def pass_row(
 def work_values(
     context: PassContext, answered: Sequence[Answered], duration_s: float
 ) -> dict[str, Any]:
-    """Return the columns of ``schema.WORK``; none for a design that is not described."""
+    """Return the columns of ``schema.UTILIZATION``; none for a design that is not described."""
     if context.model.shape is None:
         return {}
     values = ceilings.work_values(

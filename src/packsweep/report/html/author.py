@@ -5,13 +5,13 @@ One H800, vLLM of June 2025, Hermes-3-Llama-3.1-8B, IMDB texts, one repeat each.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from packsweep.analysis import axes
 from packsweep.models.config import ModelConfig
 from packsweep.models.embedded.llama3 import CONFIG
 from packsweep.models.shape import ModelShape
@@ -19,22 +19,12 @@ from packsweep.plan import roofline
 from packsweep.plan.roofline import Work
 from packsweep.report import format as fmt
 from packsweep.report.html.parts import Section, grouped, make_table
+from packsweep.results import schema
 from packsweep.results.schema import Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Asked as the author did.
-_ALIKE = {
-    "instruction": "after",
-    "template": "original",
-    "answer": "free",
-    "task_settings": "{}",
-    "text_max_tokens": 0,
-    "prompt_type": "text",
-    "output_tokens_per_text": 1,
-    "cache_state": "cold",
-}
 _UNQUANTIZED = {"quantization": None, "kv_cache_dtype": "auto"}
 _NAMED = re.compile(r"llama-?3(\.1)?-8b", re.IGNORECASE)
 _HEADINGS = (
@@ -147,8 +137,8 @@ def _work(request: Mapping[Any, Any]) -> Work:
 
 
 def _published(row: Row) -> Published | None:
-    settings = json.loads(row["engine_settings"])
-    if any(row[name] != value for name, value in _ALIKE.items()):
+    settings = schema.parsed(row["engine_settings"])
+    if not axes.has_defaults(row) or row["output_tokens_per_text"] != 1:  # as the author asked
         return None
     if any(settings.get(name, value) != value for name, value in _UNQUANTIZED.items()):
         return None

@@ -9,23 +9,20 @@ from __future__ import annotations
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from packsweep.analysis import axes
 from packsweep.errors import SpecError
 from packsweep.report import format as fmt
+from packsweep.results import schema
 from packsweep.results.schema import Row
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read as sweep_read
 from packsweep.sweep import spec
-from packsweep.sweep.spec import DEFAULTS
 
 _OVERRIDE = "# --set "
-# What tells cells of one sweep apart, engine settings aside.
-_KEYS = (*axes.WORK, "prompt_type", "repeats", "model", "load_format", "engine")
-_SETTINGS = ("engine_settings", "simulated_settings")
-COLUMNS = (*_KEYS, *_SETTINGS)
+COLUMNS = tuple(column.name for column in schema.CELL)
 Key = tuple[str, ...]
 
 
@@ -59,12 +56,14 @@ def names(sweep: spec.Sweep, passes: Iterable[Row]) -> list[str]:
         sweep: what was asked.
         passes: a row for each cell and replicate, whatever its outcome.
     """
-    asked = {_key(each): each for each in sweep_cells.axis_values(sweep)}
+    cells = list(sweep_cells.axis_values(sweep))
+    columns = [column for column in COLUMNS if column in cells[0]]
+    asked = {_key(each, columns): each for each in cells}
     tried: Counter[Key] = Counter()
     for row in passes:
         unpacked = _unpacked(row)
         # The file may leave the length to the model; the row always has one.
-        tried.update({_key(unpacked), _key(unpacked, own_length=True)})
+        tried.update({_key(unpacked, columns), _key(unpacked, columns, own_length=True)})
     return [
         _line(values, tried[key]) for key, values in asked.items() if tried[key] < _wanted(values)
     ]
@@ -78,23 +77,22 @@ def _line(values: Mapping[str, Any], num_tried: int) -> str:
     told = fmt.strategy(values["strategy"], values["pack_size"])
     told += f" n={values['n']} dup={values['duplication']} {values['cache_state']}"
     told += f" {values['instruction']} {values['template']} {values['answer']}"
-    unusual = (str(values[name]) for name in axes.HOW if str(values[name]) != DEFAULTS[name])
+    added = [name for name in axes.names("wording") if name in axes.FORMER and name in values]
+    unusual = (str(values[name]) for name in added if str(values[name]) != axes.FORMER[name])
     told += "".join(f" {value}" for value in unusual)
     told += " tokens" if values["prompt_type"] == "tokens" else ""
     wanted = _wanted(values)
     return told if wanted == 1 else f"{told}: {wanted - num_tried} of {wanted} replicates"
 
 
-def _key(values: Mapping[str, Any], *, own_length: bool = False) -> Key:
+def _key(values: Mapping[str, Any], columns: Iterable[str], *, own_length: bool = False) -> Key:
     settings = dict(values["engine_settings"])
     if own_length:
         settings["max_model_len"] = None
-    parts: Sequence[Any] = (settings, values["simulated_settings"])
-    shown = (json.dumps(part, sort_keys=True) for part in parts)
-    return (*(str(values[name]) for name in _KEYS), *shown)
+    parts = {**values, "engine_settings": settings}
+    return tuple(json.dumps(parts[name], sort_keys=True) for name in columns)
 
 
 def _unpacked(row: Row) -> dict[str, Any]:
     """Return a row's values as the sweep file has them."""
-    settings = {name: json.loads(row[name]) for name in _SETTINGS}
-    return {**row, **settings}
+    return {**row, **{name: dict(schema.parsed(row[name])) for name in axes.JSON_SETTINGS}}

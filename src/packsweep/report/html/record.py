@@ -138,7 +138,7 @@ def _settings(rows: Sequence[Row]) -> list[Listing]:
     listings = [
         Listing(
             title=f"Engine settings in force in {number} of {len(rows)} cells",
-            text=json.dumps(json.loads(settings), indent=1),
+            text=json.dumps(dict(schema.parsed(settings)), indent=1),
         )
         for settings, number in found.most_common(_MAX_LISTINGS)
     ]
@@ -158,7 +158,7 @@ def _environment(rows: Sequence[Row]) -> Table:
     body.append(("first and last attempt, UTC", f"{starts[0]}, {starts[-1]}"))
     packages: dict[str, set[str]] = {}
     for row in rows:
-        for name, version in json.loads(row["versions"] or "{}").items():
+        for name, version in schema.parsed(row["versions"]).items():
             packages.setdefault(name, set()).add(str(version))
     body += [(f"version of {name}", ", ".join(sorted(found))) for name, found in packages.items()]
     body.append(("schema version", str(schema.SCHEMA_VERSION)))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packsweep.errors import ResultsError
 from packsweep.files import link_file, replace_file
+from packsweep.results.doubts import name_once
 
-_NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
+_File = tuple[int, int]  # device and inode
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +38,18 @@ class LocalStorage:
         """Return the file of ``key``."""
         return self.folder / key
 
-    def read(self, key: str) -> bytes | None:
-        """Return a file's content."""
-        try:
-            return (self.folder / key).read_bytes()
-        except _NOT_THERE:
-            return None
-        except OSError as error:
-            raise ResultsError(f"{self.folder / key}: cannot be read: {error.strerror}") from None
-
     def write(self, key: str, content: bytes) -> None:
-        """Write a file by one rename."""
+        """Write a file by one rename; the root itself is not made anew where it was deleted."""
         with self._writing(key) as path:
+            if not self.folder.is_dir():
+                raise ResultsError(f"{self.root}: is not there; was it deleted or moved meanwhile?")
+            path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, content)
 
     def create(self, key: str, content: bytes) -> bool:
         """Write a file by one link, which fails where there is one."""
         with self._writing(key) as path:
+            path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 link_file(path, content)
             except FileExistsError:
@@ -60,31 +59,73 @@ class LocalStorage:
 
     def list(self, folder: str) -> Iterator[tuple[str, int]]:
         """Walk the folder; names that begin with a dot are not ours."""
-        try:
-            yield from self._walk(folder)
-        except _NOT_THERE:
+        if not (self.folder / folder).is_dir():
             return
-        except OSError as error:
-            raise ResultsError(f"{self.root}: cannot be read: {error.strerror}") from None
+        left: list[tuple[str, frozenset[_File]]] = [(folder, frozenset())]
+        while left:
+            key, above = left.pop()
+            found = self._stat(key)
+            if found is None:
+                continue
+            own = (found.st_dev, found.st_ino)
+            if own in above:
+                self._skip(key, stat.S_IFLNK)
+            elif stat.S_ISDIR(found.st_mode):
+                left += [(name, above | {own}) for name in self._keys(key)]
+            elif stat.S_ISREG(found.st_mode):
+                yield key, found.st_mtime_ns
+            else:
+                self._skip(key, found.st_mode)
 
-    def _walk(self, folder: str) -> Iterator[tuple[str, int]]:
-        with os.scandir(self.folder / folder) as entries:
-            for entry in entries:
-                key = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    yield from self._walk(key)
-                else:
-                    with contextlib.suppress(FileNotFoundError):
-                        yield key, entry.stat().st_mtime_ns
+    def _keys(self, folder: str) -> Sequence[str]:
+        """Return what lies in one folder; nothing where it has just vanished."""
+        try:
+            names = [path.name for path in (self.folder / folder).iterdir()]
+        except _NOT_THERE:
+            return ()
+        except OSError as error:
+            message = f"{self.folder / folder}: cannot be read: {error.strerror}"
+            raise ResultsError(message) from None
+        return [f"{folder}/{name}" if folder else name for name in names if name[0] != "."]
+
+    def _stat(self, key: str) -> os.stat_result | None:
+        """Return what lies at a key; None where it has just vanished, or is a loop of links."""
+        try:
+            return (self.folder / key).stat()
+        except _NOT_THERE:
+            return None
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                message = f"{self.folder / key}: cannot be read: {error.strerror}"
+                raise ResultsError(message) from None
+            self._skip(key, stat.S_IFLNK)
+            return None
+
+    def read(self, key: str) -> bytes | None:
+        """Return a file's content; whoever opened a FIFO would wait for ever."""
+        found = self._stat(key)
+        if found is None or stat.S_ISDIR(found.st_mode):
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            self._skip(key, found.st_mode)
+            return None
+        try:
+            return (self.folder / key).read_bytes()
+        except _NOT_THERE:
+            return None
+        except OSError as error:
+            raise ResultsError(f"{self.folder / key}: cannot be read: {error.strerror}") from None
+
+    def _skip(self, key: str, mode: int) -> None:
+        kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a loop of links"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        name_once(f"{self.folder / key}: is {kind} and no file; it is passed over")
 
     @contextlib.contextmanager
     def _writing(self, key: str) -> Iterator[Path]:
-        """Give the path of ``key`` in a folder that exists; what fails is one line."""
+        """Give the path of ``key``; what fails is one line."""
         path = self.folder / key
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             yield path
         except (FileExistsError, NotADirectoryError):
             raise ResultsError(

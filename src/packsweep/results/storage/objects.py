@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from packsweep.errors import ResultsError
 
@@ -31,6 +32,9 @@ _REQUEST_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 3.0
 _NUM_CREATIONS = 3
 
+_WORD = re.compile(r"[!-~]+")  # what a header can hold
+_ENDPOINT = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[!-~]*)?")
+_REGION = re.compile(r"[A-Za-z0-9-]+")
 _INSTALL = "make setup, or pip install obstore boto3"
 # What a server's error code means to the user: code -> what to do.
 _ADVICE = {
@@ -170,19 +174,41 @@ def _aws(uri: str) -> dict[str, Any]:
 
     try:
         session = boto3.Session()
-        if session.get_credentials() is None:
+        credentials = session.get_credentials()
+        if credentials is None:
             raise ResultsError(
                 f"{uri}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
                 "AWS_PROFILE"
             )
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        if not _WORD.fullmatch(credentials.access_key):
+            raise ResultsError(f"{uri}: the access key holds a space or a control character")
         return {
             "credential_provider": Boto3CredentialProvider(session),
-            "region": session.region_name or os.environ.get("AWS_REGION") or "us-east-1",
-            **({"endpoint": endpoint} if endpoint else {}),
+            **_place(session.region_name),
         }
     except BotoCoreError as error:  # a profile that is not there, a broken file
         raise ResultsError(f"{uri}: {error}") from None
+
+
+def _place(region: str | None) -> dict[str, str]:
+    """Return region and endpoint; the client panics at what is no such thing."""
+    region = region or os.environ.get("AWS_REGION") or "us-east-1"
+    if not _REGION.fullmatch(region):
+        raise ResultsError(f"AWS_REGION: {region!r} is no region, such as us-east-1")
+    name = "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
+    endpoint = os.environ.get(name)
+    if not endpoint:
+        return {"region": region}
+    if not _is_endpoint(endpoint):
+        raise ResultsError(f"{name}: {endpoint!r} is no address, such as https://host:9000")
+    return {"region": region, "endpoint": endpoint}
+
+
+def _is_endpoint(url: str) -> bool:
+    try:
+        return _ENDPOINT.fullmatch(url) is not None and urlsplit(url).port != 0
+    except ValueError:  # a port above 65,535, an IPv6 address that is none
+        return False
 
 
 @contextlib.contextmanager
@@ -192,7 +218,9 @@ def _as_results_error(where: str) -> Iterator[None]:
         yield
     except (ResultsError, GeneratorExit):
         raise
-    except Exception as error:  # noqa: BLE001  (obstore raises its own and Python's)
+    except BaseException as error:  # obstore raises its own, Python's, and panics
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         text = str(error)
         code = _code(error)
         if code in _ADVICE:
@@ -209,7 +237,7 @@ def _as_results_error(where: str) -> Iterator[None]:
         raise ResultsError(f"{where}: {told}") from None
 
 
-def _code(error: Exception) -> str | None:
+def _code(error: BaseException) -> str | None:
     """Return the code in an answer of S3, such as ``NoSuchBucket``."""
     found = re.search(r"<Code>(\w+)</Code>", str(error))
     return found.group(1) if found else None

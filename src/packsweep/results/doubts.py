@@ -1,0 +1,16 @@
+"""What is passed over while results are read is named, once in a process, and stops nothing."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+_MOST_LETTERS = 500
+_log = logging.getLogger(__name__)
+
+
+@lru_cache(maxsize=4096)
+def name_once(line: str) -> None:
+    """Log a warning, on stderr where nobody set up logging; names of files are made printable."""
+    plain = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    _log.warning("packsweep: %s", plain[:_MOST_LETTERS])

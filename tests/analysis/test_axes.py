@@ -1,0 +1,103 @@
+"""What tells cells apart, by the roles in the schema."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.fakes import cell, pass_row
+
+from packsweep.analysis import axes, contrasts, frames
+from packsweep.results import parquet, schema
+from packsweep.run.rows import cell_values
+from packsweep.sweep.spec import GridTable
+
+
+def test_work() -> None:
+    """Cells of two folders are paired by these: another list would pair other cells."""
+    assert axes.WORK == (
+        "strategy",
+        "n",
+        "pack_size",
+        "duplication",
+        "duplication_order",
+        "instruction",
+        "template",
+        "answer",
+        "output_tokens_per_text",
+        "cache_state",
+        "ignore_eos",
+    )
+
+
+def test_settings() -> None:
+    """Settings go by the keys of the sweep file."""
+    assert axes.SETTINGS == {
+        "prompt_type": "grid.prompt_type",
+        "model": "model.name",
+        "model_revision": "model.revision",
+        "tokenizer": "model.tokenizer",
+        "load_format": "model.load_format",
+        "model_fingerprint": "model_fingerprint",
+    }
+    assert axes.JSON_SETTINGS == {
+        "engine_settings": "engine",
+        "simulated_settings": "simulated",
+        "environ": "environ",
+    }
+    assert axes.MEASURE["repeats"] == "measure.repeats"
+
+
+@pytest.mark.parametrize("name", GridTable.model_fields)
+def test_grid(name: str) -> None:
+    """Every axis of the grid tells cells apart: by its own column, or where it varies."""
+    column = next(column for column in schema.CELL if column.name == name)
+    assert name in {*axes.SHAPE, *axes.NAMED} or column.follows
+
+
+def test_varying() -> None:
+    """What is the same in all cells, or follows from what is named, is not named."""
+    rows = [cell_values(cell(template=template)) for template in ("original", "short")]
+    rows[1]["engine_settings"] = json.dumps({"max_num_seqs": 8, "enable_prefix_caching": False})
+    varied = axes.varying(rows)
+    assert varied["template"] == ["original", "short"]
+    assert varied["max_num_seqs"] == ["1024", "8"]
+    assert "enable_prefix_caching" not in varied
+    assert "n" not in varied
+    assert axes.unusual(varied, 1)["template"] == "short"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"template": "short"},
+        {"instruction": "before"},
+        {"cache_state": "off"},
+        {"answer": "choice"},
+    ],
+)
+def test_has_defaults(change: dict[str, Any]) -> None:
+    """One axis off its default is enough."""
+    assert axes.has_defaults(cell_values(cell()))
+    assert not axes.has_defaults(cell_values(cell(**change)))
+
+
+def test_cache_state_alone() -> None:
+    """A cell is not compared with a cold one that has other settings of the engine as well."""
+
+    def compared(**settings: object) -> list[tuple[str, str]]:
+        cells = [
+            cell(cache_state="cold", engine_settings=(("enable_prefix_caching", True),)),
+            cell(
+                cache_state="off",
+                engine_settings=(("enable_prefix_caching", False), *settings.items()),
+            ),
+        ]
+        rows = [pass_row(each, texts_per_s=1.0) for each in cells]
+        passes = frames.to_pandas(parquet.table(rows, schema.PASSES))
+        found = contrasts.of(passes)
+        return [(each.axis, each.baseline) for each in found if each.axis == "cache_state"]
+
+    assert len(compared()) == 1
+    assert compared(max_num_seqs=8) == []
