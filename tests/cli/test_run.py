@@ -15,6 +15,7 @@ import psutil
 import pytest
 from tests.fakes import Cli
 
+from packsweep.cli import main
 from packsweep.run import scratch
 
 POISON = "raise SystemExit('poisoned')\n"
@@ -187,3 +188,21 @@ def test_run_refused_keeps_sweep(cli: Cli, sweep_file: Path, refused: tuple[str,
     done = cli("run", sweep_file.name, *refused, cwd=sweep_file.parent)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert (results / "sweep.toml").read_text(encoding="utf-8") == "before"
+
+
+def test_run_shown_badly(
+    sweep_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What fails after all cells are ok is a line; the exit status and the results stay."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no home")
+
+    monkeypatch.chdir(sweep_file.parent)
+    monkeypatch.setattr("packsweep.cli.run._print_measured", fail)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", sweep_file.name, "--set", "grid.n=1"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().err
+    assert said == "packsweep: measured and kept, but not shown: RuntimeError: no home\n"
+    assert list((sweep_file.parent / "results/tiny/cells").glob("*/COMMIT"))

@@ -150,6 +150,7 @@ def make(sweep: Sweep) -> Plan:
         chat=chat,
         advice=(
             *_not_described(model),
+            *_in_force(environ),
             *(() if model.random_weights else _too_short(cells, cost)),
             *_split_block(planned.values()),
         ),
@@ -174,6 +175,13 @@ def _environ(sweep: Sweep) -> str:
 def _not_described(model: Model) -> Iterator[str]:
     if model.design:
         yield (f"{model.name} is measured without FLOPs, MFU and a forecast: {model.design}")
+
+
+def _in_force(environ: str) -> Iterator[str]:
+    """Say which of the user's variables every cell is measured under, if there are such."""
+    if values := json.loads(environ):
+        named = ", ".join(f"{name}={value}" for name, value in values.items())
+        yield f"part of every cell, since they may change what is measured: {named}"
 
 
 def _too_short(cells: Sequence[Cell], cost: LabelCost) -> Iterator[str]:
