@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from packsweep.analysis.frames import Against
     from packsweep.plan.cells import Plan
+    from packsweep.report.progress import Expected
     from packsweep.results.store import Store
     from packsweep.run.executors import Executor
     from packsweep.sweep.spec import Sweep
@@ -81,7 +82,7 @@ def run_command(
         store.prepare()
         # Only now: what was refused above leaves the record of an earlier run as it is.
         store.keep_sweep(_with_overrides(content, set_ or ()))
-        code = _measure(read, planned, store, executor)
+        code = _measure(read, planned, store, executor, local=address is None)
     finally:
         executor.stop()
     if code == INTERRUPTED:
@@ -139,13 +140,13 @@ def _with_overrides(content: bytes, overrides: Sequence[str]) -> bytes:
     return content + (b"\n" if needs_newline else b"") + more.encode()
 
 
-def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor) -> int:
+def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, local: bool) -> int:
     """Run what is missing and return the exit status."""
     from packsweep.report.progress import reporter
     from packsweep.run.driver import Driver
 
     console = open_console()
-    progress = reporter(console)
+    progress = reporter(console, _expected(planned) if local else None)
     try:
         outcome = Driver(planned, store, executor, progress, sweep.limits).run()
     except KeyboardInterrupt:
@@ -155,6 +156,25 @@ def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor) -> i
     finally:
         progress.close()
     return 0 if outcome.all_well else FAILED
+
+
+def _expected(planned: Plan) -> dict[str, Expected]:
+    """Return what each cell should take on this machine; nothing where it cannot be predicted."""
+    from packsweep.plan import forecast
+    from packsweep.report.progress import Expected
+
+    if planned.cells[0].cell.engine == "simulated":
+        return {}
+    predicted = forecast.make(planned, forecast.target(None))
+    return {
+        each.planned.cell.cell_id: Expected(
+            pass_s=each.pass_s,
+            cell_s=each.warm_s,
+            dtype=str(each.planned.cell.settings["dtype"]),
+        )
+        for each in predicted.cells
+        if each.pass_s is not None and each.warm_s is not None
+    }
 
 
 def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: bool) -> None:
