@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import pytest
 from tests.fakes import Cli
 
 from packsweep.cli import main
+from packsweep.results.store import Store
 from packsweep.run import scratch
 
 POISON = "raise SystemExit('poisoned')\n"
@@ -117,9 +119,10 @@ def test_run_worker_killed_by_nameless_signal(running: Running) -> None:
     os.kill(first.pid, 35)
     running.wait_for(lambda: list(running.results.glob("cells/*/*.parquet")))
     running.process.send_signal(signal.SIGTERM)
-    code, out, _ = running.ended()
-    assert code == 130
-    assert "the worker was ended by signal 35 in phase warmup" in " ".join(out.split())
+    code, _, err = running.ended()
+    assert (code, "Traceback" in err) == (130, False)
+    reasons = [row["reason"] for row in Store(running.results).read_passes().to_pylist()]
+    assert reasons[0] == "the worker was ended by signal 35 in phase warmup"
 
 
 def test_run_abandoned_folder_removed(cli: Cli, running: Running) -> None:
@@ -206,3 +209,17 @@ def test_run_shown_badly(
     said = capsys.readouterr().err
     assert said == "packsweep: measured and kept, but not shown: RuntimeError: no home\n"
     assert list((sweep_file.parent / "results/tiny/cells").glob("*/COMMIT"))
+
+
+def test_run_temporary_folder_too_long(cli: Cli, sweep_file: Path, tmp_path: Path) -> None:
+    """A folder of temporary files in which no socket has room is refused before anything starts."""
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
+    long = tmp_path / ("x" * 99)
+    long.mkdir()
+    sweep = sweep_file.read_text(encoding="utf-8").replace('"simulated"', '"vllm"')
+    sweep_file.write_text(sweep, encoding="utf-8")
+    done = cli("run", sweep_file.name, cwd=sweep_file.parent, TMPDIR=str(long))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "107 are allowed; export TMPDIR=/tmp" in done.stderr
+    assert not (sweep_file.parent / "results").exists()
