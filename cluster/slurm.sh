@@ -89,16 +89,10 @@ on_each_node=(srun --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=0)
 # On every node first: the folders must be this user's. Anybody could have made one of a name that
 # can be guessed, and would own what is compiled and run from there.
 # shellcheck disable=SC2016  # each node expands it
-prepare='
-for folder in "$@"; do
-    mkdir -p -m 700 "$folder"
-    if [ -L "$folder" ] || [ ! -O "$folder" ]; then
-        echo "packsweep: $folder on $(hostname) is not yours; set TMPDIR or PACKSWEEP_CACHE" >&2
-        exit 2
-    fi
-    chmod 700 "$folder"
-done
-exec ray stop --force'
+prepare='for folder in "$@"; do mkdir -p -m 700 "$folder";'\
+' if [ -L "$folder" ] || [ ! -O "$folder" ]; then'\
+' echo "packsweep: $folder on $(hostname) is not yours; set TMPDIR or PACKSWEEP_CACHE" >&2;'\
+' exit 2; fi; chmod 700 "$folder"; done; exec ray stop --force'
 "${on_each_node[@]}" bash -c "$prepare" packsweep "${private[@]}"
 
 # In the background and waited for: bash runs a trap only between commands, but at once in a wait.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -376,3 +377,16 @@ def test_every_column_of_a_cell_has_a_part_in_pairing() -> None:
     settings_ = {*axes.JSON_SETTINGS, *axes.SETTINGS}
     known = {*axes.WORK, *settings_, *axes.MEASURE, *elsewhere}
     assert {column.name for column in schema.CELL} == known
+
+
+def test_environ_is_a_difference() -> None:
+    """Variables that were in force on one side alone are listed by name."""
+    other = replace(CELL, environ='{"VLLM_ATTENTION_BACKEND": "FLASHINFER"}')
+    assert other.cell_id != CELL.cell_id
+    found = compare.compare(measured(CELL, [1.0, 1.1]), measured(other, [1.0, 1.1]))
+    (difference,) = [each for each in found.differences if each.name.startswith("environ")]
+    assert (difference.name, difference.a, difference.b) == (
+        "environ.VLLM_ATTENTION_BACKEND",
+        ("-",),
+        ("FLASHINFER",),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ import psutil
 import pytest
 from tests.fakes import Cli
 
+from packsweep.cli import main
+from packsweep.results.store import Store
 from packsweep.run import scratch
 
 POISON = "raise SystemExit('poisoned')\n"
@@ -116,9 +119,10 @@ def test_run_worker_killed_by_nameless_signal(running: Running) -> None:
     os.kill(first.pid, 35)
     running.wait_for(lambda: list(running.results.glob("cells/*/*.parquet")))
     running.process.send_signal(signal.SIGTERM)
-    code, out, _ = running.ended()
-    assert code == 130
-    assert "the worker was ended by signal 35 in phase warmup" in " ".join(out.split())
+    code, _, err = running.ended()
+    assert (code, "Traceback" in err) == (130, False)
+    reasons = [row["reason"] for row in Store(running.results).read_passes().to_pylist()]
+    assert reasons[0] == "the worker was ended by signal 35 in phase warmup"
 
 
 def test_run_abandoned_folder_removed(cli: Cli, running: Running) -> None:
@@ -187,3 +191,35 @@ def test_run_refused_keeps_sweep(cli: Cli, sweep_file: Path, refused: tuple[str,
     done = cli("run", sweep_file.name, *refused, cwd=sweep_file.parent)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert (results / "sweep.toml").read_text(encoding="utf-8") == "before"
+
+
+def test_run_shown_badly(
+    sweep_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What fails after all cells are ok is a line; the exit status and the results stay."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no home")
+
+    monkeypatch.chdir(sweep_file.parent)
+    monkeypatch.setattr("packsweep.cli.run._print_measured", fail)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", sweep_file.name, "--set", "grid.n=1"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().err
+    assert said == "packsweep: measured and kept, but not shown: RuntimeError: no home\n"
+    assert list((sweep_file.parent / "results/tiny/cells").glob("*/COMMIT"))
+
+
+def test_run_temporary_folder_too_long(cli: Cli, sweep_file: Path, tmp_path: Path) -> None:
+    """A folder of temporary files in which no socket has room is refused before anything starts."""
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
+    long = tmp_path / ("x" * 99)
+    long.mkdir()
+    sweep = sweep_file.read_text(encoding="utf-8").replace('"simulated"', '"vllm"')
+    sweep_file.write_text(sweep, encoding="utf-8")
+    done = cli("run", sweep_file.name, cwd=sweep_file.parent, TMPDIR=str(long))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "107 are allowed; export TMPDIR=/tmp" in done.stderr
+    assert not (sweep_file.parent / "results").exists()

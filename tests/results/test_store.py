@@ -700,3 +700,16 @@ def test_write_summary(store: Store) -> None:
     header, line = Path(f"{store.summary}.csv").read_text(encoding="utf-8").splitlines()
     assert header.startswith('"cell_id","group_id","attempt_id"')
     assert line.startswith('"c",')
+
+
+def test_check_writable(tmp_path: Path) -> None:
+    """A place that is there is written and stays what it is; one that is gone is not made again."""
+    store = Store(tmp_path / "results")
+    store.prepare()
+    before = (tmp_path / "results" / "packsweep.json").read_bytes()
+    store.check_writable()
+    assert (tmp_path / "results" / "packsweep.json").read_bytes() == before
+    shutil.rmtree(tmp_path / "results")
+    with pytest.raises(ResultsError, match="no such results folder"):
+        store.check_writable()
+    assert not (tmp_path / "results").exists()

@@ -164,14 +164,24 @@ def _measure() -> dict[str, Any]:
         UserError: there is no torch, or it failed.
     """
     import json
+    import os
     import subprocess
     import sys
     from importlib.util import find_spec
 
+    from packsweep.machine import environment
+
     if find_spec("torch") is None:
         raise UserError("calc ceiling needs torch, which comes with vLLM; see make setup")
-    command = [sys.executable, "-m", "packsweep.machine.microbench"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    command = [sys.executable, "-P", "-m", "packsweep.machine.microbench"]
+    path = environment.import_path(os.environ.get("PYTHONPATH", ""))
+    done = subprocess.run(  # noqa: S603  (our own module)
+        command,
+        env=os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         said = (done.stderr.strip() or "nothing was printed").splitlines()[-1]
         raise UserError(f"calc ceiling: the measurement failed: {said}")

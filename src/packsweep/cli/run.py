@@ -87,7 +87,13 @@ def run_command(
         executor.stop()
     if code == INTERRUPTED:
         raise typer.Exit(code)
-    _print_measured(planned, store, against, allow_mixed)
+    try:
+        _print_measured(planned, store, against, allow_mixed)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001  (what was measured is safe, and that counts)
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"packsweep: measured and kept, but not shown: {told}", file=sys.stderr)
     raise typer.Exit(code)
 
 

@@ -93,11 +93,11 @@ def engine_environ(
         found |= json.loads(measuring_asked)
     found.setdefault("VLLM_CACHE_ROOT", str(cache_root() / "vllm" / _cache_key()))
     found.setdefault("VLLM_LOGGING_LEVEL", "INFO")
-    found["PYTHONPATH"] = _import_path(found.get("PYTHONPATH", ""))
+    found["PYTHONPATH"] = import_path(found.get("PYTHONPATH", ""))
     return {**found, **_FIXED, **_cpu_environ(found)}
 
 
-def _import_path(given: str) -> str:
+def import_path(given: str) -> str:
     """Return where workers look for modules: the code that runs here, then the user's folders.
 
     An empty entry means the working directory; from there nothing is imported.

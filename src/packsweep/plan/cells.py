@@ -175,6 +175,7 @@ def make(sweep: Sweep) -> Plan:
             *notes,
             *_not_described(model),
             *_cache_kind(cells, model),
+            *_in_force(environ),
             *(() if model.random_weights else _too_short(cells, tokenized)),
             *_split_block(planned.values()),
         ),
@@ -268,6 +269,13 @@ def _cache_kind(cells: Sequence[Cell], model: Model) -> Iterator[str]:
             f"{model.name} has sliding windows ({windows} tokens): its cached tokens are counted "
             "and checked as vLLM's manager of such caches keeps them"
         )
+
+
+def _in_force(environ: str) -> Iterator[str]:
+    """Say which of the user's variables every cell is measured under, if there are such."""
+    if values := json.loads(environ):
+        named = ", ".join(f"{name}={value}" for name, value in values.items())
+        yield f"part of every cell, since they may change what is measured: {named}"
 
 
 def _too_short(cells: Sequence[Cell], tokenized: _Tokenized) -> Iterator[str]:
