@@ -42,6 +42,8 @@ FOLLOWS = "engine.enable_prefix_caching"  # from cache_state, which is in WORK
 FOLLOWING = {
     "model": ("model_revision", "tokenizer", "load_format", "model_fingerprint"),
     "answer": ("output_tokens_per_text", "ignore_eos"),
+    "format": ("output_tokens_per_text",),
+    "label_form": ("output_tokens_per_text",),
 }
 ASKED = (
     "model",

@@ -508,8 +508,8 @@ REQUESTS = (
     _float(
         "confidence",
         "",
-        "probability of the label found among all labels; null unless answer is logprob",
-        formula="product over the branches of exp(logprob of the option) / sum of exp(logprob)",
+        "probability of the label found among all labels, the product of its shares where labels "
+        "part; null unless answer is logprob",
     ),
 )
 
