@@ -29,6 +29,8 @@ def row(strategy: str, n: int = 400, duplication: int = 1, **more: Any) -> dict[
         "model": "a-model",
         "template": "original",
         "prompt_type": "text",
+        "task": "sentiment",
+        "task_settings": "{}",
         "format": "lines",
         "label_form": "words",
         "text_max_tokens": 0,
