@@ -247,7 +247,7 @@ def test_hub_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_tickets() -> None:
     """The generated tickets are balanced, alike in every call, and begin each in its own way."""
-    reading = Reading(labels=("billing", "bug", "delivery", "account"))
+    reading = Reading(labels=("payment", "bug", "delivery", "account"))
     texts = load("builtin", limit=400, reading=reading)
     assert load("builtin", limit=4, reading=reading) == texts[:4]
     assert len({text.text[:13] for text in texts}) == 400
