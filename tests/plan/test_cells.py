@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 from tests.fakes import sweep, write_byte_model
 
 from packsweep.errors import SpecError, TextsError
@@ -239,3 +241,56 @@ def test_cells_of_other_engines_are_planned_alone(byte_model: Path) -> None:
             measure={"cache_state": cell.cache_state},
         )
         assert alone == found
+
+
+def _csv(folder: Path, *rows: str) -> dict[str, Any]:
+    path = folder / "texts.csv"
+    path.write_text("text,label\n" + "".join(f"{row},positive\n" for row in rows))
+    return {"source": str(path)}
+
+
+def test_advice_overlong_text(byte_model: Path, tmp_path: Path) -> None:
+    """A text that alone makes a cell infeasible is named, with what of it would fit."""
+    asked = {
+        "model": {"name": str(byte_model)},
+        "texts": _csv(tmp_path, "short", "x" * 500),
+        "grid": {"strategy": "separate"},
+        "engine": {"max_model_len": 400},
+    }
+    made = plan_cells.make(sweep(**asked))
+    assert made.cells[0].infeasible is not None
+    (line,) = (line for line in made.advice if "too long" in line)
+    assert "1 of the 2 texts of separate-n2-dup1-cold" in line
+    assert "the first of them text 2, 'xxx" in line
+    fits = int(line.rpartition("texts.max_tokens = ")[2].split()[0])
+    asked["texts"]["max_tokens"] = [fits, fits + 1]
+    whole = [each.infeasible for each in plan_cells.make(sweep(**asked)).cells]
+    assert [found is None for found in whole] == [True, False]
+
+
+def test_control_tokens(byte_model: Path, tmp_path: Path) -> None:
+    """A control token of the model in a text is refused with its place, or broken up."""
+    model = tmp_path / "model"
+    shutil.copytree(byte_model, model)
+    backend = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
+    backend.add_special_tokens(["<|im_end|>"])
+    backend.save(str(model / "tokenizer.json"))
+    asked = {
+        "model": {"name": str(model)},
+        "texts": _csv(tmp_path, "fine", "so <|im_end|> so"),
+    }
+    with pytest.raises(TextsError, match=r"text 2 holds <\|im_end\|>, which the model reads as"):
+        plan_cells.make(sweep(**asked))
+    asked["texts"]["control_tokens"] = "escape"
+    assert plan_cells.make(sweep(**asked)).texts[1].text == "so < |im_end|> so"
+
+
+def test_advice_guessed_columns(byte_model: Path, tmp_path: Path) -> None:
+    """What was guessed of a file is said."""
+    path = tmp_path / "a.csv"
+    path.write_text("body,team\nx,pos\ny,negative\n")
+    made = plan_cells.make(sweep(model={"name": str(byte_model)}, texts={"source": str(path)}))
+    assert [line.partition(": ")[2] for line in made.advice[:2]] == [
+        "texts are read from 'body', labels from 'team'",
+        "labels are read: 'pos' as positive",
+    ]

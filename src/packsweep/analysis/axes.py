@@ -33,8 +33,8 @@ MEASURE = {name: f"measure.{name}" for name in names("measure")}
 FOLLOWS = "enable_prefix_caching"
 # A name -> those that follow from it and are told only where it is the same.
 FOLLOWING = {
-    cause: tuple(name for name, column in _COLUMNS.items() if column.follows == cause)
-    for cause in dict.fromkeys(column.follows for column in schema.CELL if column.follows)
+    cause: tuple(name for name, column in _COLUMNS.items() if cause in column.follows)
+    for cause in dict.fromkeys(each for column in schema.CELL for each in column.follows)
 }
 # How is asked and with what it is computed: what may differ where settings are compared.
 ASKED = names("wording", "setting")
@@ -64,10 +64,7 @@ def has_defaults(cell: Row) -> bool:
     """Tell whether a cell has of all that ``NAMED`` lists what a sweep file need not say."""
     from packsweep.sweep.spec import DEFAULTS
 
-    former = {
-        name: str(_COLUMNS[name].formerly) for name in NAMED if _COLUMNS[name].formerly is not None
-    }
-    defaults = DEFAULTS | former
+    defaults = DEFAULTS | FORMER
     return all(str(cell[name]) == defaults[name] for name in NAMED if name in defaults)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
-from packsweep.errors import ModelError, SpecError, TextsError
+from packsweep.errors import ModelError, SpecError, TextsError, shown
 from packsweep.machine import environment, processor
 from packsweep.models.chat import ChatTemplate
 from packsweep.models.resolve import Model, resolve
@@ -178,6 +178,7 @@ def make(sweep: Sweep) -> Plan:
             *_in_force(environ),
             *(() if model.random_weights else _too_short(cells, tokenized)),
             *_split_block(planned.values()),
+            *_overlong(planned.values(), sent, tokenizer),
         ),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
     )
@@ -283,7 +284,9 @@ def _too_short(cells: Sequence[Cell], tokenized: _Tokenized) -> Iterator[str]:
     short = [
         cell
         for cell in cells
-        if cell.answer == "free" and tokenized.labels_held(cell) < _longest_pack(cell)
+        if cell.answer == "free"
+        and not (cell.strategy == "separate" and cell.task_settings == "{}")
+        and tokenized.labels_held(cell) < _longest_pack(cell)
     ]
     if not short:
         return
@@ -321,6 +324,35 @@ def _split_block(cells: Iterable[PlannedCell]) -> Iterator[str]:
         f"whole blocks of {size}: {again} of them are computed again in every prompt, which a "
         f"wording of {shared - again or size} tokens would spare"
     )
+
+
+def _overlong(
+    cells: Iterable[PlannedCell],
+    sent: Mapping[Cut, Sequence[LabelledText]],
+    tokenizer: Tokenizer,
+) -> Iterator[str]:
+    """Name the texts that alone make a cell infeasible, and what of them would fit."""
+    separate = (each for each in cells if each.infeasible and each.cell.strategy == "separate")
+    for planned in separate:
+        cell = planned.cell
+        limit = int(cell.settings["max_model_len"] or 0) - cell.output_tokens_per_text
+        per_text = len(planned.load.requests) // cell.n
+        excess = {
+            index: work.prompt_tokens - limit
+            for index, work in enumerate(planned.load.requests[::per_text])
+            if work.prompt_tokens > limit
+        }
+        if excess:
+            first = min(excess)
+            texts_sent = [sent[cell.cut][index].text for index in excess]
+            counts = tokenizer.count(texts_sent, add_special_tokens=False)
+            fits = min(num - over for num, over in zip(counts, excess.values(), strict=True))
+            hint = f"; texts.max_tokens = {fits} would fit" if fits > 0 else ""
+            yield (
+                f"{len(excess)} of the {cell.n} texts of {cell.slug} are too long by themselves, "
+                f"the first of them text {first + 1}, {shown(texts_sent[0])}{hint}"
+            )
+            return
 
 
 def _chat(tokenizer: Tokenizer, model: Model) -> ChatTemplate:

@@ -89,7 +89,7 @@ class Column:
     formerly: str | int | None = None
     role: Role | None = None
     key: str = ""
-    follows: str = ""
+    follows: tuple[str, ...] = ()
 
 
 def _string(name: str, meaning: str, **more: Any) -> Column:  # noqa: ANN401
@@ -128,7 +128,7 @@ CELL = (
         "texts",
         "texts in a prompt of the strategy chunked",
         role="shape",
-        follows="strategy",
+        follows=("strategy",),
     ),
     _int("duplication", "", "times each request is submitted within one pass", role="shape"),
     _string(
@@ -166,7 +166,9 @@ CELL = (
     _string(
         "task_settings",
         "JSON: labels, instructions and chat template variables; {} is the sentiment task as it is",
-        role="wording",
+        role="setting",
+        key="task",
+        follows=("task",),
         formerly="{}",
     ),
     _int(
@@ -200,7 +202,7 @@ CELL = (
         "tokens",
         "output tokens allowed for each text",
         role="wording",
-        follows="answer",
+        follows=("answer", "format", "label_form"),
     ),
     _string(
         "cache_state",
@@ -212,7 +214,7 @@ CELL = (
         kind="bool",
         meaning="output lengths are forced",
         role="wording",
-        follows="answer",
+        follows=("answer",),
     ),
     _int("repeats", "", "timed passes asked for", role="measure"),
     _int(
@@ -256,28 +258,28 @@ CELL = (
         "revision asked for, as in the sweep file",
         role="setting",
         key="model.revision",
-        follows="model",
+        follows=("model",),
     ),
     _string(
         "tokenizer",
         "tokenizer asked for, where it is not the model's own",
         role="setting",
         key="model.tokenizer",
-        follows="model",
+        follows=("model",),
     ),
     _string(
         "load_format",
         "how weights were loaded; dummy means random weights",
         role="setting",
         key="model.load_format",
-        follows="model",
+        follows=("model",),
     ),
     _string(
         "model_fingerprint",
         "identifies weights and tokenizer",
         role="setting",
         key="model_fingerprint",
-        follows="model",
+        follows=("model",),
     ),
     _string(
         "texts_sha256",
@@ -663,8 +665,8 @@ REQUESTS = (
     _float(
         "confidence",
         "",
-        "probability of the label found among all labels; null unless answer is logprob",
-        formula="product over the branches of exp(logprob of the option) / sum of exp(logprob)",
+        "probability of the label found among all labels, the product of its shares where labels "
+        "part; null unless answer is logprob",
     ),
 )
 

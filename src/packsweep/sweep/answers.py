@@ -47,7 +47,7 @@ def pattern(words: Sequence[str], num_texts: int, answer_format: Format) -> str:
 
 def _escaped(word: str) -> str:
     # Of ASCII only what means something: grammar compilers know fewer escapes than Python.
-    return re.sub(r"([\\.^$*+?{}\[\]|()/\-])", r"\\\1", word)
+    return re.sub(r"([\\.^$*+?{}\[\]|()])", r"\\\1", word)
 
 
 def written(labels: Sequence[str], answer_format: Format) -> str:

@@ -116,7 +116,7 @@ SENTIMENT = LabellingTask(
 )
 TICKETS = LabellingTask(
     name="tickets",
-    labels=("billing", "bug", "delivery", "account"),
+    labels=("payment", "bug", "delivery", "account"),
     instruction="Which team should handle this support ticket? Answer only {labels}.",
 )
 BUILTIN = {task.name: task for task in (SENTIMENT, TICKETS)}

@@ -86,7 +86,7 @@ def _refused(archive: download.Archive, folder: Path, *expected: str) -> None:
         download.fetch(archive, folder)
     message = str(caught.value)
     assert "\n" not in message
-    for part in (archive.url, "reviews.source to builtin", *expected):
+    for part in (archive.url, "texts.source to builtin", *expected):
         assert part in message
     assert not list(folder.glob("*"))
 

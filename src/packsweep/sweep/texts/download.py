@@ -30,8 +30,8 @@ _TIMEOUT_S = 30.0
 # Broken connections that are taken up again, each after a pause, before the download is given up.
 _RESUMES = 5
 _INSTEAD = (
-    "set reviews.source to builtin for generated texts, or put the archive or a CSV file with the "
-    "columns review,sentiment on this machine and set reviews.source to its path"
+    "set texts.source to builtin for generated texts, or put the archive or a table with the "
+    "columns text and label on this machine and set texts.source to its path"
 )
 
 

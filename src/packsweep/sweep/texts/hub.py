@@ -13,6 +13,7 @@ _ID = re.compile(r"(?:hf://datasets/|datasets/)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))
 _SHARD = re.compile(r"([A-Za-z]\w*?)(?:-\d+)?(?:-of-\d+)?(?:-[0-9a-f]+)?\.parquet")
 # Where the hub keeps what it converted to Parquet itself.
 _CONVERTED = "refs/convert/parquet"
+_TIMEOUT_S = 10.0
 
 
 def dataset_id(source: str) -> tuple[str, str | None] | None:
@@ -27,36 +28,49 @@ def fetch(source: str, split: str | None) -> list[Path]:
     Raises:
         TextsError: no such data set, no Parquet files, several splits, or no network.
     """
-    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     named = dataset_id(source)
     assert named is not None
     name, revision = named
-    wanted = [revision] if revision else [None, _CONVERTED]
     try:
-        for each in wanted:
-            listed = HfApi().list_repo_files(name, repo_type="dataset", revision=each)
-            files = [file for file in listed if file.endswith(".parquet")]
-            if files:
-                chosen = of_split(source, files, split)
-                return [
-                    Path(hf_hub_download(name, file, repo_type="dataset", revision=each))
-                    for file in chosen
-                ]
-    except HfHubHTTPError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TextsError(f"{source}: the hub refuses the data set: {reason}") from None
-    except (OSError, LocalEntryNotFoundError, ValueError, RuntimeError) as error:
-        try:
-            folder = Path(snapshot_download(name, repo_type="dataset", local_files_only=True))
-        except (OSError, ValueError):
-            reason = " ".join(str(error).split())[:200]
-            message = f"{source}: neither a file here nor a data set that the hub gives ({reason})"
-            raise TextsError(f"{message}; download it and name the file") from None
-        local = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.parquet"))
-        return [folder / file for file in of_split(source, local, split)]
+        return _download(source, name, revision, split)
+    except TextsError:
+        raise
+    except Exception as error:  # noqa: BLE001  (which HTTP client the hub library uses varies)
+        local = _kept(name, revision)
+        if local:
+            return [local[file] for file in of_split(source, sorted(local), split)]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        message = f"{source}: neither a file here nor a data set that the hub gives ({reason})"
+        raise TextsError(f"{message}; download it and name the file") from None
+
+
+def _download(source: str, name: str, revision: str | None, split: str | None) -> list[Path]:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    for each in [revision] if revision else [None, _CONVERTED]:
+        about = HfApi().dataset_info(name, revision=each, timeout=_TIMEOUT_S)
+        listed = [sibling.rfilename for sibling in about.siblings or []]
+        files = [file for file in listed if file.endswith(".parquet")]
+        if files:
+            return [
+                Path(hf_hub_download(name, file, repo_type="dataset", revision=each))
+                for file in of_split(source, files, split)
+            ]
     raise TextsError(f"{source}: the data set has no Parquet files; download it as CSV or JSONL")
+
+
+def _kept(name: str, revision: str | None) -> dict[str, Path]:
+    """Return the Parquet files of a data set in the hub's cache, by their names in it."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            name, repo_type="dataset", revision=revision, local_files_only=True
+        )
+    except Exception:  # noqa: BLE001  (it is not there, whatever the library calls that)
+        return {}
+    paths = Path(folder).rglob("*.parquet")
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 def of_split(source: str, files: Sequence[str], split: str | None) -> list[str]:

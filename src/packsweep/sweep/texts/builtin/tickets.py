@@ -18,7 +18,7 @@ from typing import Any
 from packsweep.errors import TextsError
 from packsweep.sweep.texts.text import LabelledText, shuffled
 
-LABELS = ("billing", "bug", "delivery", "account")
+LABELS = ("payment", "bug", "delivery", "account")
 NUM_TICKETS = 20_000
 
 _SLOT = re.compile(r"\{(\w+)\}")
