@@ -9,6 +9,7 @@ from typing import Any
 
 from packsweep.results import schema
 from packsweep.results.schema import Row
+from packsweep.sweep.spec import DEFAULTS
 
 WORK = (
     "strategy",
@@ -88,6 +89,21 @@ def way_of_asking(cell: Row) -> tuple[Any, ...]:
     return (num_packed, json.dumps(settings, sort_keys=True), *(cell.get(name) for name in names))
 
 
+def asked_and_set(cell: Row) -> dict[str, str]:
+    """Return how a cell asks and its engine's settings, as text."""
+    asked = {name: cell[name] for name in ASKED}
+    return {
+        name: str(value) for name, value in (asked | json.loads(cell["engine_settings"])).items()
+    }
+
+
+def plainness(settings: Mapping[str, str]) -> tuple[int, list[tuple[float, str]]]:
+    """Return what sorts the plainest first: how many values are unusual, then the values."""
+    unusual = sum(DEFAULTS.get(name) != value for name, value in settings.items())
+    numbers = {value: float(value) for value in settings.values() if value.isdecimal()}
+    return unusual, [(numbers.get(value, 0.0), value) for _, value in sorted(settings.items())]
+
+
 def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[str]]:
     """Return the settings that are not the same in all cells: name -> one value per cell.
 
@@ -102,8 +118,6 @@ def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[
 
 def unusual(varied: Mapping[str, Sequence[str]], index: int) -> dict[str, str]:
     """Return what ``varying`` holds of one cell, without the values that a sweep file may omit."""
-    from packsweep.sweep.spec import DEFAULTS
-
     return {
         name: values[index]
         for name, values in varied.items()

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from packsweep.analysis import axes, contrasts, quality
+from packsweep.analysis import axes, quality
 from packsweep.analysis.quality import Answers
 from packsweep.results import schema, shares, stats
 from packsweep.results.schema import Row
@@ -314,7 +314,7 @@ def _by_agreement(settings: Sequence[Setting], terms: Terms) -> Choice:
     widest = max(each.row["n"] for each in separate)
     base = min(
         (each for each in separate if each.row["n"] == widest),
-        key=lambda each: contrasts.plainness(contrasts.settings(each.row)),
+        key=lambda each: axes.plainness(axes.asked_and_set(each.row)),
     )
     measured = [_with_agreement(each, base) for each in settings]
     pool = [each for each in measured if each.standing == "not_shown"]
