@@ -62,6 +62,8 @@ def answering(accuracy: float, *, num_texts: int) -> list[dict[str, Any]]:
         (passes({}, {"other_cpu_share": 0.10}), []),
         (passes({}, {"foreign_gpu_pids": ["7"]}), ["foreign_process"]),
         (passes({}, {"memory_returned": False}), ["memory_kept"]),
+        (passes({}, {"labels_surplus": 1}), ["surplus_labels"]),
+        (passes({}, {"labels_surplus": 0}), []),
         (answering(0.55, num_texts=200), ["guessing"]),  # 95 % interval 48 to 62 %
         (answering(0.60, num_texts=200), []),  # 53 to 67 %
         (answering(0.60, num_texts=100), ["guessing"]),  # 50 to 69 %

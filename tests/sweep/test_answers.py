@@ -15,14 +15,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from tests.fakes import REVIEWS, cell, cells, pass_row, written
+from tests.fakes import REVIEWS, cell, cells, pass_row, sweep, written
 
 import packsweep
 from packsweep.analysis import frames, labels
 from packsweep.engines import PassResult, RequestResult
 from packsweep.engines.simulated import SimulatedEngine
-from packsweep.errors import ResultsError, SpecError
+from packsweep.errors import ModelError, ResultsError, SpecError
+from packsweep.models import tokenizer
 from packsweep.models.resolve import resolve
+from packsweep.plan import label_budget
 from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens
 from packsweep.report import format as fmt
 from packsweep.results import schema, stats
@@ -32,9 +34,10 @@ from packsweep.run.checks import disagreement
 from packsweep.run.metrics import Answered
 from packsweep.run.workload import Workload
 from packsweep.sweep import answers, read
+from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
-from packsweep.sweep.texts import LABELS
+from packsweep.sweep.texts import LABELS, LabelledText
 
 LABEL = st.sampled_from(LABELS)
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -423,3 +426,60 @@ def test_load_unknown_table(tmp_path: Path) -> None:
     written(store, cell())
     with pytest.raises(ResultsError, match="passes, requests, summary and labels"):
         packsweep.load(store.root, "answers")  # type: ignore[arg-type]
+
+
+# Answers by log-probabilities.
+
+
+def _scored(byte_model: Path, **grid: Any) -> tuple[Workload, list[Answered]]:
+    """Return a pass of answers by log-probabilities on the simulated engine."""
+    of = cells(grid={"answer": "logprob", "strategy": "separate", "n": 4, **grid})[0]
+    model = resolve(str(byte_model), load_format="dummy")
+    work = Workload.of(of, REVIEWS[:4], tokenizer=tokenizer.load(model))
+    result = SimulatedEngine(of, model).run(work.requests)
+    expected = [0] * len(work.requests)
+    return work, metrics.answered(work, result, expected, scored=True)
+
+
+def test_logprob_one_token(byte_model: Path) -> None:
+    """Labels that differ in their first token take one request of one output token each."""
+    work, items = _scored(byte_model)
+    assert [(request.max_tokens, len(request.score_token_ids)) for request in work.requests] == [
+        (1, 2)
+    ] * 4
+    assert all(item.score and item.score.labels[0] in LABELS for item in items)
+    rows = [metrics.request_values(0, index, item) for index, item in enumerate(items)]
+    assert all(0.5 <= row["confidence"] <= 1 for row in rows)
+    assert disagreement(work.cell, items) is None
+
+
+def test_logprob_shared_beginning(byte_model: Path) -> None:
+    """Labels that begin alike take a further request where they part; a text counts once."""
+    task = {"name": "t", "labels": ["ab", "ac", "x"], "instruction": "{labels}?"}
+    asked = sweep(
+        task=task, grid={"answer": "logprob", "strategy": "separate", "n": 2}, model={"name": "m"}
+    )
+    texts = [LabelledText(text=f"t{index}", label=None) for index in range(2)]
+    (of,) = sweep_cells.expand(asked, texts, model_fingerprint="w", max_model_len=100)
+    model = resolve(str(byte_model), load_format="dummy")
+    work = Workload.of(of, texts, tokenizer=tokenizer.load(model))
+    assert [request.text[-3:] for request in work.requests] == ["x?\n", "?\na"] * 2
+    result = SimulatedEngine(of, model).run(work.requests)
+    items = metrics.answered(work, result, [None] * 4, scored=True)
+    values = metrics.pass_values(0, result, items, tokenize_s=None)
+    assert (values["num_requests"], values["num_texts"], values["output_tokens"]) == (4, 2, 4)
+    assert (values["labels_found"], values["labels_right"], values["accuracy"]) == (2, None, None)
+
+
+def test_logprob_labels_written_alike(byte_model: Path) -> None:
+    """Labels that a tokenizer does not tell apart are refused."""
+    found = tokenizer.load(resolve(str(byte_model), load_format="dummy"))
+    with pytest.raises(ModelError, match=r"task.labels: the model's tokenizer writes two of"):
+        label_budget._branches(["a", "a"], found)
+
+
+def test_disagreement_logprob() -> None:
+    """An engine that gives no log-probabilities measured something else."""
+    of = cells(grid={"answer": "logprob", "strategy": "separate", "n": 1})[0]
+    item = answered("x", num_texts=1, output_tokens=1, finish_reason="length")
+    assert disagreement(of, [item]) == "request 0 came back without log-probabilities"

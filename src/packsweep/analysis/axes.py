@@ -11,6 +11,8 @@ from packsweep.results import schema
 from packsweep.results.schema import Row
 from packsweep.sweep.spec import DEFAULTS
 
+# How an answer is written, and how much of a text is sent.
+HOW = ("format", "label_form", "text_max_tokens", "text_keep", "text_markup")
 WORK = (
     "strategy",
     "n",
@@ -20,6 +22,8 @@ WORK = (
     "instruction",
     "template",
     "answer",
+    *HOW,
+    "task",
     "output_tokens_per_text",
     "cache_state",
     "ignore_eos",
@@ -27,6 +31,7 @@ WORK = (
 # Columns of a cell by the keys of the sweep file.
 SETTINGS = {
     "prompt_type": "grid.prompt_type",
+    "task_settings": "task",
     "model": "model.name",
     "model_revision": "model.revision",
     "tokenizer": "model.tokenizer",
@@ -46,6 +51,7 @@ ASKED = (
     "instruction",
     "template",
     "answer",
+    *HOW,
     "prompt_type",
     *itertools.chain(*FOLLOWING.values()),
 )
@@ -74,6 +80,7 @@ _NAMED_SETTINGS = (
     "instruction",
     "template",
     "answer",
+    *HOW,
     "prompt_type",
     "cache_state",
     "duplication_order",

@@ -14,6 +14,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from packsweep.analysis import labels, quality
+from packsweep.analysis.axes import HOW
 from packsweep.analysis.quality import Answers
 from packsweep.errors import ResultsError
 from packsweep.plan.ceilings import Measured
@@ -32,6 +33,7 @@ _ORDER = (
     "instruction",
     "template",
     "answer",
+    *HOW,
     "prompt_type",
     "n",
     "duplication",

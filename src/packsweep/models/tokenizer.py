@@ -49,6 +49,13 @@ class Tokenizer:
             text=self.chat_template, bos_token=self.bos_token, eos_token=self.eos_token
         )
 
+    @property
+    def control_tokens(self) -> list[str]:
+        """The special tokens that a text could hold, the longest first."""
+        added = self.backend.get_added_tokens_decoder().values()
+        found = {token.content for token in added if token.special and len(token.content) > 1}
+        return sorted(found, key=lambda content: (-len(content), content))
+
     def encode(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
         """Return the prompt token ids of each text, special tokens included unless told."""
         found = self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)

@@ -6,12 +6,13 @@ Needs the texts and the tokenizer, and nothing of vLLM, torch or Ray.
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
-from packsweep.errors import ModelError, SpecError
+from packsweep.errors import ModelError, SpecError, TextsError
 from packsweep.machine import environment, processor
 from packsweep.models.chat import ChatTemplate
 from packsweep.models.resolve import Model, resolve
@@ -23,10 +24,11 @@ from packsweep.plan.pass_time import Pass
 from packsweep.plan.prefix_cache import PrefixCache, TokenIds
 from packsweep.plan.roofline import Work
 from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import task as labelling
 from packsweep.sweep import texts
 from packsweep.sweep.answers import LabelCost
 from packsweep.sweep.cells import Cell
-from packsweep.sweep.prompts import Prompt
+from packsweep.sweep.prompts import TEXTS_PER_PROMPT, Prompt
 from packsweep.sweep.spec import Format, Sweep
 from packsweep.sweep.texts import LabelledText, cut
 from packsweep.sweep.texts.cut import Cut
@@ -125,8 +127,10 @@ def make(sweep: Sweep) -> Plan:
     _check_context(sweep, model)
     if model.shape is None and sweep.engine.kind == "simulated":
         raise SpecError(f"engine.kind: {model.name} cannot be simulated: {model.design}")
-    rows = texts.load(sweep.texts.source, limit=sweep.largest_n, seed=sweep.texts.seed)
+    notes: list[str] = []
+    rows = _texts(sweep, notes)
     tokenizer = load_tokenizer(model)
+    rows = _without_control_tokens(rows, tokenizer, sweep)
     chat = _chat(tokenizer, model) if sweep.needs_chat else None
     cutter = cut.cutter(tokenizer.backend)
     cells = sweep_cells.expand(
@@ -158,6 +162,7 @@ def make(sweep: Sweep) -> Plan:
         chat=chat,
         sent=sent,
         advice=(
+            *notes,
             *_not_described(model),
             *(() if model.random_weights else _too_short(cells, tokenized)),
             *_split_block(planned.values()),
@@ -167,6 +172,51 @@ def make(sweep: Sweep) -> Plan:
     del tokenizer, tokenized
     give_back_memory()
     return made
+
+
+def _texts(sweep: Sweep, notes: list[str]) -> tuple[LabelledText, ...]:
+    """Return the texts of a sweep; ``notes`` takes what was guessed of their file."""
+    asked = labelling.of(sweep.task)
+    reading = texts.Reading(
+        labels=asked.labels,
+        label_map={**asked.spellings, **sweep.task.label_map},
+        text_column=sweep.task.text_column,
+        label_column=sweep.task.label_column,
+        delimiter=sweep.texts.delimiter,
+        split=sweep.texts.split,
+    )
+    return texts.load(
+        sweep.texts.source,
+        limit=sweep.largest_n,
+        seed=sweep.texts.seed,
+        reading=reading,
+        notes=notes,
+    )
+
+
+def _without_control_tokens(
+    rows: tuple[LabelledText, ...], tokenizer: Tokenizer, sweep: Sweep
+) -> tuple[LabelledText, ...]:
+    """Return texts in which the tokenizer finds no control token of the model.
+
+    Raises:
+        TextsError: there is one, and the sweep does not ask to break it up.
+    """
+    if not tokenizer.control_tokens:
+        return rows
+    pattern = re.compile("|".join(map(re.escape, tokenizer.control_tokens)))
+    if sweep.texts.control_tokens == "escape":
+        return tuple(
+            replace(row, text=pattern.sub(lambda m: f"{m[0][0]} {m[0][1:]}", row.text))
+            for row in rows
+        )
+    for number, row in enumerate(rows, 1):
+        if found := pattern.search(row.text):
+            raise TextsError(
+                f"text {number} holds {found[0]}, which the model reads as a control token; take "
+                'it out, or set texts.control_tokens = "escape" to put a space into it'
+            )
+    return rows
 
 
 def _auto_dtype(sweep: Sweep, model: Model) -> str:
@@ -185,21 +235,23 @@ def _too_short(cells: Sequence[Cell], tokenized: _Tokenized) -> Iterator[str]:
     short = [
         cell
         for cell in cells
-        if cell.answer == "free"
-        and cell.strategy != "separate"
-        and tokenized.cost(cell).labels_held(cell.n * cell.output_tokens_per_text) < cell.n
+        if cell.answer == "free" and tokenized.labels_held(cell) < _longest_pack(cell)
     ]
     if not short:
         return
-    most = max(short, key=lambda cell: cell.n)
-    num_tokens = most.n * most.output_tokens_per_text
-    cost = tokenized.cost(most)
+    most = max(short, key=_longest_pack)
+    num_texts = _longest_pack(most)
+    num_tokens = num_texts * most.output_tokens_per_text
     written = "a line each" if most.format == "lines" else f"as {most.format}"
     yield (
         f"answers are too short for their labels in {len(short)} cells: the {num_tokens} output "
-        f"tokens of {most.slug} hold {cost.labels_held(num_tokens)} labels of {most.n}, "
-        f"{written}; grid.output_tokens_per_text = {cost.per_text} has room for all"
+        f"tokens of {most.slug} hold {tokenized.labels_held(most)} labels of {num_texts}, "
+        f"{written}; grid.output_tokens_per_text = {tokenized.cost(most).per_text} has room for all"
     )
+
+
+def _longest_pack(cell: Cell) -> int:
+    return TEXTS_PER_PROMPT[cell.strategy](cell.n, cell.pack_size)
 
 
 def _split_block(cells: Iterable[PlannedCell]) -> Iterator[str]:
@@ -258,6 +310,10 @@ class _Tokenized:
         if key not in self._costs:
             self._costs[key] = label_budget.cost_of(self._tokenizer, *key)
         return self._costs[key]
+
+    def labels_held(self, cell: Cell) -> int:
+        """Return how many labels the longest answer of ``cell`` can hold."""
+        return self.cost(cell).labels_held(_longest_pack(cell) * cell.output_tokens_per_text)
 
     def ids(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
         keys = [(prompt.text, prompt.add_special_tokens) for prompt in prompts]

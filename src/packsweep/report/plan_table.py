@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from packsweep.analysis import frames
+from packsweep.analysis import axes, frames
 from packsweep.machine import devices
 from packsweep.plan import pass_time
 from packsweep.plan.cells import Plan
@@ -177,6 +177,8 @@ def _cell_record(forecast: CellForecast) -> dict[str, Any]:
         "duplication": cell.duplication,
         "template": cell.template,
         "answer": cell.answer,
+        **{name: getattr(cell, name) for name in axes.HOW},
+        "task": cell.task,
         "prompt_type": cell.prompt_type,
         "cache_state": cell.cache_state,
         "engine_settings": cell.settings,

@@ -99,6 +99,10 @@ def _guessing(passes: Passes) -> bool:
     return interval is not None and interval[0] <= max(guesses)
 
 
+def _surplus(passes: Passes) -> bool:
+    return any(_known(passes, "labels_surplus"))
+
+
 def _memory_kept(passes: Passes) -> bool:
     return not all(_known(passes, "memory_returned"))
 
@@ -151,6 +155,12 @@ WARNINGS = (
         applies=_guessing,
         text="the accuracy's interval holds that of always giving the commoner label",
         remedy="look at show --confusion; raise grid.n, or take a larger model or another template",
+    ),
+    Warning_(
+        code="surplus_labels",
+        applies=_surplus,
+        text="answers held more labels than there were texts (column labels_surplus)",
+        remedy="read the column text of the requests; set grid.answer to choice, or another format",
     ),
     Warning_(
         code="memory_kept",

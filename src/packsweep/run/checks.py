@@ -31,12 +31,19 @@ def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:
             return f"request {index} did not finish (finish_reason {result.finish_reason})"
         if cell.ignore_eos and result.output_tokens != forced:
             return f"request {index} has {result.output_tokens} output tokens, not {forced}"
-        if cell.answer == "choice" and (problem := _unconstrained(cell, item)):
+        if problem := _not_as_asked(cell, item):
             return f"request {index} {problem}"
-        if cell.answer == "logprob" and result.token_logprobs is None:
-            return f"request {index} came back without log-probabilities"
         if item.expected_cached is not None and result.cached_tokens != item.expected_cached:
             return _cache_disagreement(index, answered)
+    return None
+
+
+def _not_as_asked(cell: Cell, item: Answered) -> str | None:
+    """Return in which way an answer is not of the kind that ``cell`` asks for, or None."""
+    if cell.answer == "choice":
+        return _unconstrained(cell, item)
+    if cell.answer == "logprob" and item.result.token_logprobs is None:
+        return "came back without log-probabilities"
     return None
 
 

@@ -7,6 +7,7 @@ answer to one text is its last label; one that contradicts itself holds none.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -82,7 +83,7 @@ class Reader:
     def __post_init__(self) -> None:
         """Compile the pattern of a label: the longest first, and whole words alone."""
         longest = sorted(self.words, key=len, reverse=True)
-        either = "|".join(rf"\s+".join(map(re.escape, word.split())) for word in longest)
+        either = "|".join(r"\s+".join(map(re.escape, word.split())) for word in longest)
         flags = 0 if self.exact_case else re.IGNORECASE
         if either.isascii():
             flags |= re.ASCII  # letters that only look like a label's are none
@@ -132,7 +133,7 @@ class Reader:
         for length in range(min(longest, len(text) - after), _LEAST_CUT - 1, -1):
             start = len(text) - length
             end = text[start:]
-            if start and text[start - 1].isalnum() or not end.isascii() or not end[0].isalnum():
+            if (start and text[start - 1].isalnum()) or not end.isascii() or not end[0].isalnum():
                 continue
             key = end if self.exact_case else end.lower()
             labels = {label for word, label in self._known.items() if word.startswith(key)}
@@ -145,7 +146,7 @@ class Reader:
         found = self._mentions(text, cut=cut)
         listed = {
             index
-            for index, (one, other) in enumerate(zip(found, found[1:], strict=False))
+            for index, (one, other) in enumerate(itertools.pairwise(found))
             if _BETWEEN_ALTERNATIVES.fullmatch(text[one.end : other.start])
         }
         echoed = listed | {index + 1 for index in listed}
@@ -253,7 +254,7 @@ def _number(line: str) -> int | None:
 
 
 def _rises(numbers: Sequence[int], num_texts: int) -> bool:
-    return numbers == sorted(set(numbers)) and 1 <= numbers[0] and numbers[-1] <= num_texts
+    return numbers == sorted(set(numbers)) and numbers[0] >= 1 and numbers[-1] <= num_texts
 
 
 def _preamble(lines: Sequence[str], read: Sequence[Sequence[str]]) -> int:

@@ -88,7 +88,8 @@ def branches(label_ids: Sequence[Sequence[int]], end_ids: Sequence[int]) -> tupl
         end_ids: the tokens that end an answer, which a label takes where another goes on.
     """
     found: list[Branch] = []
-    waiting = [((), tuple(range(len(label_ids))))]
+    everything = tuple(range(len(label_ids)))
+    waiting: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((), everything)]
     while waiting:
         prefix, members = waiting.pop(0)
         groups: dict[tuple[int, ...], tuple[int, ...]] = {}

@@ -184,7 +184,7 @@ def from_dict(values: dict[str, Any]) -> Cell:
     return Cell(**{**values, **pairs})
 
 
-def expand(
+def expand(  # noqa: PLR0913  (one for each thing that a cell depends on)
     sweep: Sweep,
     texts: Sequence[LabelledText],
     *,

@@ -120,7 +120,7 @@ class Prompt:
     branch: Branch | None = None
 
 
-def build(
+def build(  # noqa: PLR0913  (one for each axis)
     texts: Sequence[LabelledText],
     *,
     strategy: Strategy,

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import copy
 import difflib
+import stat
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from packsweep.errors import SpecError
+from packsweep.errors import SpecError, shown
 from packsweep.sweep import task
-from packsweep.sweep.spec import Sweep, contradiction
+from packsweep.sweep.spec import (
+    MOST_CELLS,
+    Sweep,
+    contradiction,
+    num_cells,
+    too_many_cells,
+)
 
 # Tables that a variant may change: the others hold for a whole sweep.
 VARIED = ("grid", "engine", "measure", "simulated")
+_MOST_BYTES = 1 << 20
+_MOST_VARIANTS = 1000
+_BOM = "\ufeff"
+_LONGEST_VALUE = 80
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Sweep:
@@ -40,12 +51,22 @@ def parse(values: dict[str, Any], *, where: str, overrides: Sequence[str] = ()) 
     Raises:
         SpecError: with the first thing that is wrong, in one line.
     """
+    try:
+        return _parsed(values, where, overrides)
+    except RecursionError:
+        raise SpecError(f"{where}: is nested too deeply") from None
+
+
+def _parsed(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Sweep:
     common = {name: table for name, table in values.items() if name != "variant"}
     sweep = _checked(common, where, overrides)
     variants = []
     for number, changes in enumerate(_list_of_variants(values, where), 1):
         told = f"{where}: variant {number}"
         variants.append(_checked(_varied(common, changes, told), told, overrides))
+    total = sum(map(num_cells, (sweep, *variants)))
+    if total > MOST_CELLS:
+        raise SpecError(f"{where}: {too_many_cells(total)}")
     return sweep.model_copy(update={"variant": tuple(variants)})
 
 
@@ -53,6 +74,9 @@ def _list_of_variants(values: dict[str, Any], where: str) -> list[Any]:
     found = values.get("variant", [])
     if not isinstance(found, list):
         raise SpecError(f"{where}: variant: is a list of tables; write [[variant]]")
+    if len(found) > _MOST_VARIANTS:
+        many = f"{len(found):,} variants are more than the {_MOST_VARIANTS:,} allowed"
+        raise SpecError(f"{where}: variant: {many}")
     return found
 
 
@@ -62,7 +86,7 @@ def _varied(common: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:
     for name, table in changes.items() if isinstance(changes, dict) else [("", changes)]:
         if name not in VARIED or not isinstance(table, dict):
             allowed = ", ".join(f"{each}.KEY = VALUE" for each in VARIED)
-            raise SpecError(f"{where}: {name or repr(table)} cannot be varied; write {allowed}")
+            raise SpecError(f"{where}: {name or shown(table)} cannot be varied; write {allowed}")
         merged[name] = {**merged.get(name, {}), **table}
     if merged.get("engine", {}).get("kind") != common.get("engine", {}).get("kind"):
         raise SpecError(f"{where}: engine.kind: is one for a whole sweep")
@@ -88,7 +112,7 @@ def _checked(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Sw
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return _toml(_content(path).removeprefix(_BOM))
     except FileNotFoundError:
         near = _nearest(path.name, (p.name for p in path.parent.glob("*.toml")))
         hint = f"; did you mean {path.parent / near}?" if near else ""
@@ -97,10 +121,35 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: is a folder; name a sweep file (*.toml) in it") from None
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: is not UTF-8 text (byte {error.start})") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # a NUL in the name, too
         raise SpecError(f"{path}: is not valid TOML: {error}") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _content(path: Path) -> str:
+    """Return the text of a file; ``<(command)`` of a shell is one, a device is none."""
+    kind = path.stat().st_mode
+    passed_on = stat.S_ISFIFO(kind) and path.is_relative_to("/dev/fd")
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind) or passed_on):
+        raise SpecError(f"{path}: is not a regular file")
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise SpecError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB, so no sweep file")
+    return content.decode()
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        ValueError: it is none, or nested deeper than Python's parser can follow.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _rename(values: dict[str, Any], former: str, name: str, where: str) -> None:
@@ -125,14 +174,49 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     table = values.setdefault(parts[0], {})
     if not isinstance(table, dict):
         raise SpecError(f"--set {override}: {parts[0]} is not a table")
-    table[parts[1]] = _toml_value(text.strip())
+    table[parts[1]] = _toml_value(text.strip(), text_only=_is_text(*parts))
 
 
-def _toml_value(text: str) -> object:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+def _toml_value(text: str, *, text_only: bool) -> object:
+    """Return the value that ``text`` is in TOML, or ``text``.
+
+    In a key whose values are texts, ``12e45678`` is a revision and no number.
+    """
+    if text_only and not text.startswith(('"', "'", "[")):
         return text
+    try:
+        return _toml(f"value = {text}")["value"]
+    except ValueError:
+        return text
+
+
+def _is_text(table: str, key: str) -> bool:
+    """Tell whether the values of a key are texts, and nothing that TOML writes without quotes."""
+    cls = _tables().get(table)
+    field = None if cls is None else getattr(cls, "model_fields", {}).get(key)
+    kinds = set() if field is None else set(_leaves(field.annotation))
+    return str in kinds and kinds <= {str, type(None)}
+
+
+def _leaves(annotation: Any) -> Iterable[Any]:  # noqa: ANN401  (a type)
+    """Yield the types that make up ``annotation``; those of a ``Literal``'s words are text."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        yield from map(type, arguments)
+    elif origin is Annotated:
+        yield from _leaves(arguments[0])
+    elif arguments:
+        for argument in arguments:
+            if argument is not Ellipsis:
+                yield from _leaves(argument)
+        if origin is dict:
+            yield dict
+    else:
+        yield annotation
+
+
+def _tables() -> dict[str, Any]:
+    return {name: field.annotation for name, field in Sweep.model_fields.items()}
 
 
 def _explain(error: ValidationError) -> str:
@@ -152,12 +236,16 @@ def _problem(problem: Any, location: list[str]) -> str:  # noqa: ANN401  (pydant
     if problem["type"] == "missing":
         return "is missing"
     if problem["type"] in {"model_type", "dict_type"}:
-        return f"should be a table [{location[-1]}], not {problem['input']!r}"
-    return f"{problem['input']!r} is not allowed: {problem['msg']}"
+        return f"should be a table [{location[-1]}], not {_shown(problem['input'])}"
+    return f"{_shown(problem['input'])} is not allowed: {problem['msg']}"
+
+
+def _shown(value: object) -> str:
+    return repr(value) if value in {"", None} else shown(value, _LONGEST_VALUE)
 
 
 def _unknown(location: list[str]) -> str:
-    tables = {name: field.annotation for name, field in Sweep.model_fields.items()}
+    tables = _tables()
     if len(location) == 1:
         return f"unknown table{_did_you_mean(location[0], tables)}"
     known = {f"{table}.{key}": key for table, cls in tables.items() if cls for key in _keys_of(cls)}

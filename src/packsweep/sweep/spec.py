@@ -51,7 +51,9 @@ def _json_object(text: str) -> str:
         raise ValueError('is not a JSON object such as {"mode": 3}')
     try:
         return json.dumps(json.loads(text), sort_keys=True)
-    except json.JSONDecodeError as error:
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except ValueError as error:  # no JSON, or an integer of thousands of digits
         raise ValueError(f"is not JSON: {error}") from None
 
 
@@ -263,8 +265,13 @@ MOST_CELLS = 100_000
 MOST_TEXTS = 100_000_000
 # Setting -> the value of a cell whose sweep file does not name it, as text.
 DEFAULTS = {
-    name: str(field.default[0])
-    for table in (GridTable, EngineTable, MeasureTable)
+    prefix + name: str(field.default[0])
+    for prefix, table in (
+        ("", GridTable),
+        ("", EngineTable),
+        ("", MeasureTable),
+        ("text_", TextsTable),
+    )
     for name, field in table.model_fields.items()
     if isinstance(field.default, tuple) and field.default
 }
@@ -353,17 +360,10 @@ def _check_stopping(sweep: Sweep) -> str | None:
 
 def _check_size(sweep: Sweep) -> str | None:
     """Refuse what a slip of the keyboard asks for, before it is expanded."""
-    grid, measure = sweep.grid, sweep.measure
-    tables = (grid, sweep.engine, measure, sweep.texts, sweep.simulated)
-    sizes = [
-        max(len(value), 1)
-        for table in tables
-        for value in table.__dict__.values()
-        if isinstance(value, tuple)
-    ]
-    num_cells = math.prod(sizes) * measure.replicates
-    if num_cells > MOST_CELLS:
-        return f"the sweep has {num_cells:,} cells, and {MOST_CELLS:,} are the most allowed"
+    grid = sweep.grid
+    total = num_cells(sweep)
+    if total > MOST_CELLS:
+        return too_many_cells(total)
     num_requests = max(grid.n) * max(grid.duplication)
     if num_requests > MOST_TEXTS:
         return (
@@ -371,6 +371,19 @@ def _check_size(sweep: Sweep) -> str | None:
             f"{MOST_TEXTS:,} are the most allowed"
         )
     return None
+
+
+def num_cells(sweep: Sweep) -> int:
+    """Return how many cells a sweep has at most, its variants left out."""
+    tables = (sweep.grid, sweep.engine, sweep.measure, sweep.texts, sweep.simulated)
+    values = (value for table in tables for value in table.__dict__.values())
+    sizes = (max(len(value), 1) for value in values if isinstance(value, tuple))
+    return math.prod(sizes) * sweep.measure.replicates
+
+
+def too_many_cells(total: int) -> str:
+    """Say that a sweep is larger than any that could be measured."""
+    return f"grid: {total:,} cells with all axes, and {MOST_CELLS:,} are the most allowed"
 
 
 def choices(literal: object) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from packsweep.sweep.spec import Format, Instruction, LabelForm, Sweep, TaskTable
+from packsweep.errors import shown
+from packsweep.sweep.spec import Format, GridTable, Instruction, LabelForm, Sweep, TaskTable
 
 _PLACE = re.compile(r"\{(labels|n|texts?)\}")
 _ANY_PLACE = re.compile(r"\{([A-Za-z_]+)\}")
@@ -170,26 +171,29 @@ def problem(table: TaskTable) -> str | None:
 
 
 def _labels_problem(labels: Sequence[str]) -> str | None:
-    if not labels:
-        return None
     if len(labels) > _MOST_LABELS:
         return f"task.labels: {len(labels):,} labels are more than the {_MOST_LABELS} allowed"
     if len(labels) == 1:
-        return f"task.labels: one label, {labels[0]!r}, is nothing to choose from"
+        return f"task.labels: one label, {shown(labels[0])}, is nothing to choose from"
     seen: dict[str, str] = {}
     for label in labels:
-        if not label.strip():
-            return "task.labels: a label is empty"
-        if label != label.strip() or not label.isprintable() or '"' in label or "\\" in label:
-            return (
-                f"task.labels: {label[:40]!r} has spaces at an end, a quote, a backslash or a "
-                "control character"
-            )
-        if len(label) > _LONGEST_LABEL:
-            return f"task.labels: {label[:40]!r}... is longer than {_LONGEST_LABEL} characters"
+        if fault := _label_fault(label):
+            return f"task.labels: {shown(label)} {fault}"
         if label.casefold() in seen:
             return f"task.labels: {label!r} and {seen[label.casefold()]!r} are the same label"
         seen[label.casefold()] = label
+    return None
+
+
+def _label_fault(label: str) -> str | None:
+    if not label.strip():
+        return "is no label"
+    if len(label) > _LONGEST_LABEL:
+        return f"is longer than {_LONGEST_LABEL} characters"
+    if label != label.strip() or not label.isprintable() or any(mark in label for mark in '"\\{}'):
+        return "has a space at an end, a quote, a backslash, a brace or a control character"
+    if not any(char.isalnum() for char in label):
+        return "has no letter and no digit"
     return None
 
 
@@ -227,29 +231,52 @@ def _place_problem(table: TaskTable) -> str | None:
 
 
 def contradiction(sweep: Sweep) -> str | None:
-    """Return what the task and the grid say against each other, or None."""
-    table, grid = sweep.task, sweep.grid
-    wrong = problem(table)
+    """Return what is wrong with the task, or contradicts the grid, or None."""
+    wrong = problem(sweep.task)
     if wrong:
         return wrong
-    task = of(table)
-    asked = [ask for ask in (task.instruction, task.instruction_many) if ask]
+    task, grid = of(sweep.task), sweep.grid
+    return (
+        _template_problem(task, grid)
+        or _letters_problem(task, grid)
+        or _chat_problem(task, grid)
+        or _where_problem(task, grid)
+    )
+
+
+def _template_problem(task: LabellingTask, grid: GridTable) -> str | None:
     own_words = set(grid.template) & {"corrected", "short"}
-    if own_words and task.instruction != SENTIMENT.instruction:
-        return (
-            f"grid.template: {sorted(own_words)[0]} words the question of sentiment alone; this "
-            "task has original (its own instruction) and chat"
-        )
-    if "letters" in grid.label_form and len(task.labels) > len(_LETTERS):
+    if not own_words or task.instruction == SENTIMENT.instruction:
+        return None
+    return (
+        f"grid.template: {min(own_words)} words the question of sentiment alone; this task has "
+        "original (its own instruction) and chat"
+    )
+
+
+def _letters_problem(task: LabellingTask, grid: GridTable) -> str | None:
+    if "letters" not in grid.label_form:
+        return None
+    if len(task.labels) > len(_LETTERS):
         return f"grid.label_form: there are letters for {len(_LETTERS)} labels at most"
-    if "letters" in grid.label_form and not all("{labels}" in ask for ask in asked):
-        return "task.instruction: has no {labels}, which grid.label_form letters needs"
-    if any(map(_has_text, asked)) and grid.instruction != ("after",):
-        return "grid.instruction: has no effect, as the instruction has a place for the texts"
-    if "chat" not in grid.template and (task.system or task.chat_template_kwargs != "{}"):
-        key = "system" if task.system else "chat_template_kwargs"
-        return f'task.{key}: has no effect without grid.template = "chat"'
-    return None
+    asked = filter(None, (task.instruction, task.instruction_many))
+    if all("{labels}" in ask for ask in asked):
+        return None
+    return "task.instruction: has no {labels}, which grid.label_form letters needs"
+
+
+def _chat_problem(task: LabellingTask, grid: GridTable) -> str | None:
+    if "chat" in grid.template or (task.system is None and task.chat_template_kwargs == "{}"):
+        return None
+    key = "chat_template_kwargs" if task.system is None else "system"
+    return f'task.{key}: has no effect without grid.template = "chat"'
+
+
+def _where_problem(task: LabellingTask, grid: GridTable) -> str | None:
+    asked = filter(None, (task.instruction, task.instruction_many))
+    if grid.instruction == ("after",) or not any(map(_has_text, asked)):
+        return None
+    return "grid.instruction: has no effect, as the instruction has a place for the texts"
 
 
 def _has_text(ask: str) -> bool:

@@ -41,7 +41,7 @@ def test_folder_labels_follow_from_its_folders(root: Path) -> None:
 
 def test_folder_order_mixes_the_labels(root: Path) -> None:
     """The first rows hold both labels, not in alternation."""
-    labels = "".join(review.label[0] for review in load(str(root), limit=40))
+    labels = "".join(str(review.label)[0] for review in load(str(root), limit=40))
     assert {"p", "n"} <= set(labels[:8])
     assert "pp" in labels
     assert "nn" in labels

@@ -4,13 +4,15 @@ import itertools
 import re
 import statistics
 import time
+from collections.abc import Sequence
 
 import pytest
 
 from packsweep.errors import TextsError
-from packsweep.sweep.texts import LabelledText, content_sha256, load, vocabulary
+from packsweep.sweep.texts import LabelledText, content_sha256, load
+from packsweep.sweep.texts.builtin.reviews import VOCABULARY
 
-# Of the IMDB set, in words; see builtin.LENGTH_QUANTILES.
+# Of the IMDB set, in words; see reviews.LENGTH_QUANTILES.
 MEAN_WORDS, MEDIAN_WORDS, P95_WORDS = 231, 173, 590
 
 
@@ -78,8 +80,9 @@ def test_builtin_labels_are_not_an_alternation() -> None:
 def test_builtin_judges_for_its_label_at_least_twice_as_often_as_against() -> None:
     """The label holds by construction."""
     for review in load("builtin", limit=200):
-        judging_for = 1 + _count(vocabulary.JUDGEMENTS[review.label], review.text)
-        judging_against = _count(vocabulary.CONCESSIONS[review.label], review.text)
+        assert review.label is not None
+        judging_for = 1 + _count(VOCABULARY.judgements[review.label], review.text)
+        judging_against = _count(VOCABULARY.concessions[review.label], review.text)
         assert judging_for >= 2 * judging_against
 
 
@@ -87,10 +90,11 @@ def test_builtin_says_nothing_of_the_other_label() -> None:
     """No sentence is a judgement for the opposite."""
     other = {"positive": "negative", "negative": "positive"}
     for review in load("builtin", limit=200):
-        assert _count(vocabulary.JUDGEMENTS[other[review.label]], review.text) == 0
+        assert review.label is not None
+        assert _count(VOCABULARY.judgements[other[review.label]], review.text) == 0
 
 
-def _count(templates: tuple[str, ...], text: str) -> int:
+def _count(templates: Sequence[str], text: str) -> int:
     return sum(len(re.findall(_pattern(template), text)) for template in templates)
 
 
@@ -103,7 +107,7 @@ def _pattern(template: str) -> str:
 
 def _words(slot: str) -> str:
     names = {"lead": "person", "support": "person", "director": "person"}
-    words = vocabulary.WORDS[names.get(slot, slot.rstrip("2"))]
+    words = VOCABULARY.words[names.get(slot, slot.rstrip("2"))]
     either_case = {*words, *(word[0].upper() + word[1:] for word in words)}
     return f"(?:{'|'.join(map(re.escape, sorted(either_case)))})"
 
@@ -131,8 +135,8 @@ def test_builtin_content_is_the_pinned_one() -> None:
 
 def test_builtin_titles_can_name_every_review() -> None:
     """There is a title for each of the 50,000, and no word twice in a list."""
-    first, second = vocabulary.TITLE_FIRST, vocabulary.TITLE_SECOND
-    assert len(set(first)) * len(set(second)) * len(vocabulary.TITLE_FORMS) == 50_000
+    first, second = VOCABULARY.title_first, VOCABULARY.title_second
+    assert len(set(first)) * len(set(second)) * len(VOCABULARY.title_forms) == 50_000
 
 
 def test_builtin_above_its_size_is_refused() -> None:

@@ -71,8 +71,12 @@ def test_csv_when_packed_is_unpacked(tmp_path: Path, name: str, content: bytes) 
         GOOD + "\n\n",
         GOOD.removesuffix("\n"),
         'sentiment,id,review\npositive,1,A fine day out.\nnegative,2,"Long, and dull."\n',
+        GOOD.replace("\n", "\n\n"),
+        'Text;label\nA fine day out.;pos\n"Long, and dull.";NEGATIVE\n',
+        "body\tclass\nA fine day out.\tPos\nLong, and dull.\tneg\n",
+        'words,label\nA fine day out.,positive\n"Long, and dull.",negative\n',
     ],
-    ids=["byte order mark", "CRLF", "empty lines at the end", "no last newline", "more columns"],
+    ids=["mark", "CRLF", "empty lines at the end", "no last newline", "more columns", *"abcd"],
 )
 def test_csv_in_another_dress_reads_the_same(tmp_path: Path, content: str) -> None:
     """What spreadsheets and editors do to a file does not matter."""
@@ -100,14 +104,15 @@ def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     [
         ("", "is empty"),
         ("review,sentiment\n", "only the header"),
-        ("text,label\nGood.,positive\n", "column review is missing; found 'text', 'label'"),
-        ("review;sentiment\nGood.;positive\n", "found 'review;sentiment'"),
+        ("a,b,sentiment\nGood.,x,positive\n", "no column is the text; found 'a', 'b', 'sentiment'"),
+        ("text,review\nGood.,x\n", "'text' and 'review' could be the text"),
+        ("text,label,team\nGood.,x,x\n", "'label' and 'team' could be the label"),
         ("review,review,sentiment\n", "more than once"),
         (GOOD + "Hm.,neutral\n", "row 3 (line 4): the sentiment is 'neutral'; expected positive"),
         (GOOD + "Hm.,\n", "row 3 (line 4): the sentiment is empty"),
         (GOOD + ",positive\n", "row 3 (line 4): the text is empty"),
         (GOOD + '" ",positive\n', "row 3 (line 4): the text is blank"),
-        (GOOD + "\nHm.,positive\n", "row 3 (line 4): the row is empty"),
+        (GOOD + "\nHm.,x\n", "row 3 (line 5): the sentiment is 'x'"),
         (GOOD + "a,b,positive\n", "row 3 (line 4): 3 fields where the header has 2"),
         ('review,sentiment\n"a\nb",positive\nc,x\n', "row 2 (line 4): the sentiment is 'x'"),
         (GOOD + '"open,positive\n', "row 3, up to line 4, is not valid CSV"),
@@ -156,7 +161,7 @@ def test_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_source_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     """The message lists the kinds that are known."""
-    _refused(_csv(tmp_path, GOOD, "some.txt"), ".csv.xz", ".parquet", ".tar.gz")
+    _refused(_csv(tmp_path, GOOD, "some.doc"), ".csv", ".xz", ".parquet", ".tar.gz")
 
 
 def test_source_relative_starts_at_the_current_folder(
@@ -189,7 +194,7 @@ def test_parquet_with_dictionary_columns_reads_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        ({"text": ["a"], "label": [1]}, "column review is missing; found 'text', 'label'"),
+        ({"text": ["a"], "label": [1]}, "row 1: the label is 1; expected positive or negative"),
         ({"review": ["a", "b"], "sentiment": ["positive", None]}, "row 2: the sentiment is empty"),
         ({"review": ["a", None], "sentiment": ["positive"] * 2}, "row 2: the text is empty"),
         ({"review": ["a"], "sentiment": [1]}, "row 1: the sentiment is 1; expected positive or"),

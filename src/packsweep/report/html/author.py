@@ -28,6 +28,8 @@ _ALIKE = {
     "instruction": "after",
     "template": "original",
     "answer": "free",
+    "task_settings": "{}",
+    "text_max_tokens": 0,
     "prompt_type": "text",
     "output_tokens_per_text": 1,
     "cache_state": "cold",

@@ -19,6 +19,7 @@ from packsweep.results.schema import Row
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read as sweep_read
 from packsweep.sweep import spec
+from packsweep.sweep.spec import DEFAULTS
 
 _OVERRIDE = "# --set "
 # What tells cells of one sweep apart, engine settings aside.
@@ -77,6 +78,8 @@ def _line(values: Mapping[str, Any], num_tried: int) -> str:
     told = fmt.strategy(values["strategy"], values["pack_size"])
     told += f" n={values['n']} dup={values['duplication']} {values['cache_state']}"
     told += f" {values['instruction']} {values['template']} {values['answer']}"
+    unusual = (str(values[name]) for name in axes.HOW if str(values[name]) != DEFAULTS[name])
+    told += "".join(f" {value}" for value in unusual)
     told += " tokens" if values["prompt_type"] == "tokens" else ""
     wanted = _wanted(values)
     return told if wanted == 1 else f"{told}: {wanted - num_tried} of {wanted} replicates"

@@ -6,50 +6,77 @@ module named for it, and ``cache`` keeps a checked copy so that a source is read
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import glob
 from pathlib import Path
 
 from packsweep.errors import TextsError
-from packsweep.sweep.texts import aclimdb, builtin, cache, download, files
+from packsweep.sweep.texts import aclimdb, builtin, cache, download, files, hub
+from packsweep.sweep.texts.columns import SENTIMENTS, Reading
 from packsweep.sweep.texts.text import LABELS, LabelledText, content_sha256
 
-__all__ = ["LABELS", "LabelledText", "content_sha256", "load"]
+__all__ = ["LABELS", "LabelledText", "Reading", "content_sha256", "load"]
 
-Read = Callable[[Path], list[LabelledText]]
-
-_READ: dict[tuple[str, ...], Read] = {
-    files.CSV_SUFFIXES: files.read_csv,
-    files.PARQUET_SUFFIXES: files.read_parquet,
-    aclimdb.ARCHIVE_SUFFIXES: aclimdb.read_archive,
-}
-_SUFFIXES = ", ".join(suffix for suffixes in _READ for suffix in suffixes)
+_SUFFIXES = ", ".join((*files.SUFFIXES, *aclimdb.ARCHIVE_SUFFIXES))
+_GLOB = frozenset("*?[")
 
 
-def load(source: str, *, limit: int, seed: int | None = None) -> tuple[LabelledText, ...]:
+def load(
+    source: str,
+    *,
+    limit: int,
+    seed: int | None = None,
+    reading: Reading = SENTIMENTS,
+    notes: list[str] | None = None,
+) -> tuple[LabelledText, ...]:
     """Return the first ``limit`` texts of ``source``.
 
     Args:
         source: ``builtin`` for generated texts; ``imdb`` for the official archive, downloaded at
-            the first use; or the path of a CSV or Parquet file with the columns ``text`` and
-            ``sentiment``, of an ``aclImdb`` folder or of a tar.gz of it. A relative path starts
-            at the current folder.
+            the first use; the path of a file, a folder of shards or a pattern such as
+            ``part-*.csv``; an ``aclImdb`` folder or a tar.gz of it; or the id of a data set of the
+            hub. A relative path starts at the current folder.
         limit: how many texts are wanted, at least 1.
         seed: shuffles the whole set before the first ``limit`` are taken; None keeps its order.
+        reading: which columns are the text and its label, and what labels there are.
+        notes: takes what was guessed, a line each.
 
     Raises:
         TextsError: the source is not there, cannot be used, or holds fewer texts.
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}; expected at least 1")
+    notes = [] if notes is None else notes
     if source == "builtin":
-        return builtin.load(limit=limit, seed=seed)
-    read: Read = _read_official
+        return _generated(reading, limit, seed)
     if source == "imdb":
-        path = _official()
+        _check_labels(source, reading)
+        path, paths = _official(), list[Path]()
     else:
-        path = Path(source).expanduser()
-        read = _reader(path)
-    return cache.select(path, _stamp(path), read, limit=limit, seed=seed)
+        path, paths = _found(source, reading)
+
+    def read(_: Path) -> list[LabelledText]:
+        if source == "imdb":
+            return _read_official(path)
+        return _read(path, paths, reading, notes)
+
+    stamp = "\n".join([reading.key, *map(_stamp, paths or [path])])
+    return cache.select(path, stamp, read, limit=limit, seed=seed, notes=notes)
+
+
+def _generated(reading: Reading, limit: int, seed: int | None) -> tuple[LabelledText, ...]:
+    generate = builtin.LOAD.get(reading.labels)
+    if generate is None:
+        raise TextsError(
+            "texts.source: builtin has texts for the tasks sentiment and tickets alone; name the "
+            "file of your own"
+        )
+    return generate(limit=limit, seed=seed)
+
+
+def _check_labels(source: str, reading: Reading) -> None:
+    if reading.labels != LABELS:
+        message = f"{source}: is labelled {' and '.join(LABELS)}, which are not the task's labels"
+        raise TextsError(f"{message}; name another texts.source")
 
 
 def _official() -> Path:
@@ -63,18 +90,77 @@ def _read_official(path: Path) -> list[LabelledText]:
     return aclimdb.read_archive(path)
 
 
-def _reader(path: Path) -> Read:
-    """Return what reads a source in the file system."""
+def _found(source: str, reading: Reading) -> tuple[Path, list[Path]]:
+    """Return the path that stands for a source, and its files where there may be several."""
+    _check_address(source)
+    path = _path(source)
     if path.is_dir():
-        return aclimdb.read_folder
-    if not path.exists():
-        message = f"{path}: no such file or folder (the current folder is {Path.cwd()})"
-        raise TextsError(f"{message}; texts.source is builtin, imdb or a path")
-    for suffixes, read in _READ.items():
-        if path.name.lower().endswith(suffixes):
-            return read
-    message = f"{path}: is a file of no known kind; expected a folder aclImdb, or a file whose"
-    raise TextsError(f"{message} name ends in {_SUFFIXES}")
+        shards = _shards(path)
+        if not shards:
+            _check_labels(source, reading)
+        return path, shards
+    if path.exists():
+        if not path.is_file():
+            raise TextsError(f"{path}: is neither a file nor a folder")
+        if path.name.lower().endswith(aclimdb.ARCHIVE_SUFFIXES):
+            _check_labels(source, reading)
+            return path, []
+        if files.kind(path.name) is None:
+            message = f"{path}: is a file of no known kind; expected a folder, or a file whose"
+            raise TextsError(f"{message} name ends in {_SUFFIXES} (or .gz, .xz, .bz2, .zip)")
+        return path, [path]
+    if _GLOB.intersection(source):
+        return path, _alike(path, sorted(map(Path, glob.glob(str(path)))))  # noqa: PTH207
+    if hub.dataset_id(source) and files.kind(source) is None and not path.parent.is_dir():
+        return path, hub.fetch(source, reading.split)
+    message = f"{path}: no such file or folder (the current folder is {Path.cwd()})"
+    raise TextsError(f"{message}; texts.source is builtin, imdb or a path")
+
+
+def _check_address(source: str) -> None:
+    scheme, colon, _ = source.partition("://")
+    if colon and not source.startswith("hf://datasets/"):
+        raise TextsError(
+            f"{source[:200]}: texts are not read from {scheme}://; download it and name the file, "
+            "or name a data set of the hub"
+        )
+
+
+def _path(source: str) -> Path:
+    try:
+        path = Path(source).expanduser()
+        path.is_dir()
+    except (ValueError, OSError, RuntimeError) as error:  # NUL, too long, no such user
+        raise TextsError(f"{source[:80]!r}: is no path: {error}") from None
+    return path
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Return the files of texts in a folder; none of a folder aclImdb."""
+    if (folder / "train").is_dir() or (folder / "aclImdb").is_dir():
+        return []
+    found = sorted(path for path in folder.iterdir() if files.kind(path.name))
+    return _alike(folder, found) if found else []
+
+
+def _alike(path: Path, found: list[Path]) -> list[Path]:
+    plain = [each for each in found if each.is_file()]
+    kinds = {files.kind(each.name) for each in plain}
+    if not plain or None in kinds:
+        raise TextsError(f"{path}: no file of texts there; expected names that end in {_SUFFIXES}")
+    if len(kinds) > 1:
+        names = ", ".join(each.name for each in plain[:4])
+        raise TextsError(f"{path}: files of several kinds ({names}); name one kind, as in *.csv")
+    return plain
+
+
+def _read(path: Path, paths: list[Path], reading: Reading, notes: list[str]) -> list[LabelledText]:
+    if paths:
+        texts = []
+        for index, each in enumerate(paths):
+            texts += files.read(each, reading, notes if index == 0 else None)
+        return texts
+    return aclimdb.read_folder(path) if path.is_dir() else aclimdb.read_archive(path)
 
 
 def _stamp(path: Path) -> str:
@@ -82,4 +168,4 @@ def _stamp(path: Path) -> str:
     if path.is_dir():
         return aclimdb.folder_stamp(path)
     status = path.stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return f"{path} {status.st_size} {status.st_mtime_ns}"

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from packsweep.errors import TextsError
-from packsweep.sweep.texts.text import LabelledText, checked
+from packsweep.sweep.texts.text import LabelledText, checked_text
 
 _LABEL_OF = {"pos": "positive", "neg": "negative"}
 FOLDERS = tuple(f"{split}/{label}" for split in ("train", "test") for label in _LABEL_OF)
@@ -124,4 +124,5 @@ def _review(path: Path, name: str, content: bytes) -> LabelledText:
     except UnicodeDecodeError as error:
         raise TextsError(f"{path}: {name}: is not UTF-8 text (byte {error.start})") from None
     # An editor may have ended the file with a line break; the set's own files have none.
-    return checked(text.rstrip("\r\n"), _LABEL_OF[name.split("/")[1]], f"{path}: {name}")
+    whole = checked_text(text.rstrip("\r\n"), f"{path}: {name}")
+    return LabelledText(text=whole, label=_LABEL_OF[name.split("/")[1]])

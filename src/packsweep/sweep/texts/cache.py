@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 # Part of the stamp: a change of what is written, or of how a source is read, makes copies stale.
-_FORMAT = "packsweep-texts-1"
+_FORMAT = "packsweep-texts-2"
 _ROWS_PER_GROUP = 500
 
 
@@ -41,6 +41,7 @@ def select(
     *,
     limit: int,
     seed: int | None,
+    notes: list[str] | None = None,
 ) -> tuple[LabelledText, ...]:
     """Return ``limit`` texts of the source at ``path``.
 
@@ -50,20 +51,22 @@ def select(
         read: reads and checks the whole source; called only where there is no copy of it.
         limit: how many texts are wanted.
         seed: shuffles the whole set before the first ``limit`` are taken; None keeps its order.
+        notes: where ``read`` leaves what it guessed, and takes from the copy what it guessed then.
 
     Raises:
         TextsError: the source cannot be used, or holds fewer texts.
     """
+    notes = [] if notes is None else notes
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  (also removes "..")
     copy = folder() / f"{hashlib.sha256(str(absolute).encode()).hexdigest()[:24]}.parquet"
     key = f"{_FORMAT}\n{stamp}\n{absolute}"
-    selected = _from_copy(copy, key, path, limit=limit, seed=seed)
+    selected = _from_copy(copy, key, path, limit=limit, seed=seed, notes=notes)
     if selected is not None:
         return selected
     texts = read(path)
     # A read-only or full disk costs time at the next use, not the result of this one.
     with contextlib.suppress(OSError):
-        _write(copy, key, texts)
+        _write(copy, key, texts, notes)
     return tuple(texts[row] for row in _chosen(path, len(texts), limit, seed))
 
 
@@ -75,7 +78,7 @@ def _chosen(path: Path, num_rows: int, limit: int, seed: int | None) -> Sequence
 
 
 def _from_copy(
-    copy: Path, key: str, path: Path, *, limit: int, seed: int | None
+    copy: Path, key: str, path: Path, *, limit: int, seed: int | None, notes: list[str]
 ) -> tuple[LabelledText, ...] | None:
     if not copy.exists():
         return None
@@ -84,10 +87,13 @@ def _from_copy(
 
     try:
         with pq.ParquetFile(copy, page_checksum_verification=True) as file:
-            if (file.schema_arrow.metadata or {}).get(b"source") != key.encode():
+            about = file.schema_arrow.metadata or {}
+            if about.get(b"source") != key.encode():
                 return None
             rows = _chosen(path, file.metadata.num_rows, limit, seed)
-            return tuple(_read_rows(file, rows))
+            found = tuple(_read_rows(file, rows))
+            notes += about.get(b"notes", b"").decode().splitlines()
+            return found
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         return None
 
@@ -103,7 +109,7 @@ def _read_rows(file: pq.ParquetFile, rows: Sequence[int]) -> Iterator[LabelledTe
         yield LabelledText(text=texts[row].as_py(), label=labels[row].as_py())
 
 
-def _write(copy: Path, key: str, texts: Sequence[LabelledText]) -> None:
+def _write(copy: Path, key: str, texts: Sequence[LabelledText], notes: Sequence[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -111,7 +117,7 @@ def _write(copy: Path, key: str, texts: Sequence[LabelledText]) -> None:
         "text": pa.array([text.text for text in texts], pa.large_string()),
         "label": pa.array([text.label for text in texts], pa.string()),
     }
-    table = pa.table(columns).replace_schema_metadata({"source": key})
+    table = pa.table(columns).replace_schema_metadata({"source": key, "notes": "\n".join(notes)})
     copy.parent.mkdir(parents=True, exist_ok=True)
     part = copy.with_name(f"{copy.name}.{uuid.uuid4().hex}.part")
     try:

@@ -42,7 +42,6 @@ Cutter = Callable[[Sequence[LabelledText], Cut], Sequence[LabelledText]]
 
 def cutter(tokenizer: tokenizers.Tokenizer) -> Cutter:
     """Return what cuts the texts of one sweep, or the first of them, as ``tokenizer`` counts."""
-
     known: dict[tuple[Cut, int], LabelledText] = {}
 
     def cut_all(texts: Sequence[LabelledText], cut: Cut) -> Sequence[LabelledText]:

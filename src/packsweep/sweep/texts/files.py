@@ -1,4 +1,4 @@
-"""Texts from a CSV or a Parquet file with the columns ``review`` and ``sentiment``.
+"""Texts from files: CSV and its kin, JSON lines, Parquet, lines of text; packed or not.
 
 A file is read and checked as a whole, row by row; the first thing that is wrong ends it with one
 line that names the file and the row. Rows are counted from 1 and without the header, lines from 1
@@ -7,44 +7,63 @@ and with it. Texts that occur twice are allowed: the IMDB set has some.
 
 from __future__ import annotations
 
+import bz2
 import codecs
+import contextlib
 import csv
 import gzip
+import json
 import lzma
+import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
-from packsweep.errors import TextsError
-from packsweep.sweep.texts.text import LabelledText, checked
+from packsweep.errors import TextsError, shown
+from packsweep.sweep.texts.columns import SENTIMENTS, Labeller, Reading
+from packsweep.sweep.texts.text import LabelledText
 
 if TYPE_CHECKING:
     from _csv import Reader
 
     import pyarrow as pa
 
-COLUMNS = ("review", "sentiment")
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
+_OTHER_DELIMITERS = (";", "\t", "|")
+_PACKED = (".gz", ".xz", ".bz2", ".zip")
+# A line beyond it is no text: a small packed file may hold one of many gigabytes.
+MAX_LINE_BYTES = 1 << 26
+_CSV_FIELD_LIMIT = 1 << 30
 
-CSV_SUFFIXES = (".csv", ".csv.gz", ".csv.xz")
-PARQUET_SUFFIXES = (".parquet",)
+Notes = list[str]
 
 
-def read_csv(path: Path) -> list[LabelledText]:
-    """Read every row of a CSV file, which may be packed with gzip or xz.
+def read(
+    path: Path, reading: Reading = SENTIMENTS, notes: Notes | None = None
+) -> list[LabelledText]:
+    """Read every row of a file, by the kind that its name tells.
 
-    The file is UTF-8, with or without a byte order mark; the separator is a comma. A quoted field
-    may hold line breaks. Other columns than the two are ignored, and so are empty lines at the end.
+    Text is UTF-8, with or without a byte order mark. Columns that are neither the text nor its
+    label are ignored, and so are empty lines. A quoted field may hold line breaks.
+
+    Args:
+        path: the file.
+        reading: which columns are the text and its label.
+        notes: takes what was guessed, a line each.
 
     Raises:
         TextsError: the file cannot be read, or a row of it cannot be used.
     """
+    if kind(path.name) == ".parquet":
+        return _read_parquet(path, reading, notes)
     try:
-        with _open(path) as lines:
-            texts = list(_rows(path, lines))
-    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
-        kind = path.suffix.lower().removeprefix(".")
-        message = f"{path}: is not a whole {kind} file ({error}); copy it again or unpack it"
+        with _opened(path) as (name, lines):
+            reader = _READERS[kind(name) or ""]
+            texts = list(reader(path, _bounded(path, lines), reading, notes))
+    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, zipfile.BadZipFile) as error:
+        suffix = path.suffix.lower().removeprefix(".")
+        message = f"{path}: is not a whole {suffix} file ({error}); copy it again or unpack it"
         raise TextsError(message) from None
     except OSError as error:
         raise TextsError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -53,34 +72,60 @@ def read_csv(path: Path) -> list[LabelledText]:
     return texts
 
 
-def _open(path: Path) -> IO[bytes]:
-    if path.suffix.lower() == ".gz":
-        return cast("IO[bytes]", gzip.open(path, "rb"))
-    if path.suffix.lower() == ".xz":
-        return cast("IO[bytes]", lzma.open(path, "rb"))
-    return path.open("rb")
+def kind(name: str) -> str | None:
+    """Return the suffix that tells how a file is read, or None; a packed file's is that within."""
+    lowered = name.lower()
+    if lowered.endswith(".zip") and not _suffix(lowered.removesuffix(".zip")):
+        return ".zip"
+    for packed in _PACKED:
+        lowered = lowered.removesuffix(packed)
+    return _suffix(lowered)
 
 
-def _rows(path: Path, packed: Iterable[bytes]) -> Iterator[LabelledText]:
-    # strict: a stray or an open quote is an error, not a guess at what was meant.
-    rows = csv.reader(_lines(path, packed), strict=True)
-    header = _next(path, rows, row=0)
-    if header is None:
-        raise TextsError(f"{path}: is empty; expected the columns {','.join(COLUMNS)}")
-    text_at, label_at = _positions(path, header)
-    row, start = 0, rows.line_num + 1
-    while (fields := _next(path, rows, row=row + 1)) is not None:
-        row += 1
-        where = f"{path}: row {row} (line {start})"
-        if not fields and _only_empty_lines(rows):
-            return
-        if len(fields) != len(header):
-            raise TextsError(f"{where}: {_wrong_width(len(fields), len(header))}")
-        yield checked(fields[text_at], fields[label_at], where)
-        start = rows.line_num + 1
+def _suffix(name: str) -> str | None:
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
-def _lines(path: Path, packed: Iterable[bytes]) -> Iterator[str]:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Give the name of what is in a file, and its bytes."""
+    openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
+        with zipfile.ZipFile(path) as archive, _member(path, archive) as file:
+            yield file.name, file
+    elif suffix in openers:
+        with cast("IO[bytes]", openers[suffix](path, "rb")) as file:
+            yield path.name, file
+    else:
+        with path.open("rb") as file:
+            yield path.name, file
+
+
+def _member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:
+    names = [name for name in archive.namelist() if kind(name) not in {None, ".zip", ".parquet"}]
+    names = [name for name in names if not name.startswith("__MACOSX/")]
+    if len(names) != 1:
+        found = ", ".join(shown(name) for name in archive.namelist()[:5]) or "nothing"
+        message = f"{path}: holds {found}; expected one file of texts (CSV, TSV, JSONL or TXT)"
+        raise TextsError(message)
+    try:
+        return archive.open(names[0])
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown method
+        raise TextsError(f"{path}: {shown(names[0])} cannot be unpacked: {error}") from None
+
+
+def _bounded(path: Path, file: IO[bytes]) -> Iterator[bytes]:
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            message = f"{path}: line {number}: is longer than {MAX_LINE_BYTES >> 20} MiB"
+            raise TextsError(message)
+        yield line
+
+
+def _decoded(path: Path, packed: Iterable[bytes]) -> Iterator[str]:
     """Decode line by line, so that the first wrong byte can be named."""
     num_bytes = 0
     for number, line in enumerate(packed, start=1):
@@ -93,6 +138,43 @@ def _lines(path: Path, packed: Iterable[bytes]) -> Iterator[str]:
         num_bytes += len(line)
 
 
+def _delimited(
+    path: Path, packed: Iterable[bytes], reading: Reading, notes: Notes | None
+) -> Iterator[LabelledText]:
+    lines = _decoded(path, packed)
+    first = next(lines, None)
+    if first is None:
+        raise TextsError(f"{path}: is empty; expected a header and texts")
+    delimiter = reading.delimiter or _delimiter(path.name, first)
+    csv.field_size_limit(_CSV_FIELD_LIMIT)
+    # strict: a stray or an open quote is an error, not a guess at what was meant.
+    rows = csv.reader(_chained(first, lines), strict=True, delimiter=delimiter)
+    header = _next(path, rows, row=0) or []
+    labeller = Labeller(header, reading, str(path))
+    row, start = 0, rows.line_num + 1
+    while (fields := _next(path, rows, row=row + 1)) is not None:
+        if fields:  # no empty line
+            row += 1
+            where = f"{path}: row {row} (line {start})"
+            if len(fields) != len(header):
+                raise TextsError(f"{where}: {_wrong_width(len(fields), len(header), delimiter)}")
+            yield labeller.text(fields, where)
+        start = rows.line_num + 1
+    _note(notes, labeller)
+
+
+def _chained(first: str, lines: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from lines
+
+
+def _delimiter(name: str, header: str) -> str:
+    """Return what stands between fields: by the file's name, unless only one other can be meant."""
+    named = _DELIMITERS.get(kind(name) or "", ",")
+    others = [other for other in _OTHER_DELIMITERS if other in header]
+    return others[0] if named not in header and len(others) == 1 else named
+
+
 def _next(path: Path, rows: Reader, *, row: int) -> list[str] | None:
     try:
         return next(rows, None)
@@ -102,55 +184,99 @@ def _next(path: Path, rows: Reader, *, row: int) -> list[str] | None:
         raise TextsError(f"{message}; is a quote left open or not doubled?") from None
 
 
-def _only_empty_lines(rows: Reader) -> bool:
+def _wrong_width(found: int, expected: int, delimiter: str) -> str:
+    between = {",": "commas", "\t": "tabs"}.get(delimiter, f"{delimiter!r}")
+    return f"{found} fields where the header has {expected}; is a text with {between} not quoted?"
+
+
+def _json_lines(
+    path: Path, packed: Iterable[bytes], reading: Reading, notes: Notes | None
+) -> Iterator[LabelledText]:
+    labeller: Labeller | None = None
+    row = 0
+    for number, line in enumerate(_decoded(path, packed), 1):
+        if not line.strip():
+            continue
+        row += 1
+        where = f"{path}: row {row} (line {number})"
+        values = _json_object(line, where)
+        if labeller is None:
+            labeller = Labeller(list(values), reading, str(path))
+            names = list(values)
+        yield labeller.text([values.get(name) for name in names], where)
+    if labeller is not None:
+        _note(notes, labeller)
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
     try:
-        return not any(rows)
-    except csv.Error:
-        return False
+        values = json.loads(line)
+    except RecursionError:
+        raise TextsError(f"{where}: is nested too deeply") from None
+    except ValueError as error:
+        raise TextsError(f"{where}: is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise TextsError(f"{where}: is {shown(values)}; expected a JSON object")
+    return values
 
 
-def _wrong_width(found: int, expected: int) -> str:
-    if not found:
-        return "the row is empty"
-    return f"{found} fields where the header has {expected}; is a text with commas not quoted?"
+def _plain_lines(
+    path: Path, packed: Iterable[bytes], reading: Reading, _notes: Notes | None
+) -> Iterator[LabelledText]:
+    named = reading.text_column or reading.label_column
+    if named is not None:
+        raise TextsError(f"{path}: is lines of text, without the column {named!r}")
+    for line in _decoded(path, packed):
+        if not line.isspace():
+            yield LabelledText(text=line.rstrip("\r\n"), label=None)
 
 
-def _positions(path: Path, found: list[str]) -> tuple[int, int]:
-    for name in COLUMNS:
-        if found.count(name) != 1:
-            fault = "is missing" if name not in found else "is there more than once"
-            names = ", ".join(repr(column) for column in found[:10]) or "none"
-            expected = ",".join(COLUMNS)
-            message = f"{path}: the column {name} {fault}; found {names}; expected {expected}"
-            raise TextsError(message)
-    return found.index(COLUMNS[0]), found.index(COLUMNS[1])
+def _note(notes: Notes | None, labeller: Labeller) -> None:
+    if notes is not None:
+        notes += labeller.notes
 
 
-def read_parquet(path: Path) -> list[LabelledText]:
-    """Read every row of a Parquet file.
-
-    Raises:
-        TextsError: the file cannot be read, or a row of it cannot be used.
-    """
+def _read_parquet(path: Path, reading: Reading, notes: Notes | None) -> list[LabelledText]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.stat().st_size:
-        raise TextsError(f"{path}: is empty; expected the columns {','.join(COLUMNS)}")
+        raise TextsError(f"{path}: is empty; expected a Parquet file")
     try:
         with pq.ParquetFile(path) as file:
-            _positions(path, file.schema_arrow.names)
-            table = file.read(columns=list(COLUMNS))
+            schema = file.schema_arrow
+            labeller = Labeller(schema.names, reading, str(path), _class_names(schema))
+            names = [schema.names[labeller.text_at]]
+            names += [] if labeller.label_at is None else [schema.names[labeller.label_at]]
+            table = file.read(columns=names)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise TextsError(f"{path}: is not a whole Parquet file: {reason}") from None
     if not table.num_rows:
         raise TextsError(f"{path}: holds no texts, only the columns")
-    pairs = zip(*(_values(path, table, name) for name in COLUMNS), strict=True)
-    return [
-        checked(text, label, f"{path}: row {row}")
-        for row, (text, label) in enumerate(pairs, start=1)
-    ]
+    fields: list[object] = [None] * len(schema.names)
+    texts = []
+    for row, values in enumerate(zip(*(_values(path, table, n) for n in names), strict=True), 1):
+        fields[labeller.text_at] = values[0]
+        if labeller.label_at is not None:
+            fields[labeller.label_at] = values[1]
+        texts.append(labeller.text(fields, f"{path}: row {row}"))
+    _note(notes, labeller)
+    return texts
+
+
+def _class_names(schema: pa.Schema) -> Mapping[str, Sequence[str]]:
+    """Return what whole numbers stand for, which files of the hub's data sets say."""
+    try:
+        about = json.loads((schema.metadata or {})[b"huggingface"])
+        features = about["info"]["features"]
+        return {
+            name: tuple(map(str, feature["names"]))
+            for name, feature in features.items()
+            if isinstance(feature, dict) and isinstance(feature.get("names"), list)
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
 
 
 def _values(path: Path, table: pa.Table, name: str) -> Iterator[object]:
@@ -161,3 +287,13 @@ def _values(path: Path, table: pa.Table, name: str) -> Iterator[object]:
         except UnicodeDecodeError as error:
             message = f"{path}: row {row}: the {name} is not UTF-8 text (byte {error.start} of it)"
             raise TextsError(message) from None
+
+
+_ReadLines = Callable[[Path, Iterable[bytes], Reading, Notes | None], Iterator[LabelledText]]
+_READERS: dict[str, _ReadLines] = {
+    **dict.fromkeys(_DELIMITERS, _delimited),
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".txt": _plain_lines,
+}
+SUFFIXES = (*_READERS, ".parquet")

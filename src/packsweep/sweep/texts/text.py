@@ -10,50 +10,38 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from packsweep.errors import TextsError
+from packsweep.errors import TextsError, shown
 
 LABELS = ("positive", "negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledText:
-    """One text and its sentiment.
+    """One text and its label.
 
     Attributes:
         text: the text; it may hold line breaks where its file does.
-        label: ``positive`` or ``negative``.
+        label: one of the task's; None where the source gives none.
     """
 
     text: str
-    label: str
+    label: str | None
 
 
-def checked(text: object, label: object, where: str) -> LabelledText:
-    """Return the text made of ``text`` and ``label``.
-
-    Args:
-        text: what the file holds as the text.
-        label: what the file holds as its sentiment.
-        where: the file and the row, for the message.
+def checked_text(text: object, where: str) -> str:
+    """Return ``text`` if it is one; ``where`` names the file and the row, for the message.
 
     Raises:
-        TextsError: the text is missing or blank, or the label is not one of ``LABELS``.
+        TextsError: it is missing or blank, or cannot be written as UTF-8.
     """
     if not isinstance(text, str) or not text or text.isspace():
-        raise TextsError(f"{where}: the text is {_shown(text)}; expected a text")
-    if label not in LABELS:
-        expected = " or ".join(LABELS)
-        raise TextsError(f"{where}: the sentiment is {_shown(label)}; expected {expected}")
-    return LabelledText(text=text, label=str(label))
-
-
-def _shown(value: object, limit: int = 40) -> str:
-    if value is None or value == "":
-        return "empty"
-    if isinstance(value, str) and value.isspace():
-        return "blank"
-    shown = repr(value)
-    return shown if len(shown) <= limit else f"{shown[:limit]}..."
+        raise TextsError(f"{where}: the text is {shown(text)}; expected a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = f"{where}: the text holds half of a character (at {error.start})"
+        raise TextsError(message) from None
+    return text
 
 
 def content_sha256(texts: Sequence[LabelledText]) -> str:
@@ -64,7 +52,7 @@ def content_sha256(texts: Sequence[LabelledText]) -> str:
     """
     digest = hashlib.sha256()
     for text in texts:
-        for part in (text.text, text.label):
+        for part in (text.text, text.label or ""):
             encoded = part.encode()
             digest.update(f"{len(encoded)}:".encode())
             digest.update(encoded)

@@ -15,10 +15,12 @@ from __future__ import annotations
 import bisect
 import random
 import re
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 
 from packsweep.errors import TextsError
-from packsweep.sweep.texts import vocabulary
 from packsweep.sweep.texts.text import LABELS, LabelledText, shuffled
 
 # As many as there are titles, and as many as the IMDB set has reviews.
@@ -70,6 +72,25 @@ _SHARE_AGAINST = 0.12
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """The words and sentences that reviews are made of; ``reviews.toml`` says which is which."""
+
+    title_forms: Sequence[str]
+    title_first: Sequence[str]
+    title_second: Sequence[str]
+    neutral: Sequence[str]
+    words: Mapping[str, Sequence[str]]
+    openings: Mapping[str, Sequence[str]]
+    judgements: Mapping[str, Sequence[str]]
+    concessions: Mapping[str, Sequence[str]]
+    closings: Mapping[str, Sequence[str]]
+
+
+_FILE = resources.files(__package__) / "reviews.toml"
+VOCABULARY = Vocabulary(**tomllib.loads(_FILE.read_text(encoding="utf-8")))
+
+
 def load(*, limit: int, seed: int | None) -> tuple[LabelledText, ...]:
     """Return ``limit`` generated reviews: the first, or those that ``seed`` chooses.
 
@@ -87,9 +108,9 @@ def review(index: int) -> LabelledText:
     """Return the review with this number."""
     label = _label(index)
     writer = _Writer(index)
-    opening = writer.sentence(vocabulary.OPENINGS[label])
+    opening = writer.sentence(VOCABULARY.openings[label])
     left = _length(index) - _count(opening)
-    closing = [writer.sentence(vocabulary.CLOSINGS[label])] if left >= _CLOSING_FROM else []
+    closing = [writer.sentence(VOCABULARY.closings[label])] if left >= _CLOSING_FROM else []
     body = writer.body(label, left - sum(map(_count, closing)))
     return LabelledText(text=" ".join([opening, *body, *closing]), label=label)
 
@@ -109,10 +130,10 @@ def _length(index: int) -> int:
 
 def _title(index: int) -> str:
     number = index * _TITLE_STEP % NUM_REVIEWS
-    number, first = divmod(number, len(vocabulary.TITLE_FIRST))
-    form, second = divmod(number, len(vocabulary.TITLE_SECOND))
-    return vocabulary.TITLE_FORMS[form].format(
-        first=vocabulary.TITLE_FIRST[first], second=vocabulary.TITLE_SECOND[second]
+    number, first = divmod(number, len(VOCABULARY.title_first))
+    form, second = divmod(number, len(VOCABULARY.title_second))
+    return VOCABULARY.title_forms[form].format(
+        first=VOCABULARY.title_first[first], second=VOCABULARY.title_second[second]
     )
 
 
@@ -126,15 +147,15 @@ class _Writer:
     def __init__(self, index: int) -> None:
         self._random = random.Random(index)
         self._spent: set[str] = set()
-        people = vocabulary.WORDS["person"]
+        people = VOCABULARY.words["person"]
         lead, support, director = shuffled(len(people), index)[:3]
         self._kept = {
             "title": _title(index),
             "lead": people[lead],
             "support": people[support],
             "director": people[director],
-            "genre": self._pick(vocabulary.WORDS["genre"]),
-            "place": self._pick(vocabulary.WORDS["place"]),
+            "genre": self._pick(VOCABULARY.words["genre"]),
+            "place": self._pick(VOCABULARY.words["place"]),
         }
 
     def sentence(self, templates: Sequence[str]) -> str:
@@ -154,16 +175,16 @@ class _Writer:
         judging_for, judging_against = 1, 0
         while True:
             chance = self._random.random()
-            templates = vocabulary.NEUTRAL
+            templates = VOCABULARY.neutral
             if chance < _SHARE_FOR:
-                templates = vocabulary.JUDGEMENTS[label]
+                templates = VOCABULARY.judgements[label]
             elif chance < _SHARE_FOR + _SHARE_AGAINST and judging_for >= 2 * judging_against + 2:
-                templates = vocabulary.CONCESSIONS[label]
+                templates = VOCABULARY.concessions[label]
             sentence = self.sentence(templates)
             if num_words < _count(sentence) / 2:
                 return sentences
-            judging_for += templates is vocabulary.JUDGEMENTS[label]
-            judging_against += templates is vocabulary.CONCESSIONS[label]
+            judging_for += templates is VOCABULARY.judgements[label]
+            judging_against += templates is VOCABULARY.concessions[label]
             num_words -= _count(sentence)
             sentences.append(sentence)
 
@@ -171,7 +192,7 @@ class _Writer:
         if slot in self._kept:
             return self._kept[slot]
         # A slot with a number takes another word of its list than the slot without one.
-        words = [word for word in vocabulary.WORDS[slot.rstrip("2")] if word not in used]
+        words = [word for word in VOCABULARY.words[slot.rstrip("2")] if word not in used]
         word = self._pick(words)
         used.add(word)
         return word
