@@ -88,7 +88,8 @@ class Setting:
     def texts_per_s(self) -> Figure:
         ends = ("median", "ci_low", "ci_high")
         value, low, high = (self.row[f"texts_per_s_{end}"] for end in ends)
-        return Figure(value=value, ci_low=low, ci_high=high)
+        # A t interval of two repeats may reach below what a speed can be.
+        return Figure(value=value, ci_low=None if low is None else max(0.0, low), ci_high=high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
