@@ -246,14 +246,12 @@ def _beats(one: Setting, other: Setting) -> bool:
 
 def _not_shown(choice: Choice) -> tuple[str, ...]:
     """Say what was not shown of the settings that would be cheaper than the one named."""
-    lines = []
     if choice.quality_kind is None:
         simulated = choice.settings[0].row["engine"] == schema.SIMULATED
         why = "the engine was simulated" if simulated else "no answers were scored"
-        lines.append(
-            f"speed only: {why}, so nothing is known of right labels; measure real weights, and "
-            "the strategy separate among the settings"
-        )
+        more = "measure real weights, the strategy separate among the settings"
+        return (f"speed only: {why}, so nothing is known of right labels; {more}",)
+    lines = []
     for each in choice.settings:
         if each is choice.best and each.standing == "recommended":
             break

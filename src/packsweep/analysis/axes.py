@@ -12,6 +12,7 @@ from typing import Any
 
 from packsweep.results import schema
 from packsweep.results.schema import Role, Row
+from packsweep.sweep.spec import DEFAULTS
 
 
 def names(*roles: Role, as_json: bool = False) -> tuple[str, ...]:
@@ -62,8 +63,6 @@ def own_settings(cell: Row) -> dict[str, Any]:
 
 def has_defaults(cell: Row) -> bool:
     """Tell whether a cell has of all that ``NAMED`` lists what a sweep file need not say."""
-    from packsweep.sweep.spec import DEFAULTS
-
     defaults = DEFAULTS | FORMER
     return all(str(cell[name]) == defaults[name] for name in NAMED if name in defaults)
 
@@ -77,6 +76,20 @@ def way_of_asking(cell: Row) -> tuple[Any, ...]:
     num_packed = cell["n"] if cell["strategy"] == "packed" else None
     settings_json = json.dumps(own_settings(cell), sort_keys=True)
     return (num_packed, settings_json, *(cell.get(name) for name in asked))
+
+
+def asked_and_set(cell: Row) -> dict[str, str]:
+    """Return how a cell asks and its engine's settings, as text."""
+    asked = {name: cell[name] for name in ASKED}
+    return {name: str(value) for name, value in (asked | own_settings(cell)).items()}
+
+
+def plainness(settings: Mapping[str, str]) -> tuple[int, list[tuple[float, str]]]:
+    """Return what sorts the plainest first: how many values are unusual, then the values."""
+    defaults = DEFAULTS | FORMER
+    unusual = sum(defaults.get(name) != value for name, value in settings.items())
+    numbers = {value: float(value) for value in settings.values() if value.isdecimal()}
+    return unusual, [(numbers.get(value, 0.0), value) for _, value in sorted(settings.items())]
 
 
 def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -95,8 +108,6 @@ def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[
 
 def unusual(varied: Mapping[str, Sequence[str]], index: int) -> dict[str, str]:
     """Return what ``varying`` holds of one cell, without the values that a sweep file may omit."""
-    from packsweep.sweep.spec import DEFAULTS
-
     return {
         name: values[index]
         for name, values in varied.items()

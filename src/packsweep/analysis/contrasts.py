@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from packsweep.analysis import axes, quality
-from packsweep.analysis.axes import ASKED, FOLLOWING, MAY_DIFFER, way_of_asking
+from packsweep.analysis import quality
+from packsweep.analysis.axes import FOLLOWING, MAY_DIFFER, asked_and_set, plainness, way_of_asking
 from packsweep.analysis.frames import plain_rows
 from packsweep.analysis.quality import Answers
 from packsweep.results import schema, stats, summary
@@ -144,7 +144,7 @@ def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterato
     alike: dict[tuple[Any, ...], list[tuple[str, dict[str, str]]]] = {}
     for cell in cells:
         key = tuple(cell[name] for name in shared)
-        alike.setdefault(key, []).append((cell["group_id"], settings(cell)))
+        alike.setdefault(key, []).append((cell["group_id"], asked_and_set(cell)))
     for members in alike.values():
         base, plain = min(members, key=lambda member: plainness(member[1]))
         for one, own in members:
@@ -164,19 +164,6 @@ def _change(settings: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, 
     told = [names for cause, names in FOLLOWING.items() if cause in found]
     followed = {*itertools.chain(*told)}
     return {name: value for name, value in found.items() if name not in followed}
-
-
-def settings(cell: Mapping[str, Any]) -> dict[str, str]:
-    """Return how a cell asks and its engine's settings, as text."""
-    asked = {name: cell[name] for name in ASKED}
-    return {name: str(value) for name, value in (asked | axes.own_settings(cell)).items()}
-
-
-def plainness(settings: Mapping[str, str]) -> tuple[int, list[tuple[float, str]]]:
-    """Return what sorts the plainest first: how many values are unusual, then the values."""
-    unusual = sum(DEFAULTS.get(name) != value for name, value in settings.items())
-    numbers = {value: float(value) for value in settings.values() if value.isdecimal()}
-    return unusual, [(numbers.get(value, 0.0), value) for _, value in sorted(settings.items())]
 
 
 _Speeds = dict[str, dict[str | None, list[dict[str, Any]]]]

@@ -84,8 +84,9 @@ def by_position(found: pd.DataFrame, *, num_ranges: int | None = None) -> pd.Dat
 def _position_row(cell_id: str, part: pd.DataFrame) -> dict[str, Any]:
     total = len(part)
     num_found = int(part["found"].ne(NONE).sum())
-    num_right = int(part["found"].eq(part["expected"]).sum())
-    interval = stats.wilson(num_right, total)
+    labelled = bool(part["expected"].notna().all())
+    num_right = int(part["found"].eq(part["expected"]).sum()) if labelled else None
+    interval = (None, None) if num_right is None else stats.wilson(num_right, total)
     assert interval is not None  # a group has rows
     values = (
         cell_id,
@@ -95,7 +96,7 @@ def _position_row(cell_id: str, part: pd.DataFrame) -> dict[str, Any]:
         num_found,
         num_right,
         num_found / total,
-        num_right / total,
+        None if num_right is None else num_right / total,
         *interval,
     )
     return dict(zip(_POSITIONS, values, strict=True))

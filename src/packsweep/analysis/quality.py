@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from packsweep.analysis import axes
 from packsweep.analysis.labels import NONE
 from packsweep.results import shares
 from packsweep.results.schema import Row
@@ -97,6 +98,23 @@ def _answers(cell: Row, rows: pd.DataFrame) -> Answers:
         expected=tuple(None if pd.isna(label) else str(label) for label in ordered["expected"]),
         found=tuple(ordered["found"].astype(str)),
     )
+
+
+def baseline(cells: Sequence[Row], answers: Mapping[str, Answers]) -> Answers | None:
+    """Return the answers that others are held beside: one text a prompt, plainest, most texts."""
+    separate = [
+        cell for cell in cells if cell["strategy"] == "separate" and cell["group_id"] in answers
+    ]
+    found = min(
+        separate,
+        key=lambda cell: (
+            -cell["n"],
+            cell["duplication"],
+            axes.plainness(axes.asked_and_set(cell)),
+        ),
+        default=None,
+    )
+    return None if found is None else answers[found["group_id"]]
 
 
 def num_shared(one: Answers, other: Answers) -> int:

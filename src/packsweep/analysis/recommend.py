@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from packsweep.analysis import axes, contrasts, quality
+from packsweep.analysis import axes, quality
 from packsweep.analysis.quality import Answers
 from packsweep.results import schema, shares, stats
 from packsweep.results.schema import Row
@@ -88,7 +88,8 @@ class Setting:
     def texts_per_s(self) -> Figure:
         ends = ("median", "ci_low", "ci_high")
         value, low, high = (self.row[f"texts_per_s_{end}"] for end in ends)
-        return Figure(value=value, ci_low=low, ci_high=high)
+        # A t interval of two repeats may reach below what a speed can be.
+        return Figure(value=value, ci_low=None if low is None else max(0.0, low), ci_high=high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +315,7 @@ def _by_agreement(settings: Sequence[Setting], terms: Terms) -> Choice:
     widest = max(each.row["n"] for each in separate)
     base = min(
         (each for each in separate if each.row["n"] == widest),
-        key=lambda each: contrasts.plainness(contrasts.settings(each.row)),
+        key=lambda each: axes.plainness(axes.asked_and_set(each.row)),
     )
     measured = [_with_agreement(each, base) for each in settings]
     pool = [each for each in measured if each.standing == "not_shown"]

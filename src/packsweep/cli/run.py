@@ -188,7 +188,9 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     passes = against.apply(passes)
     wanted = passes["cell_id"].isin({cell.cell.cell_id for cell in planned.cells})
     own = passes if wanted.all() else passes[wanted]
-    compared = contrasts.of(own)  # before there are rows: of thousands of cells 100 MB
+    answers = frames.load_answers(store, own)
+    compared = contrasts.of(own, answers)  # before there are rows: of thousands of cells 100 MB
+    del answers
     give_back_memory()
     merged = frames.summarise(passes)
     rows = merged if own is passes else frames.summarise(own)

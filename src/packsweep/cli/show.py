@@ -24,11 +24,12 @@ from packsweep.cli.output import ends, open_console, print_columns, print_json, 
 from packsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
     from packsweep.analysis.contrasts import Comparison
+    from packsweep.analysis.quality import Answers
     from packsweep.results.store import Store
 
 _NUM_RANGES = 10  # of positions: what fits a screen beside other cells
@@ -45,6 +46,10 @@ def show_command(
     ] = False,
     confusion: Annotated[
         bool, typer.Option("--confusion", help="Print expected labels against those found.")
+    ] = False,
+    quality: Annotated[
+        bool,
+        typer.Option("--quality", help="Print accuracy, macro F1, and precision and recall."),
     ] = False,
     time: Annotated[
         bool, typer.Option("--time", help="Print where the wall clock of every cell went.")
@@ -69,9 +74,9 @@ def show_command(
     from packsweep.analysis import contrasts, frames
     from packsweep.results.store import Store
 
-    if vllm + positions + confusion + time > 1:
-        raise UserError("--vllm, --positions, --confusion and --time exclude each other")
-    if (vllm or positions or confusion or time) and (columns or group_by):
+    if vllm + positions + confusion + quality + time > 1:
+        raise UserError("--vllm, --positions, --confusion, --quality and --time exclude each other")
+    if (vllm or positions or confusion or quality or time) and (columns or group_by):
         raise UserError("--columns and --group-by belong to the table of cells")
     store = Store(results)
     store.check()
@@ -83,6 +88,8 @@ def show_command(
     mixed = frames.check_alike(passes, allow_mixed=allow_mixed)
     if found and not rows and not json:
         print(selection_is_empty(found, where or []))
+    elif quality:
+        _print_quality(rows, frames.load_answers(store, passes), json=json)
     elif positions or confusion:
         _print_labels(store, rows, by_position=positions, json=json)
     elif json:
@@ -91,12 +98,25 @@ def show_command(
         _print_vllm(rows)
     elif time:
         _print_time(open_console(), rows)
-    elif columns or group_by:
+    elif columns:
         _print_chosen(open_console(), rows, columns, group_by)
-        if not columns:
-            _print_footer(open_console(), rows, mixed, contrasts.of(passes))
     else:
-        print_summary(open_console(), rows, mixed, contrasts.of(passes))
+        compared = contrasts.of(passes, frames.load_answers(store, passes))
+        _print_cells(rows, mixed, compared, group_by)
+
+
+def _print_cells(
+    rows: list[dict[str, Any]],
+    mixed: Sequence[str],
+    compared: Sequence[Comparison],
+    group_by: str | None,
+) -> None:
+    console = open_console()
+    if group_by is None:
+        print_summary(console, rows, mixed, compared)
+    else:
+        _print_chosen(console, rows, None, group_by)
+        _print_footer(console, rows, mixed, compared)
 
 
 def _print_chosen(
@@ -181,7 +201,7 @@ def _print_footer(
     *,
     brief: bool = False,
 ) -> None:
-    from packsweep.report import footer
+    from packsweep.report import footer, quality_table
 
     lines = [
         *ends(console, footer.reasons(rows), brief=brief),
@@ -195,6 +215,10 @@ def _print_footer(
             "texts/s compared, 95% interval of the ratio:",
             *ends(console, footer.comparisons(compared), brief=brief),
         ]
+    answers = quality_table.comparisons(compared, rows)
+    if answers:
+        lines += ["", "right labels compared over the same texts, 95% interval of the difference:"]
+        lines += ends(console, answers, brief=brief)
     say(console, "\n".join(lines))
 
 
@@ -224,6 +248,25 @@ def _print_labels(
             else labels_table.confusion(rows, cells)
         )
         print_table(open_console(), made)
+
+
+def _print_quality(
+    rows: Sequence[dict[str, Any]], answers: Mapping[str, Answers], *, json: bool
+) -> None:
+    """Print how good each cell's labels are, and how far they agree with the baseline's."""
+    from packsweep.analysis import quality
+    from packsweep.report import quality_table
+
+    baseline = quality.baseline(rows, answers)
+    found = [quality.of_cell(own, baseline) for row in rows if (own := answers.get(row["cell_id"]))]
+    console = open_console()
+    if json:
+        print_json([quality_table.to_record(each) for each in found])
+    elif not found:
+        say(console, "no scored answers: random weights, or no cell ended ok yet")
+    else:
+        print_table(console, quality_table.table(found, rows))
+        say(console, "\n".join(quality_table.meaning(found)))
 
 
 def _print_vllm(rows: Sequence[dict[str, Any]]) -> None:

@@ -74,8 +74,8 @@ class Column:
             value keeps the id that it had.
         role: of a column of ``CELL``.
         key: of a setting in the sweep file: its key, or the table that a JSON column holds.
-        follows: the column that decides its value in most sweeps: where that differs, this one is
-            not told as well.
+        follows: the columns that decide its value in most sweeps: where one of them differs, this
+            one is not told as well.
     """
 
     name: str

@@ -83,11 +83,11 @@ class Units:
     def design_effect(self, errors: Floats) -> float:
         """Return how many times the variance of the mean is that of independent texts; at least 1.
 
-        With few errors the sums of prompts say little, so one more error is assumed, in a prompt
-        that goes wrong as a whole: without any error the effect is then the size of a prompt.
+        Prompts that seldom go wrong as a whole may be missed by a few, so one more prompt is
+        assumed that does: without any error the effect is then the size of a prompt.
 
         Source: Rao and Scott (1992), A Simple Method for the Analysis of Clustered Binary Data.
-        The assumed error is packsweep's.
+        The assumed prompt is packsweep's; tests/analysis/test_called.py says what it is good for.
         """
         import numpy as np
 
@@ -96,7 +96,7 @@ class Units:
         sizes = np.bincount(self.of_text)
         size = float((sizes**2).sum() / sizes.sum())
         between = float((self.sums(errors) ** 2).sum()) * self.count / (self.count - 1)
-        return max(1.0, (between + size) / (float((errors**2).sum()) + 1))
+        return max(1.0, (between + size**2) / (float((errors**2).sum()) + size))
 
 
 def units_of(*prompts: Integers) -> Units:
@@ -206,6 +206,11 @@ class PairedCounts:
     lost: float
     freedom: float
 
+    @property
+    def p_differs(self) -> float:
+        """The two-sided p of no difference."""
+        return min(1.0, 2 * _upper_tail(abs(self.z(0.0)), self.freedom))
+
     def p_loses(self, allowed: float) -> float:
         """Return how often a cell that loses ``allowed`` would come out as good as this one.
 
@@ -308,8 +313,10 @@ class PairedDifference:
 def paired_difference(cell: Flags, other: Flags, units: Units) -> PairedDifference:
     """Compare the right answers of a cell and of another over the same texts, in the same order.
 
-    ``p_differs`` is of the exact test that swaps the two answers of a unit, which is McNemar's
-    where texts are the units. The interval is Tango's, its counts divided by the design effect.
+    Where texts are the units ``p_differs`` is of McNemar's exact test. Where prompts are it is of
+    the exact test that swaps a prompt's answers as a whole, and not below that of the interval:
+    prompts that seldom go wrong as a whole are no even toss, and few prompts may hide them. The
+    interval is Tango's, its counts divided by the design effect.
 
     Source: McNemar (1947), Note on the Sampling Error of the Difference Between Correlated
     Proportions or Percentages; Tango (1998); Rao and Scott (1992).
@@ -335,7 +342,7 @@ def paired_difference(cell: Flags, other: Flags, units: Units) -> PairedDifferen
         value=(gained - lost) / len(errors),
         ci_low=low,
         ci_high=high,
-        p_differs=swap_p(units.sums(errors)),
+        p_differs=max(swap_p(units.sums(errors)), counts.p_differs if units.clustered else 0.0),
         num_units=units.count,
         unit=units.unit,
         independence_assumed=units.independence_assumed,

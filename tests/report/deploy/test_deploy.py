@@ -60,18 +60,23 @@ class Output:
         self.text = text
 
 
+CHUNKED = {"strategy": "chunked", "pack_size": 4}
+WAYS = (
+    {"strategy": "separate"},
+    {"strategy": "packed"},
+    CHUNKED | {"instruction": "before"},
+    CHUNKED | {"format": "numbered", "answer": "choice"},
+    CHUNKED | {"format": "json", "label_form": "letters"},
+)
+
+
 @pytest.mark.parametrize(
-    "grid",
+    ("grid", "task"),
     [
-        {"strategy": "separate"},
-        {"strategy": "packed"},
-        {"strategy": "chunked", "pack_size": 5},
-        {"strategy": "chunked", "pack_size": 5, "instruction": "before", "template": "short"},
-        {"strategy": "chunked", "pack_size": 4, "format": "numbered", "answer": "choice"},
-        {"strategy": "chunked", "pack_size": 4, "format": "json", "label_form": "letters"},
+        *((grid, task) for grid in WAYS for task in ({}, TICKETS)),
+        (CHUNKED | {"template": "short"}, {}),
     ],
 )
-@pytest.mark.parametrize("task", [{}, TICKETS])
 def test_script_asks_and_reads_as_the_cell_does(
     byte_model: Path, tmp_path: Path, grid: dict[str, Any], task: dict[str, Any]
 ) -> None:

@@ -1,0 +1,155 @@
+"""The first screen: its sentence, its numbers and its frontier."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.fabricated import Way, draw, row
+
+from packsweep.analysis import advice, recommend
+from packsweep.analysis.advice import Terms
+from packsweep.errors import ResultsError
+
+WAYS = (
+    Way(accuracy=0.95, texts_per_s=10),
+    Way(accuracy=0.95, texts_per_s=20, template="short"),
+    Way(accuracy=0.7, texts_per_s=40, pack_size=4),
+    Way(accuracy=0.6, texts_per_s=5, template="corrected"),
+)
+
+
+def given(num_texts: int = 3000, terms: Terms | None = None, **values: Any) -> advice.Advice:
+    rows = [row(way, num_texts, **values) for way in WAYS]
+    drawn = draw(WAYS, rows, np.random.default_rng(0), alike=1.0)
+    return advice.advise(rows, drawn, terms)
+
+
+def test_the_cheapest_shown_setting_is_recommended() -> None:
+    found = given()
+    standings = {point.name: point.standing for point in found.points}
+    assert standings == {
+        "chunked 4": "worse",
+        "separate, template short": "recommended",
+        "separate": "shown",
+        "separate, template corrected": "worse",
+    }
+    assert found.sentence == (
+        "Run separate, template short, 20 texts/s: shown to lose at most 1 point of accuracy to "
+        "any other setting."
+    )
+    assert len(found.not_shown) == 1
+    assert found.not_shown[0].startswith("chunked 4: loses 2")
+
+
+def test_the_frontier_has_no_point_that_another_beats_in_both() -> None:
+    assert [point.on_frontier for point in given().points] == [True, True, False, False]
+
+
+def test_few_texts_show_nothing_and_say_how_many_may() -> None:
+    found = given(num_texts=100)
+    assert [point.standing for point in found.points].count("provisional") == 1
+    assert found.sentence.startswith("No setting is shown to lose at most 1 point; until more")
+    assert any("more labelled texts may tell" in line for line in found.not_shown)
+
+
+@pytest.mark.parametrize("num_texts", [100, 3000])
+@pytest.mark.parametrize("max_loss", [0.001, 0.015])
+def test_the_sentence_has_at_most_25_words(num_texts: int, max_loss: float) -> None:
+    assert len(given(num_texts, Terms(max_loss=max_loss)).sentence.split()) <= 25
+
+
+def test_a_long_name_is_cut_to_its_strategy() -> None:
+    (choice, terms) = _choice(3000)
+    long = ", ".join(f"some_setting_{i} {i}" for i in range(12))
+    settings = tuple(replace(each, name=f"separate, {long}") for each in choice.settings)
+    sentence = advice.of_choice(replace(choice, settings=settings), terms).sentence
+    assert sentence.startswith("Run separate, 20 texts/s")
+
+
+def _choice(num_texts: int) -> tuple[recommend.Choice, Terms]:
+    rows = [row(way, num_texts) for way in WAYS]
+    drawn = draw(WAYS, rows, np.random.default_rng(0), alike=1.0)
+    return recommend.choose(rows, drawn, Terms()), Terms()
+
+
+def test_numbers_tell_hours_and_money() -> None:
+    found = given(terms=Terms(num_texts=1_440_000, num_gpus=2, gpu_hour_usd=3.0))
+    assert found.numbers is not None
+    quality, speed, cost = found.numbers
+    assert quality.label == "right labels"
+    assert (speed.value, speed.label) == ("20", "texts/s on one GPU")
+    assert (cost.value, cost.label) == ("$60.00", "for 1,440,000 texts")
+    assert cost.detail == "10 hours on 2 GPUs, starting not counted"
+
+
+def test_the_price_of_right_labels_counts_the_wrong_ones() -> None:
+    point = given(terms=Terms(gpu_hour_usd=3.6)).points[1]
+    assert point.usd_per_1000_right.value == pytest.approx(3.6 / 3600 * 1000 / 20 / 0.95, rel=0.02)
+    assert (point.usd_per_1000_right.ci_low or 9) < (point.usd_per_1000_right.value or 0)
+
+
+def test_unscored_answers_are_speed_only_and_say_so() -> None:
+    rows = [row(way, 100) for way in WAYS]
+    found = advice.advise(rows, {})
+    assert found.quality_kind is None
+    assert found.sentence == (
+        "Speed only, answers were not scored: chunked 4 labels most, 40 texts/s."
+    )
+    assert {point.standing for point in found.points} == {"not_compared"}
+    assert len(found.not_shown) == 1
+
+
+def test_simulated_answers_are_never_quality() -> None:
+    rows = [{**row(way, 2000), "engine": "simulated"} for way in WAYS]
+    found = advice.advise(rows, draw(WAYS, rows, np.random.default_rng(0)))
+    assert found.quality_kind is None
+    assert found.sentence.startswith("Simulated, answers were not scored")
+
+
+def test_one_prompt_is_not_compared() -> None:
+    ways = (WAYS[0], Way(accuracy=0.95, texts_per_s=50, pack_size=400))
+    rows = [row(way, 400) for way in ways]
+    found = advice.advise(rows, draw(ways, rows, np.random.default_rng(0)))
+    assert found.points[0].standing == "not_compared"
+    assert "its texts sit in one prompt" in found.points[0].why
+
+
+def test_a_smaller_n_is_not_compared() -> None:
+    rows = [row(WAYS[0], 400), row(WAYS[1], 40)]
+    source = np.random.default_rng(0)
+    drawn = draw(WAYS[:1], rows[:1], source) | draw(WAYS[1:2], rows[1:], source)
+    found = advice.advise(rows, drawn)
+    assert found.points[0].why == "measured over 40 texts, the others over 400"
+
+
+def test_a_least_accuracy_has_to_be_shown() -> None:
+    found = given(terms=Terms(min_accuracy=0.99))
+    assert "recommended" not in {point.standing for point in found.points}
+    assert found.points[1].why == "an accuracy of 99.0% or more is not shown"
+    assert given(terms=Terms(min_accuracy=0.9)).points[1].standing == "recommended"
+
+
+def test_primed_and_copied_cells_are_no_ground_for_a_recommendation() -> None:
+    rows = [{**row(WAYS[0], 100), "duplication": 4}, {**row(WAYS[1], 100), "cache_state": "primed"}]
+    with pytest.raises(ResultsError, match="no cell ended ok with duplication 1"):
+        advice.advise(rows, {})
+
+
+def test_texts_without_labels_must_be_labelled_as_the_baseline_labels() -> None:
+    rows = [row(way, 2000) for way in WAYS]
+    drawn = {
+        name: replace(own, expected=(None,) * len(own.expected))
+        for name, own in draw(WAYS, rows, np.random.default_rng(0), alike=1.0).items()
+    }
+    found = advice.advise(rows, drawn)
+    assert found.quality_kind == "agreement"
+    assert found.baseline == rows[0]["cell_id"]
+    assert found.points[1].standing == "recommended"  # errs on the same texts
+    assert found.points[1].quality.value == 1.0
+    assert found.points[0].standing == "not_shown"
+    assert "shown to label at most 1 % otherwise than the baseline" in found.sentence
+    with pytest.raises(ResultsError, match="the texts have no labels"):
+        advice.advise(rows, drawn, Terms(min_accuracy=0.9))

@@ -1,0 +1,72 @@
+"""``packsweep recommend`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.fabricated import Way, draw, row
+from tests.fakes import Cli
+
+from packsweep.analysis import advice, recommend
+from packsweep.analysis.recommend import Terms
+from packsweep.report import advice_text
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, sweep_text: str, cli: Cli) -> Path:
+    folder = tmp_path_factory.mktemp("recommend")
+    (folder / "tiny.toml").write_text(sweep_text, encoding="utf-8")
+    assert cli("run", "tiny.toml", "--results", "r", cwd=folder).returncode == 0
+    return folder / "r"
+
+
+def test_simulated_results_give_speed_only(results: Path, cli: Cli) -> None:
+    done = cli("recommend", results, "--texts", "5_000_000", "--gpus", "8", cwd=results)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Simulated, answers were not scored: ")
+    assert "for 5,000,000 texts" in done.stdout
+
+
+def test_json_holds_terms_and_points(results: Path, cli: Cli) -> None:
+    done = cli("recommend", results, "--json", "--gpu-hour-usd", "2", cwd=results)
+    record = json.loads(done.stdout)
+    assert record["terms"]["gpu_hour_usd"] == 2
+    assert record["shown"] is False
+    assert len(record["points"]) == 2
+    assert record["files"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-loss", "1"], "--max-loss 1: expected a share between 0 and 1, e.g. 0.01"),
+        (["--min-accuracy", "90"], "--min-accuracy 90: expected a share between 0 and 1"),
+        (["--texts", "many"], "--texts many: expected a number of texts, e.g. 5_000_000"),
+        (["--texts", "0"], "--texts 0: expected a number of texts, e.g. 5_000_000"),
+        (["-o", "out"], "--output out: nothing is recommended, as answers were not scored"),
+    ],
+)
+def test_a_slip_is_one_line(results: Path, cli: Cli, options: list[str], message: str) -> None:
+    done = cli("recommend", results, *options, cwd=results)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"packsweep: {message}")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (results / "out").exists()
+
+
+def test_record_tells_hours_and_money_of_the_recommended() -> None:
+    ways = (
+        Way(accuracy=0.95, texts_per_s=10),
+        Way(accuracy=0.95, texts_per_s=20, template="short"),
+    )
+    rows = [row(way, 3000) for way in ways]
+    terms = Terms(num_texts=1_440_000, num_gpus=2, gpu_hour_usd=3.0)
+    choice = recommend.choose(rows, draw(ways, rows, np.random.default_rng(0), alike=1.0), terms)
+    record = advice_text.to_record(choice, advice.of_choice(choice, terms), terms)
+    assert record["shown"]
+    assert record["cell_id"] == rows[1]["cell_id"]
+    assert record["hours"]["value"] == pytest.approx(10)
+    assert record["usd"]["value"] == pytest.approx(60)

@@ -1,0 +1,69 @@
+"""What ``show`` says of labels."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+from rich.console import Console
+from tests.fabricated import Way, draw, row
+
+from packsweep.analysis import contrasts, quality
+from packsweep.report import quality_table
+from packsweep.results import shares, stats
+
+WAYS = (Way(accuracy=0.9), Way(accuracy=0.7, pack_size=4))
+ROWS = [row(way, 400) for way in WAYS]
+ANSWERS = draw(WAYS, ROWS, np.random.default_rng(0))
+
+
+def compared(verdict: stats.Verdict) -> contrasts.Comparison:
+    base, cell = (ANSWERS[each["group_id"]] for each in ROWS)
+    return contrasts.Comparison(
+        cell=cell.group_id,
+        baseline=base.group_id,
+        axis="strategy",
+        ratio=stats.ratio([], []),
+        answers=quality.difference(cell, base),
+        quality=verdict,
+    )
+
+
+def test_a_line_tells_difference_units_and_verdict() -> None:
+    (line,) = quality_table.comparisons([compared("down")], ROWS)
+    assert line.startswith("chunked4-n400-dup1-cold - separate-n400-dup1-cold: -1")
+    assert line.endswith("over 100 prompts, fewer right")
+
+
+def test_a_comparison_of_speeds_alone_has_no_line() -> None:
+    assert quality_table.comparisons([replace(compared("down"), answers=None)], ROWS) == []
+
+
+def test_texts_taken_as_independent_are_said() -> None:
+    few = replace(
+        compared("not_shown"),
+        answers=shares.PairedDifference(
+            num_texts=8, value=0.0, ci_low=-0.3, ci_high=0.3, num_units=8, independence_assumed=True
+        ),
+    )
+    (line,) = quality_table.comparisons([few], ROWS)
+    assert line.endswith(
+        "+0.0 points [-30.0, +30.0] over 8 texts taken as independent, no difference shown"
+    )
+
+
+def test_the_table_has_a_line_for_each_cell_and_label() -> None:
+    base = quality.baseline(ROWS, ANSWERS)
+    found = [quality.of_cell(ANSWERS[each["group_id"]], base) for each in ROWS]
+    console = Console(file=io.StringIO(), width=160)
+    console.print(quality_table.table(found, ROWS))
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
+    assert [line[:2] for line in lines if line[1:2] == ["all"]] == [
+        ["separate-n400-dup1-cold", "all"],
+        ["chunked4-n400-dup1-cold", "all"],
+    ]
+    assert [line[0] for line in lines].count("positive") == 2
+    assert "over prompts" in "\n".join(quality_table.meaning(found))
+    assert quality_table.to_record(found[1])["confusion"][0]["num_texts"] > 0

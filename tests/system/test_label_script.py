@@ -1,0 +1,64 @@
+"""label.py of a measured cell, run on the real engine, gives that cell's labels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.engine_sweep import run, write_sweep
+
+import packsweep
+from packsweep.analysis import frames
+from packsweep.machine.environment import engine_environ
+from packsweep.report import deploy
+from packsweep.results.store import Store
+from packsweep.sweep import texts
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+NUM_TEXTS = 12
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of one cell: a chat prompt of 5 texts, constrained answers."""
+    folder = tmp_path_factory.mktemp("label")
+    grid = 'template = "chat"\nanswer = "choice"\npack_size = 5\n[engine]'
+    path = write_sweep(folder, strategy='"chunked"', n=str(NUM_TEXTS), duplication="1")
+    path.write_text(path.read_text(encoding="utf-8").replace("[engine]", grid), encoding="utf-8")
+    done = run("run", str(path), "--results", str(folder / "results"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "results"
+
+
+def labels_of_script(folder: Path, source: Path) -> list[str | None]:
+    """Run the script in ``folder`` without packsweep; return the labels that it wrote."""
+    outside = {name: value for name, value in engine_environ().items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(folder / "label.py"), str(source), str(folder / "out")],
+        env={**os.environ, **outside},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: list[str | None] = pq.read_table(folder / "out")["label"].to_pylist()
+    return found
+
+
+def test_script_gives_the_labels_of_its_cell(results: Path, tmp_path: Path) -> None:
+    (row,) = frames.summarise(frames.to_pandas(Store(results).read_passes()))
+    deploy.write(row, tmp_path)
+    source = tmp_path / "texts.parquet"
+    given = texts.load("builtin", limit=NUM_TEXTS)
+    pq.write_table(pa.table({"text": [each.text for each in given]}), source)
+    measured = packsweep.load(results, "labels")["found"].tolist()
+    assert labels_of_script(tmp_path, source) == measured
+    assert len(measured) == NUM_TEXTS
