@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from packsweep.analysis import quality
+from packsweep.analysis import axes, quality
 from packsweep.analysis.axes import FOLLOWING, MAY_DIFFER, asked_and_set, plainness, way_of_asking
 from packsweep.analysis.frames import plain_rows
 from packsweep.analysis.quality import Answers
