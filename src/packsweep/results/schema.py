@@ -707,7 +707,8 @@ CONSTANT = (
 )
 _EVIDENCE = (
     "95 % Wilson interval of the accuracy, over the n distinct texts of one pass: repeats and "
-    "copies ask the same again at temperature 0 and are no new evidence; null where not scored"
+    "copies ask the same again at temperature 0 and are no new evidence. Texts of one prompt are "
+    "taken as independent, which show --quality does not; null where not scored"
 )
 INTERVAL = (
     _float("accuracy_ci_low", "", f"lower end of the {_EVIDENCE}", source="Wilson (1927)"),
