@@ -25,6 +25,7 @@ from packsweep.run import scratch
 GONE_S = 10.0
 # A start takes about this long, so that half of the kills fall into it.
 _START_S = 12.0
+_CORE_TIMEOUT_S = 180.0
 VICTIMS = ("driver", "worker", "engine")
 # How vLLM runs on a CPU when the user says where its threads go: in three processes of its own.
 OWN_PROCESSES = {"VLLM_CPU_OMP_THREADS_BIND": "auto"}
@@ -63,9 +64,14 @@ def kills(num_trials: int, seed: int) -> Iterator[Kill]:
 
 
 def kill(folder: Path, victim: str, *, own_processes: bool, after_s: float) -> Kill:
-    """Start a run in ``folder`` and kill a part of it after so many seconds."""
+    """Start a run in ``folder`` and kill a part of it after so many seconds.
+
+    They count from the start, or with vLLM's own processes from the first of these.
+    """
     driver = _start(folder, OWN_PROCESSES if own_processes else {})
     try:
+        if own_processes:
+            _wait_for_core(driver)
         time.sleep(after_s)
         phase, family = _phase(folder), _standing_in(folder)
         doomed = _victim(driver, victim)
@@ -94,6 +100,15 @@ def _start(folder: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
         )
+
+
+def _wait_for_core(driver: subprocess.Popen[bytes]) -> None:
+    """Wait until the worker has started a process of vLLM's: from then on there are three."""
+    deadline = time.monotonic() + _CORE_TIMEOUT_S
+    while time.monotonic() < deadline and driver.poll() is None:
+        if len(psutil.Process(driver.pid).children(recursive=True)) > 1:
+            return
+        time.sleep(0.1)
 
 
 def _phase(folder: Path) -> str:

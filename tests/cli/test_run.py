@@ -73,12 +73,12 @@ def running(sweep_file: Path) -> Iterator[Running]:
     found.process.communicate()
 
 
-def test_run_poisoned_folder(cli: Cli, sweep_file: Path) -> None:
+def test_run_poisoned_folder(shell: Cli, sweep_file: Path) -> None:
     """What lies in the working directory is imported neither by the command nor by a worker."""
     (sweep_file.parent / "vllm").mkdir()
     for name in ("statistics.py", "typer.py", "vllm/__init__.py", "packsweep_run.py"):
         (sweep_file.parent / name).write_text(POISON, encoding="utf-8")
-    done = cli("run", sweep_file.name, cwd=sweep_file.parent)
+    done = shell("run", sweep_file.name, cwd=sweep_file.parent)
     assert done.returncode == 0, done.stderr
     assert "poisoned" not in done.stdout + done.stderr
 
@@ -125,13 +125,13 @@ def test_run_worker_killed_by_nameless_signal(running: Running) -> None:
     assert reasons[0] == "the worker was ended by signal 35 in phase warmup"
 
 
-def test_run_abandoned_folder_removed(cli: Cli, running: Running) -> None:
+def test_run_abandoned_folder_removed(shell: Cli, running: Running) -> None:
     """A driver that is killed leaves a folder with texts; the next run removes it."""
     running.wait_until_measuring()
     running.process.kill()
     running.process.communicate()
     assert list(running.temporary.glob(f"{scratch.PREFIX}*"))
-    done = cli("run", "tiny.toml", cwd=running.folder, TMPDIR=str(running.temporary))
+    done = shell("run", "tiny.toml", cwd=running.folder, TMPDIR=str(running.temporary))
     assert done.returncode == 0, done.stderr
     assert list(running.temporary.glob(f"{scratch.PREFIX}*")) == []
 
@@ -211,7 +211,7 @@ def test_run_shown_badly(
     assert list((sweep_file.parent / "results/tiny/cells").glob("*/COMMIT"))
 
 
-def test_run_temporary_folder_too_long(cli: Cli, sweep_file: Path, tmp_path: Path) -> None:
+def test_run_temporary_folder_too_long(shell: Cli, sweep_file: Path, tmp_path: Path) -> None:
     """A folder of temporary files in which no socket has room is refused before anything starts."""
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
@@ -219,7 +219,7 @@ def test_run_temporary_folder_too_long(cli: Cli, sweep_file: Path, tmp_path: Pat
     long.mkdir()
     sweep = sweep_file.read_text(encoding="utf-8").replace('"simulated"', '"vllm"')
     sweep_file.write_text(sweep, encoding="utf-8")
-    done = cli("run", sweep_file.name, cwd=sweep_file.parent, TMPDIR=str(long))
+    done = shell("run", sweep_file.name, cwd=sweep_file.parent, TMPDIR=str(long))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "107 are allowed; export TMPDIR=/tmp" in done.stderr
     assert not (sweep_file.parent / "results").exists()

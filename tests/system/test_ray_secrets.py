@@ -21,10 +21,10 @@ SECRETS = {
 }
 
 
-def test_no_secret_in_session_folder(cli: Cli, sweep_file: Path) -> None:
+def test_no_secret_in_session_folder(shell: Cli, sweep_file: Path) -> None:
     """No file that Ray writes during a run holds a secret of the driver's environment."""
     with ray_head("--num-cpus=2") as head:
-        done = cli(
+        done = shell(
             *("run", sweep_file.name, "--set", "grid.n=1", "--ray", head.address),
             cwd=sweep_file.parent,
             RAY_AUTH_MODE="disabled",
