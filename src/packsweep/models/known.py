@@ -6,9 +6,10 @@ size depends on are left out. A figure that could not be read is no entry here.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from packsweep import errors
 
 HUB = "https://huggingface.co"
 
@@ -167,4 +168,4 @@ def find(name: str) -> KnownModel | None:
 
 def nearest(name: str) -> str | None:
     """Return the short name that is spelt most like ``name``; None if none is."""
-    return next(iter(difflib.get_close_matches(name.casefold(), KNOWN, n=1)), None)
+    return errors.nearest(name.casefold(), KNOWN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from packsweep.errors import SpecError
+from packsweep.errors import SpecError, nearest
 from packsweep.sweep.spec import Sweep, contradiction
 
 # Tables that a variant may change: the others hold for a whole sweep.
@@ -89,7 +88,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        near = _nearest(path.name, (p.name for p in path.parent.glob("*.toml")))
+        near = nearest(path.name, (p.name for p in path.parent.glob("*.toml")))
         hint = f"; did you mean {path.parent / near}?" if near else ""
         raise SpecError(f"{path}: no such sweep file{hint}") from None
     except IsADirectoryError:
@@ -161,7 +160,7 @@ def _unknown(location: list[str]) -> str:
         return f"unknown table{_did_you_mean(location[0], tables)}"
     known = {f"{table}.{key}": key for table, cls in tables.items() if cls for key in _keys_of(cls)}
     here = [key for name, key in known.items() if name.startswith(location[0] + ".")]
-    near = _nearest(location[1], here)
+    near = nearest(location[1], here)
     if near:
         return f"unknown key; did you mean {location[0]}.{near}?"
     elsewhere = [name for name, key in known.items() if key == location[1]]
@@ -174,11 +173,7 @@ def _keys_of(table: Any) -> Iterable[str]:  # noqa: ANN401  (a Table class)
     return table.model_fields if hasattr(table, "model_fields") else ()
 
 
-def _nearest(word: str, known: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
-
-
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
     names = list(known)
-    near = _nearest(word, names)
+    near = nearest(word, names)
     return f"; did you mean {near}?" if near else f"; known are {', '.join(sorted(names))}"
