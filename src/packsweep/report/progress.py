@@ -1,10 +1,13 @@
-"""How a running sweep is told: a bar on a terminal, a line per ended cell in a log."""
+"""Progress of a running sweep: a bar on a terminal, a line per ended cell in a log."""
 
 from __future__ import annotations
+
+import contextlib
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from packsweep.errors import printable
 from packsweep.report.format import number, percent
 from packsweep.run.task import Status
 
@@ -40,7 +43,10 @@ class LineReporter:
         """Nothing is open."""
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Print a line; a terminal that is gone does not stop the sweep."""
+        with contextlib.suppress(OSError):
+            line = printable(text, one_line=True)
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class BarReporter(LineReporter):
@@ -86,10 +92,10 @@ def reporter(console: Console) -> LineReporter:
 
 def status_line(status: Status, *, position: str, again: bool) -> str:
     """Return the one line that a log shows for an attempt that ended."""
-    told = f"{position} {status.cell_id}: {status.outcome}"
+    line = f"{position} {status.cell_id}: {status.outcome}"
     if status.texts_per_s is not None:
-        told += f", {number(status.texts_per_s)} texts/s, {percent(status.cached_share)} cached"
+        line += f", {number(status.texts_per_s)} texts/s, {percent(status.cached_share)} cached"
     if status.reason:
-        told += f": {status.reason}"
-    told += f" [{status.wall_s:.0f} s]"
-    return f"{told}; will try again" if again else told
+        line += f": {status.reason}"
+    line += f" [{status.wall_s:.0f} s]"
+    return f"{line}; will retry" if again else line
