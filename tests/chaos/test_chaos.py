@@ -65,7 +65,7 @@ def test_stopped_run_leaves_the_folder_to_another(arena: Arena) -> None:
     assert first.wait(timeout=60) == 130
     ended_s = time.monotonic() - began
     assert killer.alive(doomed, trial.GONE_S) == []
-    assert "the same command goes on" in arena.said(sweep)
+    assert "run the same command again to resume" in arena.said(sweep)
     before = len(_starts(sweep))
     assert second.wait(timeout=200) == 0, arena.said(sweep)
     assert trial.check(results, overlapping=True) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -18,10 +19,10 @@ from packsweep.cli.options import (
     ResultsOpt,
     SetOpt,
     SweepArg,
-    held_against,
+    overrides,
     prepare,
 )
-from packsweep.cli.output import FAILED, INTERRUPTED, open_console, say
+from packsweep.cli.output import FAILED, INTERRUPTED, complain, open_console, say
 from packsweep.cli.report import after_run, is_small
 from packsweep.cli.show import print_summary
 from packsweep.errors import UserError
@@ -29,7 +30,7 @@ from packsweep.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from packsweep.analysis.frames import Against
+    from packsweep.analysis.frames import Overrides
     from packsweep.plan.cells import Plan
     from packsweep.results.store import Store
     from packsweep.run.executors import Executor
@@ -53,8 +54,8 @@ def run_command(
         typer.Option(
             "--ray",
             metavar="ADDRESS",
-            help="Run on a Ray cluster; 'auto' finds the one "
-            "on this machine. Inside a Ray job that is the default.",
+            help="Run on a Ray cluster; 'auto' (the default inside a Ray job) finds the one on "
+            "this machine.",
         ),
     ] = None,
     accelerator: AcceleratorOpt = None,
@@ -63,10 +64,12 @@ def run_command(
     gpu_hour_usd: PriceOpt = None,
     allow_mixed: MixedOpt = False,
 ) -> None:
-    """Run what is missing of a sweep, one isolated engine per cell, and print the table.
+    """Measure the missing cells of a sweep, one isolated engine each, and print the table.
 
-    Running the same command again goes on where it was: nothing is measured twice.
+    Run the same command again to resume: nothing is measured twice.
     """
+    if ray is not None and not ray.strip():
+        raise UserError("--ray: the address is empty; write auto or ray://HOST:10001")
     if local and ray:
         raise UserError("--local and --ray exclude each other")
     address = ray or ("auto" if _RAY_JOB in os.environ and not local else None)
@@ -77,12 +80,11 @@ def run_command(
     make_executor = _executor(address, accelerator, max_gpus)
     store.prepare()
     _keep_sweep(store, sweep, set_ or ())
-    against = held_against(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
-    code = _measure(read, planned, store, make_executor)
-    if code == INTERRUPTED:
-        raise typer.Exit(code)
-    _print_measured(planned, store, against, allow_mixed)
-    raise typer.Exit(code)
+    replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
+    status = _measure(read, planned, store, make_executor)
+    if status != INTERRUPTED:
+        _present(planned, store, replaced, allow_mixed=allow_mixed)
+    raise typer.Exit(status)
 
 
 def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
@@ -142,14 +144,29 @@ def _measure(
         outcome = Driver(planned, store, executor, progress, sweep.limits).run()
     except KeyboardInterrupt:
         progress.close()
-        print("interrupted; what was committed is kept, the same command goes on", file=sys.stderr)
+        print(
+            "interrupted; committed cells are kept, run the same command again to resume",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     finally:
         progress.close()
     return 0 if outcome.all_well else FAILED
 
 
-def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: bool) -> None:
+def _present(planned: Plan, store: Store, replaced: Overrides, *, allow_mixed: bool) -> None:
+    """Print what was measured; if that fails, the measurements and the exit status stay."""
+    try:
+        _print_measured(planned, store, replaced, allow_mixed=allow_mixed)
+    except BrokenPipeError:
+        return
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is about showing)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        with contextlib.suppress(OSError):
+            complain(f"{store.root} is complete but could not be shown: {kind}{error}")
+
+
+def _print_measured(planned: Plan, store: Store, replaced: Overrides, *, allow_mixed: bool) -> None:
     from packsweep.analysis import contrasts, frames
     from packsweep.models.tokenizer import give_back_memory
 
@@ -157,7 +174,7 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     give_back_memory()
     passes = frames.to_pandas(store.read_passes(keep=True))
     frames.check_alike(passes, allow_mixed=allow_mixed)
-    passes = against.apply(passes)
+    passes = replaced.apply(passes)
     wanted = passes["cell_id"].isin({cell.cell.cell_id for cell in planned.cells})
     own = passes if wanted.all() else passes[wanted]
     compared = contrasts.of(own)  # before there are rows: of thousands of cells 100 MB
@@ -169,8 +186,8 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     give_back_memory()
     store.write_summary(merged)
     print_summary(console, rows, [], compared, brief=True)
-    say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
-    say(console, after_run(store, passes, against, allow_mixed=allow_mixed))
+    say(console, f"\nresults: {store.root} (summary.csv, summary.parquet, cells/)")
+    say(console, after_run(store, passes, replaced, allow_mixed=allow_mixed))
 
 
 def _interrupt_on_sigterm() -> None:
