@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import io
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from tests.engine_sweep import run, write_sweep
 from tests.fakes import Cli, write_byte_model
 from tests.s3_server import S3Server
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+from packsweep.cli import main
 
 # A busy machine is no failure of a property. The same examples every time, so that a test's verdict
 # is the code's alone; `make properties` looks for more.
@@ -25,19 +33,64 @@ settings.load_profile("packsweep")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Marks of which one test at a time runs on a machine, and the lock that it holds.
+LOCKS = {"engine": "engine", "gpu": "engine", "ray": "ray"}
+
+
+def _locks(item: pytest.Item) -> list[str]:
+    return sorted({lock for mark, lock in LOCKS.items() if item.get_closest_marker(mark)})
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-timeout begins to count
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Never start two real engines, or two Ray clusters, at once."""
+    with contextlib.ExitStack() as stack:
+        for lock in _locks(item):
+            path = Path(tempfile.gettempdir()) / f"packsweep-{os.getuid()}-{lock}.lock"
+            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
+        return (yield)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes longest first, so that no process is left with it at the end."""
+    items.sort(key=lambda item: not _locks(item))
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a process whole files, so that what a file makes once is made once.
+
+    All files of the engine are one, as they share a run. A mark, ``xdist_group``, would say that
+    better, but has no effect with pytest 9.2 and pytest-xdist 3.8.0.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "engine" if "test_engine" in file else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Share the tests out as ``ByFile`` says."""
+    return ByFile(config, log)
+
+
 @pytest.fixture(scope="session")
 def byte_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder without weights whose tokenizer makes one token of each byte."""
     return write_byte_model(tmp_path_factory.mktemp("models") / "bytes")
 
 
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for all tests, those of other processes of this run too: conversions take long."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "packsweep-cache"
+
+
 @pytest.fixture
-def embedded_cache(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def embedded_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Embedded models are converted into a folder that all tests share."""
-    cache = tmp_path_factory.getbasetemp() / "packsweep-cache"
-    monkeypatch.setenv("PACKSWEEP_CACHE", str(cache))
+    monkeypatch.setenv("PACKSWEEP_CACHE", str(shared_cache))
 
 
 @pytest.fixture(scope="session")
@@ -73,8 +126,8 @@ def sweep_file(tmp_path: Path, sweep_text: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cli() -> Cli:
-    """Run ``packsweep ARG...`` as a user does and return what it said."""
+def shell() -> Cli:
+    """Run ``packsweep ARG...`` in a process of its own, as a user does; return what it said."""
 
     def run(*arguments: object, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -83,11 +136,34 @@ def cli() -> Cli:
             env={**os.environ, "TERM": "xterm-256color", **environ},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=500,
             check=False,
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """Run ``packsweep ARG...`` in this process, as starting one takes longer than most commands."""
+
+    def call(*arguments: object, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+        words = [str(argument) for argument in arguments]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.ExitStack() as stack:
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.chdir(cwd)
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            stack.enter_context(contextlib.redirect_stdout(out))
+            stack.enter_context(contextlib.redirect_stderr(err))
+            ended = stack.enter_context(pytest.raises(SystemExit))
+            main(words)
+        status = ended.value.code
+        assert isinstance(status, int)
+        return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,6 @@ def write_sweep(folder: Path, **replaced: str) -> Path:
     return path
 
 
-def run(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, timeout: float = 3000) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "packsweep", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)

@@ -17,7 +17,7 @@ from packsweep.plan.cells import PlannedCell
 from packsweep.plan.pass_time import Pass
 from packsweep.results.store import Store
 from packsweep.run import rows
-from packsweep.run.task import Status, Task
+from packsweep.run.task import Activity, Status, Task
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read, spec
 from packsweep.sweep.cells import Cell
@@ -154,6 +154,9 @@ class FakeExecutor:
         ended, self._running = self._running, []
         return [self._end(each) for each in ended]
 
+    def activity(self) -> Sequence[Activity]:
+        return []
+
     def stop(self) -> None:
         self.num_stops += 1
 
@@ -188,6 +191,9 @@ class FakeReporter:
         self.again: list[bool] = []
         self.statuses: list[Status] = []
         self.reasons: list[str] = []
+
+    def running(self, activities: Sequence[Activity], waiting: Sequence[str]) -> None:
+        pass
 
     def began(self, *, num_cells: int, num_done: int) -> None:
         self.counts = (num_cells, num_done)

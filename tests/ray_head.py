@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-_START_TIMEOUT_S = 120
-_STOP_TIMEOUT_S = 20
+_START_TIMEOUT_S = 600
+_STOP_TIMEOUT_S = 60
 _ENVIRON = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 # Each has a default of its own, which a second cluster on the machine would find taken.
 _PORTS = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")

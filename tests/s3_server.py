@@ -6,6 +6,7 @@ real one, with its real HTTP client.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import logging
 import threading
@@ -24,12 +25,21 @@ class S3Server:
 
     def __init__(self) -> None:
         """Start both."""
-        from moto.server import ThreadedMotoServer
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        self._server.start()
-        _, self.port = self._server.get_host_and_port()
+        moto = DomainDispatcherApplication(create_backend_app)
+        writing = threading.Lock()
+
+        def app(environ: dict[str, Any], start_response: Any) -> Any:
+            """Write one object at a time: moto looks whether there is one, and then writes."""
+            with writing if environ["REQUEST_METHOD"] == "PUT" else contextlib.nullcontext():
+                return moto(environ, start_response)
+
+        self._server = make_server("127.0.0.1", 0, app, threaded=True)
+        self.port = self._server.port
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -40,7 +50,8 @@ class S3Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.stop()
+        self._server.shutdown()
+        self._server.server_close()
 
     @property
     def environ(self) -> dict[str, str]:
@@ -98,7 +109,7 @@ class Gate:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
     @property

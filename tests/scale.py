@@ -47,7 +47,7 @@ from packsweep.run.driver import Driver
 from packsweep.run.executors import Executor
 from packsweep.run.executors.local import LocalExecutor
 from packsweep.run.executors.ray import RayExecutor
-from packsweep.run.task import Status, Task, task_from_json
+from packsweep.run.task import Activity, Status, Task, task_from_json
 from packsweep.sweep import read
 from packsweep.sweep.spec import LimitsTable
 
@@ -155,6 +155,9 @@ class CommittingExecutor:
         self.spent_s += time.perf_counter() - began
         self.cpu_s += time.process_time() - cpu_began
         return [status]
+
+    def activity(self) -> Sequence[Activity]:
+        return []
 
     def stop(self) -> None:
         self._waiting = []
@@ -315,6 +318,7 @@ def _end_of_run(made: Plan, store: Store) -> None:
 
 def _commands(figures: Figures, file: Path, store: Store) -> None:
     """Run what reads results: with the index of the run, without any, and with that of a merge."""
+    figures.command("help", "--help")
     figures.command("merge", "merge", store.root)
     shutil.rmtree(Path(store.root) / index.FOLDER, ignore_errors=True)
     figures.command("merge, no index", "merge", store.root)

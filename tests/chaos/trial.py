@@ -24,7 +24,7 @@ from packsweep.engines.simulated_core import STARTS
 from packsweep.results.store import COMMIT, Store
 
 GONE_S = 10.0
-_RUN_S = 180.0
+_RUN_S = 900.0
 _MOST_RUNS = 4
 # An attempt lives about this long, so a kill hits any of its phases.
 _LATEST_S = 4.0

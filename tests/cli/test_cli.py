@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -49,9 +48,9 @@ def _start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
 # Starting.
 
 
-def test_help(cli: Cli, tmp_path: Path) -> None:
+def test_help(shell: Cli, tmp_path: Path) -> None:
     """--help names every command."""
-    done = cli("--help", cwd=tmp_path)
+    done = shell("--help", cwd=tmp_path)
     assert done.returncode == 0
     for command in ("plan", "run", "show", "merge", "report"):
         assert f"\n  {command} " in done.stdout
@@ -59,25 +58,20 @@ def test_help(cli: Cli, tmp_path: Path) -> None:
     assert headings[2:] == ["Measure:", "Read results:", "Check:"]
 
 
-def test_help_fast(cli: Cli, tmp_path: Path) -> None:
-    """--help answers in under 0.3 s of processor time: others may use this machine too."""
-    best = 9.0
-    for _ in range(15):
-        before = os.times()
-        cli("--help", cwd=tmp_path)
-        after = os.times()
-        spent = (after.children_user + after.children_system) - (
-            before.children_user + before.children_system
-        )
-        best = min(best, spent)
-        if best < 0.3:
-            break
-    assert best < 0.3
+def test_help_light(tmp_path: Path) -> None:
+    """--help answers at once: it loads hardly more than the library that reads the arguments."""
+    count = "import sys; print(len([n for n in sys.modules if n.partition('.')[0] != 'packsweep']))"
+    wanted = "from packsweep.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    "
+    bare, asked = (
+        int(_python(f"{code}{count}", cwd=tmp_path).stdout.splitlines()[-1])
+        for code in ("import typer; ", wanted)
+    )
+    assert asked <= bare + 20
 
 
-def test_version(cli: Cli, tmp_path: Path) -> None:
+def test_version(shell: Cli, tmp_path: Path) -> None:
     """--version prints the version alone."""
-    done = cli("--version", cwd=tmp_path)
+    done = shell("--version", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
 
 
@@ -266,9 +260,9 @@ def test_wrong_show(here: Path, capsys: pytest.CaptureFixture[str], command: str
     _wrong([command, "."], here, capsys, "holds no packsweep results")
 
 
-def test_wrong_in_real_process(cli: Cli, sweep_file: Path) -> None:
+def test_wrong_in_real_process(shell: Cli, sweep_file: Path) -> None:
     """The same from a shell: one line on stderr, exit status 2, nothing created."""
-    done = cli("run", sweep_file, "--set", "engine.max_num_seq=1", cwd=sweep_file.parent)
+    done = shell("run", sweep_file, "--set", "engine.max_num_seq=1", cwd=sweep_file.parent)
     said = f"packsweep: {sweep_file}: engine.max_num_seq: unknown key; "
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"{said}did you mean engine.max_num_seqs?\n"
@@ -279,11 +273,11 @@ def test_wrong_in_real_process(cli: Cli, sweep_file: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def first_run(cli: Cli, sweep_text: str, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+def first_run(shell: Cli, sweep_text: str, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     """A finished sweep: the folder it ran in and what the run said."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.toml").write_text(sweep_text, encoding="utf-8")
-    return folder, cli("run", "tiny.toml", cwd=folder)
+    return folder, shell("run", "tiny.toml", cwd=folder)
 
 
 @pytest.fixture
@@ -370,7 +364,7 @@ def test_run_interrupted(cli: Cli, sweep_file: Path, number: signal.Signals) -> 
     assert process.stdout.readline() == "2 cells, 2 to do\n"
     assert process.stdout.readline().startswith("[1/2]")
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate()
     assert process.returncode == 130
     assert said == "interrupted; committed cells are kept, run the same command again to resume\n"
     if number == signal.SIGINT:
@@ -384,9 +378,8 @@ def test_plan_interrupted(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "slow.toml")
     process = _start("plan", "slow.toml", cwd=tmp_path)
     with (tmp_path / "slow.toml").open("w", encoding="utf-8"):  # opens when it is being read
-        time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in said
 
@@ -574,7 +567,7 @@ def _grid(sweep_file: Path, python: str, environ: dict[str, str]) -> Done:
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         check=False,
     )
 

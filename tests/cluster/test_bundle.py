@@ -40,7 +40,7 @@ def bundle(out: Path, lock: Path, index: Path) -> subprocess.CompletedProcess[st
         env={**os.environ, **OFFLINE, "PIP_FIND_LINKS": str(index)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         check=False,
     )
 
@@ -52,7 +52,7 @@ def install(folder: Path, venv: Path, **environ: str) -> subprocess.CompletedPro
         env={**os.environ, "PYTHON": sys.executable, **environ},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         check=False,
     )
 

@@ -2,65 +2,63 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
+from pathlib import Path
 
 import pytest
+from tests import fake_vllm
+from tests.fake_vllm import FakeLlm
 
 from packsweep.engines import Request
-from packsweep.engines.vllm import VllmEngine
 from packsweep.errors import EngineError
 
 TEXTS = ("ab", "c")
 
 
-class _Llm:
-    """Takes prompts, and answers none of them."""
+class Runs:
+    """Runs the texts through an engine on a stand-in."""
 
-    def __init__(self) -> None:
-        self.tokenized: list[tuple[list[str], dict[str, Any]]] = []
-        self.given: list[Any] = []
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+        self._monkeypatch, self._model = monkeypatch, model
 
-    def get_tokenizer(self) -> Any:
-        def tokenize(texts: list[str], **options: Any) -> dict[str, list[list[int]]]:
-            self.tokenized.append((texts, options))
-            return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
-
-        return tokenize
-
-    def generate(self, prompts: Any, _params: Any, **_options: Any) -> list[Any]:
-        self.given.extend(prompts)
-        return []
+    def __call__(self, prompt_type: str, *, add_special_tokens: bool = True) -> FakeLlm:
+        engine, llm = fake_vllm.start(self._monkeypatch, self._model, prompt_type)
+        requests = [
+            Request(text=text, max_tokens=1, ignore_eos=True, add_special_tokens=add_special_tokens)
+            for text in TEXTS
+        ]
+        assert len(engine.run(requests).requests) == len(TEXTS)
+        return llm
 
 
-def _run(*, as_tokens: bool, add_special_tokens: bool = True) -> _Llm:
-    engine = object.__new__(VllmEngine)
-    llm = _Llm()
-    params = SimpleNamespace(SamplingParams=lambda **values: values)
-    engine.__dict__.update(_llm=llm, _vllm=params, _as_tokens=as_tokens)
-    requests = [
-        Request(text=text, max_tokens=1, ignore_eos=True, add_special_tokens=add_special_tokens)
-        for text in TEXTS
-    ]
-    with pytest.raises(EngineError, match="2 requests went in and 0 came back"):
-        engine.run(requests)
-    return llm
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, byte_model: Path) -> Runs:
+    """Run two texts in a prompt type and return the stand-in."""
+    return Runs(monkeypatch, byte_model)
 
 
-def test_texts() -> None:
+def test_texts(run: Runs) -> None:
     """By default vLLM is given the texts, and tokenizes them itself."""
-    llm = _run(as_tokens=False)
-    assert (llm.given, llm.tokenized) == (list(TEXTS), [])
+    llm = run("text")
+    assert (llm.prompts, llm.tokenizer.calls) == (list(TEXTS), [])
 
 
-def test_tokens() -> None:
+def test_tokens(run: Runs) -> None:
     """As tokens vLLM is given ids alone, and all texts were tokenized in one call."""
-    llm = _run(as_tokens=True)
-    assert llm.given == [{"prompt_token_ids": [97, 98]}, {"prompt_token_ids": [99]}]
-    assert llm.tokenized == [(list(TEXTS), {})]
+    llm = run("tokens")
+    assert llm.prompts == [{"prompt_token_ids": [97, 98]}, {"prompt_token_ids": [99]}]
+    assert llm.tokenizer.calls == [(list(TEXTS), {})]
 
 
-def test_tokens_of_a_chat() -> None:
+def test_tokens_of_a_chat(run: Runs) -> None:
     """A rendered chat template has its special tokens already."""
-    llm = _run(as_tokens=True, add_special_tokens=False)
-    assert llm.tokenized == [(list(TEXTS), {"add_special_tokens": False})]
+    llm = run("tokens", add_special_tokens=False)
+    assert llm.tokenizer.calls == [(list(TEXTS), {"add_special_tokens": False})]
+
+
+def test_missing_answer(monkeypatch: pytest.MonkeyPatch, byte_model: Path) -> None:
+    """A pass whose answers are fewer than its requests is no measurement."""
+    engine, llm = fake_vllm.start(monkeypatch, byte_model)
+    monkeypatch.setattr(llm, "generate", lambda *_arguments, **_options: [])
+    with pytest.raises(EngineError, match="1 requests went in and 0 came back") as raised:
+        engine.run([Request(text="a", max_tokens=1, ignore_eos=True)])
+    assert raised.value.outcome == "invalid"

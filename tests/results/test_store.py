@@ -248,7 +248,7 @@ def test_commit_racing_processes(store: Store) -> None:
     ]
     for racer in racers:
         racer.start()
-    told = [won.get(timeout=30) for _ in range(2 * len(ids))]
+    told = [won.get(timeout=300) for _ in range(2 * len(ids))]
     for racer in racers:
         racer.join()
     winners = {cell_id: name for cell_id, name, first in told if first}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests import fake_vllm
 
 import packsweep
-from packsweep.engines import PassResult, RequestResult
-from packsweep.engines import vllm as vllm_engine
+from packsweep.engines import PassResult, Request, RequestResult
 from packsweep.engines.start_log import start_phases
 from packsweep.report import cells_table
 from packsweep.results import schema
@@ -135,25 +135,39 @@ def test_parts_of_a_pass_are_null_without_timestamps() -> None:
     assert set(found.values()) == {None}
 
 
-def stamped(scheduled: float, last: float) -> SimpleNamespace:
-    return SimpleNamespace(metrics=SimpleNamespace(scheduled_ts=scheduled, last_token_ts=last))
-
-
 @pytest.mark.parametrize(
-    ("outputs", "expected"),
+    ("scheduled_s", "last_s", "known"),
     [
-        ([stamped(10.5, 11.0), stamped(10.25, 11.5)], 0.25),
-        ([stamped(9.0, 11.0)], None),  # before the submission: another clock
-        ([stamped(10.5, 13.0)], None),  # after the return: another clock
-        ([stamped(0.0, 0.0)], None),
-        ([SimpleNamespace(metrics=None)], None),
+        (0.0, 0.0, True),
+        (-1000.0, 0.0, False),  # before the submission: another clock
+        (0.0, 1000.0, False),  # after the return: another clock
+        (None, None, False),  # no timestamps
     ],
 )
 def test_engine_events_count_only_inside_the_window(
-    outputs: list[SimpleNamespace], expected: float | None
+    monkeypatch: pytest.MonkeyPatch,
+    byte_model: Path,
+    scheduled_s: float | None,
+    last_s: float | None,
+    *,
+    known: bool,
 ) -> None:
-    assert vllm_engine._one_clock(), "Linux reads one clock in every process"
-    assert vllm_engine._before_engine(10.0, 2.0, outputs) == expected
+    """Seconds from the moment at which the engine answers; its process reads the same clock."""
+    engine, llm = fake_vllm.start(monkeypatch, byte_model)
+
+    def stamps() -> SimpleNamespace | None:
+        if scheduled_s is None or last_s is None:
+            return None
+        began, now = time.monotonic() + scheduled_s, time.monotonic()
+        return SimpleNamespace(
+            queued_ts=began, scheduled_ts=began, first_token_ts=began, last_token_ts=now + last_s
+        )
+
+    llm.stamps = stamps
+    found = engine.run([Request(text="a", max_tokens=1, ignore_eos=True)])
+    assert (found.before_engine_s is not None) == known
+    if found.before_engine_s is not None:
+        assert 0 <= found.before_engine_s <= found.duration_s
 
 
 GPU_LOG = """
@@ -231,4 +245,3 @@ def test_engine_start_is_left_out_where_no_log_tells_of_it() -> None:
     rows = [{**row, **known, **settings, "spawn_s": 1.0}]
     assert len(cells_table.time_tables(rows)) == 1
     assert len(cells_table.time_tables([{**rows[0], "compile_s": 1.0}])) == 2
-    assert json.dumps(cells_table._share(None, 1.0)) == "null"

@@ -32,13 +32,13 @@ def _mount(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_run_full_then_more_room_then_read_only(disk: Path, cli: Cli, sweep_file: Path) -> None:
+def test_run_full_then_more_room_then_read_only(disk: Path, shell: Cli, sweep_file: Path) -> None:
     """Full: lines that say so, and what was committed stays. With room the same command goes on.
 
     Read-only: what is there is shown, and a run is refused in one line.
     """
     command = ("run", sweep_file, *PACKED, "--results", disk / "r")
-    full = cli(*command, cwd=sweep_file.parent)
+    full = shell(*command, cwd=sweep_file.parent)
     assert full.returncode != 0
     assert "No space left on device" in full.stdout + full.stderr
     assert "Traceback" not in full.stdout + full.stderr
@@ -46,11 +46,11 @@ def test_run_full_then_more_room_then_read_only(disk: Path, cli: Cli, sweep_file
     committed = [cell_id for cell_id in store.cell_ids() if store.committed(cell_id)]
     assert store.done(committed) == set(committed)
     assert _mount("-o", "remount,size=10m", disk).returncode == 0
-    again = cli(*command, cwd=sweep_file.parent)
+    again = shell(*command, cwd=sweep_file.parent)
     assert again.returncode == 0, again.stdout + again.stderr
     assert f"{2 - len(committed)} to do" in again.stdout
     assert _mount("-o", "remount,ro", disk).returncode == 0
-    assert cli("show", disk / "r", cwd=sweep_file.parent).returncode == 0
-    refused = cli(*command, cwd=sweep_file.parent)
+    assert shell("show", disk / "r", cwd=sweep_file.parent).returncode == 0
+    refused = shell(*command, cwd=sweep_file.parent)
     told = f"packsweep: {disk / 'r'}: cannot be written: Read-only file system\n"
     assert (refused.returncode, refused.stderr) == (2, told)

@@ -15,7 +15,7 @@ from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import cells as plan_cells
 from packsweep.sweep import read
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(3600)]
 pytest.importorskip("vllm")
 
 MODEL = "embedded:smollm2-135m"

@@ -10,7 +10,7 @@ import pytest
 import packsweep
 from packsweep.results import schema
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(3600)]
 pytest.importorskip("vllm")
 
 SPLIT = ["before_engine_s", "prefill_span_s", "decode_span_s", "after_engine_s"]

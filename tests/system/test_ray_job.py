@@ -20,7 +20,7 @@ from packsweep.engines.simulated_core import STARTS
 from packsweep.results.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(2400)]
 pytest.importorskip("ray")
 
 SWEEP = """
@@ -80,7 +80,7 @@ class Job:
             env=os.environ | environ,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=900,
             check=False,
         )
 
@@ -119,7 +119,7 @@ def test_job_runs_on_the_cluster_stops_and_goes_on(
     """
     job = Job(head, tmp_path, byte_model, seconds=2.0)
     assert job.submit("--no-wait", "--submission-id", "first").returncode == 0
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while len(job.starts()) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
     begun = [pid for start in job.starts() for pid in (start["worker"], start["core"])]

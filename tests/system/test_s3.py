@@ -24,13 +24,13 @@ Finished = tuple[str, Path, subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def finished(
-    s3: S3Server, cli: Cli, sweep_text: str, tmp_path_factory: pytest.TempPathFactory
+    s3: S3Server, shell: Cli, sweep_text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Finished:
     """A sweep of four cells that was run once into a bucket: its place, its folder, its output."""
     folder = tmp_path_factory.mktemp("s3")
     (folder / "tiny.toml").write_text(sweep_text, encoding="utf-8")
     place = f"s3://{s3.make_bucket()}/team/tiny"
-    return place, folder, cli("run", "tiny.toml", "--results", place, cwd=folder)
+    return place, folder, shell("run", "tiny.toml", "--results", place, cwd=folder)
 
 
 def test_run(finished: Finished) -> None:
@@ -116,12 +116,12 @@ def test_run_interrupted(bucket: str, cli: Cli, sweep_file: Path) -> None:
         text=True,
     )
     place = storage.at(bucket)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not any(key.endswith("/COMMIT") for key, _ in place.list("cells")):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     run.send_signal(signal.SIGINT)
-    assert "what was committed is kept" in run.communicate(timeout=60)[1]
+    assert "what was committed is kept" in run.communicate(timeout=300)[1]
     assert run.returncode == 130
     kept = len([key for key, _ in place.list("cells") if key.endswith("/COMMIT")])
     done = cli("run", sweep_file, *slow, cwd=sweep_file.parent)

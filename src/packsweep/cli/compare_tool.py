@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from packsweep.errors import EngineError, UserError, printable
 
 if TYPE_CHECKING:
     from packsweep.run.parity import Parity
-    from packsweep.run.task import Status, Task
+    from packsweep.run.task import Activity, Status, Task
 
 PairsOpt = Annotated[
     int, typer.Option("--pairs", min=2, max=1000, metavar="N", help="Processes per side.")
@@ -71,6 +71,9 @@ class _StderrReporter:
 
     def began(self, *, num_cells: int, num_done: int) -> None:
         """Nothing: a pair is one cell."""
+
+    def running(self, activities: Sequence[Activity], waiting: Sequence[str]) -> None:
+        """Nothing: a pair takes as long as its cell."""
 
     def started(self, cell_id: str, attempt: int) -> None:
         """Nothing."""

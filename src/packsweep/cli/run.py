@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from packsweep.analysis.frames import Overrides
     from packsweep.plan.cells import Plan
+    from packsweep.report.progress import Expected
     from packsweep.results.store import Store
     from packsweep.run.executors import Executor
     from packsweep.sweep.spec import Sweep
@@ -81,7 +82,7 @@ def run_command(
     store.prepare()
     _keep_sweep(store, sweep, set_ or ())
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
-    status = _measure(read, planned, store, make_executor)
+    status = _measure(read, planned, store, make_executor, local=address is None)
     if status != INTERRUPTED:
         _present(planned, store, replaced, allow_mixed=allow_mixed)
     raise typer.Exit(status)
@@ -131,6 +132,8 @@ def _measure(
     planned: Plan,
     store: Store,
     make_executor: Callable[[], Executor],
+    *,
+    local: bool,
 ) -> int:
     """Run what is missing and return the exit status."""
     from packsweep.report.progress import reporter
@@ -139,7 +142,7 @@ def _measure(
     console = open_console()
     executor = make_executor()
     _interrupt_on_sigterm()
-    progress = reporter(console)
+    progress = reporter(console, _expected(planned) if local else None)
     try:
         outcome = Driver(planned, store, executor, progress, sweep.limits).run()
     except KeyboardInterrupt:
@@ -152,6 +155,25 @@ def _measure(
     finally:
         progress.close()
     return 0 if outcome.all_well else FAILED
+
+
+def _expected(planned: Plan) -> dict[str, Expected]:
+    """Return what each cell should take on this machine; nothing where it cannot be predicted."""
+    from packsweep.plan import forecast
+    from packsweep.report.progress import Expected
+
+    if planned.cells[0].cell.engine == "simulated":
+        return {}
+    predicted = forecast.make(planned, forecast.target(None))
+    return {
+        each.planned.cell.cell_id: Expected(
+            pass_s=each.pass_s,
+            cell_s=each.warm_s,
+            dtype=str(each.planned.cell.settings["dtype"]),
+        )
+        for each in predicted.cells
+        if each.pass_s is not None and each.warm_s is not None
+    }
 
 
 def _present(planned: Plan, store: Store, replaced: Overrides, *, allow_mixed: bool) -> None:

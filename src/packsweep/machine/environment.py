@@ -110,6 +110,7 @@ def describe(gpu: nvml.Gpu | None) -> dict[str, Any]:
     }
 
 
+@cache
 def on_cpu() -> bool:
     """Tell whether an engine started here runs on the CPU: vLLM's CPU build, and no GPU visible."""
     return _vllm()[1] and nvml.visible_gpu() is None

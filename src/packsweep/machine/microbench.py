@@ -1,8 +1,9 @@
 """Measures what the device present can do: matrix multiplication and copying in memory.
 
-``python -m packsweep.machine.microbench`` prints one JSON document. It is a process of its own,
-which owns the device and leaves it free. The timed window is a batch of equal operations that lasts
-long enough for its start and its end not to count; the device is idle at both ends.
+``python -m packsweep.machine.microbench`` prints one JSON document; with a dtype it measures the
+processor in that dtype alone, in a second (``packsweep.machine.calibration``). It is a process of
+its own, which owns the device and leaves it free. The timed window is a batch of equal operations
+that lasts long enough for its start and its end not to count; the device is idle at both ends.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from packsweep.machine import processor
+
+_BEGAN = time.perf_counter()
+import torch  # noqa: E402  (how long it takes is measured)
+
+_IMPORT_S = time.perf_counter() - _BEGAN
 
 REPEATS = 10
 _WINDOW_S = {"cuda": 0.2, "cpu": 0.1}
@@ -25,21 +29,35 @@ _COPY_BYTES = {"cuda": (2**28, 2**30, 2**32), "cpu": (2**27,)}
 
 
 def main() -> None:
-    """Measure every size and print what was found."""
+    """Measure every size, or what the command line names, and print what was found."""
+    found = _processor(sys.argv[1]) if sys.argv[1:] else _device()
+    sys.stdout.write(json.dumps(found))
+
+
+def _processor(dtype: str) -> dict[str, Any]:
+    """Return the fields of ``calibration.Calibration``; a size as small models multiply."""
+    return {
+        "dtype": dtype,
+        "flops_per_s": max(_matmul("cpu", 1024, getattr(torch, dtype))["values"]),
+        "bytes_per_s": max(_copy("cpu", 2**27)["values"]),
+        "import_s": _IMPORT_S,
+    }
+
+
+def _device() -> dict[str, Any]:
     kind = "cuda" if torch.cuda.is_available() else "cpu"
-    found = {
+    return {
         "device": torch.cuda.get_device_name() if kind == "cuda" else processor.name(),
         "torch_version": torch.__version__,
         "matmul": [_matmul(kind, size) for size in _MATRIX_SIZES[kind]],
         "matmul_fp8": [_matmul_fp8(size) for size in _MATRIX_SIZES[kind] if _has_fp8(kind)],
         "copy": [_copy(kind, size) for size in _COPY_BYTES[kind]],
     }
-    sys.stdout.write(json.dumps(found))
 
 
-def _matmul(kind: str, size: int) -> dict[str, Any]:
-    """Return the FLOP/s of multiplying two square bf16 matrices of ``size`` rows."""
-    left, right = (torch.randn(size, size, device=kind, dtype=torch.bfloat16) for _ in range(2))
+def _matmul(kind: str, size: int, dtype: torch.dtype = torch.bfloat16) -> dict[str, Any]:
+    """Return the FLOP/s of multiplying two square matrices of ``size`` rows."""
+    left, right = (torch.randn(size, size, device=kind, dtype=dtype) for _ in range(2))
     product = torch.empty_like(left)
     rates = _rates(kind, lambda: torch.mm(left, right, out=product), 2 * size**3)
     return {"size": size, "values": rates}

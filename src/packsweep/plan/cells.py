@@ -30,8 +30,9 @@ from packsweep.sweep.prompts import Prompt
 from packsweep.sweep.spec import Sweep
 from packsweep.sweep.texts import LabelledText
 
-# vLLM's own on CUDA devices, where the cell names none.
-_BLOCK_SIZE = 16
+# vLLM's own where the cell names none, on CUDA devices and on the CPU.
+# Source: vLLM 0.32, platforms/cpu.py.
+_BLOCK_SIZE, _BLOCK_SIZE_CPU = 16, 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,7 +326,8 @@ def _load(cell: Cell, ids: Sequence[TokenIds], outputs: Sequence[int]) -> tuple[
 
 
 def _block_size(cell: Cell) -> int:
-    return int(cell.settings["block_size"] or _BLOCK_SIZE)
+    on_cpu = cell.engine == "vllm" and environment.on_cpu()
+    return int(cell.settings["block_size"] or (_BLOCK_SIZE_CPU if on_cpu else _BLOCK_SIZE))
 
 
 def _shared_tokens(ids: Sequence[TokenIds]) -> int:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from packsweep.errors import SpecError, nearest
-from packsweep.machine import devices, nvml
+from packsweep.machine import calibration, devices, environment, nvml, processor
 from packsweep.machine.devices import DEVICES, Device
 from packsweep.models.resolve import Model
 from packsweep.models.shape import ModelShape
 from packsweep.plan import ceilings, pass_time
 from packsweep.plan.cells import Plan, PlannedCell
 from packsweep.plan.formats import Formats, formats, weight_bytes
-from packsweep.plan.pass_time import Pass, PassTime
+from packsweep.plan.pass_time import Constants, Pass, PassTime
 from packsweep.sweep.cells import Cell
 
 
@@ -29,11 +29,15 @@ class Target:
     Attributes:
         name: short, as ``--device`` takes it.
         memory_bytes: of the whole GPU; None where it is not known.
+        constants: shares and times of this kind of device.
+        is_processor: it is this machine's processor, calibrated.
     """
 
     name: str
     device: Device
     memory_bytes: int | None
+    constants: Constants = field(default_factory=Constants)
+    is_processor: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,19 +102,41 @@ class Forecast:
 
 
 def target(name: str | None) -> Target | None:
-    """Return the GPU called ``name``, or the one present; None where there is none that is known.
+    """Return the GPU called ``name``, or what engines run on here; None where it is not known.
 
     Raises:
         SpecError: there is no data sheet of that name.
     """
     if name is not None:
         return _named(name)
+    if environment.on_cpu():
+        return _processor()
     gpu = nvml.visible_gpu()
     found = None if gpu is None else devices.find(gpu.name)
     if gpu is None or found is None:
         return None
     short = next(key for key, device in DEVICES.items() if device is found)
     return Target(name=short, device=found, memory_bytes=gpu.memory_bytes)
+
+
+def _processor() -> Target | None:
+    """Return this machine's processor as it was calibrated; None without torch."""
+    measured = calibration.of_this_processor()
+    if measured is None:
+        return None
+    start_s = pass_time.STARTS_PER_TORCH_IMPORT * measured.import_s
+    return Target(
+        name=processor.name(),
+        device=Device(
+            bf16_flops_per_s=measured.flops_per_s,
+            fp32_flops_per_s=measured.flops_per_s,
+            memory_bytes_per_s=measured.bytes_per_s,
+            source="measured on this processor",
+        ),
+        memory_bytes=None,
+        constants=replace(pass_time.ON_PROCESSOR, start_cold_s=start_s, start_warm_s=start_s),
+        is_processor=True,
+    )
 
 
 def _named(name: str) -> Target:
@@ -154,7 +180,8 @@ def make(
     due = [cell for each in plan.schedule if (cell := cells[each.cell.cell_id]).due]
     reason = _reason(on, plan.model, due)
     warm = {_compiled(each.planned.cell) for each in cells.values() if each.done}
-    timeline = None if reason else run_order(due, num_gpus, warm)
+    constants = None if on is None else on.constants
+    timeline = None if reason else run_order(due, num_gpus, warm, constants)
     return Forecast(
         target=on,
         reason=reason,
@@ -195,13 +222,17 @@ class Timeline:
 
 
 def run_order(
-    cells: Sequence[CellForecast], num_gpus: int, warm: Collection[tuple[object, ...]] = ()
+    cells: Sequence[CellForecast],
+    num_gpus: int,
+    warm: Collection[tuple[object, ...]] = (),
+    constants: Constants | None = None,
 ) -> Timeline:
     """Give each cell, in order, to the GPU that is free first.
 
     An engine starts cold until another one of the same settings is ready; ``warm`` are settings
     whose compile cache is filled.
     """
+    constants = constants or Constants()
     free = [0.0] * num_gpus
     ready_s: dict[tuple[object, ...], float] = dict.fromkeys(warm, 0.0)
     gpu_s, num_cold = 0.0, 0
@@ -209,8 +240,9 @@ def run_order(
         began = heapq.heappop(free)
         settings = _compiled(cell.planned.cell)
         cold = ready_s.get(settings, float("inf")) > began
-        took = (cell.warm_s or 0.0) + cold * (pass_time.START_COLD_S - pass_time.START_WARM_S)
-        ready_s[settings] = min(ready_s.get(settings, float("inf")), began + pass_time.START_COLD_S)
+        took = (cell.warm_s or 0.0) + cold * (constants.start_cold_s - constants.start_warm_s)
+        ready = began + constants.start_cold_s
+        ready_s[settings] = min(ready_s.get(settings, float("inf")), ready)
         heapq.heappush(free, began + took)
         gpu_s += took
         num_cold += cold
@@ -231,11 +263,11 @@ def _cell(planned: PlannedCell, model: Model, on: Target | None) -> CellForecast
     too_big = _too_big(planned, model.shape, used, on)
     if too_big:
         return replace(empty, too_big=too_big)
-    engine = _engine(planned.cell, model, used, on.device)
+    engine = _engine(planned.cell, model, used, on)
     if engine is None:
         return empty
     time = pass_time.pass_time(engine, planned.load)
-    warm_s = _warm_s(planned, engine, time)
+    warm_s = _warm_s(planned, engine, time, on.constants)
     return replace(empty, time=time, warm_s=warm_s, peak_dtype=used.peak_dtype)
 
 
@@ -250,10 +282,10 @@ def _formats(cell: Cell, model: Model) -> Formats:
     return formats(settings, stored, model.quantization)
 
 
-def _engine(cell: Cell, model: Model, used: Formats, device: Device) -> pass_time.Engine | None:
+def _engine(cell: Cell, model: Model, used: Formats, on: Target) -> pass_time.Engine | None:
     """Return on what the cell's passes run; None without a shape or a share for its dtype."""
-    peak = ceilings.data_sheet_peak(device, used.peak_dtype)
-    mfu = pass_time.MFU.get(used.peak_dtype or "")
+    peak = ceilings.data_sheet_peak(on.device, used.peak_dtype)
+    mfu = on.constants.mfu.get(used.peak_dtype or "")
     sizes = {used.layer_bytes, used.head_bytes, used.kv_bytes}
     if model.shape is None or mfu is None or peak is None or None in sizes:
         return None
@@ -261,17 +293,22 @@ def _engine(cell: Cell, model: Model, used: Formats, device: Device) -> pass_tim
         return None
     return pass_time.Engine(
         shape=model.shape,
-        device=device,
+        device=on.device,
         size=used,
         peak_flops_per_s=peak,
         mfu=mfu,
+        mbu=on.constants.mbu,
+        prefill_step_s=on.constants.prefill_step_s,
+        decode_step_s=on.constants.decode_step_s,
         max_num_batched_tokens=int(cell.settings["max_num_batched_tokens"] or 0),
         max_num_seqs=int(cell.settings["max_num_seqs"] or 0),
         tokenized_before=cell.prompt_type == "tokens",
     )
 
 
-def _warm_s(planned: PlannedCell, engine: pass_time.Engine, time: PassTime) -> float:
+def _warm_s(
+    planned: PlannedCell, engine: pass_time.Engine, time: PassTime, constants: Constants
+) -> float:
     """Return a cell's time with a warm start: start, warm-up, passes, tokenizing alone, shutdown.
 
     A warm-up pass submits each prompt once, as another text; the state primed runs a pass before
@@ -284,11 +321,11 @@ def _warm_s(planned: PlannedCell, engine: pass_time.Engine, time: PassTime) -> f
     if cell.cache_state == "primed":
         passes += cell.repeats * warmup_s
     return (
-        pass_time.START_WARM_S
+        constants.start_warm_s
         + cell.warmup_passes * warmup_s
         + passes
         + time.feed_s
-        + pass_time.SHUTDOWN_S
+        + constants.shutdown_s
     )
 
 

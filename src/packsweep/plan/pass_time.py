@@ -17,8 +17,8 @@ Not in it: CUDA graphs switched off, preemption for want of KV cache, reading we
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from packsweep.machine.devices import Device
 from packsweep.models.shape import ModelShape
@@ -51,6 +51,38 @@ TOKENIZE_TOGETHER_S_PER_TOKEN = 1.5e-7
 START_COLD_S = 105.0
 START_WARM_S = 56.0
 SHUTDOWN_S = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constants:
+    """What one kind of device takes and reaches; the defaults are a GPU's, in seconds and shares.
+
+    Attributes:
+        mfu: by the dtype computed in, the share of the device's peak that prefill reaches.
+        start_cold_s: from the start of the process to a ready engine, its compile cache empty.
+    """
+
+    mfu: Mapping[str, float] = field(default_factory=lambda: MFU)
+    mbu: float = MBU
+    decode_step_s: float = DECODE_STEP_S
+    prefill_step_s: float = PREFILL_STEP_S
+    start_cold_s: float = START_COLD_S
+    start_warm_s: float = START_WARM_S
+    shutdown_s: float = SHUTDOWN_S
+
+
+# An engine on a processor, whose peaks are those of ``machine.calibration``.
+# Source: docs/LOG.md: SmolLM2-135M read 1,372 tokens/s in bf16 and 719 in float32 on cores that
+# multiply 430 and 188 GFLOP/s, and 671 with AVX2 alone; a step of decoding took 26 ms. Importing
+# vLLM and starting takes 10 times as long as importing torch.
+ON_PROCESSOR = Constants(
+    mfu={"bf16": 0.86, "fp32": 0.97},
+    mbu=0.9,
+    decode_step_s=0.010,
+    prefill_step_s=0.020,
+    shutdown_s=1.0,
+)
+STARTS_PER_TORCH_IMPORT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +144,8 @@ class Engine:
     max_num_batched_tokens: int = 16384
     max_num_seqs: int = 1024
     tokenized_before: bool = False
+    prefill_step_s: float = PREFILL_STEP_S
+    decode_step_s: float = DECODE_STEP_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +188,7 @@ def pass_time(engine: Engine, load: Pass) -> PassTime:
         prefill_s=_prefill_s(engine, load),
         decode_s=_decode_s(engine, load, steps),
         feed_s=feed_s,
-        last_request_s=PREFILL_STEP_S + alone_s + steps * DECODE_STEP_S,
+        last_request_s=engine.prefill_step_s + alone_s + steps * engine.decode_step_s,
     )
 
 
@@ -170,15 +204,15 @@ def _prefill_s(engine: Engine, load: Pass) -> float:
     steps += load.num_requests > 1
     computing_s = flops / (engine.peak_flops_per_s * engine.mfu)
     # From the third step on one is prepared while the one before it computes.
-    waiting_s = max(0.0, PREFILL_STEP_S - computing_s / steps)
-    return computing_s + min(steps, 2) * PREFILL_STEP_S + max(steps - 2, 0) * waiting_s
+    waiting_s = max(0.0, engine.prefill_step_s - computing_s / steps)
+    return computing_s + min(steps, 2) * engine.prefill_step_s + max(steps - 2, 0) * waiting_s
 
 
 def _decode_s(engine: Engine, load: Pass, steps: int) -> float:
     """Return the time of decoding, at most ``max_num_seqs`` requests at once."""
     turns = math.ceil(load.num_requests / engine.max_num_seqs) * steps
     context = load.total(lambda works: sum(map(roofline.decode_context, works)))
-    return _reading_s(engine, turns, context) + turns * DECODE_STEP_S
+    return _reading_s(engine, turns, context) + turns * engine.decode_step_s
 
 
 def _reading_s(engine: Engine, steps: int, context: float) -> float:

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from packsweep.analysis import frames
 from packsweep.machine import devices
-from packsweep.plan import pass_time
 from packsweep.plan.cells import Plan
 from packsweep.plan.forecast import CellForecast, Forecast, Target
 from packsweep.report import cells_table
@@ -91,20 +90,28 @@ def _costs(forecast: Forecast) -> Iterator[str]:
     """Say how long the missing cells take, and on what that rests."""
     assert forecast.target is not None
     assert forecast.gpu_s is not None
+    on, constants = forecast.target, forecast.target.constants
     usd = "" if forecast.usd is None else f", ${fmt.small(forecast.usd)}"
+    passes = f"timed passes {_span(forecast.passes_s)}"
+    if on.is_processor:
+        yield (
+            f"predicted on {on.name}: {_span(forecast.wall_s)}; {passes}; from a short calibration "
+            "of this processor, right within a factor of two while nothing else runs"
+        )
+        yield f"a cell starts in {constants.start_warm_s:.0f} s"
+        return
     yield (
-        f"predicted on {forecast.num_gpus} x {forecast.target.name}: {_span(forecast.wall_s)}, "
-        f"{fmt.small(forecast.gpu_s / 3600)} GPU hours{usd}; "
-        f"timed passes {_span(forecast.passes_s)}"
+        f"predicted on {forecast.num_gpus} x {on.name}: {_span(forecast.wall_s)}, "
+        f"{fmt.small(forecast.gpu_s / 3600)} GPU hours{usd}; {passes}"
     )
     yield (
-        f"engine start: {pass_time.START_WARM_S:.0f} s a cell, {pass_time.START_COLD_S:.0f} s for "
+        f"engine start: {constants.start_warm_s:.0f} s a cell, {constants.start_cold_s:.0f} s for "
         f"the {forecast.num_cold} cold ones; reading real weights not included"
     )
     dtypes = dict.fromkeys(cell.peak_dtype for cell in forecast.cells if cell.due)
-    shares = (f"{pass_time.MFU[dtype]:.0%} of its {dtype} FLOP/s" for dtype in dtypes if dtype)
+    shares = (f"{constants.mfu[dtype]:.0%} of its {dtype} FLOP/s" for dtype in dtypes if dtype)
     yield (
-        f"assumes, as measured on one H200: {', '.join(shares)}, {pass_time.MBU:.0%} of its "
+        f"assumes, as measured on one H200: {', '.join(shares)}, {constants.mbu:.0%} of its "
         "bandwidth (docs/PREDICTION.md)"
     )
 
@@ -141,7 +148,9 @@ def measured_s(store: Store, on: Target | None) -> dict[str, float]:
     if on is None:
         return {}
     passes = frames.to_pandas(store.read_passes())
-    alike = passes["device"].map(lambda name: devices.find(name) is on.device)
+    alike = passes["device"] == on.name
+    if not on.is_processor:
+        alike = passes["device"].map(lambda name: devices.find(name) is on.device)
     kept = passes[(passes["outcome"] == "ok") & (passes["engine"] != schema.SIMULATED) & alike]
     medians = kept.groupby("cell_id", observed=True)["duration_s"].median()
     return {str(cell_id): float(value) for cell_id, value in medians.items()}
@@ -160,8 +169,8 @@ def record(plan: Plan, forecast: Forecast) -> dict[str, Any]:
         "gpu_hour_usd": forecast.gpu_hour_usd,
         "usd": forecast.usd,
         "num_cold": forecast.num_cold,
-        "start_cold_s": pass_time.START_COLD_S,
-        "start_warm_s": pass_time.START_WARM_S,
+        "start_cold_s": forecast.target and forecast.target.constants.start_cold_s,
+        "start_warm_s": forecast.target and forecast.target.constants.start_warm_s,
         "num_missing": sum(not cell.done for cell in forecast.cells),
         "advice": plan.advice,
         "cells": [_cell_record(cell) for cell in forecast.cells],

@@ -11,7 +11,7 @@ import contextlib
 import re
 import uuid
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from packsweep.results import index, schema
 from packsweep.results.store import Store
 from packsweep.run import rows
 from packsweep.run.executors import Executor
-from packsweep.run.task import Status, Task, done_by_another
+from packsweep.run.task import Activity, Status, Task, done_by_another
 from packsweep.sweep.spec import LimitsTable
 
 _WAIT_S = 1.0
@@ -35,6 +35,9 @@ class Reporter(Protocol):
 
     def started(self, cell_id: str, attempt: int) -> None:
         """An attempt was started."""
+
+    def running(self, activities: Sequence[Activity], waiting: Sequence[str]) -> None:
+        """What the running attempts are at, every second, and the cells that wait."""
 
     def ended(self, status: Status, *, again: bool) -> None:
         """An attempt ended; ``again`` says that the cell will be tried once more."""
@@ -106,6 +109,8 @@ class Driver:
             while self._waiting or self._running:
                 self._fill()
                 self._take(self._executor.wait(_WAIT_S))
+                waiting = [planned.cell.cell_id for planned in self._waiting]
+                self._reporter.running(self._executor.activity(), waiting)
         finally:
             self._executor.stop()
         return self._outcome

@@ -8,6 +8,7 @@ times a second, so it does not disturb what is measured.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -23,12 +24,15 @@ import psutil
 from packsweep.errors import ResultsError
 from packsweep.machine import environment
 from packsweep.run import lifeline, rows
-from packsweep.run.task import BEGAN, Status, Task, status_from_json
+from packsweep.run.task import BEGAN, Activity, Status, Task, status_from_json
 from packsweep.sweep.spec import LimitsTable
 
 POLL_S = 0.25
 _EXIT_GRACE_S = 30.0
 _STOP_TIMEOUT_S = 120.0
+_TAIL_BYTES = 16384
+# Source: vLLM 0.26 to 0.33, v1/metrics/loggers.py (LoggingStatLogger.log), every 10 s.
+_THROUGHPUT = re.compile(rb"Avg prompt throughput: ([0-9.]+) tokens/s")
 
 
 class Supervisor:
@@ -44,6 +48,7 @@ class Supervisor:
         self._folder = Path(tempfile.mkdtemp(prefix="packsweep-"))
         self._began = self._phase_began = time.monotonic()
         self.phase = "spawn"
+        self._phase_mark = 0
         self._family: dict[int, psutil.Process] = {}
         self._log = task.log_path(self._folder)
         (self._folder / "task.json").write_text(task.to_json(), encoding="utf-8")
@@ -70,6 +75,15 @@ class Supervisor:
             self._kill()
             return self._failed("timeout", f"{self.phase} took longer than {limit:g} s")
         return None
+
+    def activity(self) -> Activity:
+        """Return what the worker is at."""
+        return Activity(
+            cell_id=self.task.cell.cell_id,
+            phase=self.phase,
+            seconds=time.monotonic() - self._phase_began,
+            tokens_per_s=_throughput(self._log, self._phase_mark),
+        )
 
     def wait(self) -> Status:
         """Wait for the end of the attempt."""
@@ -100,6 +114,7 @@ class Supervisor:
             phase = (self._folder / "phase").read_text(encoding="utf-8")
             if phase != self.phase:
                 self.phase, self._phase_began = phase, time.monotonic()
+                self._phase_mark = self._log.stat().st_size
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self._process.pid).children(recursive=True):
                 self._family[child.pid] = child
@@ -172,6 +187,18 @@ def phase_limit_s(limits: LimitsTable, phase: str) -> float:
     if phase in {"spawn", "stop", "commit"}:
         return _STOP_TIMEOUT_S
     return limits.pass_timeout_s
+
+
+def _throughput(log: Path, since: int) -> float | None:
+    """Return the last prompt throughput, in tokens/s, that vLLM wrote after byte ``since``."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(since, size - _TAIL_BYTES))
+            said = _THROUGHPUT.findall(file.read())
+    except OSError:
+        return None
+    return float(said[-1]) if said else None
 
 
 def _last_error(log: Path) -> str:

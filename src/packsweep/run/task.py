@@ -125,6 +125,22 @@ class Status:
         return json.dumps(asdict(self))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What a running attempt is at.
+
+    Attributes:
+        phase: as the worker names it: start, warmup, pass 0, ...; "queued" before it has begun.
+        seconds: since the phase began.
+        tokens_per_s: prompt tokens that vLLM said last in this phase; None where it said nothing.
+    """
+
+    cell_id: str
+    phase: str
+    seconds: float
+    tokens_per_s: float | None = None
+
+
 def done_by_another(task: Task) -> Status:
     """Return how an attempt ended that was not needed any more: its cell is done."""
     return Status(

@@ -34,7 +34,7 @@ PAIRS = [(ink, "paper") for ink in ("ink", "soft", "link", "warn")] + [("ink", "
 MARKS = [(f"c{index}", "paper") for index in range(1, 9)]  # graphics: 3
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(
         CHROMIUM is None or DRIVER is None,
         reason="chromium and chromium-driver are not installed (apt-get install them)",

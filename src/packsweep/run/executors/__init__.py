@@ -1,6 +1,6 @@
 """Where attempts run. The same attempts, the same results; only the place differs.
 
-A new place is a module here that gives the driver these five things.
+A new place is a module here that gives the driver these six things.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from packsweep.run.task import Status, Task
+from packsweep.run.task import Activity, Status, Task
 
 
 class Executor(Protocol):
@@ -27,6 +27,9 @@ class Executor(Protocol):
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
         """Return the attempts that ended, after at most ``timeout_s``."""
+
+    def activity(self) -> Sequence[Activity]:
+        """Return what the running attempts are at; queued ones are left out."""
 
     def stop(self) -> None:
         """End every running attempt and whatever it started; none leaves a result."""

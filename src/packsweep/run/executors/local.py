@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from packsweep.machine import environment
 from packsweep.run.supervisor import POLL_S, Supervisor
-from packsweep.run.task import Status, Task
+from packsweep.run.task import Activity, Status, Task
 
 
 class LocalExecutor:
@@ -38,6 +38,10 @@ class LocalExecutor:
                 self._running = [s for s in self._running if s not in [e for e, _ in ended]]
                 return [status for _, status in ended]
             time.sleep(POLL_S)
+
+    def activity(self) -> Sequence[Activity]:
+        """Return what the worker is at."""
+        return [supervisor.activity() for supervisor in self._running]
 
     def stop(self) -> None:
         """Kill what runs."""

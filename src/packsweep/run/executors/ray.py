@@ -28,7 +28,14 @@ from packsweep.run.executors.nodes import Demand, Node
 from packsweep.run.executors.trust import Trust
 from packsweep.run.rows import lost, told
 from packsweep.run.supervisor import phase_limit_s
-from packsweep.run.task import Status, Task, done_by_another, status_from_json, task_from_json
+from packsweep.run.task import (
+    Activity,
+    Status,
+    Task,
+    done_by_another,
+    status_from_json,
+    task_from_json,
+)
 
 # ``ray job stop`` kills the driver 3 s after it asks; ending takes less.
 _CANCEL_TIMEOUT_S = 1.0
@@ -133,6 +140,15 @@ class RayExecutor:
         heard = [self._hear(ref) for ref in ready]
         given_up = [self._give_up(ref, why) for ref, why in self._overdue()]
         return [status for status in (*heard, *given_up) if status is not None]
+
+    def activity(self) -> Sequence[Activity]:
+        """Return the phases that the tasks told last."""
+        now = time.monotonic()
+        return [
+            Activity(cell_id=each.task.cell.cell_id, phase=each.phase, seconds=now - each.heard)
+            for each in self._running.values()
+            if each.phase is not None
+        ]
 
     def stop(self) -> None:
         """Cancel what runs; Ray ends the task's process, and its lifeline ends the engine."""
