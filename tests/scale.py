@@ -36,7 +36,7 @@ from tests.fakes import FakeReporter
 from tests.ray_head import ray_head
 
 from packsweep.analysis import contrasts, frames
-from packsweep.analysis.frames import Against
+from packsweep.analysis.frames import Overrides
 from packsweep.cli import run
 from packsweep.plan import cells as plan_cells
 from packsweep.plan.cells import Plan
@@ -313,7 +313,7 @@ def _resume(figures: Figures, made: Plan, store: Store, executor: Committing) ->
 def _end_of_run(made: Plan, store: Store) -> None:
     """Merge and print as ``packsweep run`` does last, in the same process."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
-        run._print_measured(made, store, Against(), allow_mixed=False)
+        run._print_measured(made, store, Overrides(), allow_mixed=False)
 
 
 def _commands(figures: Figures, file: Path, store: Store) -> None:

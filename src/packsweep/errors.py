@@ -3,7 +3,7 @@
     PacksweepError
     |-- UserError               the user can mend it: one line, exit status 2, nothing was run
     |   |-- SpecError           a sweep file or --set value
-    |   |-- TextsError        a texts file or folder
+    |   |-- TextsError          a texts file or folder
     |   |-- ModelError          a model or tokenizer that is not there or does not fit
     |   |   `-- DesignError     a model whose FLOPs and KV cache no formula of ours describes
     |   `-- ResultsError        a results folder that cannot be used, or rows that may not be merged
@@ -15,9 +15,10 @@ stands in the values that it names.
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
-_LONGEST_MESSAGE = 1500
 _LONGEST_VALUE = 40
 # The part of a URL before its host's @; a password may hold a slash or an @ that nobody escaped.
 _CREDENTIALS = re.compile(r"(\w:/{1,3})(?:[^\s/@:]*:\S*|[^\s/@]*)@")
@@ -76,14 +77,33 @@ class EngineError(PacksweepError):
         self.outcome = outcome
 
 
-def printable(text: str, limit: int = _LONGEST_MESSAGE) -> str:
-    """Return ``text`` as one line that any terminal can show, shortened in its middle."""
-    if len(text) > limit:
-        half = (limit - 5) // 2
-        text = f"{text[:half]} ... {text[-half:]}"
-    return "".join(
-        char if char.isprintable() else ascii(char)[1:-1] for char in text.replace("\n", " ")
-    )
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the name that is spelled most like ``word``, for a message; None if none is."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
+
+
+_LONGEST_LINE = 2_000
+# Control characters and what reorders text: a terminal would obey them. Surrogates stand for
+# bytes that are no text.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str, *, one_line: bool = False) -> str:
+    """Return text that a terminal shows and does not obey, each line of a length to read."""
+    lines = [" ".join(text.split())] if one_line else text.split("\n")
+    return "\n".join(_UNPRINTABLE.sub(_escaped, _shortened(line)) for line in lines)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape", "surrogatepass").decode()
+
+
+def _shortened(line: str) -> str:
+    if len(line) <= _LONGEST_LINE:
+        return line
+    return f"{line[: _LONGEST_LINE // 2]} ... {len(line):,} characters ... {line[-200:]}"
 
 
 def shown(value: object, limit: int = _LONGEST_VALUE) -> str:

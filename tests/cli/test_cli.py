@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -53,6 +54,8 @@ def test_help(shell: Cli, tmp_path: Path) -> None:
     assert done.returncode == 0
     for command in ("plan", "run", "show", "merge", "report"):
         assert f"\n  {command} " in done.stdout
+    headings = [line for line in done.stdout.splitlines() if line[:1].isupper()]
+    assert headings[2:] == ["Measure:", "Read results:", "Check:"]
 
 
 def test_help_light(tmp_path: Path) -> None:
@@ -363,7 +366,7 @@ def test_run_interrupted(cli: Cli, sweep_file: Path, number: signal.Signals) -> 
     process.send_signal(number)
     _, said = process.communicate()
     assert process.returncode == 130
-    assert said == "interrupted; what was committed is kept, the same command goes on\n"
+    assert said == "interrupted; committed cells are kept, run the same command again to resume\n"
     if number == signal.SIGINT:
         done = cli(*slow, cwd=sweep_file.parent)
         assert done.returncode == 0
@@ -508,7 +511,8 @@ def test_show_fits_80_columns(cli: Cli, finished: Path, options: list[str]) -> N
     """On a narrow terminal the tables are narrow, and what had no room is told."""
     done = cli("show", finished, *options, cwd=finished, COLUMNS="80")
     assert done.returncode == 0
-    table = [line for line in done.stdout.splitlines() if line.startswith(" ")]
+    lines = itertools.takewhile(lambda line: line[:1] in {"", " "}, done.stdout.splitlines())
+    table = list(filter(None, lines))
     assert table
     assert max(map(len, table)) <= 80
 

@@ -80,7 +80,7 @@ def test_csv_is_the_summary(capsys: Captured, results: Path) -> None:
 
 def test_markdown_is_a_table_of_the_columns_shown(capsys: Captured, results: Path) -> None:
     lines = said(capsys, 0, "export", results, "--format", "markdown").splitlines()
-    assert lines[0].startswith("| strategy | n | dup | requests /s |")
+    assert lines[0].startswith("| strategy | n | dup | requests/s |")
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
     assert len(lines) == 5
 
@@ -118,11 +118,30 @@ def test_output_is_replaced_as_a_whole(capsys: Captured, results: Path) -> None:
     assert sorted(p.name for p in results.parent.iterdir()) == ["out.csv", "r"]
 
 
+def test_output_folder_is_made(capsys: Captured, results: Path) -> None:
+    path = results.parent / "new" / "deep" / "out.csv"
+    said(capsys, 0, "export", results, "--format", "csv", "-o", path)
+    assert path.read_text(encoding="utf-8").startswith("cell_id,")
+
+
+def test_output_leaves_links_alone(capsys: Captured, results: Path) -> None:
+    """Neither a link nor what it leads to is replaced."""
+    kept, link = results.parent / "kept.csv", results.parent / "link.csv"
+    kept.write_text("mine", encoding="utf-8")
+    link.symlink_to(kept)
+    line = said(capsys, 2, "export", results, "--format", "csv", "-o", link)
+    assert "link.csv: is a symbolic link, which is never replaced" in line
+    assert link.is_symlink()
+    assert kept.read_text(encoding="utf-8") == "mine"
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         (["--format", "xls"], "'xls'"),
-        (["--format", "csv", "-o", "no/x.csv"], "no/x.csv: cannot be written: No such file"),
+        (["--format", "csv", "-o", "/proc/no/x.csv"], "x.csv: cannot be written: No such file"),
+        (["--format", "csv", "-o", "/dev/null"], "/dev/null: is a device, which is never replaced"),
+        (["--format", "csv", "-o", "."], ".: is a folder, which is never replaced"),
         (["--format", "csv", "--columns", "stratgy"], "did you mean strategy?"),
         (["--format", "vllm-bench", "--columns", "n"], "columns of its own"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from packsweep.cli import output
-from packsweep.report.columns import Shown
+from packsweep.report.table import Column, Table
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +22,8 @@ def _printed(
 ) -> list[str]:
     file = io.StringIO()
     console = Console(file=file, width=80, force_terminal=terminal, no_color=True)
-    column = Shown(heading="n", cells=tuple(map(str, range(num_rows))))
-    output.print_columns(console, [column], sections, brief=brief)
+    column = Column(heading="n", cells=tuple(map(str, range(num_rows))))
+    output.print_table(console, Table(columns=(column,), sections=sections), brief=brief)
     return [line.strip() for line in file.getvalue().splitlines()][3:]
 
 
@@ -33,15 +33,15 @@ def test_pipe_gets_all() -> None:
 
 def test_terminal_gets_both_ends() -> None:
     """And a line that says how many rows are missing and how to see them."""
-    told = "5 of 9 rows not shown; a pipe gets all: | less"
-    assert _printed(9, terminal=True) == ["0", "1", "...", "7", "8", "", told]
+    last = "5 of 9 rows not shown; | less shows all"
+    assert _printed(9, terminal=True) == ["0", "1", "...", "7", "8", "", last]
 
 
 def test_log_of_a_run_gets_both_ends() -> None:
     """What a run leaves in a log is no place for thousands of rows."""
-    told = "5 of 9 rows not shown; packsweep show RESULTS | less has all"
+    last = "5 of 9 rows not shown; packsweep show RESULTS | less shows all"
     found = _printed(9, terminal=False, brief=True)
-    assert found == ["0", "1", "...", "7", "8", "", told]
+    assert found == ["0", "1", "...", "7", "8", "", last]
 
 
 def test_terminal_gets_all_but_thousands() -> None:

@@ -12,7 +12,7 @@ from tests.report.html.composed import compose
 
 from packsweep import cli as command_line
 from packsweep.analysis import frames
-from packsweep.analysis.frames import Against
+from packsweep.analysis.frames import Overrides
 from packsweep.cli import output, report
 from packsweep.results.store import Store
 
@@ -77,7 +77,7 @@ def test_report_mixed(capsys: Captured, results: Path) -> None:
     assert "--allow-mixed" in said(capsys, output.WRONG_USE, results)
     said(capsys, 0, results, "--allow-mixed")
     text = (results / "report.html").read_text(encoding="utf-8")
-    assert "MIXED device: another, simulated" in text
+    assert "Measured under different conditions: device: another, simulated" in text
 
 
 def test_report_no_results(capsys: Captured, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_report_no_results(capsys: Captured, tmp_path: Path) -> None:
 
 def test_report_cannot_be_written(capsys: Captured, results: Path) -> None:
     """A file that cannot be written is one line."""
-    told = said(capsys, output.WRONG_USE, results, "-o", results / "none" / "page.html")
+    told = said(capsys, output.WRONG_USE, results, "-o", "/proc/none/page.html")
     assert "page.html: cannot be written: No such file or directory" in told
 
 
@@ -96,11 +96,10 @@ def test_report_without_charts(
 ) -> None:
     """Where the charts' packages are not installed, one line says which command does it."""
     sweep = compose(Store(results.parent / "charted"))
-    monkeypatch.setitem(sys.modules, "altair", None)
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
     told = said(capsys, output.WRONG_USE, sweep.root)
     assert told == (
-        "packsweep: the report needs Altair and vl-convert: make setup, or pip install altair "
-        "vl-convert-python\n"
+        "packsweep: the report needs vl-convert: make setup, or pip install vl-convert-python\n"
     )
 
 
@@ -108,8 +107,8 @@ def test_after_run_without_charts(results: Path, monkeypatch: pytest.MonkeyPatch
     """A run without those packages ends well and names the command."""
     store = Store(results)
     passes = frames.to_pandas(store.read_passes())
-    monkeypatch.setitem(sys.modules, "altair", None)
-    told = report.after_run(store, passes, Against(), allow_mixed=False)
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    told = report.after_run(store, passes, Overrides(), allow_mixed=False)
     assert told == f"report: packsweep report {results}"
     assert not (results / "report.html").exists()
 
@@ -122,7 +121,7 @@ def test_after_run_many_cells(tmp_path: Path) -> None:
     written(store, cell())
     passes = frames.to_pandas(store.read_passes())
     many = passes.loc[[0] * len(rows)].assign(cell_id=[row["cell_id"] for row in rows])
-    told = report.after_run(store, many, Against(), allow_mixed=False)
+    told = report.after_run(store, many, Overrides(), allow_mixed=False)
     assert told == f"report: packsweep report {store.root}"
 
 

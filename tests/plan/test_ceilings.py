@@ -19,7 +19,7 @@ from tests.fakes import cell, cells, pass_row, sweep, task
 
 import packsweep
 from packsweep.analysis import frames
-from packsweep.analysis.frames import Against
+from packsweep.analysis.frames import Overrides
 from packsweep.errors import ResultsError, UserError
 from packsweep.machine import devices
 from packsweep.models.config import ModelConfig
@@ -346,7 +346,7 @@ def test_cost_is_gpu_time_of_the_passes(priced: Store) -> None:
 
 
 def test_price_can_be_replaced_at_summary_time(priced: Store) -> None:
-    (row,) = frames.merge(priced, against=Against(gpu_hour_usd=72.0))
+    (row,) = frames.merge(priced, overrides=Overrides(gpu_hour_usd=72.0))
     assert row["gpu_hour_usd"] == 72.0
     assert row["usd_per_1000_texts"] == pytest.approx(2.0)
 
@@ -374,10 +374,10 @@ def test_price_goes_with_the_task(tmp_path: Path) -> None:
 
 def test_table_shows_ceilings_and_costs_where_known(priced: Store) -> None:
     rows = frames.merge(priced)
-    headings = [column.heading for column in cells_table.summary(rows)]
-    assert {"MFU", "MBU", "$/1000\nreviews"} <= set(headings)
-    assert "J/1000\nreviews" not in headings
-    assert any("$36 an hour" in line for line in footer.conditions(rows))
+    headings = [column.heading for column in cells_table.summary(rows).columns]
+    assert {"MFU", "MBU", "$/1000\ntexts"} <= set(headings)
+    assert "J/1000\ntexts" not in headings
+    assert any("$36 per GPU hour" in line for line in footer.conditions(rows))
 
 
 # Measured ceilings.
@@ -432,7 +432,7 @@ def test_measured_ceiling_replaces_the_data_sheet(
     """989 TFLOP in 2 s of 750 TFLOP/s, and 4.8 TB in 2 s of 4 TB/s."""
     path = tmp_path / "ceiling.json"
     path.write_text(ceiling(FOUND, "--json"), encoding="utf-8")
-    (row,) = frames.merge(priced, against=Against(ceiling=ceilings.read(path)))
+    (row,) = frames.merge(priced, overrides=Overrides(ceiling=ceilings.read(path)))
     assert row["mfu"] == pytest.approx(989 / 2 / 750)
     assert row["mbu"] == pytest.approx(0.6)
     assert row["ceiling_source"] == "measured, ceiling.json"
@@ -443,7 +443,7 @@ def test_measured_ceiling_of_another_device_is_refused(priced: Store) -> None:
         device="NVIDIA L4", bf16_flops_per_s=1.0, memory_bytes_per_s=1.0, source="made up"
     )
     with pytest.raises(ResultsError, match="that of NVIDIA L4, results are of NVIDIA H200"):
-        frames.merge(priced, against=Against(ceiling=other))
+        frames.merge(priced, overrides=Overrides(ceiling=other))
 
 
 def test_measured_ceiling_counts_for_what_was_measured() -> None:

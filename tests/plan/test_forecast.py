@@ -257,7 +257,7 @@ def test_hindsight(byte_model: Path) -> None:
     cell_id = made.cells[0].cell.cell_id
     expected = forecast.make(made, _on()).cells[0].pass_s or 0.0
     found = forecast.make(made, _on(), done=[cell_id], measured_s={cell_id: 1.5 * expected})
-    assert "passes of 1 done cells took 1.50 to 1.50 times what is predicted" in _lines(made, found)
+    assert "1 measured cells took 1.50 to 1.50 times the predicted time" in _lines(made, found)
 
 
 def test_measured_on_the_predicted_gpu_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from tests.report.test_format import _row, _settings
 
 from packsweep.errors import ResultsError
 from packsweep.report import cells_table
-from packsweep.report import columns as report_columns
-from packsweep.report.columns import Shown
+from packsweep.report import table as table_
+from packsweep.report.table import Column
 
 FULL: dict[str, Any] = {
     "mfu": 0.55,
@@ -36,34 +37,34 @@ ROWS = [
 ]
 
 
-def headings(columns: tuple[Shown, ...] | list[Shown]) -> list[str]:
+def headings(columns: Sequence[Column]) -> list[str]:
     return [column.heading for column in columns]
 
 
 @pytest.mark.parametrize("width", [70, 80, 100, 120, 160])
 def test_summary_fits(width: int) -> None:
     """With every column that there is, and two settings that vary, nothing is wider."""
-    fitted = report_columns.fit(cells_table.summary(ROWS), width)
-    assert report_columns.total(fitted.columns, fitted.gap) <= width
-    assert {"texts/s\n(95% CI)", "outcome", "strategy", "n"} <= set(headings(fitted.columns))
+    columns, gap, _ = table_.fit(cells_table.summary(ROWS).columns, width)
+    assert table_.total(columns, gap) <= width
+    assert {"texts/s\n(95% CI)", "outcome", "strategy", "n"} <= set(headings(columns))
 
 
 def test_summary_shows_all_where_there_is_room() -> None:
-    fitted = report_columns.fit(cells_table.summary(ROWS), 200)
-    assert not fitted.left_out
-    assert {"MFU", "MBU", "J/1000\nreviews", "requests\n/s"} <= set(headings(fitted.columns))
+    columns, _, left_out = table_.fit(cells_table.summary(ROWS).columns, 200)
+    assert not left_out
+    assert {"MFU", "MBU", "J/1000\ntexts", "requests/s"} <= set(headings(columns))
 
 
 def test_column_of_dashes_goes_first() -> None:
     """Answers that were not scored take no room from what was measured."""
     rows = [{**row, "coverage": None, "accuracy": None, "accuracy_ci_low": None} for row in ROWS]
-    assert report_columns.fit(cells_table.summary(rows), 100).left_out[-3:][0] != "mfu"
-    left_out = report_columns.fit(cells_table.summary(rows), 130).left_out
-    assert set(left_out) <= {"coverage", "accuracy"}
+    columns = cells_table.summary(rows).columns
+    assert "mfu" not in table_.fit(columns, 120)[2]
+    assert set(table_.fit(columns, 130)[2]) <= {"coverage", "accuracy"}
 
 
 def test_chosen_columns_stand_beside_what_tells_cells_apart() -> None:
-    columns = cells_table.chosen(ROWS, ["mfu", "kv_cache_dtype", "n", "texts_per_s"])
+    columns = cells_table.chosen(ROWS, ["mfu", "kv_cache_dtype", "n", "texts_per_s"]).columns
     assert [column.name for column in columns] == [
         "strategy",
         "max_num_batched_tokens",
@@ -84,10 +85,11 @@ def test_chosen_column_unknown() -> None:
 
 
 def test_groups_are_named_once_and_end_with_a_line() -> None:
-    ordered, (group,), ends = cells_table.grouped(ROWS, ["strategy"])
+    ordered, groups = cells_table.grouped(ROWS, ["strategy"])
     assert [row["n"] for row in ordered] == [4, 400, 40]
-    assert group.cells == ("packed", "", "separate")
-    assert ends == [1]
+    (group,) = groups.columns
+    assert (group.cells, group.once) == (("packed", "packed", "separate"), True)
+    assert groups.sections == (1,)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_time_fits_and_keeps_the_largest_parts() -> None:
         ("spawn_s", "check_s", "resolve_s", "warmup_s", "cache_s"), 1.0
     )
     row = _row(wall_s=80.0, between_s=1.0, tokenize_probe_s=1.0, stop_s=1.0, **shares, **rest)
-    fitted = report_columns.fit(cells_table.time_tables([row])[0], 60)
-    assert report_columns.total(fitted.columns, fitted.gap) <= 60
-    assert "engine\nstart" in headings(fitted.columns)
-    assert "record" in fitted.left_out
+    columns, gap, left_out = table_.fit(cells_table.time_tables([row])[0].columns, 60)
+    assert table_.total(columns, gap) <= 60
+    assert "engine\nstart" in headings(columns)
+    assert "record" in left_out

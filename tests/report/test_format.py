@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,12 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 from tests.fakes import cell, pass_row
 
-from packsweep.report import cells_table, columns, footer, progress
+from packsweep.analysis.contrasts import Comparison
+from packsweep.report import cell as cell_
+from packsweep.report import cells_table, footer, progress, table
 from packsweep.report import format as fmt
 from packsweep.results import schema
+from packsweep.results.stats import Ratio
 from packsweep.run.task import Status
 
 MEASURED = {
@@ -52,7 +56,7 @@ def _lines(renderable: RenderableType) -> list[str]:
 
 
 def _table(rows: list[dict[str, Any]]) -> RenderableType:
-    return columns.table(columns.fit(cells_table.summary(rows), 200))
+    return table.to_rich(cells_table.summary(rows), 200)[0]
 
 
 def _settings(**changes: Any) -> str:
@@ -87,24 +91,24 @@ def test_undefined_alone_is_dash(value: float | None) -> None:
 
 def test_half_width() -> None:
     """57 to 63 around 60 is 5 %."""
-    assert fmt.half_width(_row(), "texts_per_s") == "±5.0%"
+    assert cell_.half_width(_row(), "texts_per_s") == "±5.0%"
 
 
 def test_half_width_one_repeat() -> None:
     """One repeat has no interval to show."""
     row = _row(texts_per_s_ci_low=None, texts_per_s_ci_high=None)
-    assert fmt.half_width(row, "texts_per_s") == ""
+    assert cell_.half_width(row, "texts_per_s") == ""
 
 
 def test_strategy() -> None:
     """The pack size belongs to the name of the strategy."""
-    assert fmt.strategy("chunked", 4) == "chunked4"
-    assert fmt.strategy("packed", None) == "packed"
+    assert cell_.strategy({"strategy": "chunked", "pack_size": 4}) == "chunked4"
+    assert cell_.strategy({"strategy": "packed", "pack_size": None}) == "packed"
 
 
 def test_vllm_form() -> None:
     """The lines are those of vllm bench throughput, as the author's log has them."""
-    assert fmt.vllm_form(_row(requests_per_s_median=65.75)) == [
+    assert cell_.vllm_form(_row(requests_per_s_median=65.75)) == [
         "Throughput: 65.75 requests/s, 21299.52 total tokens/s, 65.75 output tokens/s",
         "Total num prompt tokens:  129180",
         "Total num output tokens:  400",
@@ -146,19 +150,21 @@ def test_summary_varying_cache_state() -> None:
 
 def test_conditions() -> None:
     """Below the table stand device, model, what was not scored, and how many repeats."""
-    lines = footer.conditions([_row(), _row("oom", "no room", device=None)])
-    assert lines[:4] == [
+    rows = [_row(num_processes=1), _row("oom", "no room", device=None, num_processes=0)]
+    sample = "median of 3 repeats in one process, ± half the 95% interval of the repeats"
+    assert footer.conditions(rows) == [
         "SIMULATED: computed from a roofline, not measured",
-        "device: simulated H200",
-        "model: some/model",
-        "random weights: speed only, answers are not scored",
+        f"simulated H200, some/model; {sample}",
+        "speed only: the weights are random, so answers are not scored",
     ]
-    assert lines[4].startswith("medians over 3 repeats")
+    more = [_row(num_processes=2, num_repeats=6), _row(num_processes=3, num_repeats=9)]
+    assert "median of 6 to 9 repeats in 2 to 3 processes" in footer.conditions(more)[1]
 
 
 def test_conditions_nothing_measured() -> None:
     """Without a good cell no repeats are claimed."""
-    assert "medians over no repeats" in "\n".join(footer.conditions([_row("oom", "no room")]))
+    row = _row("oom", "no room", num_processes=0)
+    assert footer.conditions([row])[-1] == "simulated, some/model; nothing was measured"
 
 
 def test_reasons() -> None:
@@ -177,10 +183,56 @@ def test_reasons() -> None:
             "[1/4] c: ok, 2.00 texts/s, 50% cached [7 s]",
         ),
         ("oom", {"reason": "no room"}, False, "[1/4] c: oom: no room [7 s]"),
-        ("crashed", {"reason": "x"}, True, "[1/4] c: crashed: x [7 s]; will try again"),
+        ("crashed", {"reason": "x"}, True, "[1/4] c: crashed: x [7 s]; will retry"),
     ],
 )
 def test_status_line(outcome: str, more: dict[str, Any], again: bool, line: str) -> None:  # noqa: FBT001
     """An attempt that ended is one line."""
     status = Status(cell_id="c", attempt_id="a", attempt=0, outcome=outcome, wall_s=7.2, **more)
     assert progress.status_line(status, position="[1/4]", again=again) == line
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.14, 0.69, "38% = guess"),
+        (0.1, 0.4, "38% < guess"),
+        (0.52, 0.69, "38% (52-69%)"),
+        (None, None, "38%"),
+    ],
+)
+def test_accuracy_beside_the_majority_class(
+    low: float | None, high: float | None, text: str
+) -> None:
+    """An accuracy whose interval includes the majority-class share is shown as a guess."""
+    row = _row(accuracy=0.375, accuracy_ci_low=low, accuracy_ci_high=high, majority_class_share=0.5)
+    assert cell_.accuracy(row) == text
+    marked = any(
+        line.startswith("= guess") for line in footer.conditions([{**row, "num_processes": 1}])
+    )
+    assert marked == ("guess" in text)
+
+
+def test_comparisons_are_named_and_judged() -> None:
+    """Two cells are named by what differs; many comparisons show the significant ones."""
+    rows = [_row(cell_id=name, strategy=name) for name in ("separate", "packed")]
+    ratio = Ratio(
+        value=0.69, ci_low=0.65, ci_high=0.73, between_processes=True, log_error=0.02, freedom=4
+    )
+    slower = Comparison(cell="packed", baseline="separate", axis="strategy", ratio=ratio)
+    assert footer.comparisons([slower], rows) == [
+        "packed vs separate, n=2: 0.69x [0.65, 0.73], slower (significant)"
+    ]
+    near = [
+        replace(
+            slower, cell=f"chunked{index}", ratio=replace(ratio, value=1.0, ci_low=0.9, ci_high=1.1)
+        )
+        for index in range(20)
+    ]
+    rows += [
+        _row(cell_id=each.cell, strategy="chunked", pack_size=index + 1)
+        for index, each in enumerate(near)
+    ]
+    lines = footer.comparisons([slower, *near], rows)
+    assert len(lines) == 2
+    assert lines[1] == "20 others: no significant difference (packsweep report lists them)"

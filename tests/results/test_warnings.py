@@ -37,8 +37,8 @@ def lasting(*seconds: float) -> list[dict[str, Any]]:
 
 
 def answering(accuracy: float, *, num_texts: int) -> list[dict[str, Any]]:
-    """Return two passes of that accuracy where 52 % of the texts have the commoner label."""
-    scored = {"accuracy": accuracy, "commoner_label_share": 0.52, "n": num_texts}
+    """Return two passes of that accuracy where 52 % of the texts are of the majority class."""
+    scored = {"accuracy": accuracy, "majority_class_share": 0.52, "n": num_texts}
     return passes(scored, scored)
 
 
@@ -118,14 +118,12 @@ def row(cell_id: str, *codes: str) -> dict[str, Any]:
 def test_a_warning_is_one_line_however_many_cells_have_it() -> None:
     rows = [*(row(name, "short") for name in "abcde"), row("f", "spread"), row("g")]
     lines = footer.warnings(rows)
-    assert [line.split(":")[0] for line in lines] == ["WARNING f", "WARNING a, b, c and 2 more"]
-    assert lines[0].endswith("look for other load, or raise measure.repeats")
+    assert [line.split(":")[0] for line in lines] == ["f", "5 of 7 cells"]
+    assert lines[0].endswith(" -> stop other load or raise measure.repeats")
 
 
 def test_a_warning_of_all_cells_names_none() -> None:
-    assert footer.warnings([row("a", "short"), row("b", "short")])[0].startswith(
-        "WARNING all cells:"
-    )
+    assert footer.warnings([row("a", "short"), row("b", "short")])[0].startswith("all cells:")
 
 
 def test_nothing_is_printed_where_nothing_is_wrong() -> None:

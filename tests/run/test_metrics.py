@@ -75,7 +75,7 @@ def test_pass_values_by_hand() -> None:
         "labels_surplus": 0,
         "coverage": 1.0,
         "accuracy": 0.5,
-        "commoner_label_share": 1.0,
+        "majority_class_share": 1.0,
     }
     assert {name: found[name] for name in expected} == expected
 
@@ -109,11 +109,11 @@ def test_pass_values_not_scored() -> None:
     assert {found[name] for name in (*names, "correct_texts_per_s")} == {None}
 
 
-def test_pass_values_commoner_label() -> None:
-    """Of three positive texts and one negative the commoner label is three quarters."""
+def test_pass_values_majority_class_share() -> None:
+    """Of three positive texts and one negative the majority class is three quarters."""
     both = dataclasses.replace(_answered(), expected_labels=("negative", "positive"))
-    assert _values(_answered(), both)["commoner_label_share"] == pytest.approx(0.75)
-    assert _values(_answered(answer=None))["commoner_label_share"] is None
+    assert _values(_answered(), both)["majority_class_share"] == pytest.approx(0.75)
+    assert _values(_answered(answer=None))["majority_class_share"] is None
 
 
 def test_pass_values_nothing_right() -> None:

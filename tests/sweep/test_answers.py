@@ -26,7 +26,7 @@ from packsweep.models import tokenizer
 from packsweep.models.resolve import Model, resolve
 from packsweep.plan import label_budget
 from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens
-from packsweep.report import format as fmt
+from packsweep.report import cell as cell_
 from packsweep.results import schema, stats
 from packsweep.results.store import Store
 from packsweep.run import metrics, scoring
@@ -344,8 +344,8 @@ def test_summary_interval_not_scored() -> None:
 def test_table_accuracy() -> None:
     """An accuracy is shown with its interval, and undefined as a dash."""
     row = {"accuracy": 0.8, "accuracy_ci_low": 0.711, "accuracy_ci_high": 0.8666}
-    assert fmt.accuracy(row) == "80% (71-87%)"
-    assert fmt.accuracy(dict.fromkeys(row)) == "-"
+    assert cell_.accuracy(row) == "80% (71-87%)"
+    assert cell_.accuracy(dict.fromkeys(row)) == "-"
 
 
 # The command line.

@@ -71,7 +71,8 @@ def test_options_of_serve_are_vllms(results: Path, tmp_path: Path) -> None:
         "import shlex, sys; from pathlib import Path; "
         "from vllm.entrypoints.launchers.cli_args import make_arg_parser; "
         "from vllm.utils.argparse_utils import FlexibleArgumentParser; "
-        "line = Path(sys.argv[1]).read_text().partition('exec ')[2].replace(chr(92) + chr(10), ' '); "
+        "line = Path(sys.argv[1]).read_text().partition('exec ')[2]; "
+        "line = line.replace(chr(92) + chr(10), ' '); "
         "print(make_arg_parser(FlexibleArgumentParser()).parse_args(shlex.split(line)[2:]).max_num_seqs)"
     )
     done = subprocess.run(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from packsweep.analysis import differences, pairing
 from packsweep.analysis.differences import Difference
 from packsweep.analysis.pairing import CellPasses, Pair, Pairing
-from packsweep.errors import ResultsError
+from packsweep.errors import ResultsError, nearest
 from packsweep.results import schema, stats
 from packsweep.results.schema import Row
 
@@ -114,8 +114,6 @@ def _compared(column: schema.Column, paired: Pairing, both: Sequence[Pair]) -> C
 
 
 def _metric(name: str) -> schema.Column:
-    import difflib
-
     if name in METRICS:
         return METRICS[name]
     if name in _ANSWERS:
@@ -123,8 +121,8 @@ def _metric(name: str) -> schema.Column:
             f"--metric {name}: counts right answers, of which repeats are no new evidence; "
             "compare texts_per_s, and the accuracy beside it"
         )
-    near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(METRICS)}"
+    near = nearest(name, METRICS, cutoff=0.5)
+    hint = f"did you mean {near}?" if near else f"there are {', '.join(METRICS)}"
     raise ResultsError(f"--metric {name}: not a time, a rate or an energy; {hint}")
 
 

@@ -127,8 +127,8 @@ def check_alike(passes: pd.DataFrame, *, allow_mixed: bool = False) -> list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Against:
-    """What a summary is held against in place of what the rows say; None: what they say.
+class Overrides:
+    """What replaces the rows' own ceiling and price; None: the rows' own.
 
     Attributes:
         ceiling: for MFU and MBU.
@@ -223,7 +223,7 @@ def _grid_order(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def merge(
-    store: Store, *, allow_mixed: bool = False, against: Against | None = None
+    store: Store, *, allow_mixed: bool = False, overrides: Overrides | None = None
 ) -> list[dict[str, Any]]:
     """Read every cell of ``store``, write its summary and return its rows.
 
@@ -232,7 +232,7 @@ def merge(
     """
     passes = to_pandas(store.read_passes(keep=True))
     check_alike(passes, allow_mixed=allow_mixed)
-    rows = summarise((against or Against()).apply(passes))
+    rows = summarise((overrides or Overrides()).apply(passes))
     del passes  # of thousands of cells 100 MB
     store.write_summary(rows)
     return rows

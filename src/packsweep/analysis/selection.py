@@ -6,7 +6,6 @@ A name is a column of the table, an engine setting (``max_num_seqs``), or a meas
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from packsweep.analysis import axes
-from packsweep.errors import ResultsError
+from packsweep.errors import ResultsError, nearest
 from packsweep.results import schema
 from packsweep.results.schema import Row
 
@@ -57,8 +56,8 @@ def name_of(word: str, rows: Sequence[Row], *, option: str) -> str:
     name = _ALIASES.get(plain, plain)
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]}?" if near else "docs/METRICS.md names them all"
+    near = nearest(name, known)
+    hint = f"did you mean {near}?" if near else "docs/METRICS.md names them all"
     raise ResultsError(f"{option}: no column {word!r}; {hint}")
 
 

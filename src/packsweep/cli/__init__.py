@@ -8,18 +8,21 @@ Exit status: 0 all cells ok or infeasible as planned, 1 some failed, 2 wrong use
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from packsweep.cli.calc import app as calc_app
 from packsweep.cli.compare import compare_command
 from packsweep.cli.compare_tool import compare_tool_command
 from packsweep.cli.doctor import doctor_command
 from packsweep.cli.export import export_command
-from packsweep.cli.output import FAILED, INTERRUPTED, WRONG_USE
+from packsweep.cli.output import FAILED, INTERRUPTED, WRONG_USE, complain
 from packsweep.cli.plan import plan_command
 from packsweep.cli.recommend import recommend_command
 from packsweep.cli.report import report_command
@@ -34,9 +37,35 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_HELP = "Measure how to label many short texts with vLLM: how to pack, prompt and configure."
+_GROUPS = {
+    "Measure": ("plan", "run"),
+    "Read results": ("show", "report", "compare", "export", "merge"),
+    "Check": ("doctor", "calc", "compare-tool"),
+}
+
+
+class _Groups(TyperGroup):
+    """Lists commands under what they are for."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  (click's)
+        """Write a section for each group, and the rest as well."""
+        named = {name for names in _GROUPS.values() for name in names}
+        others = tuple(name for name in self.commands if name not in named)
+        for title, names in (*_GROUPS.items(), ("More", others)):
+            known = [name for name in names if name in self.commands]
+            if known:
+                with formatter.section(title):
+                    formatter.write_dl(
+                        [(name, self.commands[name].get_short_help_str(90)) for name in known]
+                    )
+
+
 app = typer.Typer(
     name="packsweep",
-    help="Measure how to ask an LLM to label many short texts: join them, or send them one by one?",
+    cls=_Groups,
+    help=_HELP,
+    epilog="Start with: packsweep run sweeps/quick.toml",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -44,11 +73,11 @@ app = typer.Typer(
 app.add_typer(calc_app)
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True, help=_HELP)
 def packsweep(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Measure how to ask an LLM to label many short texts: join them, or send them one by one?"""
+    """Print the version where that is asked for."""
     if version:
         print(__version__)
         raise typer.Exit
@@ -68,27 +97,50 @@ app.command("doctor")(doctor_command)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed before the start
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w")))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal has no ±
     interrupt_on_signals()
     if line := home.provide():
-        print(f"packsweep: {line}", file=sys.stderr)
+        complain(line)
+    status = _status(sys.argv[1:] if arguments is None else list(arguments))
     try:
-        status = app(args=given or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
+    except OSError:
+        _silence()
+    sys.exit(status)
+
+
+def _status(arguments: list[str]) -> int:
+    """Run a command and return its exit status; what a user can cause is one line."""
+    try:
+        status = app(args=arguments or ["--help"], standalone_mode=False)
     except UserError as error:
-        print(f"packsweep: {error}", file=sys.stderr)
-        sys.exit(WRONG_USE)
+        complain(str(error))
+        return WRONG_USE
     except (KeyboardInterrupt, typer.Abort):
-        status = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
+        ignore_signals()
+        return INTERRUPTED
+    except OSError as error:  # nobody reads, or what reads is full or gone
+        _silence()
+        if not isinstance(error, BrokenPipeError):
+            complain(str(error))
+        return FAILED
     except Exception as error:
         # A wrong option; which package the class lives in depends on Typer's version.
         if not hasattr(error, "format_message"):
             raise
-        told = " ".join(str(error.format_message()).split()) or "a command is missing"
-        print(f"packsweep: {told} (packsweep --help)", file=sys.stderr)
-        sys.exit(WRONG_USE)
+        complain(f"{error.format_message() or 'a command is missing'} (packsweep --help)")
+        return WRONG_USE
     if status == INTERRUPTED:
         ignore_signals()
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0
+
+
+def _silence() -> None:
+    """Give stdout a place to go: nobody reads it any more."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""``packsweep calc``: what a sweep's numbers are to be held against, computed or measured.
+"""``packsweep calc``: ceilings and baselines, computed or measured.
 
 Registers commands, as ``packsweep.cli`` does; what they compute stands in modules of its own.
 """
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from packsweep.cli.options import MOST_GPUS, MOST_TOKENS, JsonOpt, finite
+from packsweep.cli.output import open_console, say
 from packsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="calc",
-    help="Calculate and measure what a sweep's numbers are to be held against.",
+    help="Ceilings and baselines: what fits a GPU, what it reaches at most.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,7 +36,7 @@ ModelArg = Annotated[
 
 @app.callback()
 def calc_group() -> None:
-    """Calculate and measure what a sweep's numbers are to be held against."""
+    """Ceilings and baselines: what fits a GPU, what it reaches at most."""
 
 
 @app.command("labels")
@@ -43,17 +45,24 @@ def labels_command(
     tokens: Annotated[
         list[int] | None,
         typer.Option(
-            "--tokens", min=1, metavar="N", help="Output tokens of an answer. May be repeated."
+            "--tokens",
+            min=1,
+            max=MOST_TOKENS,
+            metavar="N",
+            help="Output tokens of an answer. May be repeated.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    json: JsonOpt = False,
 ) -> None:
-    """Show how many labels an answer of N output tokens can hold, in a model's tokenizer."""
+    """Show how many labels N output tokens can hold, in a model's tokenizer."""
     from packsweep.models.resolve import resolve
     from packsweep.plan import label_budget
 
     budget = label_budget.of(resolve(model, load_format="dummy"), tokens or _DEFAULT_TOKENS)
-    print(budget.to_json() if json else budget.to_text())
+    if json:
+        print(budget.to_json())
+    else:
+        say(open_console(), budget.to_text())
 
 
 @app.command("ceiling")
@@ -62,9 +71,9 @@ def ceiling_command(
         bool, typer.Option("--json", help="Print JSON, as run and show --ceiling read it.")
     ] = False,
 ) -> None:
-    """Measure the device present: bf16 and fp8 matrix multiplication, copying. About a minute.
+    """Measure this GPU's peaks (bf16 and fp8 matrix products, memory copies). About a minute.
 
-    The numbers are what MFU and MBU can reach at most here; a data sheet's are higher.
+    MFU and MBU cannot exceed what is measured here; data sheets promise more.
     """
     found = _summary(_measure())
     if json:
@@ -73,7 +82,7 @@ def ceiling_command(
         print(json_.dumps(found, indent=2))
         return
     for line in _lines(found):
-        print(line)
+        say(open_console(), line)
 
 
 @app.command("kv")
@@ -88,29 +97,42 @@ def kv_command(
     ],
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="GPU", help="Which GPU, e.g. H200; else the one here."),
+        typer.Option("--device", metavar="GPU", help="A GPU, e.g. H200; the one here by default."),
     ] = None,
     dtype: Annotated[str, typer.Option("--dtype", help=f"Of the weights: {_DTYPES}.")] = "auto",
     kv_cache_dtype: Annotated[
         str, typer.Option("--kv-cache-dtype", help=f"Of the cache: {_DTYPES}.")
     ] = "auto",
     tensor_parallel_size: Annotated[
-        int, typer.Option("--tensor-parallel-size", "--tp", min=1, metavar="N")
+        int, typer.Option("--tensor-parallel-size", "--tp", min=1, max=MOST_GPUS, metavar="N")
     ] = 1,
     gpu_memory_utilization: Annotated[
-        float, typer.Option("--gpu-memory-utilization", min=0.01, max=1.0, metavar="SHARE")
+        float,
+        typer.Option(
+            "--gpu-memory-utilization", min=0.01, max=1.0, callback=finite, metavar="SHARE"
+        ),
     ] = 0.92,
     max_model_len: Annotated[
-        int | None, typer.Option("--max-model-len", min=1, help="Else as long as the model allows.")
+        int | None,
+        typer.Option(
+            "--max-model-len",
+            min=1,
+            max=MOST_TOKENS,
+            help="As long as the model allows by default.",
+        ),
     ] = None,
     max_num_batched_tokens: Annotated[
-        int, typer.Option("--max-num-batched-tokens", min=1, metavar="N")
+        int, typer.Option("--max-num-batched-tokens", min=1, max=MOST_TOKENS, metavar="N")
     ] = 16384,
-    block_size: Annotated[int, typer.Option("--block-size", min=1, metavar="N")] = 16,
+    block_size: Annotated[int, typer.Option("--block-size", min=1, max=65536, metavar="N")] = 16,
     prompt_tokens: Annotated[
         list[int] | None,
         typer.Option(
-            "--tokens", min=1, metavar="N", help="Cache of a prompt this long. May be repeated."
+            "--tokens",
+            min=1,
+            max=MOST_TOKENS,
+            metavar="N",
+            help="Cache of a prompt this long. May be repeated.",
         ),
     ] = None,
     tokens_per_text: Annotated[
@@ -118,17 +140,25 @@ def kv_command(
         typer.Option(
             "--tokens-per-text",
             min=1.0,
+            max=1e9,
+            callback=finite,
             metavar="N",
-            help="For the longest packed n; 288.5 as of 400 IMDB texts in Llama 3's tokenizer.",
+            help="For the largest packed n; 288.5 as of 400 IMDB texts in Llama 3's tokenizer.",
         ),
     ] = 288.5,
     num_parameters: Annotated[
         float | None,
-        typer.Option("--parameters", min=1.0, help="Of a design whose parameters are not counted."),
+        typer.Option(
+            "--parameters",
+            min=1.0,
+            max=1e15,
+            callback=finite,
+            help="Needed where the design's parameters cannot be counted.",
+        ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    json: JsonOpt = False,
 ) -> None:
-    """Show what the KV cache of a model takes and what fits a GPU: tokens, longest prompt, n."""
+    """Show the size of a model's KV cache and what fits a GPU: tokens, longest prompt, n."""
     from packsweep.plan import forecast, kv_budget
 
     _check_dtypes(dtype, kv_cache_dtype)
@@ -148,7 +178,10 @@ def kv_command(
         memory_bytes=None if on is None else on.memory_bytes,
     )
     budget = kv_budget.of(model, asked)
-    print(budget.to_json() if json else kv_budget.to_text(budget))
+    if json:
+        print(budget.to_json())
+    else:
+        say(open_console(), kv_budget.to_text(budget))
 
 
 def _check_dtypes(*words: str) -> None:
@@ -202,13 +235,13 @@ def _summary(found: dict[str, Any]) -> dict[str, Any]:
 def _best(sizes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     from packsweep.results import stats
 
-    told = [(stats.estimate(each["values"]), each["size"]) for each in sizes]
-    found, size = max(told, key=lambda pair: pair[0].median or 0.0)
+    estimates = [(stats.estimate(each["values"]), each["size"]) for each in sizes]
+    best, size = max(estimates, key=lambda pair: pair[0].median or 0.0)
     return {
-        "median": found.median,
-        "ci_low": found.ci_low,
-        "ci_high": found.ci_high,
-        "repeats": found.count,
+        "median": best.median,
+        "ci_low": best.ci_low,
+        "ci_high": best.ci_high,
+        "repeats": best.count,
         "size": size,
     }
 
@@ -219,13 +252,13 @@ def _lines(found: dict[str, Any]) -> list[str]:
 
     sheet = devices.find(found["device"])
     source = sheet.source if sheet else "no data sheet known for this device"
-    told = (
+    kinds = (
         ("bf16 matmul", "bf16_flops_per_s", 1e12, "TFLOP/s", "matrices of {} rows"),
         ("fp8 matmul", "fp8_flops_per_s", 1e12, "TFLOP/s", "matrices of {} rows"),
         ("memory copy", "memory_bytes_per_s", 1e9, "GB/s", "{} B, read and written"),
     )
     lines = [f"device: {found['device']} ({source})"]
-    for label, name, unit_size, unit, how in told:
+    for label, name, unit_size, unit, how in kinds:
         if found[name] is None:
             lines.append(f"{label}: not measured, the device has no such units")
             continue

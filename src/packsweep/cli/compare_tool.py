@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from packsweep.cli.options import JsonOpt, ResultsOpt, SetOpt, SweepArg
+from packsweep.cli.options import JsonOpt, ResultsOpt, SetOpt, SweepArg, place
 from packsweep.cli.output import print_json
-from packsweep.errors import EngineError, UserError
+from packsweep.errors import EngineError, UserError, printable
 
 if TYPE_CHECKING:
     from packsweep.run.parity import Parity
     from packsweep.run.task import Activity, Status, Task
 
 PairsOpt = Annotated[
-    int, typer.Option("--pairs", min=2, metavar="N", help="Processes of each side.")
+    int, typer.Option("--pairs", min=2, max=1000, metavar="N", help="Processes per side.")
 ]
 
 
@@ -30,24 +30,23 @@ def compare_tool_command(
     pairs: PairsOpt = 4,
     json: JsonOpt = False,
 ) -> None:
-    """Measure one cell beside vLLM's own benchmark: same requests, same settings, in alternation.
+    """Check one cell against vLLM's own benchmark: same requests and settings, in alternation.
 
-    What vllm bench throughput times is called with the cell's requests in a process of its own.
-    Running the same command again goes on where it was.
+    Each side runs in processes of its own. Run the same command again to resume.
     """
     from packsweep.plan import cells as plan_cells
-    from packsweep.results import storage
     from packsweep.results.store import Store
     from packsweep.run import parity
     from packsweep.run.executors.local import LocalExecutor
     from packsweep.sweep import read as sweep_read
 
-    if results and storage.is_uri(results):
-        raise UserError(f"--results: compare-tool keeps its files in a folder, not at {results}")
+    where = place(results or f"results/{sweep.stem}-compare-tool")
+    if isinstance(where, str):
+        raise UserError(f"--results: compare-tool keeps its files in a folder, not at {where}")
     read = sweep_read.load(sweep, [*(set_ or ()), f"measure.replicates={pairs}"])
     planned = plan_cells.make(read)
     parity.check(planned)
-    store = Store(results or f"results/{sweep.stem}-compare-tool")
+    store = Store(where)
     store.prepare()
     made = parity.Pairs(
         plan=planned,
@@ -55,7 +54,7 @@ def compare_tool_command(
         limits=read.limits,
         reporter=StderrReporter(),
         make_executor=LocalExecutor,
-        bench=_telling(parity.run_bench),
+        bench=_timed(parity.run_bench),
     )
     try:
         found = made.run()
@@ -68,7 +67,7 @@ def compare_tool_command(
 
 
 class StderrReporter:
-    """Says on stderr what was measured of ours; a ``driver.Reporter``."""
+    """Prints on stderr how our attempts end; a ``driver.Reporter``."""
 
     def began(self, *, num_cells: int, num_done: int) -> None:
         """Nothing: a pair is one cell."""
@@ -89,7 +88,7 @@ class StderrReporter:
         _say(reason)
 
 
-def _telling(bench: Callable[[Task, Path], None]) -> Callable[[Task, Path], None]:
+def _timed(bench: Callable[[Task, Path], None]) -> Callable[[Task, Path], None]:
     def run(task: Task, path: Path) -> None:
         began = time.monotonic()
         bench(task, path)
@@ -99,7 +98,7 @@ def _telling(bench: Callable[[Task, Path], None]) -> Callable[[Task, Path], None
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def lines(found: Parity) -> list[str]:
@@ -107,20 +106,20 @@ def lines(found: Parity) -> list[str]:
     from packsweep.report import format as fmt
     from packsweep.results import stats
 
-    told = []
+    printed = []
     for name, processes in (("packsweep", found.ours), ("vllm bench throughput", found.theirs)):
         side, _ = stats.nested(processes)
-        told.append(f"{name}: {_with_interval(side)} requests/s, {len(processes)} processes")
+        printed.append(f"{name}: {_with_interval(side)} requests/s, {len(processes)} processes")
     ratio = found.ratio
     interval = (
         f"95% interval {ratio.ci_low:.4f} to {ratio.ci_high:.4f}"
         if ratio.ci_low is not None
         else "no interval"
     )
-    told.append(f"ours / theirs: {ratio.value:.4f}, {interval}")
-    told.append(f"tokens of a pass: {found.tokens[0]:,} / {found.tokens[1]:,}")
-    told.append(f"of them cached: {fmt.count(found.cached[0])} / {found.cached[1]:,}")
-    return told
+    printed.append(f"ours / theirs: {ratio.value:.4f}, {interval}")
+    printed.append(f"tokens of a pass: {found.tokens[0]:,} / {found.tokens[1]:,}")
+    printed.append(f"of them cached: {fmt.count(found.cached[0])} / {found.cached[1]:,}")
+    return printed
 
 
 def record(found: Parity) -> dict[str, Any]:

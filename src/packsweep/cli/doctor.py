@@ -1,4 +1,4 @@
-"""``packsweep doctor``: what is wrong with this machine, and what mends it."""
+"""``packsweep doctor``: what is wrong with this machine, and the fix."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from packsweep.cli.options import JsonOpt
-from packsweep.cli.output import open_console, print_json
+from packsweep.cli.output import FAILED, open_console, print_json, say
+from packsweep.errors import printable
 
 if TYPE_CHECKING:
     from packsweep.machine.doctor import Check, Finding
 
-FAILED = 1
 _STYLE = {"ok": "green", "warn": "yellow", "wrong": "bold red"}
 
 
 def doctor_command(
     results: Annotated[
         Path | None,
-        typer.Option("--results", metavar="FOLDER", help="Where results are to go."),
+        typer.Option("--results", metavar="FOLDER", help="Check this results folder too."),
     ] = None,
     json: JsonOpt = False,
 ) -> None:
-    """Check this machine: packages, GPU, folders, limits, network; say what mends what is wrong.
+    """Check this machine (packages, GPU, folders, limits, network) and print the fix.
 
-    Starts nothing. Exit status 1 if something would keep a real engine from running.
+    Starts nothing. Exit status 1 if a real engine could not run.
     """
     from packsweep.machine import doctor, survey
 
@@ -63,10 +63,11 @@ def _print(found: Sequence[tuple[Check, Finding]], num_wrong: int) -> None:
     table.add_column(overflow="fold")
     for check, finding in found:
         status = Text(finding.status, style=_STYLE[finding.status])
-        table.add_row(status, check.name, Text(finding.told))
+        table.add_row(status, check.name, Text(printable(finding.told)))
         if finding.remedy:
-            table.add_row("", "", Text(f"-> {finding.remedy}", style="bold"))
+            table.add_row("", "", Text(printable(f"-> {finding.remedy}"), style="bold"))
     console = open_console()
     console.print(table)
-    said = f"{num_wrong} wrong: a real engine will not run" if num_wrong else "nothing is wrong"
-    console.print(said, highlight=False)
+    say(
+        console, f"{num_wrong} wrong: a real engine cannot run" if num_wrong else "nothing is wrong"
+    )

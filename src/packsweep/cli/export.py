@@ -5,23 +5,14 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from packsweep.cli.options import (
-    ColumnsOpt,
-    MixedOpt,
-    ResultsArg,
-    SortOpt,
-    WhereOpt,
-    selected,
-    split,
-)
-from packsweep.errors import ResultsError, UserError
-
-if TYPE_CHECKING:
-    from packsweep.results.store import Store
+from packsweep.cli.options import ColumnsOpt, MixedOpt, ResultsArg, SortOpt, WhereOpt, split
+from packsweep.cli.output import write_file
+from packsweep.cli.results import open_results, open_store, selected
+from packsweep.errors import ResultsError, UserError, printable
 
 
 class Format(StrEnum):
@@ -44,11 +35,12 @@ class Table(StrEnum):
 def export_command(
     results: ResultsArg,
     format_: Annotated[
-        Format, typer.Option("--format", help="vllm-bench: JSON by vLLM's names, as it plots it.")
+        Format,
+        typer.Option("--format", help="vllm-bench: JSON with the names of vLLM's benchmarks."),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where to; standard output if not."),
+        typer.Option("--output", "-o", metavar="FILE", help="A file; standard output by default."),
     ] = None,
     table: Annotated[
         Table, typer.Option("--table", help="A row per cell, per timed pass, or per request.")
@@ -58,33 +50,34 @@ def export_command(
     columns: ColumnsOpt = None,
     allow_mixed: MixedOpt = False,
 ) -> None:
-    """Write results as CSV, Markdown, Parquet, or as vLLM's benchmarks write theirs."""
-    from packsweep.results.store import Store
-
+    """Write results as CSV, Markdown, Parquet or vLLM's benchmark JSON."""
     if format_ is Format.parquet and output is None and sys.stdout.isatty():
-        raise UserError("--format parquet: is no text for a terminal; name a file with -o")
+        raise UserError("--format parquet: not text for a terminal; name a file with -o")
     if format_ is Format.vllm_bench and (columns or table is not Table.summary):
         raise UserError("--format vllm-bench has a record per timed pass, and columns of its own")
-    store = Store(results)
-    store.check()
     wanted = Table.passes if format_ is Format.vllm_bench else table
-    rows = _rows(store, wanted, allow_mixed=allow_mixed)
-    if not rows:
-        raise ResultsError(f"{results}: no {wanted} to export yet")
-    _write(_content(selected(rows, where or [], sort), format_, wanted, columns), output)
+    rows = _rows(results, wanted, where or [], sort, allow_mixed=allow_mixed)
+    _write(_content(rows, format_, wanted, columns), output)
 
 
-def _rows(store: Store, table: Table, *, allow_mixed: bool) -> list[dict[str, Any]]:
+def _rows(
+    results: str, table: Table, where: list[str], sort: str | None, *, allow_mixed: bool
+) -> list[dict[str, Any]]:
+    """Return the rows that are wanted of a table.
+
+    Raises:
+        ResultsError: the table has none.
+    """
     from packsweep.analysis import frames
 
     if table is Table.requests:
-        return list(store.read_requests().to_pylist())
-    passes = store.read_passes()
-    frame = frames.to_pandas(passes)
-    frames.check_alike(frame, allow_mixed=allow_mixed)
-    if table is Table.passes:
-        return list(passes.to_pylist())
-    return frames.summarise(frame)
+        rows = list(open_store(results).read_requests().to_pylist())
+    else:
+        found = open_results(results, allow_mixed=allow_mixed)
+        rows = found.rows if table is Table.summary else frames.plain_rows(found.passes)
+    if not rows:
+        raise ResultsError(f"{results}: no {table} to export yet")
+    return selected(rows, where, sort)
 
 
 def _content(
@@ -108,14 +101,10 @@ def _content(
 
 
 def _write(content: str | bytes, output: Path | None) -> None:
-    from packsweep.files import replace_file
-
-    data = content.encode() if isinstance(content, str) else content
-    if output is None:
-        sys.stdout.buffer.write(data)
+    if output is not None:
+        write_file(output, content.encode() if isinstance(content, str) else content)
+    elif isinstance(content, bytes):
+        sys.stdout.buffer.write(content)
         sys.stdout.flush()
-        return
-    try:
-        replace_file(output, data)
-    except OSError as error:
-        raise UserError(f"--output {output}: cannot be written: {error.strerror}") from None
+    else:
+        sys.stdout.write(printable(content) if sys.stdout.isatty() else content)

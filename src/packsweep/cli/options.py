@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from packsweep.errors import UserError
+
 if TYPE_CHECKING:
-    from packsweep.analysis.frames import Against
+    from packsweep.analysis.frames import Overrides
     from packsweep.plan.cells import Plan
     from packsweep.results.store import Store
     from packsweep.sweep.spec import Sweep
+
+MOST_TOKENS = 1_000_000_000
+MOST_GPUS = 100_000
+
+
+def finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
+    """Refuse nan, which no bound excludes."""
+    if value is not None and not math.isfinite(value):
+        raise UserError(f"{parameter.opts[0]} {value}: expected a finite number")
+    return value
+
 
 SweepArg = Annotated[
     Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quick.toml.")
@@ -43,8 +58,8 @@ WhereOpt = Annotated[
     typer.Option(
         "--where",
         metavar="NAME=VALUE",
-        help="Only these cells; also != > >= < <=. May be repeated: the same name again means "
-        "either, another name means both.",
+        help="Only these cells; also != > >= < <=. Repeat it with the same name for either "
+        "value, with another name for both conditions.",
     ),
 ]
 SortOpt = Annotated[
@@ -52,19 +67,23 @@ SortOpt = Annotated[
     typer.Option(
         "--sort",
         metavar="NAME",
-        help="Order by a column: best first where it has a best, else the smallest.",
+        help="Sort by a column, best first; where no direction is better, smallest first.",
     ),
 ]
 ColumnsOpt = Annotated[
     str | None,
-    typer.Option("--columns", metavar="A,B,C", help="These columns beside what tells cells apart."),
+    typer.Option(
+        "--columns",
+        metavar="A,B,C",
+        help="Show these columns of docs/METRICS.md, or engine settings.",
+    ),
 ]
 CeilingOpt = Annotated[
     Path | None,
     typer.Option(
         "--ceiling",
         metavar="FILE",
-        help="Hold MFU and MBU against what calc ceiling --json measured, not a data sheet.",
+        help="Use peaks measured by calc ceiling --json for MFU and MBU, not the data sheet's.",
     ),
 ]
 PriceOpt = Annotated[
@@ -73,7 +92,9 @@ PriceOpt = Annotated[
         "--gpu-hour-usd",
         metavar="USD",
         min=0.0,
-        help="Price of a GPU for an hour, for the cost of texts; else [cost] of the sweep file.",
+        max=1e6,
+        callback=finite,
+        help="Price of a GPU for an hour; [cost] of the sweep file by default.",
     ),
 ]
 AcceleratorOpt = Annotated[
@@ -81,7 +102,7 @@ AcceleratorOpt = Annotated[
     typer.Option(
         "--accelerator",
         metavar="NAMES",
-        help="Use these GPUs of the Ray cluster alone, by Ray's names, e.g. H800,H200.",
+        help="Use only these GPUs of the Ray cluster, by Ray's names, e.g. H800,H200.",
     ),
 ]
 MaxGpusOpt = Annotated[
@@ -90,22 +111,23 @@ MaxGpusOpt = Annotated[
         "--max-gpus",
         metavar="N",
         min=1,
-        help="The Ray cluster starts nodes on demand, up to N GPUs: wait for them.",
+        max=MOST_GPUS,
+        help="Let an autoscaling Ray cluster start nodes, up to N GPUs in all.",
     ),
 ]
 MixedOpt = Annotated[
     bool,
-    typer.Option("--allow-mixed", help="Merge rows of different devices, drivers or versions."),
+    typer.Option("--allow-mixed", help="Put different devices, drivers or versions in one table."),
 ]
 
 
-def held_against(ceiling: Path | None, gpu_hour_usd: float | None) -> Against:
+def overrides(ceiling: Path | None, gpu_hour_usd: float | None) -> Overrides:
     """Return what ``--ceiling`` and ``--gpu-hour-usd`` replace."""
-    from packsweep.analysis.frames import Against
+    from packsweep.analysis.frames import Overrides
     from packsweep.plan import ceilings
 
     measured = None if ceiling is None else ceilings.read(ceiling)
-    return Against(ceiling=measured, gpu_hour_usd=gpu_hour_usd)
+    return Overrides(ceiling=measured, gpu_hour_usd=gpu_hour_usd)
 
 
 def split(words: str | None) -> list[str]:
@@ -113,41 +135,8 @@ def split(words: str | None) -> list[str]:
     return [word.strip() for word in (words or "").split(",") if word.strip()]
 
 
-def selected(
-    rows: list[dict[str, Any]], where: list[str], sort: str | None, *, reverse: bool = False
-) -> list[dict[str, Any]]:
-    """Return the rows that ``--where`` and ``--sort`` ask for.
-
-    Raises:
-        ResultsError: they name no column.
-    """
-    from packsweep.analysis import selection
-
-    if not rows or not (where or sort or reverse):
-        return rows
-    wide = selection.widened(rows)
-    places = {id(each): row for each, row in zip(wide, rows, strict=True)}
-    found = selection.where(wide, where)
-    if sort:
-        name = selection.name_of(sort, wide, option="--sort")
-        found = selection.sort(found, name, reverse=reverse)
-    elif reverse:
-        found.reverse()
-    return [places[id(each)] for each in found]
-
-
-def selection_is_empty(rows: list[dict[str, Any]], where: list[str]) -> str:
-    """Say that no row is left, and what values the named columns have."""
-    from packsweep.analysis import selection
-
-    return selection.nothing_matches(selection.widened(rows), where)
-
-
-_RAY_COPY = "working_dir_files"  # Source: Ray 2.57 to 2.60, _private/runtime_env/packaging.py
-
-
 def prepare(
-    path: Path, overrides: list[str] | None, results: str | None
+    path: Path, set_: list[str] | None, results: str | None
 ) -> tuple[Sweep, Plan, Store, bytes]:
     """Read and work out a sweep; everything that a user can get wrong comes out here.
 
@@ -158,18 +147,43 @@ def prepare(
     from packsweep.results.store import Store
     from packsweep.sweep import read as sweep_read
 
+    where = place(f"results/{path.stem}" if results is None else results)
     content = None
     with contextlib.suppress(OSError):
         content = sweep_read.content_of(path)
-    sweep = sweep_read.load(path, overrides or (), content)
-    store = Store(place(results or f"results/{path.stem}"))
-    return sweep, plan_cells.make(sweep), store, content or b""
+    sweep = sweep_read.load(path, set_ or (), content)
+    return sweep, plan_cells.make(sweep), Store(where), content or b""
+
+
+# What begins with a scheme is an address, however it is spelled.
+_ADDRESS = re.compile(
+    r"(s3|gs|az|file|https?|hdfs|abfss?|wasbs?|hf)(:/*)(.*)", re.IGNORECASE | re.DOTALL
+)
+_RAY_COPY = "working_dir_files"  # Source: Ray 2.57 to 2.60, _private/runtime_env/packaging.py
 
 
 def place(results: str) -> str | Path:
+    """Return where results lie, as the store takes it.
+
+    Raises:
+        UserError: it is neither a folder nor a whole address.
+    """
     from packsweep.results import storage
 
-    return results if storage.is_uri(results) else _results_root() / results
+    if not results.strip():
+        raise UserError("the results folder is empty; name one, e.g. results/quick")
+    if "\0" in results:
+        raise UserError("the results folder has a NUL character in its name")
+    found = _ADDRESS.fullmatch(results)
+    if found is None:
+        return _results_root() / results
+    scheme, separator, rest = found.groups()
+    if scheme != scheme.lower():
+        raise UserError(f"{results}: write {scheme.lower()}:// in lower case")
+    if "/" not in separator or not rest.strip("/"):
+        raise UserError(f"{results}: is not a whole address; write {scheme}://bucket/prefix")
+    assert storage.is_uri(results)
+    return results
 
 
 def _results_root() -> Path:

@@ -1,4 +1,4 @@
-"""How commands print: lines and tables for a terminal or a pipe, and JSON."""
+"""How commands print and write: lines and tables, JSON, whole files, exit statuses."""
 
 from __future__ import annotations
 
@@ -6,52 +6,55 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from packsweep.errors import UserError, printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
-    from packsweep.report.columns import Shown
+    from packsweep.report.table import Table
 
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 _PIPE_WIDTH = 160
 _NUM_ENDS = 100  # rows of each end that a terminal gets of very many
 
 
-def print_table(console: Console, renderable: RenderableType) -> None:
-    console.print(renderable, crop=False)
+def open_console() -> Console:
+    from rich.console import Console
+
+    class _Console(Console):
+        def on_broken_pipe(self) -> None:
+            """Raise, where Rich would end the process in the middle of a run."""
+            raise BrokenPipeError
+
+    # A log or a pipe has no width that a table would have to fit, unless COLUMNS says so.
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return _Console(highlight=False, width=None if known else _PIPE_WIDTH)
 
 
-def print_columns(
-    console: Console,
-    columns: Sequence[Shown],
-    sections: Sequence[int] = (),
-    *,
-    brief: bool = False,
-) -> None:
-    """Print a table as wide as the console, and say what had no room.
+def print_table(console: Console, table: Table, *, brief: bool = False) -> None:
+    """Print a table as wide as the console, and name the columns that had no room.
 
     A terminal gets the two ends of thousands of rows; a pipe gets all of them, unless ``brief``.
     """
-    from packsweep.report import columns as report_columns
+    from packsweep.report import table as table_
 
-    num_rows = len(columns[0].cells)
+    num_rows = len(table.columns[0].cells)
     num_left_out = _num_left_out(console, num_rows, brief=brief)
+    shown = table_.ends(table, _NUM_ENDS) if num_left_out else table
+    renderable, left_out = table_.to_rich(shown, console.width)
+    console.print(renderable, crop=False)
+    if left_out:
+        say(console, f"columns without room at this width: {', '.join(left_out)}")
     if num_left_out:
-        columns = report_columns.ends(columns, _NUM_ENDS)
-        sections = [row for row in sections if row < _NUM_ENDS] + [
-            row - num_left_out + 1 for row in sections if row >= num_rows - _NUM_ENDS
-        ]
-    fitted = report_columns.fit(columns, console.width)
-    print_table(console, report_columns.table(fitted, sections))
-    if fitted.left_out:
-        say(console, f"not shown at this width: {', '.join(fitted.left_out)}")
-    if num_left_out:
-        where = "packsweep show RESULTS | less has all" if brief else "a pipe gets all: | less"
-        say(console, f"{num_left_out:,} of {num_rows:,} rows not shown; {where}")
+        where = "packsweep show RESULTS | less" if brief else "| less"
+        say(console, f"{num_left_out:,} of {num_rows:,} rows not shown; {where} shows all")
 
 
 def ends(console: Console, lines: Sequence[str], *, brief: bool = False) -> list[str]:
-    """Return the two ends of thousands of lines where ``print_columns`` prints those of a table."""
+    """Return the two ends of thousands of lines where ``print_table`` prints those of a table."""
     num_left_out = _num_left_out(console, len(lines), brief=brief)
     if not num_left_out:
         return list(lines)
@@ -66,7 +69,13 @@ def _num_left_out(console: Console, num_lines: int, *, brief: bool) -> int:
 
 def say(console: Console, text: str) -> None:
     """Print a line: broken between words on a terminal, whole in a pipe."""
-    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    line = printable(text)
+    console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def complain(text: str) -> None:
+    """Print one line on stderr."""
+    print(f"packsweep: {printable(text, one_line=True)}", file=sys.stderr)
 
 
 def print_json(value: object) -> None:
@@ -75,12 +84,21 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, default=str))
 
 
-def open_console() -> Console:
-    from rich.console import Console
+def write_file(path: Path, content: bytes) -> None:
+    """Write a user's ``--output`` whole, in a folder that is made where it is missing.
 
-    # A log or a pipe has no width that a table would have to fit, unless COLUMNS says so.
-    told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Console(highlight=False, width=None if told else _PIPE_WIDTH)
+    Raises:
+        UserError: something other than a file is there, or it cannot be written.
+    """
+    from packsweep.files import replace_file
 
-
-FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+    where = f"--output {path}"
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        kind = "symbolic link" if path.is_symlink() else "folder" if path.is_dir() else "device"
+        raise UserError(f"{where}: is a {kind}, which is never replaced; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{where}: cannot be written: {reason}") from None

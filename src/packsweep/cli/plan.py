@@ -6,8 +6,16 @@ from typing import Annotated
 
 import typer
 
-from packsweep.cli.options import JsonOpt, PriceOpt, ResultsOpt, SetOpt, SweepArg, prepare
-from packsweep.cli.output import open_console, print_columns, print_json, say
+from packsweep.cli.options import (
+    MOST_GPUS,
+    JsonOpt,
+    PriceOpt,
+    ResultsOpt,
+    SetOpt,
+    SweepArg,
+    prepare,
+)
+from packsweep.cli.output import open_console, print_json, print_table, say
 
 
 def plan_command(
@@ -17,16 +25,21 @@ def plan_command(
     device: Annotated[
         str | None,
         typer.Option(
-            "--device", metavar="GPU", help="Predict durations on this GPU, e.g. H200; else here."
+            "--device",
+            metavar="GPU",
+            help="Predict the time on this GPU, e.g. H200; the one here by default.",
         ),
     ] = None,
     gpus: Annotated[
-        int, typer.Option("--gpus", metavar="G", min=1, help="Predict the wall clock on G GPUs.")
+        int,
+        typer.Option(
+            "--gpus", metavar="G", min=1, max=MOST_GPUS, help="Predict the time on G GPUs."
+        ),
     ] = 1,
     gpu_hour_usd: PriceOpt = None,
     json: JsonOpt = False,
 ) -> None:
-    """Show what a sweep will do: requests, tokens, memory, time, money. Runs nothing."""
+    """Show what a sweep would do: requests, tokens, memory, time, cost. Runs nothing."""
     from packsweep.plan import forecast
     from packsweep.report import plan_table
 
@@ -45,6 +58,6 @@ def plan_command(
         print_json(plan_table.record(planned, found))
         return
     console = open_console()
-    print_columns(console, plan_table.columns(found))
+    print_table(console, plan_table.table(found))
     for line in plan_table.lines(planned, found, store.root):
         say(console, line)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packsweep.cli.options import JsonOpt, MixedOpt, PriceOpt, ResultsArg, WhereOpt, selected
+from packsweep.cli.options import JsonOpt, MixedOpt, PriceOpt, ResultsArg, WhereOpt
 from packsweep.cli.output import open_console, print_json, print_table, say
+from packsweep.cli.results import open_results
 from packsweep.errors import ResultsError, UserError
 
 if TYPE_CHECKING:
@@ -62,9 +63,11 @@ def recommend_command(
         )
         return
     console = open_console()
-    say(console, "\n".join(advice_text.lines_above(given)))
+    for line in advice_text.lines_above(given):
+        say(console, line)
     print_table(console, advice_text.table(given))
-    say(console, "\n".join(advice_text.lines_below(given, terms)))
+    for line in advice_text.lines_below(given, terms):
+        say(console, line)
     if written:
         say(console, f"written: {', '.join(map(str, written))}")
 
@@ -104,20 +107,14 @@ def _count(texts: str) -> int:
 
 
 def _choice(results: str, where: list[str], terms: Terms, *, allow_mixed: bool) -> Choice:
-    from packsweep.analysis import frames, recommend, selection
-    from packsweep.results.store import Store
+    from packsweep.analysis import frames, recommend
 
-    store = Store(results)
-    store.check()
-    passes = frames.to_pandas(store.read_passes())
-    frames.check_alike(passes, allow_mixed=allow_mixed)
-    rows = frames.summarise(passes)
-    wanted = selected(rows, where, None)
-    if rows and not wanted:
-        raise ResultsError(selection.nothing_matches(selection.widened(rows), where))
-    groups = {row["group_id"] for row in wanted}
-    answers = frames.load_answers(store, passes, groups=groups)
-    return recommend.choose(wanted, answers, terms)
+    found = open_results(results, where=where, allow_mixed=allow_mixed)
+    if found.nothing:
+        raise ResultsError(found.nothing)
+    groups = {row["group_id"] for row in found.rows}
+    answers = frames.load_answers(found.store, found.passes, groups=groups)
+    return recommend.choose(found.rows, answers, terms)
 
 
 def _write(choice: Choice, folder: Path | None, gpus: int) -> list[Path]:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packsweep.cli.options import CeilingOpt, MixedOpt, PriceOpt, ResultsArg, held_against
-from packsweep.errors import ResultsError
+from packsweep.cli.options import CeilingOpt, MixedOpt, PriceOpt, ResultsArg, overrides
+from packsweep.cli.output import open_console, say, write_file
+from packsweep.cli.results import open_store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from packsweep.analysis.frames import Against
+    from packsweep.analysis.frames import Overrides
     from packsweep.results.store import Store
 
 NAME = "report.html"
@@ -27,7 +28,7 @@ OutputOpt = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Where to write the page; report.html beside the results by default.",
+        help="The page; report.html in the results folder by default.",
     ),
 ]
 
@@ -39,17 +40,16 @@ def report_command(
     gpu_hour_usd: PriceOpt = None,
     allow_mixed: MixedOpt = False,
 ) -> None:
-    """Write what a sweep found as one HTML file, to be read without a network."""
+    """Write one HTML page of a results folder; it needs no network to be read."""
     from packsweep.analysis import frames
-    from packsweep.results.store import Store
 
-    store = Store(results)
-    store.check()
-    against = held_against(ceiling, gpu_hour_usd)
+    store = open_store(results)
+    replaced = overrides(ceiling, gpu_hour_usd)
     passes = frames.to_pandas(store.read_passes())
-    page = _page(store, passes, against, output, allow_mixed=allow_mixed)
+    page = _page(store, passes, replaced, output, allow_mixed=allow_mixed)
     _write(store, output, page)
-    print(f"{output or f'{store.root}/{NAME}'}: {len(page) / 2**20:.1f} MiB")
+    where = output or f"{store.root}/{NAME}"
+    say(open_console(), f"{where}: {len(page) / 2**20:.1f} MiB")
 
 
 def is_small(passes: pd.DataFrame) -> bool:
@@ -57,7 +57,7 @@ def is_small(passes: pd.DataFrame) -> bool:
     return bool(passes["cell_id"].nunique() <= _FEW_CELLS)
 
 
-def after_run(store: Store, passes: pd.DataFrame, against: Against, *, allow_mixed: bool) -> str:
+def after_run(store: Store, passes: pd.DataFrame, replaced: Overrides, *, allow_mixed: bool) -> str:
     """Write the report of a small sweep; return the line that says where it is, or how to get it.
 
     ``passes`` are those of the sweep that was run; the report is about them alone.
@@ -66,14 +66,14 @@ def after_run(store: Store, passes: pd.DataFrame, against: Against, *, allow_mix
 
     if not is_small(passes) or not html.installed():
         return f"report: packsweep report {store.root}"
-    _write(store, None, _page(store, passes, against, None, allow_mixed=allow_mixed))
+    _write(store, None, _page(store, passes, replaced, None, allow_mixed=allow_mixed))
     return f"report: {store.root}/{NAME}"
 
 
 def _page(
     store: Store,
     passes: pd.DataFrame,
-    against: Against,
+    replaced: Overrides,
     output: Path | None,
     *,
     allow_mixed: bool,
@@ -93,7 +93,7 @@ def _page(
         lambda cell_ids: frames.to_pandas(store.read_requests(cell_ids)),
         name=store.absolute.rstrip("/").rpartition("/")[2],
         sweep=None if sweep is None else sweep.decode(),
-        against=against,
+        overrides=replaced,
         allow_mixed=allow_mixed,
     )
     return html.render(html.build(found), folder=_folder(store, output)).encode()
@@ -111,14 +111,9 @@ def _write(store: Store, output: Path | None, page: bytes) -> None:
     """Write the page beside the results, or to a file of the user's.
 
     Raises:
-        ResultsError: it cannot be written.
+        UserError: it cannot be written.
     """
-    from packsweep.files import replace_file
-
     if output is None:
         store.storage.write(NAME, page)
-        return
-    try:
-        replace_file(output, page)
-    except OSError as error:
-        raise ResultsError(f"{output}: cannot be written: {error.strerror}") from None
+    else:
+        write_file(output, page)

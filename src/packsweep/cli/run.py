@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -17,10 +18,10 @@ from packsweep.cli.options import (
     ResultsOpt,
     SetOpt,
     SweepArg,
-    held_against,
+    overrides,
     prepare,
 )
-from packsweep.cli.output import FAILED, INTERRUPTED, open_console, say
+from packsweep.cli.output import FAILED, INTERRUPTED, complain, open_console, say
 from packsweep.cli.report import after_run, is_small
 from packsweep.cli.show import print_summary
 from packsweep.cli.signals import interrupt_on_signals
@@ -29,7 +30,7 @@ from packsweep.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from packsweep.analysis.frames import Against
+    from packsweep.analysis.frames import Overrides
     from packsweep.plan.cells import Plan
     from packsweep.report.progress import Expected
     from packsweep.results.store import Store
@@ -54,8 +55,8 @@ def run_command(
         typer.Option(
             "--ray",
             metavar="ADDRESS",
-            help="Run on a Ray cluster; 'auto' finds the one "
-            "on this machine. Inside a Ray job that is the default.",
+            help="Run on a Ray cluster; 'auto' (the default inside a Ray job) finds the one on "
+            "this machine.",
         ),
     ] = None,
     accelerator: AcceleratorOpt = None,
@@ -64,10 +65,12 @@ def run_command(
     gpu_hour_usd: PriceOpt = None,
     allow_mixed: MixedOpt = False,
 ) -> None:
-    """Run what is missing of a sweep, one isolated engine per cell, and print the table.
+    """Measure the missing cells of a sweep, one isolated engine each, and print the table.
 
-    Running the same command again goes on where it was: nothing is measured twice.
+    Run the same command again to resume: nothing is measured twice.
     """
+    if ray is not None and not ray.strip():
+        raise UserError("--ray: the address is empty; write auto or ray://HOST:10001")
     if local and ray:
         raise UserError("--local and --ray exclude each other")
     address = ray or ("auto" if _RAY_JOB in os.environ and not local else None)
@@ -75,26 +78,19 @@ def run_command(
         raise UserError("--accelerator and --max-gpus choose nodes of a Ray cluster: add --ray")
     read, planned, store, content = prepare(sweep, set_, results)
     _check_engine(read, store, in_ray=address is not None)
-    against = held_against(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
+    replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
     executor = _executor(address, accelerator, max_gpus)
     interrupt_on_signals()  # anew: Ray installs its own handlers
     try:
         store.prepare()
         # Only now: what was refused above leaves the record of an earlier run as it is.
         store.keep_sweep(_with_overrides(content, set_ or ()))
-        code = _measure(read, planned, store, executor, local=address is None)
+        status = _measure(read, planned, store, executor, local=address is None)
     finally:
         executor.stop()
-    if code == INTERRUPTED:
-        raise typer.Exit(code)
-    try:
-        _print_measured(planned, store, against, allow_mixed)
-    except UserError:
-        raise
-    except Exception as error:  # noqa: BLE001  (what was measured is safe, and that counts)
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"packsweep: measured and kept, but not shown: {told}", file=sys.stderr)
-    raise typer.Exit(code)
+    if status != INTERRUPTED:
+        _present(planned, store, replaced, allow_mixed=allow_mixed)
+    raise typer.Exit(status)
 
 
 def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
@@ -151,7 +147,10 @@ def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, l
         outcome = Driver(planned, store, executor, progress, sweep.limits).run()
     except KeyboardInterrupt:
         progress.close()
-        print("interrupted; what was committed is kept, the same command goes on", file=sys.stderr)
+        print(
+            "interrupted; committed cells are kept, run the same command again to resume",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     finally:
         progress.close()
@@ -177,7 +176,19 @@ def _expected(planned: Plan) -> dict[str, Expected]:
     }
 
 
-def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: bool) -> None:
+def _present(planned: Plan, store: Store, replaced: Overrides, *, allow_mixed: bool) -> None:
+    """Print what was measured; if that fails, the measurements and the exit status stay."""
+    try:
+        _print_measured(planned, store, replaced, allow_mixed=allow_mixed)
+    except BrokenPipeError:
+        return
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is about showing)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        with contextlib.suppress(OSError):
+            complain(f"{store.root} is complete but could not be shown: {kind}{error}")
+
+
+def _print_measured(planned: Plan, store: Store, replaced: Overrides, *, allow_mixed: bool) -> None:
     from packsweep.analysis import contrasts, frames
     from packsweep.models.tokenizer import give_back_memory
 
@@ -185,7 +196,7 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     give_back_memory()
     passes = frames.to_pandas(store.read_passes(keep=True))
     frames.check_alike(passes, allow_mixed=allow_mixed)
-    passes = against.apply(passes)
+    passes = replaced.apply(passes)
     wanted = passes["cell_id"].isin({cell.cell.cell_id for cell in planned.cells})
     own = passes if wanted.all() else passes[wanted]
     answers = frames.load_answers(store, own)
@@ -199,5 +210,5 @@ def _print_measured(planned: Plan, store: Store, against: Against, allow_mixed: 
     give_back_memory()
     store.write_summary(merged)
     print_summary(console, rows, [], compared, brief=True)
-    say(console, f"results: {store.root} (summary.csv, summary.parquet, cells/)")
-    say(console, after_run(store, passes, against, allow_mixed=allow_mixed))
+    say(console, f"\nresults: {store.root} (summary.csv, summary.parquet, cells/)")
+    say(console, after_run(store, passes, replaced, allow_mixed=allow_mixed))

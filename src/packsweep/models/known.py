@@ -6,11 +6,12 @@ of it; keys that no size depends on are left out. A figure that could not be rea
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from packsweep import errors
 
 HUB = "https://huggingface.co"
 
@@ -42,4 +43,4 @@ def find(name: str) -> KnownModel | None:
 
 def nearest(name: str) -> str | None:
     """Return the short name that is spelt most like ``name``; None if none is."""
-    return next(iter(difflib.get_close_matches(name.casefold(), KNOWN, n=1)), None)
+    return errors.nearest(name.casefold(), KNOWN)

@@ -6,12 +6,11 @@ GPU; one that is present is the default.
 
 from __future__ import annotations
 
-import difflib
 import heapq
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from packsweep.errors import SpecError
+from packsweep.errors import SpecError, nearest
 from packsweep.machine import calibration, devices, environment, nvml, processor
 from packsweep.machine.devices import DEVICES, Device
 from packsweep.models.resolve import Model
@@ -143,8 +142,8 @@ def _named(name: str) -> Target:
     spelt = {key.casefold(): key for key in DEVICES}
     key = spelt.get(name.casefold())
     if key is None:
-        near = difflib.get_close_matches(name.casefold(), spelt, n=1)
-        hint = f"did you mean {spelt[near[0]]}?" if near else f"known are {', '.join(DEVICES)}"
+        near = nearest(name.casefold(), spelt)
+        hint = f"did you mean {spelt[near]}?" if near else f"known are {', '.join(DEVICES)}"
         raise SpecError(f"--device {name}: no data sheet of that name; {hint}")
     return Target(name=key, device=DEVICES[key], memory_bytes=DEVICES[key].memory_bytes)
 

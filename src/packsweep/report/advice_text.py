@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from packsweep.analysis import advice
 from packsweep.analysis.advice import Advice, Point, Terms
 from packsweep.analysis.recommend import Choice
+from packsweep.report.table import Table, of_rows
 from packsweep.results.shares import Figure
 
 _STANDING = {
@@ -33,16 +31,9 @@ def lines_above(given: Advice) -> list[str]:
 
 def table(given: Advice) -> Table:
     """Return a line for every setting, fastest first."""
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    made.add_column("setting", overflow="fold")
-    quality = given.quality_kind or "accuracy"
-    for heading in ("texts/s", f"{quality}\n[95% CI]", "$ per 1,000\nright labels"):
-        made.add_column(heading, justify="right", no_wrap=True)
-    made.add_column("frontier")
-    made.add_column("loss allowed", no_wrap=True)
-    for point in given.points:
-        made.add_row(*_cells(point))
-    return made
+    quality = f"{given.quality_kind or 'accuracy'}\n[95% CI]"
+    headings = ("setting", "texts/s", quality, "$/1000\ncorrect", "frontier", "loss allowed")
+    return of_rows(headings, list(map(_cells, given.points)))
 
 
 def _cells(point: Point) -> list[str]:

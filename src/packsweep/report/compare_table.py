@@ -3,70 +3,72 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from packsweep.analysis.axes import SHAPE, WORK
 from packsweep.analysis.compare import CALLED, Change, Compared, Gate, kept, less_is_better
 from packsweep.analysis.differences import Difference
 from packsweep.analysis.pairing import CellPasses, Pair
+from packsweep.report import cell as cell_
+from packsweep.report import verdict
 from packsweep.report.cells_table import heading
-from packsweep.report.columns import Shown
-from packsweep.report.format import DASH, number, percent, small, strategy
+from packsweep.report.format import interval, number, percent, small
+from packsweep.report.table import Column, Table
 from packsweep.results import schema
-from packsweep.results.stats import ONE_PROCESS_MARGIN, Ratio
+from packsweep.results.stats import ONE_PROCESS_MARGIN
 
 _MOST_VALUES = 3
-_SPEED = {"up": "faster", "down": "slower"}
-_TIME = {"up": "slower", "down": "faster"}
-_AMOUNT = {"up": "more", "down": "less"}
-_OPEN = {"not_shown": "not shown", "chance": "could be chance"}
+_TIME, _AMOUNT = ("slower", "faster"), ("more", "less")
 
 
 def word(change: Change, metric: schema.Column) -> str:
     """Return what may be said of a change, in a word or two."""
-    if change.verdict == "no_interval":
-        return f"{change.why}: no interval"
-    if change.verdict in _OPEN:
-        return _OPEN[change.verdict]
-    return _words(metric)[change.verdict]
+    said = verdict.word(change.ratio, change.verdict, _words(metric))
+    return f"{change.why}: {said}" if change.verdict == "no_interval" else said
 
 
-def _words(metric: schema.Column) -> Mapping[str, str]:
+def _words(metric: schema.Column) -> tuple[str, str]:
     if metric.unit == "s":
         return _TIME
-    return _SPEED if metric.unit.endswith("/s") else _AMOUNT
+    return verdict.SPEED if metric.unit.endswith("/s") else _AMOUNT
 
 
-def columns(compared: Compared) -> list[Shown]:
-    """Return the table's columns: what tells cells apart, both medians, the ratio, the word."""
+def table(compared: Compared) -> Table:
+    """Return what tells cells apart, both medians, the ratio and the verdict."""
     changes, unit = compared.changes, compared.metric.unit or compared.metric.name
     scored = any(_accuracy(change.pair.a) is not None for change in changes)
-    right = Shown(heading="right\nA, B", cells=tuple(map(_right, changes)), rank=3, name="right")
-    return [
+    accuracies = (
+        f"{percent(_accuracy(change.pair.a))}, {percent(_accuracy(change.pair.b))}"
+        for change in changes
+    )
+    columns = (
         *_cell_columns([change.pair for change in changes]),
-        Shown(heading=f"A\n{unit}", cells=tuple(_told(c.median_a) for c in changes), rank=4),
-        Shown(heading=f"B\n{unit}", cells=tuple(_told(c.median_b) for c in changes), rank=4),
-        Shown(heading="B / A", cells=tuple(f"{number(c.ratio.value)}x" for c in changes)),
-        Shown(heading="95% CI", cells=tuple(_interval(c.ratio) for c in changes)),
-        *([right] if scored else []),
-        Shown(
+        Column(heading=f"A\n{unit}", cells=tuple(_value(c.median_a) for c in changes), rank=4),
+        Column(heading=f"B\n{unit}", cells=tuple(_value(c.median_b) for c in changes), rank=4),
+        Column(heading="B / A", cells=tuple(f"{number(c.ratio.value)}x" for c in changes)),
+        Column(
+            heading="95% CI",
+            cells=tuple(interval(c.ratio.ci_low, c.ratio.ci_high) for c in changes),
+        ),
+        *([Column(heading="accuracy\nA, B", cells=tuple(accuracies), rank=3)] if scored else []),
+        Column(
             heading="B is",
             cells=tuple(_marked(change, compared.metric) for change in changes),
             left=True,
         ),
-    ]
+    )
+    return Table(columns=columns)
 
 
-def _cell_columns(pairs: Sequence[Pair]) -> list[Shown]:
+def _cell_columns(pairs: Sequence[Pair]) -> list[Column]:
     values = [{**pair.a.facts, **pair.axes} for pair in pairs]
     names = [*(name for name in WORK if name not in SHAPE), *pairs[0].axes]
     varying = [name for name in names if len({str(value[name]) for value in values}) > 1]
-    told = tuple(strategy(value["strategy"], value["pack_size"]) for value in values)
     return [
-        Shown(heading="strategy", cells=told, left=True),
+        Column(heading="strategy", cells=tuple(map(cell_.strategy, values)), left=True),
         *(
-            Shown(
+            Column(
                 heading=heading(name.rpartition(".")[2]),
                 name=name.rpartition(".")[2],
                 cells=tuple(str(value[name]) for value in values),
@@ -75,26 +77,13 @@ def _cell_columns(pairs: Sequence[Pair]) -> list[Shown]:
             )
             for name in varying
         ),
-        Shown(heading="n", cells=tuple(str(value["n"]) for value in values)),
-        Shown(heading="dup", cells=tuple(str(value["duplication"]) for value in values)),
+        Column(heading="n", cells=tuple(str(value["n"]) for value in values)),
+        Column(heading="dup", cells=tuple(str(value["duplication"]) for value in values)),
     ]
 
 
-def _told(value: float | None) -> str:
+def _value(value: float | None) -> str:
     return small(value) if value is not None and abs(value) < 1 else number(value)
-
-
-def _interval(ratio: Ratio) -> str:
-    """Return ``[0.94, 0.96]``, with three decimals where two would hide its width; or a dash."""
-    low, high = ratio.ci_low, ratio.ci_high
-    if low is None or high is None:
-        return DASH
-    digits = 3 if high - low < 0.1 else 2  # noqa: PLR2004
-    return f"[{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _right(change: Change) -> str:
-    return f"{percent(_accuracy(change.pair.a))}, {percent(_accuracy(change.pair.b))}"
 
 
 def _accuracy(cell: CellPasses) -> float | None:
@@ -108,27 +97,28 @@ def _marked(change: Change, metric: schema.Column) -> str:
 
 
 def legend(compared: Compared) -> list[str]:
-    """Return what the words mean, and how far they carry."""
+    """Return what the verdicts mean and what they rest on."""
     metric, changes = compared.metric, compared.changes
     known = [change for change in changes if change.ratio.ci_low is not None]
-    more = "lower" if less_is_better(metric) else "higher"
-    lines = [f"B / A: {metric.name}, geometric means ({more} is better); A, B: medians"]
+    direction = "lower" if less_is_better(metric) else "higher"
+    lines = [f"B / A: {metric.name}, geometric means ({direction} is better); A, B: medians"]
     if known:
         lines.append(
-            f"{' and '.join(sorted(_words(metric).values()))}: beyond chance among {len(known)} "
-            "cells (Holm: of comparisons of equal results at most 5% call any); "
-            "not shown: the interval includes 1"
+            f"{' or '.join(sorted(_words(metric)))}: significant at 5% after Holm's correction "
+            f"over {len(known)} cells; inconclusive: the interval includes 1"
         )
     if any(change.verdict == "chance" for change in changes):
-        lines.append("could be chance: excludes 1, as one interval in 20 of equal results does")
+        lines.append(
+            "not significant: the interval excludes 1, which is expected by chance given the "
+            "number of cells"
+        )
     if any(not change.ratio.between_processes for change in known):
         lines.append(
-            "*: one process on a side; processes of one cell have differed by up to "
-            f"{ONE_PROCESS_MARGIN - 1:.0%}, so only what goes beyond that is called; "
-            "set measure.replicates to 3 or more, in A and in B"
+            f"*: one process per side, so differences below {ONE_PROCESS_MARGIN - 1:.0%} are not "
+            "significant; measure.replicates = 3 in A and B resolves smaller ones"
         )
     if any(not change.same_gpu for change in changes) and not _devices_differ(compared):
-        lines.append("A and B used different GPUs of one kind: what these differ by is in B / A")
+        lines.append("A and B ran on different GPUs of one kind; B / A includes how those differ")
     return lines
 
 
@@ -136,11 +126,11 @@ def _devices_differ(compared: Compared) -> bool:
     return any(difference.name == "device" for difference in compared.differences)
 
 
-def differences(found: Sequence[Difference]) -> list[str]:
+def differences(between: Sequence[Difference]) -> list[str]:
     """Return a line for each difference."""
-    if not found:
-        return ["nothing else differs that packsweep records"]
-    return [f"  {each.name}: {_values(each.a)} -> {_values(each.b)}" for each in found]
+    if not between:
+        return ["no other recorded difference between A and B"]
+    return [f"  {each.name}: {_values(each.a)} -> {_values(each.b)}" for each in between]
 
 
 def _values(values: Sequence[str]) -> str:
@@ -160,31 +150,34 @@ def unpaired(compared: Compared) -> list[str]:
 def _apart(cell: CellPasses, cells: Sequence[CellPasses]) -> str:
     """Return the settings that tell a cell from others of the same slug."""
     alike = [other.settings for other in cells if other.slug == cell.slug]
-    told = [
+    settings = [
         f"{name}={value}"
         for name, value in cell.settings.items()
         if any(other.get(name) != value for other in alike)
     ]
-    return f" ({', '.join(told)})" if told else ""
+    return f" ({', '.join(settings)})" if settings else ""
 
 
-def gate(found: Gate, metric: schema.Column) -> list[str]:
-    """Return what a gate says: each cell that fails, those undecided, and the end."""
-    lines = [f"FAIL {_kept(each, metric)}, below {found.limit:g}" for each in found.below]
-    lines += [f"FAIL {each.b.slug}: ok in A, {each.b.outcome} in B" for each in found.lost]
+def gate(closed: Gate, metric: schema.Column) -> list[str]:
+    """Return each cell that fails, those undecided, and the result."""
+    lines = [f"FAIL {_kept(each, metric)}, below {closed.limit:g}" for each in closed.below]
+    lines += [f"FAIL {each.b.slug}: ok in A, {each.b.outcome} in B" for each in closed.lost]
     lines += [
-        f"UNDECIDED {_kept(each, metric)}, may be below {found.limit:g}; more repeats would tell"
-        for each in found.undecided
+        f"UNDECIDED {_kept(each, metric)}, may be below {closed.limit:g}; add repeats"
+        for each in closed.undecided
     ]
-    if not found.failed:
-        lines.append(f"no cell is shown to be below {found.limit:g}")
+    if not closed.failed:
+        lines.append(f"no cell is significantly below {closed.limit:g}")
     return lines
 
 
 def _kept(change: Change, metric: schema.Column) -> str:
     """Name a cell with its ratio, turned so that less is worse."""
     ratio, turned = kept(change, metric), "A / B" if less_is_better(metric) else "B / A"
-    return f"{change.pair.a.slug}: {turned} {number(ratio.value)}x {_interval(ratio)}"
+    return (
+        f"{change.pair.a.slug}: {turned} {number(ratio.value)}x "
+        f"{interval(ratio.ci_low, ratio.ci_high)}"
+    )
 
 
 def to_record(compared: Compared, closed: Gate | None) -> dict[str, Any]:

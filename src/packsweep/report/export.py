@@ -16,7 +16,8 @@ from datetime import datetime
 from typing import Any
 
 from packsweep.analysis import selection
-from packsweep.report.cells_table import summary, written
+from packsweep.report import cells_table
+from packsweep.report.table import Table, to_markdown
 from packsweep.results import schema
 from packsweep.results.parquet import guarded
 from packsweep.results.schema import Row
@@ -87,20 +88,8 @@ def _csv_value(value: Any) -> Any:  # noqa: ANN401
 def markdown(rows: Sequence[Row], names: Sequence[str] | None) -> str:
     """Return a table for a page or an issue: the columns of ``show``, or those named."""
     if names is None:
-        shown = summary(rows)
-        heads = [" ".join(column.heading.split("\n")) for column in shown]
-        left = [column.left for column in shown]
-        lines = [[str(text) for text in row] for row in zip(*(c.cells for c in shown), strict=True)]
-    else:
-        heads = list(names)
-        lines = [[written(name, row.get(name)) for name in names] for row in rows]
-        left = [any(isinstance(row.get(name), str) for row in rows) for name in names]
-    rule = ["---" if is_left else "--:" for is_left in left]
-    return "\n".join(_pipes(each) for each in (heads, rule, *lines)) + "\n"
-
-
-def _pipes(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        return to_markdown(cells_table.summary(rows))
+    return to_markdown(Table(columns=tuple(cells_table.any_columns(names, rows))))
 
 
 def parquet(rows: Sequence[Row], names: Sequence[str], table: str) -> bytes:
@@ -109,7 +98,7 @@ def parquet(rows: Sequence[Row], names: Sequence[str], table: str) -> bytes:
     import pyarrow.parquet as pq
 
     known = schema.arrow_schema(COLUMNS[table])
-    found = {
+    arrays = {
         name: pa.array(
             [row.get(name) for row in rows],
             type=known.field(name).type if name in known.names else None,
@@ -117,5 +106,5 @@ def parquet(rows: Sequence[Row], names: Sequence[str], table: str) -> bytes:
         for name in names
     }
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(found), sink, compression="zstd")
+    pq.write_table(pa.table(arrays), sink, compression="zstd")
     return bytes(sink.getvalue().to_pybytes())

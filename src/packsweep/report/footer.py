@@ -1,102 +1,108 @@
-"""The lines below a table: conditions, comparisons, warnings, reasons."""
+"""The lines below a table: what was measured, what failed, warnings, comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from packsweep.analysis.compare import CALLED
 from packsweep.analysis.contrasts import Comparison
-from packsweep.report.format import number, small
+from packsweep.report import cell, verdict
+from packsweep.report.format import small
 from packsweep.results import schema
 from packsweep.results.schema import Row
-from packsweep.results.stats import Ratio
 from packsweep.results.warnings import WARNINGS
 
 _NAMED_CELLS = 3
+_LISTED_COMPARISONS = 12
 
 
 def conditions(rows: Sequence[Row]) -> list[str]:
-    """Return what the numbers were measured on and with, and what the columns mean."""
-    lines = []
-    if any(row["engine"] == schema.SIMULATED for row in rows):
-        lines.append("SIMULATED: computed from a roofline, not measured")
-    lines += [
-        f"{label}: {', '.join(values)}"
-        for name, label in (("device", "device"), ("vllm_version", "vLLM"), ("model", "model"))
-        if (values := sorted({row[name] for row in rows} - {None}))
-    ]
+    """Return what was measured, and what the marks and columns of the table mean."""
+    lines = measured(rows)
     if any(row["outcome"] == "ok" and row["coverage"] is None for row in rows):
-        lines.append("random weights: speed only, answers are not scored")
-    repeats, processes = (_counts(rows, name) for name in ("num_repeats", "num_processes"))
-    lines.append(f"medians over {repeats} repeats from {processes} engine process(es) a cell")
-    across = processes not in {"1", "no"}
-    draws = "processes" if across else "repeats in that process; another process is not covered"
-    lines.append(f"±: half the 95% t interval of the mean, over {draws}")
-    lines.append(
-        "cache hit: share of prompt tokens; found, right: share of texts, - if not scored; "
-        "right with its 95% Wilson interval over the n texts of one pass"
+        lines.append("speed only: the weights are random, so answers are not scored")
+    if any(cell.guess(row) for row in rows):
+        lines.append(
+            "= guess: not distinguishable from always giving the most frequent label; < guess: "
+            "worse"
+        )
+    return [*lines, *_references(rows)]
+
+
+def measured(rows: Sequence[Row]) -> list[str]:
+    """Return device, version, model and how often was measured, in one line."""
+    line = f"{_measured_with(rows)}; {_sample(rows)}"
+    if any(row["engine"] == schema.SIMULATED for row in rows):
+        return ["SIMULATED: computed from a roofline, not measured", line]
+    return [line]
+
+
+def _measured_with(rows: Sequence[Row]) -> str:
+    values = {
+        name: sorted({row[name] for row in rows} - {None})
+        for name in ("device", "vllm_version", "model")
+    }
+    values["vllm_version"] = [f"vLLM {version}" for version in values["vllm_version"]]
+    return ", ".join(" and ".join(each) for each in values.values() if each)
+
+
+def _sample(rows: Sequence[Row]) -> str:
+    """Return how many repeats a cell has, and what its interval covers."""
+    repeats, processes = (_range(rows, name) for name in ("num_repeats", "num_processes"))
+    if not repeats:
+        return "nothing was measured"
+    if processes == "1":
+        return f"median of {repeats} repeats in one process, ± half the 95% interval of the repeats"
+    return (
+        f"median of {repeats} repeats in {processes} processes, ± half the 95% interval over "
+        "processes"
     )
-    return [*lines, *_against(rows)]
 
 
-def _against(rows: Sequence[Row]) -> list[str]:
-    """Return what ceilings, energy and prices mean, where they are shown."""
+def _range(rows: Sequence[Row], name: str) -> str:
+    numbers = sorted({row[name] for row in rows} - {0})
+    return " to ".join(str(number) for number in dict.fromkeys((*numbers[:1], *numbers[-1:])))
+
+
+def _references(rows: Sequence[Row]) -> list[str]:
+    """Return what MFU, MBU and cost refer to, where they are shown."""
     lines = []
     sources = sorted({row["ceiling_source"] for row in rows if row.get("mbu") is not None})
     if sources:
-        lines.append(f"MFU, MBU (from below): share over a whole pass of the peaks of {sources[0]}")
+        lines.append(f"MFU, MBU: share of the peaks of {sources[0]}, lower bounds")
     prices = sorted({row["gpu_hour_usd"] for row in rows if row.get("gpu_hour_usd")})
     if prices:
-        told = ", ".join(small(price) for price in prices)
-        lines.append(f"$: GPU time of the timed passes at ${told} an hour, starting not counted")
+        listed = ", ".join(small(price) for price in prices)
+        lines.append(f"$: ${listed} per GPU hour, engine start not included")
     return lines
 
 
-def comparisons(found: Sequence[Comparison]) -> list[str]:
-    """Return one line per comparison: the ratio, its interval, and what may be said of it."""
-    return [
-        f"{_slug(each.cell)}{_with(each.change)} / {_slug(each.baseline)}{_with(each.instead)}: "
-        + verdict(each)
-        for each in found
-    ]
+def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str]:
+    """Return ``packed vs separate, n=8: 0.69x [0.65, 0.73], slower (significant)`` for each.
 
-
-def verdict(compared: Comparison) -> str:
-    """Return the ratio, its interval, and what may be said of it."""
-    return _ratio(compared.ratio) + ("" if compared.same_gpu else ", on different GPUs")
-
-
-def _slug(cell_id: str) -> str:
-    return cell_id.rpartition("-")[0]
-
-
-def _with(settings: Sequence[tuple[str, str]]) -> str:
-    told = ", ".join(f"{name}={value}" for name, value in settings)
-    return f" with {told}" if told else ""
-
-
-def _ratio(ratio: Ratio) -> str:
-    if ratio.value is None or ratio.ci_low is None or ratio.ci_high is None:
-        return f"{number(ratio.value)}x, no interval from one repeat each"
-    said = "no difference shown"
-    if ratio.differs:
-        said = "faster" if ratio.value > 1 else "slower"
-    scope = ""
-    if not ratio.between_processes:
-        scope = f", one process each: beyond {ratio.margin - 1:.0%} is called"
-    return f"{ratio.value:.2f}x [{ratio.ci_low:.2f}, {ratio.ci_high:.2f}], {said}{scope}"
-
-
-def _counts(rows: Sequence[Row], name: str) -> str:
-    return "/".join(str(value) for value in sorted({row[name] for row in rows} - {0})) or "no"
+    Of many, those that are not significant are counted.
+    """
+    names = cell.names(rows)
+    lines = {
+        f"{cell.pair(names[each.cell], names[each.baseline])}: "
+        + verdict.text(each.ratio, said)
+        + ("" if each.same_gpu else ", on different GPUs"): said in CALLED
+        for each, said in verdict.of(compared)
+    }
+    if len(lines) <= _LISTED_COMPARISONS:
+        return list(lines)
+    called = [line for line, significant in lines.items() if significant]
+    others = len(lines) - len(called)
+    return [*called, f"{others} others: no significant difference (packsweep report lists them)"]
 
 
 def warnings(rows: Sequence[Row]) -> list[str]:
-    """Return one line for each warning that some cell has, with the cells."""
+    """Return one line for each warning that some cell has: cells, what is wrong, the fix."""
     lines = []
     for warning in WARNINGS:
         cells = [row["cell_id"] for row in rows if warning.code in (row.get("warnings") or ())]
         if cells:
-            lines.append(f"WARNING {_listed(cells, len(rows))}: {warning.text}; {warning.remedy}")
+            lines.append(f"{_listed(cells, len(rows))}: {warning.text} -> {warning.remedy}")
     return lines
 
 
@@ -104,8 +110,9 @@ def _listed(cells: Sequence[str], num_rows: int) -> str:
     """Name cells as briefly as can be."""
     if len(cells) == num_rows:
         return "all cells" if num_rows > 1 else cells[0]
-    more = f" and {len(cells) - _NAMED_CELLS} more" if len(cells) > _NAMED_CELLS else ""
-    return ", ".join(cells[:_NAMED_CELLS]) + more
+    if len(cells) > _NAMED_CELLS:
+        return f"{len(cells)} of {num_rows} cells"
+    return ", ".join(cells)
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:

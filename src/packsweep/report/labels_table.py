@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-
-from rich import box
-from rich.table import Table
+from dataclasses import replace
 
 from packsweep.analysis import labels
-from packsweep.analysis.axes import varying
-from packsweep.report.format import accuracy, count, percent, strategy
+from packsweep.report.cell import accuracy
+from packsweep.report.cells_table import cell_columns
+from packsweep.report.format import count, percent
+from packsweep.report.table import Column, Table, of_rows
 from packsweep.results.schema import Row
-
-
-def _add_cell_columns(
-    table: Table, cells: Sequence[Row], *, but: Sequence[str] = ()
-) -> list[list[str]]:
-    """Add the columns that tell ``cells`` apart; return what stands in them for each cell.
-
-    ``but`` names settings that have a column already.
-    """
-    apart = varying(cells, but=but)
-    table.add_column("strategy", no_wrap=True)
-    for heading in apart:
-        table.add_column(heading.replace("_", " "), overflow="fold")
-    for heading in ("n", "dup"):
-        table.add_column(heading, justify="right", overflow="fold")
-    return [
-        [
-            strategy(cell["strategy"], cell["pack_size"]),
-            *(values[index] for values in apart.values()),
-            str(cell["n"]),
-            str(cell["duplication"]),
-        ]
-        for index, cell in enumerate(cells)
-    ]
 
 
 def positions(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
@@ -42,40 +19,59 @@ def positions(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
 
     Positions are counted from 1.
     """
-    table = _table()
-    named = _add_cell_columns(table, cells)
-    for heading in ("position\nin prompt", "texts", "found", "right\n(95% CI)"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, own in zip(named, _by_cell(rows, cells), strict=True):
-        for index, row in enumerate(own):
-            table.add_row(*_once(name, index), *_position(row))
-    return table
-
-
-def _position(row: Row) -> list[str]:
-    first, last = row["first"] + 1, row["last"] + 1
-    return [
-        str(first) if first == last else f"{first}-{last}",
-        count(row["num_texts"]),
-        percent(row["coverage"]),
-        accuracy(row),
+    headings = ("position\nin prompt", "texts", "labels\nfound", "accuracy\n(95% CI)")
+    body = [
+        [
+            (_span(row), count(row["num_texts"]), percent(row["coverage"]), accuracy(row))
+            for row in own
+        ]
+        for own in _by_cell(rows, cells)
     ]
+    return _beside(cells, headings, body, text=0)
+
+
+def _span(row: Row) -> str:
+    first, last = row["first"] + 1, row["last"] + 1
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def confusion(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
     """Return a table of ``labels.confusion``: a line per cell and expected label."""
-    table = _table()
-    named = _add_cell_columns(table, cells)
-    table.add_column("expected", no_wrap=True)
     names = _labels(rows)
-    for found in (*names, labels.NONE):
-        table.add_column(f"found\n{found}", justify="right", no_wrap=True)
-    for name, own in zip(named, _by_cell(rows, cells), strict=True):
+    predicted = (*names, labels.NONE)
+    body = []
+    for own in _by_cell(rows, cells):
         counts = {(row["expected"], row["found"]): row["num_texts"] for row in own}
-        for index, expected in enumerate(names if own else ()):
-            told = (count(counts.get((expected, found), 0)) for found in (*names, labels.NONE))
-            table.add_row(*_once(name, index), expected, *told)
-    return table
+        body.append(
+            [
+                (expected, *(count(counts.get((expected, label), 0)) for label in predicted))
+                for expected in (names if own else ())
+            ]
+        )
+    return _beside(cells, ("expected", *(f"predicted\n{label}" for label in predicted)), body)
+
+
+def _beside(
+    cells: Sequence[Row],
+    headings: Sequence[str],
+    body: Sequence[Sequence[tuple[str, ...]]],
+    *,
+    text: int = 1,
+) -> Table:
+    """Return the lines of each cell beside what tells it apart, a section for each cell."""
+    lengths = [len(lines) for lines in body]
+    repeated = [
+        replace(column, cells=_repeated(column, lengths), once=True)
+        for column in cell_columns(cells)
+    ]
+    own = of_rows(headings, list(itertools.chain(*body)), text=text)
+    ends = itertools.accumulate(length for length in lengths if length)
+    return Table(columns=(*repeated, *own.columns), sections=tuple(end - 1 for end in ends)[:-1])
+
+
+def _repeated(column: Column, lengths: Sequence[int]) -> tuple[str, ...]:
+    pairs = zip(column.cells, lengths, strict=True)
+    return tuple(itertools.chain(*([str(text)] * length for text, length in pairs)))
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
@@ -87,12 +83,3 @@ def _labels(rows: Sequence[Row]) -> list[str]:
 def _by_cell(rows: Sequence[Row], cells: Sequence[Row]) -> list[list[Row]]:
     """Return the rows of each of ``cells``."""
     return [[row for row in rows if row["cell_id"] == cell["cell_id"]] for cell in cells]
-
-
-def _once(name: Sequence[str], index: int) -> Sequence[str]:
-    """Return what tells a cell apart on its first line, and nothing on the others."""
-    return name if index == 0 else [""] * len(name)
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")

@@ -14,24 +14,25 @@ from packsweep.plan.cells import Plan
 from packsweep.plan.forecast import CellForecast, Forecast, Target
 from packsweep.report import cells_table
 from packsweep.report import format as fmt
-from packsweep.report.columns import Shown
+from packsweep.report.table import Column, Table
 from packsweep.results import schema
 from packsweep.results.store import Store
 from packsweep.run.rows import cell_values
 
 
-def columns(forecast: Forecast) -> list[Shown]:
-    """Return the columns of its table: a line per cell, with durations where a GPU is named."""
+def table(forecast: Forecast) -> Table:
+    """Return a line per cell, with durations where a GPU is named."""
     cells = forecast.cells
-    told = _KNOWN | (_TIMES if forecast.reason is None else _LENGTHS)
-    return [
+    figures = _KNOWN | (_TIMES if forecast.reason is None else _LENGTHS)
+    columns = (
         *cells_table.cell_columns([cell_values(each.planned.cell) for each in cells]),
         *(
-            Shown(heading=heading, cells=tuple(map(written, cells)), rank=rank)
-            for heading, (written, rank) in told.items()
+            Column(heading=heading, cells=tuple(map(text, cells)), rank=rank)
+            for heading, (text, rank) in figures.items()
         ),
-        Shown(heading="state", cells=tuple(map(_state, cells)), left=True),
-    ]
+        Column(heading="state", cells=tuple(map(_state, cells)), left=True),
+    )
+    return Table(columns=columns)
 
 
 def _gigabytes(num_bytes: int | None) -> str:
@@ -39,18 +40,18 @@ def _gigabytes(num_bytes: int | None) -> str:
 
 
 # Heading -> what stands below it, and its rank: the largest goes first where room is short.
-_Told = dict[str, tuple[Callable[[CellForecast], str], int]]
-_KNOWN: _Told = {
+_Figures = dict[str, tuple[Callable[[CellForecast], str], int]]
+_KNOWN: _Figures = {
     "requests": (lambda cell: fmt.count(cell.planned.num_requests), 4),
     "prompt\ntokens": (lambda cell: fmt.count(cell.planned.prompt_tokens), 3),
     "output\ntokens": (lambda cell: fmt.count(cell.planned.output_tokens), 6),
     "KV\nGB": (lambda cell: _gigabytes(cell.planned.kv_pass_bytes), 5),
 }
-_TIMES: _Told = {
+_TIMES: _Figures = {
     "pass\ns": (lambda cell: fmt.number(cell.pass_s), 2),
     "cell\ns": (lambda cell: fmt.count(cell.warm_s), 1),
 }
-_LENGTHS: _Told = {
+_LENGTHS: _Figures = {
     "longest\nprompt": (lambda cell: fmt.count(cell.planned.longest_prompt_tokens), 1),
 }
 
@@ -76,7 +77,7 @@ def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
     tokens = sum(cell.planned.prompt_tokens for cell in missing if cell.due)
     yield (
         f"{len(forecast.cells)} cells, {len(missing)} missing; {tokens:,} prompt tokens "
-        f"in one pass of each missing cell; model {plan.model.name}; results in {root}"
+        f"in one pass over the missing cells; model {plan.model.name}; results in {root}"
     )
     if forecast.reason:
         yield forecast.reason
@@ -86,7 +87,7 @@ def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
 
 
 def _costs(forecast: Forecast) -> Iterator[str]:
-    """Say what the missing cells take, and on what that rests."""
+    """Say how long the missing cells take, and on what that rests."""
     assert forecast.target is not None
     assert forecast.gpu_s is not None
     on, constants = forecast.target, forecast.target.constants
@@ -104,14 +105,14 @@ def _costs(forecast: Forecast) -> Iterator[str]:
         f"{fmt.small(forecast.gpu_s / 3600)} GPU hours{usd}; {passes}"
     )
     yield (
-        f"a cell starts in {constants.start_warm_s:.0f} s ({forecast.num_cold} of them cold, "
-        f"{constants.start_cold_s:.0f} s) without reading real weights"
+        f"engine start: {constants.start_warm_s:.0f} s a cell, {constants.start_cold_s:.0f} s for "
+        f"the {forecast.num_cold} cold ones; reading real weights not included"
     )
     dtypes = dict.fromkeys(cell.peak_dtype for cell in forecast.cells if cell.due)
     shares = (f"{constants.mfu[dtype]:.0%} of its {dtype} FLOP/s" for dtype in dtypes if dtype)
     yield (
-        f"shares of one H200: {', '.join(shares)}, {constants.mbu:.0%} of its bandwidth "
-        "(docs/PREDICTION.md)"
+        f"assumes, as measured on one H200: {', '.join(shares)}, {constants.mbu:.0%} of its "
+        "bandwidth (docs/PREDICTION.md)"
     )
 
 
@@ -124,8 +125,8 @@ def _hindsight(forecast: Forecast) -> Iterator[str]:
     ]
     if ratios:
         yield (
-            f"passes of {len(ratios)} done cells took {min(ratios):.2f} to {max(ratios):.2f} times "
-            "what is predicted"
+            f"{len(ratios)} measured cells took {min(ratios):.2f} to {max(ratios):.2f} times the "
+            "predicted time"
         )
 
 

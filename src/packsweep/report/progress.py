@@ -1,4 +1,4 @@
-"""How a running sweep is told: live on a terminal, plain lines in a log.
+"""Progress of a running sweep: live on a terminal, plain lines in a log.
 
 A terminal always shows what the running cells are at. A log gets a line for each cell that ends,
 and one at least every minute in between.
@@ -6,6 +6,7 @@ and one at least every minute in between.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from packsweep.errors import printable
 from packsweep.machine.slowness import likely_cause
 from packsweep.report.format import number, percent
 from packsweep.run.task import Activity, Status
@@ -112,9 +114,11 @@ class LineReporter:
         """Nothing is open."""
 
     def say(self, text: str) -> None:
-        """Print a line."""
+        """Print a line; a terminal that is gone does not stop the sweep."""
         self._said_s = self._clock()
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        with contextlib.suppress(OSError):
+            line = printable(text, one_line=True)
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _now(self, activities: Sequence[Activity], waiting: Sequence[str]) -> str:
         """Return what runs and what is left, in one line."""
@@ -193,13 +197,13 @@ def reporter(console: Console, expected: Mapping[str, Expected] | None = None) -
 
 def status_line(status: Status, *, position: str = "", again: bool = False) -> str:
     """Return one line on how an attempt ended."""
-    told = f"{position} {status.cell_id}: {status.outcome}"
+    line = f"{position} {status.cell_id}: {status.outcome}"
     if status.texts_per_s is not None:
-        told += f", {number(status.texts_per_s)} texts/s, {percent(status.cached_share)} cached"
+        line += f", {number(status.texts_per_s)} texts/s, {percent(status.cached_share)} cached"
     if status.reason:
-        told += f": {status.reason}"
-    told += f" [{status.wall_s:.0f} s]"
-    return f"{told}; will try again" if again else told
+        line += f": {status.reason}"
+    line += f" [{status.wall_s:.0f} s]"
+    return f"{line}; will retry" if again else line
 
 
 def _activity(activity: Activity) -> str:

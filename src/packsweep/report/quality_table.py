@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import LabelQuality, Quality
+from packsweep.report.table import Table, of_rows
 from packsweep.results.schema import Row
 from packsweep.results.shares import Figure, PairedDifference
 
+_HEADINGS = (
+    *("cell", "label", "texts", "accuracy", "macro F1"),
+    *("precision", "recall", "predicted", "kappa"),
+)
 _SAID = {
     "up": "more right",
     "down": "fewer right",
@@ -25,19 +27,14 @@ _SAID = {
 
 def table(found: Sequence[Quality], rows: Sequence[Row]) -> Table:
     """Return a line for every cell, and below it one for every label."""
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    made.add_column("cell", overflow="fold")
-    made.add_column("label", overflow="fold")
-    for heading in ("texts", "right", "macro F1", "precision", "recall", "found", "kappa"):
-        made.add_column(heading, justify="right", no_wrap=True)
     slugs = {row["group_id"]: row["cell_id"].rpartition("-")[0] for row in rows}
+    lines: list[list[str]] = []
     for quality in found:
         kappa = quality.agreement.kappa if quality.agreement else Figure()
         total = [f"{quality.num_texts:,}", _percent(quality.accuracy), _plain(quality.macro_f1)]
-        made.add_row(slugs[quality.group_id], "all", *total, "", "", "", _plain(kappa))
-        for label in quality.labels:
-            made.add_row("", label.label, *_label(label), "")
-    return made
+        lines.append([slugs[quality.group_id], "all", *total, "", "", "", _plain(kappa)])
+        lines += [["", label.label, *_label(label), ""] for label in quality.labels]
+    return of_rows(_HEADINGS, lines, text=2)
 
 
 def _label(label: LabelQuality) -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # 1: the first. 2: constrained answers, the interval of the accuracy; where the time goes,
-# conditions, warnings, ceilings, energy, money. 3: the share of the commoner label,
+# conditions, warnings, ceilings, energy, money. 3: the majority-class share,
 # garbage collection. 4: the type of a prompt. 5: texts instead of reviews in the names.
 SCHEMA_VERSION = 5
 # What is read; a column that such a file lacks holds what it would have held (Column.formerly).
@@ -33,6 +33,7 @@ FORMER_NAMES = {
     "joules_per_1000_texts": "joules_per_1000_reviews",
     "joules_per_1000_correct_texts": "joules_per_1000_correct_reviews",
     "first_text": "first_review",
+    "majority_class_share": "commoner_label_share",
 }
 VERSION_KEY = b"packsweep.schema_version"
 
@@ -482,10 +483,10 @@ PASS = (
         larger_is_better=True,
     ),
     _float(
-        "commoner_label_share",
+        "majority_class_share",
         "",
-        "share of the texts whose label is the commoner one: the accuracy of giving that label "
-        "to every text unread; null where not scored",
+        "share of the texts in the majority class: the accuracy of always giving that label, "
+        "unread; null where not scored",
     ),
 )
 
@@ -703,7 +704,7 @@ CONSTANT = (
     "labels_surplus",
     "coverage",
     "accuracy",
-    "commoner_label_share",
+    "majority_class_share",
 )
 _EVIDENCE = (
     "95 % Wilson interval of the accuracy, over the n distinct texts of one pass: repeats and "

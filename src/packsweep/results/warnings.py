@@ -91,7 +91,7 @@ def _foreign_process(passes: Passes) -> bool:
 
 def _guessing(passes: Passes) -> bool:
     shares: list[float] = _known(passes, "accuracy")
-    guesses: list[float] = _known(passes, "commoner_label_share")
+    guesses: list[float] = _known(passes, "majority_class_share")
     if not shares or not guesses:
         return False
     num_texts = passes[0]["n"]  # copies and repeats are no new evidence
@@ -111,50 +111,50 @@ WARNINGS = (
     Warning_(
         code="few_repeats",
         applies=_few_repeats,
-        text="measured once, so the spread is not known",
+        text="measured once, spread unknown",
         remedy="set measure.repeats to 3 or more",
     ),
     Warning_(
         code="spread",
         applies=_spread,
-        text=f"repeats differ by more than {SPREAD_SHARE:.0%} of their median",
-        remedy="look for other load, or raise measure.repeats",
+        text=f"repeats differ by more than {SPREAD_SHARE:.0%}",
+        remedy="stop other load or raise measure.repeats",
     ),
     Warning_(
         code="slow_first",
         applies=_slow_first,
-        text=f"the first repeat is more than {SLOW_FIRST_SHARE:.0%} slower than the others",
+        text=f"first repeat more than {SLOW_FIRST_SHARE:.0%} slower than the others",
         remedy="raise measure.warmup_passes",
     ),
     Warning_(
         code="short",
         applies=_short,
-        text=f"a pass took less than {SHORT_S:.0f} s",
+        text=f"passes shorter than {SHORT_S:.0f} s",
         remedy="raise grid.n or measure.repeats",
     ),
     Warning_(
         code="throttled",
         applies=_throttled,
-        text="the GPU held its clocks down for power or heat (column throttle_reasons)",
-        remedy="compare only with results under the same power limit and cooling",
+        text="GPU clocks throttled by power or heat (column throttle_reasons)",
+        remedy="compare only with results at the same power limit",
     ),
     Warning_(
         code="host_busy",
         applies=_host_busy,
-        text=f"others used more than {BUSY_SHARE:.0%} of the host's processors",
+        text=f"other processes used more than {BUSY_SHARE:.0%} of the CPUs",
         remedy="measure again on an idle host",
     ),
     Warning_(
         code="foreign_process",
         applies=_foreign_process,
-        text="another process computed on the GPU (column foreign_gpu_pids)",
-        remedy="end it and measure again",
+        text="another process used the GPU (column foreign_gpu_pids)",
+        remedy="stop it and measure again",
     ),
     Warning_(
         code="guessing",
         applies=_guessing,
-        text="the accuracy's interval holds that of always giving the commoner label",
-        remedy="look at show --confusion; raise grid.n, or take a larger model or another template",
+        text="accuracy is not distinguishable from the majority-class baseline",
+        remedy="try a larger model or another template, or raise grid.n; see show --confusion",
     ),
     Warning_(
         code="surplus_labels",
@@ -165,7 +165,7 @@ WARNINGS = (
     Warning_(
         code="memory_kept",
         applies=_memory_kept,
-        text="the GPU's memory was not free again a minute after the engine stopped",
+        text="GPU memory not freed a minute after the engine stopped",
         remedy="check nvidia-smi before the next cell",
     ),
 )

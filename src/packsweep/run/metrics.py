@@ -298,12 +298,12 @@ def _labels(answered: Sequence[Answered], num_texts: int) -> dict[str, Any]:
         "labels_surplus": _total(None if score is None else score.num_surplus for score in scores),
         "coverage": _ratio(found, num_texts),
         "accuracy": _ratio(right, num_texts),
-        "commoner_label_share": None if right is None else _commoner(answered),
+        "majority_class_share": None if right is None else _majority_class_share(answered),
     }
 
 
-def _commoner(answered: Sequence[Answered]) -> float | None:
-    """Return the share of the commoner label among the expected ones."""
+def _majority_class_share(answered: Sequence[Answered]) -> float | None:
+    """Return the share of the most frequent label among the expected ones."""
     counts = Counter(label for item in answered for label in item.expected_labels)
     return _ratio(max(counts.values(), default=0), counts.total())
 

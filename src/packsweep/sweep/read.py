@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import stat
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from packsweep.errors import SpecError, shown
+from packsweep.errors import SpecError, nearest, shown
 from packsweep.sweep import task
 from packsweep.sweep.spec import (
     MOST_CELLS,
@@ -115,7 +114,7 @@ def _read_toml(path: Path, content: bytes | None) -> dict[str, Any]:
     try:
         return _toml((content_of(path) if content is None else content).decode().removeprefix(_BOM))
     except FileNotFoundError:
-        near = _nearest(path.name, (p.name for p in path.parent.glob("*.toml")))
+        near = nearest(path.name, (p.name for p in path.parent.glob("*.toml")))
         hint = f"; did you mean {path.parent / near}?" if near else ""
         raise SpecError(f"{path}: no such sweep file{hint}") from None
     except IsADirectoryError:
@@ -251,7 +250,7 @@ def _unknown(location: list[str]) -> str:
         return f"unknown table{_did_you_mean(location[0], tables)}"
     known = {f"{table}.{key}": key for table, cls in tables.items() if cls for key in _keys_of(cls)}
     here = [key for name, key in known.items() if name.startswith(location[0] + ".")]
-    near = _nearest(location[1], here)
+    near = nearest(location[1], here)
     if near:
         return f"unknown key; did you mean {location[0]}.{near}?"
     elsewhere = [name for name, key in known.items() if key == location[1]]
@@ -264,11 +263,7 @@ def _keys_of(table: Any) -> Iterable[str]:  # noqa: ANN401  (a Table class)
     return table.model_fields if hasattr(table, "model_fields") else ()
 
 
-def _nearest(word: str, known: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
-
-
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
     names = list(known)
-    near = _nearest(word, names)
+    near = nearest(word, names)
     return f"; did you mean {near}?" if near else f"; known are {', '.join(sorted(names))}"

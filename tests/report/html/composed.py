@@ -103,7 +103,7 @@ def _pass(cell: Cell, repeat: int, spread: float) -> dict[str, Any]:
         labels_right=cell.num_texts // 2,
         coverage=1.0,
         accuracy=0.5,
-        commoner_label_share=0.5,
+        majority_class_share=0.5,
         flops=1e12 * cell.num_texts,
         read_bytes=1e9 * cell.num_texts,
         peak_dtype="bf16",

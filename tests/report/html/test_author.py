@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tests.report.html.test_answer import row
+from tests.report.html.test_first_screen import row
 
 from packsweep.models.config import ModelConfig
 from packsweep.models.embedded.llama3 import CONFIG

@@ -12,6 +12,7 @@ import pytest
 
 from packsweep.report import html
 from packsweep.report.html import Report
+from packsweep.report.html.parts import Figure
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -84,6 +85,22 @@ def _open(browser: Chrome, page: Path) -> None:
     )
 
 
+def _unfold(browser: Chrome) -> None:
+    """Open all groups and wait until their charts are drawn."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.execute_script("document.querySelectorAll('details.group').forEach(g => g.open = true)")
+    WebDriverWait(browser, 60).until(
+        lambda it: it.execute_script(
+            "return [...document.querySelectorAll('.chart')].every(c => c.querySelector('svg'))"
+        )
+    )
+
+
+def _figures(built: Report) -> list[Figure]:
+    return [*built.figures, *(each for section in built.sections for each in section.figures)]
+
+
 def _log(browser: Chrome, kind: str) -> list[dict[str, Any]]:
     """Return what was logged since this was last asked."""
     found: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
@@ -98,8 +115,9 @@ def _resize(browser: Chrome, width: int, scheme: str = "light") -> None:
 
 
 def test_every_chart_is_drawn(opened: Chrome, built: Report) -> None:
-    """Each figure has a picture, and none an error."""
-    number = sum(len(section.figures) for section in built.sections)
+    """Each figure has a picture once its group is unfolded, and none an error."""
+    _unfold(opened)
+    number = len(_figures(built))
     assert opened.execute_script("return document.querySelectorAll('.chart svg').length") == number
     assert opened.execute_script("return document.querySelectorAll('.error').length") == 0
 
@@ -124,7 +142,9 @@ def test_hover_shows_exact_values(opened: Chrome) -> None:
     from selenium.webdriver.support import expected_conditions
     from selenium.webdriver.support.ui import WebDriverWait
 
-    mark = opened.find_element(By.CSS_SELECTOR, "#throughput .mark-symbol.role-mark path")
+    mark = opened.find_element(
+        By.CSS_SELECTOR, "#first figure:last-of-type .mark-symbol.role-mark path"
+    )
     centre = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})"
     opened.execute_script(centre, mark)
     ActionChains(opened).move_to_element(mark).perform()
@@ -137,32 +157,45 @@ def test_hover_shows_exact_values(opened: Chrome) -> None:
 
 
 def test_table_opens_by_keyboard(opened: Chrome) -> None:
-    """Tab leads from the skip link through the sections to a chart's data, Enter opens it."""
-    from selenium.webdriver.common.by import By
+    """Tab leads from the skip link to a chart's data, Enter opens it."""
     from selenium.webdriver.common.keys import Keys
 
     visited = []
-    for _ in range(40):
+    for _ in range(10):
         opened.switch_to.active_element.send_keys(Keys.TAB)
         focused = opened.switch_to.active_element
         visited.append(focused.text)
         if focused.tag_name == "summary":
             break
-    assert visited[:3] == ["Skip to the comparisons", "Every comparison", "Throughput"]
-    assert visited[-1] == "Data as a table"
-    table = opened.find_element(By.CSS_SELECTOR, "#compared details table")
-    assert not table.is_displayed()
+    assert visited == ["Skip to the details", "Data as a table"]
+    shown = "return document.querySelector('#first details table').checkVisibility()"
+    assert not opened.execute_script(shown)
     opened.switch_to.active_element.send_keys(Keys.ENTER)
-    assert table.is_displayed()
-    assert "chunked2 n=2 dup=1 cold" in table.text
+    assert opened.execute_script(shown)
+
+
+def test_first_screen_needs_no_scrolling(opened: Chrome) -> None:
+    """On a laptop the recommendation, the numbers and the charts are seen at once."""
+    bottom = "return document.querySelector('#first .chart').getBoundingClientRect().bottom"
+    assert opened.execute_script(bottom) < 900
+
+
+def test_groups_are_folded(opened: Chrome, built: Report) -> None:
+    """What is below the first screen is folded under its titles."""
+    titles = opened.execute_script(
+        "return [...document.querySelectorAll('details.group:not([open]) h2')]"
+        ".map(h => h.innerText)"
+    )
+    assert titles == [group.title for group in built.groups]
 
 
 def test_charts_are_named(opened: Chrome, built: Report) -> None:
     """Each picture says in a sentence what it shows, for those who do not see it."""
+    _unfold(opened)
     names = opened.execute_script(
         "return [...document.querySelectorAll('.chart')].map(each => each.ariaLabel)"
     )
-    described = [figure.described for section in built.sections for figure in section.figures]
+    described = [figure.described for figure in _figures(built)]
     assert names == described
 
 
@@ -172,6 +205,7 @@ def test_fits_and_does_not_overlap(browser: Chrome, page: Path, width: int, sche
     """The page never scrolls sideways, and no text of a chart lies on another."""
     _resize(browser, width, scheme)
     _open(browser, page)
+    _unfold(browser)
     assert browser.execute_script(
         "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     )

@@ -5,22 +5,24 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.table import Table as RichTable
-from tests.report.html.test_answer import row
+from tests.report.html.test_first_screen import row
 
+from packsweep.report.cell import names
 from packsweep.report.html import parts
 
 
-def test_condensed_short() -> None:
-    """What fits is left alone."""
-    assert parts.condensed([1, 2, 3], 3) == ([1, 2, 3], None)
+def test_table_of_many_rows_keeps_both_ends() -> None:
+    """What fits is left alone; else the first and the last are kept, and the page says so."""
+    rows = [(str(number),) for number in range(10_000)]
+    assert parts.make_table("c", ("n",), rows[:5], most=5).rows == rows[:5]
+    assert parts.make_table("c", ("n",), rows[:5], most=5).note is None
+    kept = parts.make_table("c", ("n",), rows, most=5)
+    assert [row[0] for row in kept.rows] == ["0", "1", "...", "9998", "9999"]
+    assert kept.note == "the first and the last 2 of 10,000 rows; summary.csv has all cells"
 
 
-def test_condensed_long() -> None:
-    """Of what does not fit the first and the last are kept, and the page says so."""
-    kept, note = parts.condensed(range(10_000), 4)
-    assert kept == [0, 1, 9998, 9999]
-    assert note == "the first and the last 2 of 10,000 rows; summary.csv has all cells"
+def test_table_without_rows() -> None:
+    assert parts.make_table("c", ("a", "b"), []).rows == []
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 100)), max_size=30), st.integers(2, 10))
@@ -40,29 +42,16 @@ def test_names_tell_cells_apart() -> None:
     """A name holds what differs, and the cell's hash where nothing else does."""
     rows = [row("packed", 4), row("packed", 4, 10), row("chunked4", 4)]
     twins = [{**rows[0], "cell_id": f"x-{letter}"} for letter in "ab"]
-    assert list(parts.names(rows).values()) == [
+    assert list(names(rows).values()) == [
         "packed n=4 dup=1",
         "packed n=4 dup=10",
         "chunked4 n=4 dup=1",
     ]
-    assert list(parts.names(twins).values()) == ["packed n=4 a", "packed n=4 b"]
+    assert list(names(twins).values()) == ["packed n=4 a", "packed n=4 b"]
 
 
 @pytest.mark.parametrize("name", ["cache_state", "template"])
 def test_names_settings(name: str) -> None:
     """A setting that differs is part of the name."""
     rows = [{**row("packed"), "cell_id": each, name: each} for each in ("one", "two")]
-    assert all(each in name for each, name in parts.names(rows).items())
-
-
-def test_from_rich_fills_names() -> None:
-    """A name that the terminal prints once stands in every row of the page."""
-    made = RichTable()
-    made.add_column("strategy")
-    made.add_column("texts\n/s", justify="right")
-    made.add_row("packed", "1")
-    made.add_row("", "2")
-    found = parts.from_rich(made, "caption")
-    assert found.headings == ("strategy", "texts /s")
-    assert found.rows == (("packed", "1"), ("packed", "2"))
-    assert found.numeric == (False, True)
+    assert all(each in name for each, name in names(rows).items())

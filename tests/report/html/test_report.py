@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from packsweep.analysis import frames
 from packsweep.report import html
 from packsweep.report.html import Found, Report
-from packsweep.report.html.parts import Section
+from packsweep.report.html.parts import Figure, Section
 
 MEBIBYTE = 2**20
 
@@ -82,7 +83,7 @@ def test_page_specs_read_back(text: str, built: Report) -> None:
     """The charts' specifications are JSON, one for each figure, whatever stands in the names."""
     held = re.search(r'<script type="application/json" id="specs">(.*?)</script>', text, re.DOTALL)
     assert held is not None
-    figures = [figure for section in built.sections for figure in section.figures]
+    figures = _figures(built)
     assert json.loads(held[1]) == json.loads(json.dumps([figure.spec for figure in figures]))
     assert text.count("data-chart=") == len(figures)
 
@@ -92,34 +93,47 @@ def test_page_folder(built: Report) -> None:
     assert 'href="../results/summary.csv"' in html.render(built, folder="../results")
 
 
+@pytest.mark.parametrize("folder", ["javascript:alert(1)//", 'a" onclick="x', "a b?#"])
+def test_page_link_is_a_path(built: Report, folder: str) -> None:
+    """Whatever a folder is called, its link has no scheme, no query and no quote."""
+    links = _Page(html.render(built, folder=folder)).all("a", "href")
+    (link,) = {each for each in links if each.endswith("summary.csv")}
+    assert urlsplit(link).scheme == ""
+    assert unquote(urlsplit(link).path) == f"{folder}/summary.csv"
+
+
 def test_sections_order(built: Report) -> None:
-    """The answer's evidence comes first, how to repeat it last."""
-    assert [section.key for section in built.sections] == [
-        "compared",
-        "throughput",
-        "duplication",
-        "time",
-        "accuracy",
-        "cost",
-        "failed",
-        "conditions",
-        "repeat",
-    ]
+    """What is below the first screen is grouped; how to repeat it comes last."""
+    assert {group.key: [each.key for each in group.sections] for group in built.groups} == {
+        "speed": ["compared", "throughput", "duplication", "time"],
+        "labels": ["accuracy"],
+        "money": ["cost"],
+        "trust": ["conditions", "failed"],
+        "again": ["repeat"],
+    }
+
+
+def _figures(built: Report) -> list[Figure]:
+    return [*built.figures, *(each for section in built.sections for each in section.figures)]
 
 
 def test_figures_have_data(built: Report) -> None:
     """Every chart has a table with a row for each of its marks."""
-    figures = [figure for section in built.sections for figure in section.figures]
+    figures = _figures(built)
     assert figures
     for figure in figures:
         assert figure.data.rows
         assert {len(row) for row in figure.data.rows} == {len(figure.data.headings)}
 
 
+def _curves(built: Report) -> list[Figure]:
+    return [each for each in _figures(built) if each.title.startswith("texts/s against n")]
+
+
 def test_failed_cells_are_not_drawn(built: Report) -> None:
     """A cell without a number is no point of any curve; the section says which."""
     section = _section(built, "throughput")
-    drawn = [row for figure in section.figures for row in figure.data.rows]
+    drawn = [row for figure in _curves(built) for row in figure.data.rows]
     assert not [row for row in drawn if row[0] == "packed n=12 dup=1 cold"]
     assert all(float(row[2]) > 0 for row in drawn)
     assert any("Not drawn" in line and "packed n=12 dup=1 cold" in line for line in section.lines)
@@ -136,15 +150,17 @@ def test_failed_section(built: Report) -> None:
 def test_duplication_limit(built: Report) -> None:
     """The primed speed stands as the limit of the curve."""
     figure = _section(built, "duplication").figures[0]
-    assert figure.notes[0].startswith("Dashed: primed")
-    assert "separate 79.5842" in figure.notes[0]
+    (note,) = (note for note in figure.notes if note.startswith("Dashed: primed"))
+    assert "separate 79.5842" in note
 
 
 def test_conditions_warn(built: Report) -> None:
-    """Warnings stand before the conditions."""
-    lines = _section(built, "conditions").lines
-    assert lines[0].startswith("WARNING")
-    assert "device: NVIDIA H200, simulated" in lines
+    """Warnings stand out, and the group of the section counts them."""
+    section = _section(built, "conditions")
+    assert section.warnings[0].endswith("-> raise grid.n or measure.repeats")
+    assert section.lines[0].startswith("NVIDIA H200 and simulated, vLLM 0.32.0, some/model; ")
+    trust = next(group for group in built.groups if group.key == "trust")
+    assert trust.hint == f"warnings and failed cells: {len(section.warnings) + 4}"
 
 
 def test_repeat(built: Report) -> None:
@@ -168,7 +184,7 @@ def test_sections_without_data(found: Found) -> None:
     ]
     built = html.build(replace(found, rows=bare, compared=[], positions=[], confusion=[]))
     said = {section.key: " ".join(section.lines) for section in built.sections}
-    assert "No two cells do the same work in another way" in said["compared"]
+    assert "No two cells do the same work in different ways" in said["compared"]
     assert "No curve over n" in said["throughput"]
     assert "No curve over pack size" in said["throughput"]
     assert "No duplication curve" in said["duplication"]
@@ -176,7 +192,7 @@ def test_sections_without_data(found: Found) -> None:
     assert "No answers were scored" in said["accuracy"]
     assert "No price" in said["cost"]
     assert "No energy" in said["cost"]
-    assert not [figure for section in built.sections for figure in section.figures]
+    assert not _figures(built)
     assert "<script>" not in html.render(built)
 
 
@@ -203,7 +219,7 @@ def test_nothing_measured(found: Found) -> None:
         built = html.build(
             replace(found, rows=rows, compared=[], positions=[], confusion=[], sweep=None)
         )
-        assert built.answer.startswith("Nothing can be called")
+        assert built.advice.sentence == "No cell has been measured yet."
         assert "<h1" in html.render(built)
 
 

@@ -14,7 +14,6 @@ torch or transformers.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
 import hashlib
 import os
@@ -28,7 +27,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from packsweep.errors import ModelError
+from packsweep.errors import ModelError, nearest
 from packsweep.files import cache_root
 from packsweep.models.embedded import llama3, smollm2, w8a8
 
@@ -145,8 +144,8 @@ def find(name: str) -> EmbeddedModel:
     short = name.removeprefix(PREFIX)
     if short in EMBEDDED:
         return EMBEDDED[short]
-    near = difflib.get_close_matches(short, EMBEDDED, n=1, cutoff=0.3)
-    hint = f"did you mean {PREFIX}{near[0]}? " if near else ""
+    near = nearest(short, EMBEDDED, cutoff=0.3)
+    hint = f"did you mean {PREFIX}{near}? " if near else ""
     known = ", ".join(PREFIX + known for known in EMBEDDED)
     raise ModelError(f"no model {PREFIX}{short}; {hint}there are {known}")
 

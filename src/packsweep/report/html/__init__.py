@@ -1,7 +1,7 @@
-"""One HTML file that answers the sweep's question: no network, nothing beside it.
+"""One HTML file that says what to run and why: no network, nothing beside it.
 
     passes, requests -> analysis -> rows of a summary, comparisons, labels     (``collect``)
-                     -> sections: sentences, tables, charts as Vega-Lite       (``build``)
+                     -> first screen, groups of sections                       (``build``)
                      -> Jinja -> one text                                      (``render``)
 
 Values and text only: this package starts nothing and reads no results.
@@ -10,15 +10,18 @@ Values and text only: this package starts nothing and reads no results.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from packsweep.analysis import contrasts, frames, labels
+from packsweep.analysis.advice import Advice
 from packsweep.analysis.contrasts import Comparison
-from packsweep.analysis.frames import Against
-from packsweep.report.html import answer, author, curves, missing, record, sections, vega
-from packsweep.report.html.parts import Section
+from packsweep.analysis.frames import Overrides
+from packsweep.report import footer
+from packsweep.report.html import author, curves, first_screen, missing, record, sections, vega
+from packsweep.report.html.parts import Figure, Group, Section
 from packsweep.report.html.vega import installed
 from packsweep.results.schema import Row
 from packsweep.version import __version__
@@ -61,15 +64,21 @@ class Report:
     """A page, before it is HTML.
 
     Attributes:
-        answer: the one sentence.
-        below: sentences that belong to it.
-        sections: in the order of the page; the first shows what the answer rests on.
+        advice: the first screen: a recommendation and three numbers.
+        conditions: what was measured, a line each.
+        figures: the charts of the first screen.
+        groups: all else, folded.
     """
 
     name: str
-    answer: str
-    below: tuple[str, ...]
-    sections: tuple[Section, ...]
+    advice: Advice
+    conditions: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def sections(self) -> list[Section]:
+        return [section for group in self.groups for section in group.sections]
 
 
 def collect(
@@ -78,7 +87,7 @@ def collect(
     *,
     name: str,
     sweep: str | None,
-    against: Against | None = None,
+    overrides: Overrides | None = None,
     allow_mixed: bool = False,
 ) -> Found:
     """Work out what the report shows.
@@ -88,14 +97,14 @@ def collect(
         read_requests: gives those of the cells asked for, which are a few: requests can be many.
         name: of the results.
         sweep: text of the sweep file, where it was kept.
-        against: ceiling and price in place of what the rows say.
+        overrides: ceiling and price in place of the rows' own.
         allow_mixed: put rows side by side that were not measured alike.
 
     Raises:
         ResultsError: rows do not belong together.
     """
     mixed = frames.check_alike(passes, allow_mixed=allow_mixed)
-    rows = frames.summarise((against or Against()).apply(passes))
+    rows = frames.summarise((overrides or Overrides()).apply(passes))
     requests = read_requests({*sections.scored(rows), *author.telling(rows)})
     counts = passes.loc[passes["outcome"] == "ok", "cell_id"]
     found = labels.of_requests(requests[requests["cell_id"].isin(counts)])
@@ -126,43 +135,65 @@ def build(found: Found) -> Report:
         UserError: what draws the charts is not installed.
     """
     vega.check_installed()
-    rows, compared = found.rows, found.compared
-    below = [
-        answer.fastest(rows, compared),
-        answer.counts(rows, compared),
-        answer.answers_right(rows, compared),
-    ]
+    rows = found.rows
+    advice = first_screen.advise(rows, found.compared)
+    throughput = curves.throughput(rows)
+    frontier = first_screen.frontier(advice, rows)
+    first = [frontier] if frontier is not None else []
+    first += throughput.figures[:1]
     return Report(
         name=found.name,
-        answer=answer.sentence(rows, compared),
-        below=tuple(line for line in below if line and rows),
-        sections=tuple(_sections(found)),
+        advice=advice,
+        conditions=tuple(footer.measured(rows)) if rows else (),
+        figures=tuple(first),
+        groups=_groups(found, replace(throughput, figures=throughput.figures[1:])),
     )
 
 
-def _sections(found: Found) -> list[Section]:
+def _groups(found: Found, throughput: Section) -> tuple[Group, ...]:
     rows = found.rows
-    made = [
-        _comparisons(found),
-        author.section(rows, found.requests),
-        curves.throughput(rows),
+    published = author.section(rows, found.requests)
+    speed = (
+        sections.comparisons(found.compared, rows),
+        throughput,
         curves.duplication(rows),
         sections.time(rows),
-        sections.accuracy(rows, found.positions, found.confusion),
-        sections.cost(rows),
-        record.failed(rows, found.absent),
-        record.conditions(rows, found.mixed),
-        record.repeat(rows, found.sweep),
-    ]
-    return [section for section in made if section is not None]
-
-
-def _comparisons(found: Found) -> Section:
-    """Return what the answer rests on: every comparison with its interval."""
-    figure = sections.ratios(found.compared, found.rows)
-    lines = ("No two cells do the same work in another way.",) if figure is None else ()
-    figures = () if figure is None else (figure,)
-    return Section(key="compared", title="Every comparison", lines=lines, figures=figures)
+        *([published] if published else []),
+    )
+    conditions, failed = record.conditions(rows, found.mixed), record.failed(rows, found.absent)
+    doubts = len(conditions.warnings) + sum(row["outcome"] != "ok" for row in rows)
+    return (
+        Group(
+            key="speed",
+            title="Speed",
+            hint="every comparison, speed against n and pack size, where the time goes",
+            sections=speed,
+        ),
+        Group(
+            key="labels",
+            title="Label quality",
+            hint="accuracy by position in a prompt, expected against predicted labels",
+            sections=(sections.accuracy(rows, found.positions, found.confusion),),
+        ),
+        Group(
+            key="money",
+            title="Cost and energy",
+            hint="dollars and joules for 1,000 texts",
+            sections=(sections.cost(rows),),
+        ),
+        Group(
+            key="trust",
+            title="Can I trust these numbers?",
+            hint=f"warnings and failed cells: {doubts or 'none'}",
+            sections=(conditions, failed),
+        ),
+        Group(
+            key="again",
+            title="Measure it again",
+            hint="sweep file, command, environment, hashes",
+            sections=(record.repeat(rows, found.sweep),),
+        ),
+    )
 
 
 def render(report: Report, *, folder: str | None = "") -> str:
@@ -170,8 +201,8 @@ def render(report: Report, *, folder: str | None = "") -> str:
 
     Args:
         report: what stands in it.
-        folder: of the results, as a link from where the page will lie: empty if that is it, None
-            if no link leads there.
+        folder: path of the results from where the page will lie: empty if that is it, None if
+            no path leads there.
     """
     import jinja2
 
@@ -183,11 +214,16 @@ def render(report: Report, *, folder: str | None = "") -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    figures = [figure for section in report.sections for figure in section.figures]
+    figures = [*report.figures, *(each for section in report.sections for each in section.figures)]
     return environment.get_template("page.html.j2").render(
         report=report,
         specs=[figure.spec for figure in figures],
-        folder=None if folder is None else f"{folder}/".lstrip("/"),
+        folder=None if folder is None else _link(folder),
         bundle=vega.javascript() if figures else "",
         version=__version__,
     )
+
+
+def _link(folder: str) -> str:
+    """Return a relative link to a folder, whatever its name: a colon would begin a scheme."""
+    return quote(f"{folder}/") if folder else ""

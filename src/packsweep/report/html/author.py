@@ -18,6 +18,7 @@ from packsweep.models.shape import ModelShape
 from packsweep.plan import roofline
 from packsweep.plan.roofline import Work
 from packsweep.report import format as fmt
+from packsweep.report.cell import speed
 from packsweep.report.html.parts import Section, grouped, make_table
 from packsweep.results import schema
 from packsweep.results.schema import Row
@@ -87,18 +88,20 @@ def section(rows: Sequence[Row], requests: pd.DataFrame) -> Section | None:
     alike = [row for own in _models(rows) if is_8b(_telling(own), requests) for row in own]
     if not alike:
         return None
-    title = "Beside the author's figures"
+    title = "Beside the published H800 figures"
     cells = [row for row in alike if _published(row) and row["outcome"] == "ok"]
     if not cells:
-        line = "No measured cell has the strategy, n, duplication and wording of the author's grid."
+        line = (
+            "No measured cell has the strategy, n, duplication and wording of the published grid."
+        )
         return Section(key="author", title=title, lines=(line,))
-    caption = "The author's H800 and this sweep, cell by cell"
+    caption = "The published H800 figures and this sweep, cell by cell"
     made = make_table(caption, _HEADINGS, [_cells(row) for row in cells])
-    told = (
-        "The author measured one H800 with vLLM of June 2025, once each, on texts of their own "
-        "choice: compare prompt tokens before speeds. ± is half the 95 % interval of this sweep."
+    scope = (
+        "Published: one H800, vLLM of June 2025, one repeat each, other texts (compare prompt "
+        "tokens before speeds). ± is half the 95 % interval of this sweep."
     )
-    return Section(key="author", title=title, lines=(told,), tables=(made,))
+    return Section(key="author", title=title, lines=(scope,), tables=(made,))
 
 
 def telling(rows: Sequence[Row]) -> list[str]:
@@ -155,7 +158,7 @@ def _cells(row: Row) -> list[str]:
         str(row["n"]),
         str(row["duplication"]),
         fmt.number(theirs.texts_per_s),
-        fmt.number(ours) + fmt.half_width(row, "texts_per_s"),
+        speed(row),
         f"{fmt.number(ratio)}x",
         fmt.number(theirs.total_tokens_per_s),
         fmt.number(row["total_tokens_per_s_median"]),

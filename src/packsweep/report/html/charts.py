@@ -1,11 +1,9 @@
-"""Three kinds of chart as Vega-Lite, made with Altair: curves, dots with intervals, stacked bars.
+"""Four kinds of chart as Vega-Lite: curves, dots with intervals, a frontier, stacked bars.
 
 Pure functions from plain values. Colours are the page's CSS variables, so that light, dark and
 print need one drawing; a series has a shape of its own as well. An interval is an error bar. What
 was not measured has no mark: it is never drawn as 0. A 0 has no place on a logarithmic axis, which
 ``undrawn`` says.
-
-Altair is imported by the first chart, not with this module: it is an optional dependency.
 """
 
 from __future__ import annotations
@@ -13,10 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import altair as alt
+from typing import Any
 
 Spec = dict[str, Any]
 NUM_COLOURS = 8
@@ -25,9 +20,11 @@ _HEIGHT = 260
 _ROW_HEIGHT = 38
 _BELOW_ROW_LABEL = 8
 _NUMBER = ",.6~r"  # six significant digits: the exact value as far as anybody needs it
-_DASHES = (8, 4)
-_DOTS = (2, 3)
+_DASHES = [8, 4]
+_DOTS = [2, 3]
 _STEP = 0.008  # of the width, between two series at one place
+_INTERVAL = {"type": "rule", "strokeWidth": 1.5, "aria": False}
+_MARK = {"type": "point", "size": 75, "filled": True, "opacity": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +35,7 @@ class Point:
         cell: what it stands for, in words.
         x: its place; unused by ``dots``.
         low: lower end of the 95 % interval; None where there is none.
+        x_low: lower end of the interval of ``x``.
         ceiling: the most that ``value`` could be; None where not known.
     """
 
@@ -47,12 +45,14 @@ class Point:
     x: float | None = None
     low: float | None = None
     high: float | None = None
+    x_low: float | None = None
+    x_high: float | None = None
     ceiling: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """A horizontal line that a series runs towards, or is held against."""
+    """A horizontal line: what a series approaches, or a baseline."""
 
     series: str
     value: float
@@ -86,103 +86,89 @@ def curve(
 
     ``series`` are those of the whole section, so that one keeps its colour in every chart.
     """
-    import altair as alt
-
     shown = sorted({point.series for point in points}, key=list(series).index)
     drawn = _apart(_drawn(points, log=y.log), shown, log=x.log)
-    base = alt.Chart(_data(drawn)).encode(
-        x=alt.X("drawn_x:Q", title=x.title, scale=_scale(x, _places(points)), axis=_ticks(points)),
-        color=_colour(shown, series),
-    )
-    extent = [each.value for each in limits] + _extent(drawn)
-    at = alt.Y("value:Q", title=y.title, scale=_scale(y, extent))
-    layers: list[Any] = [base.mark_line(strokeWidth=1.5, aria=False).encode(y=at)]
+    scale = _scale(y, [limit.value for limit in limits] + _extent(drawn))
+    shared: Spec = {
+        "x": _number("drawn_x", x.title, scale=_scale(x, _places(points)), axis=_ticks(points)),
+        "color": _colour(shown, series),
+    }
+    at = {**shared, "y": _number("value", y.title, scale=scale)}
+    layers = [_layer({"type": "line", "strokeWidth": 1.5, "aria": False}, at)]
     if any(point.high is not None for point in points):
-        bars_ = base.transform_filter("isValid(datum.high)").mark_rule(strokeWidth=1.5, aria=False)
-        layers.append(bars_.encode(y=alt.Y("drawn_low:Q", title=y.title), y2="high:Q"))
-    layers.append(
-        base.mark_point(size=75, filled=True, opacity=1).encode(
-            y=at,
-            shape=_shape(shown, series),
-            tooltip=_tooltip(points, x=x.title, value=y.title),
-            description="said:N",
-        )
-    )
+        layers.append(_interval(shared, "y", y.title))
+    layers.append(_points(at, points, _shape(shown, series), {"x": x.title, "value": y.title}))
     if any(point.ceiling is not None for point in points):
-        ceilings = base.transform_filter("isValid(datum.ceiling)")
-        layers += _dotted(ceilings, "ceiling", y.title, ["cell", "ceiling"])
-    if limits:
-        layers.append(_limits(limits, shown, series, y.title))
-    return _finished(alt.layer(*layers), height=_HEIGHT)
+        at = {**shared, "y": _number("ceiling", y.title)}
+        line = {"type": "line", "strokeDash": _DOTS, "strokeWidth": 1.5, "aria": False}
+        tick = {"type": "tick", "thickness": 2, "size": 14, "opacity": 1, "aria": False}
+        hover = {"tooltip": [_tip("cell"), _tip("ceiling", number=True)]}
+        layers += [
+            _layer(line, at, known="ceiling"),
+            _layer(tick, {**at, **hover}, known="ceiling"),
+        ]
+    own = [asdict(limit) for limit in limits if limit.series in shown]
+    if own:
+        hover = {"tooltip": [_tip("series"), _tip("meaning"), _tip("value", number=True)]}
+        at = {**hover, "y": _number("value", y.title), "color": shared["color"]}
+        rule = {"type": "rule", "strokeDash": _DASHES, "strokeWidth": 1.5}
+        layers.append(_layer(rule, at, data=own))
+    return _finished(drawn, layers, height=_HEIGHT)
 
 
-def _dotted(base: alt.Chart, field: str, title: str, told: Sequence[str]) -> list[Any]:
-    import altair as alt
-
-    place = alt.Y(f"{field}:Q", title=title)
-    tooltip = [
-        alt.Tooltip(f"{name}:{'Q' if name == field else 'N'}", format=_format(name, field))
-        for name in told
-    ]
-    return [
-        base.mark_line(strokeDash=list(_DOTS), strokeWidth=1.5, aria=False).encode(y=place),
-        base.mark_tick(thickness=2, size=14, opacity=1, aria=False).encode(
-            y=place, tooltip=tooltip
+def frontier(
+    points: Sequence[Point],
+    *,
+    x: Axis,
+    y: Axis,
+    series: Sequence[str],
+    baseline: float | None = None,
+) -> Spec:
+    """Return a mark for each point, with its interval on both axes; dashed a baseline of ``y``."""
+    shown = sorted({point.series for point in points}, key=list(series).index)
+    drawn = _drawn(points, log=y.log)
+    lowest = 0.5 * min((each["x"] for each in drawn), default=1.0)
+    drawn = [{**each, "x_low": _raised(each["x_low"], lowest)} for each in drawn]
+    ends = [end for each in drawn for name in ("x", "x_low", "x_high") if (end := each[name])]
+    across = _number("x", x.title, scale=_scale(x, ends))
+    up = _number("value", y.title, scale=_scale(y, _extent(drawn)))
+    colour = {"color": _colour(shown, series)}
+    layers = []
+    if baseline is not None:
+        at = {"y": _number("value", y.title), "color": {"value": "var(--ink)"}}
+        rule = {"type": "rule", "strokeDash": _DASHES}
+        layers.append(_layer(rule, at, data=[{"value": baseline}]))
+    layers += [
+        _interval({**colour, "x": across}, "y", y.title),
+        _interval({**colour, "y": up}, "x", x.title, low="x_low", high="x_high"),
+        _points(
+            {"x": across, "y": up, **colour},
+            points,
+            _shape(shown, series),
+            {"x": x.title, "value": y.title},
         ),
     ]
-
-
-def _format(name: str, field: str) -> str:
-    return _NUMBER if name == field else ""
-
-
-def _limits(
-    limits: Sequence[Limit], shown: Sequence[str], series: Sequence[str], title: str
-) -> Any:  # noqa: ANN401  (Altair says no more)
-    import altair as alt
-
-    rules = alt.Chart(_data([asdict(each) for each in limits if each.series in shown]))
-    return rules.mark_rule(strokeDash=list(_DASHES), strokeWidth=1.5).encode(
-        y=alt.Y("value:Q", title=title),
-        color=_colour(shown, series),
-        tooltip=[
-            alt.Tooltip("series:N"),
-            alt.Tooltip("meaning:N"),
-            alt.Tooltip("value:Q", format=_NUMBER),
-        ],
-    )
+    return _finished(drawn, layers, height=_HEIGHT)
 
 
 def dots(points: Sequence[Point], *, x: Axis, reference: float | None = None) -> Spec:
     """Return a row for each point, its name above it, its interval as a bar."""
-    import altair as alt
-
     drawn = [{**each, "row": row} for row, each in enumerate(_drawn(points, log=x.log))]
-    base = alt.Chart(_data(drawn)).encode(y=_rows_axis())
     extent = _extent(drawn) + ([] if reference is None else [reference])
-    at = alt.X("value:Q", title=x.title, scale=_scale(x, extent))
     series = list(dict.fromkeys(point.series for point in points))
-    colour = _colour(series, series, legend=False)
-    layers: list[Any] = []
-    if any(point.high is not None for point in points):
-        known = base.transform_filter("isValid(datum.high)")
-        intervals = known.mark_rule(strokeWidth=1.5, yOffset=_BELOW_ROW_LABEL, aria=False)
-        place = alt.X("drawn_low:Q", title=x.title)
-        layers.append(intervals.encode(x=place, x2="high:Q", color=colour))
-    layers += [
-        base.mark_point(size=75, filled=True, opacity=1, yOffset=_BELOW_ROW_LABEL).encode(
-            x=at,
-            color=colour,
-            shape=_shape(series, series, legend=False),
-            tooltip=_tooltip(points, value=x.title),
-            description="said:N",
-        ),
-        _row_labels(base, "cell"),
-    ]
+    shared = {"y": _rows_axis(), "color": _colour(series, series, legend=False)}
+    at = {**shared, "x": _number("value", x.title, scale=_scale(x, extent))}
+    layers = []
     if reference is not None:
-        line = alt.Chart(_data([{"value": reference}])).mark_rule(strokeDash=list(_DASHES))
-        layers.insert(0, line.encode(x=alt.X("value:Q"), color=alt.value("var(--ink)")))
-    return _finished(alt.layer(*layers), height=_ROW_HEIGHT * len(points))
+        line = {"x": _number("value", x.title), "color": {"value": "var(--ink)"}}
+        rule = {"type": "rule", "strokeDash": _DASHES}
+        layers.append(_layer(rule, line, data=[{"value": reference}]))
+    if any(point.high is not None for point in points):
+        layers.append(_interval(shared, "x", x.title, yOffset=_BELOW_ROW_LABEL))
+    shape = _shape(series, series, legend=False)
+    layers.append(_points(at, points, shape, {"value": x.title}, yOffset=_BELOW_ROW_LABEL))
+    layers.append(_row_labels())
+    return _finished(drawn, layers, height=_ROW_HEIGHT * len(points))
 
 
 def bars(shares: Sequence[Mapping[str, Any]], *, series: Sequence[str], title: str) -> Spec:
@@ -193,10 +179,8 @@ def bars(shares: Sequence[Mapping[str, Any]], *, series: Sequence[str], title: s
         series: the parts, in the order in which they are stacked.
         title: of the axis.
     """
-    import altair as alt
-
     cells = list(dict.fromkeys(each["cell"] for each in shares))
-    rows = [
+    drawn = [
         {
             **each,
             "row": cells.index(each["cell"]),
@@ -205,44 +189,107 @@ def bars(shares: Sequence[Mapping[str, Any]], *, series: Sequence[str], title: s
         }
         for each in shares
     ]
-    base = alt.Chart(_data(rows)).encode(y=_rows_axis())
-    stacked = base.mark_bar(height=13, yOffset=_BELOW_ROW_LABEL).encode(
-        x=alt.X("share:Q", title=title, stack="zero", scale=alt.Scale(domain=[0, 1], clamp=True)),
-        color=_colour(series, series, field="part"),
-        order=alt.Order("order:Q"),
-        tooltip=[
-            alt.Tooltip("cell:N"),
-            alt.Tooltip("part:N"),
-            alt.Tooltip("seconds:Q", format=_NUMBER),
-            alt.Tooltip("share:Q", format=".1%"),
+    at = {
+        "x": _number("share", title, stack="zero", scale={"domain": [0, 1], "clamp": True}),
+        "y": _rows_axis(),
+        "color": _colour(series, series, field="part"),
+        "order": {"field": "order", "type": "quantitative"},
+        "tooltip": [
+            _tip("cell"),
+            _tip("part"),
+            _tip("seconds", number=True),
+            {"field": "share", "type": "quantitative", "format": ".1%"},
         ],
-        description="said:N",
+        "description": {"field": "said", "type": "nominal"},
+    }
+    named = [{"cell": cell, "row": row} for row, cell in enumerate(cells)]
+    stacked = _layer({"type": "bar", "height": 13, "yOffset": _BELOW_ROW_LABEL}, at)
+    return _finished(drawn, [stacked, _row_labels(named)], height=_ROW_HEIGHT * len(cells))
+
+
+def _layer(
+    mark: Mapping[str, Any],
+    encoding: Mapping[str, Any],
+    *,
+    known: str | None = None,
+    data: Sequence[Mapping[str, Any]] | None = None,
+) -> Spec:
+    """Return a layer; of the points with a value for ``known`` alone, or of ``data`` of its own."""
+    layer: Spec = {"mark": dict(mark), "encoding": dict(encoding)}
+    if known:
+        layer["transform"] = [{"filter": f"isValid(datum.{known})"}]
+    if data is not None:
+        layer["data"] = {"values": list(data)}
+    return layer
+
+
+def _interval(
+    encoding: Mapping[str, Any],
+    channel: str,
+    title: str,
+    *,
+    low: str = "drawn_low",
+    high: str = "high",
+    **mark: Any,  # noqa: ANN401  (Vega-Lite's)
+) -> Spec:
+    ends = {channel: _number(low, title), f"{channel}2": {"field": high}}
+    return _layer({**_INTERVAL, **mark}, {**encoding, **ends}, known=high)
+
+
+def _points(
+    at: Mapping[str, Any],
+    points: Sequence[Point],
+    shape: Mapping[str, Any],
+    titles: Mapping[str, str],
+    **mark: Any,  # noqa: ANN401  (Vega-Lite's)
+) -> Spec:
+    """Return the marks; hovering shows every value, as far as some point has it."""
+    fields = {**titles, "low": "95 % from", "high": "to", "ceiling": "ceiling"}
+    tooltip = [_tip("cell")] + [
+        _tip(field, title, number=True)
+        for field, title in fields.items()
+        if any(getattr(point, field) is not None for point in points)
+    ]
+    said = {"field": "said", "type": "nominal"}
+    return _layer(
+        {**_MARK, **mark}, {**at, "shape": shape, "tooltip": tooltip, "description": said}
     )
-    names = alt.Chart(_data([{"cell": cell, "row": row} for row, cell in enumerate(cells)]))
-    labels = _row_labels(names.encode(y=_rows_axis()), "cell")
-    return _finished(alt.layer(stacked, labels), height=_ROW_HEIGHT * len(cells))
 
 
-def _rows_axis() -> alt.Y:
-    import altair as alt
-
-    return alt.Y("row:O", axis=None, scale=alt.Scale(type="band", paddingInner=0, paddingOuter=0))
+def _number(field: str, title: str, **more: Any) -> Spec:  # noqa: ANN401  (Vega-Lite's)
+    return {"field": field, "type": "quantitative", "title": title, **more}
 
 
-def _row_labels(base: alt.Chart, field: str) -> Any:  # noqa: ANN401  (Altair says no more)
+def _tip(field: str, title: str | None = None, *, number: bool = False) -> Spec:
+    if not number:
+        return {"field": field, "type": "nominal"}
+    return {"field": field, "type": "quantitative", "title": title or field, "format": _NUMBER}
+
+
+def _rows_axis() -> Spec:
+    scale = {"type": "band", "paddingInner": 0, "paddingOuter": 0}
+    return {"field": "row", "type": "ordinal", "axis": None, "scale": scale}
+
+
+def _row_labels(data: Sequence[Mapping[str, Any]] | None = None) -> Spec:
     """Return names above their rows, from the left edge: they fit on a narrow screen as well."""
-    import altair as alt
-
-    mark = base.mark_text(
-        align="left",
-        baseline="middle",
-        yOffset=-_BELOW_ROW_LABEL,
-        limit=alt.expr("width"),
-        aria=False,
-        stroke="var(--paper)",  # keeps the lines of the grid away from the letters
-        strokeWidth=4,
-    )
-    return mark.encode(x=alt.value(0), text=f"{field}:N", color=alt.value("var(--ink)"))
+    mark = {
+        "type": "text",
+        "align": "left",
+        "baseline": "middle",
+        "yOffset": -_BELOW_ROW_LABEL,
+        "limit": {"expr": "width"},
+        "aria": False,
+        "stroke": "var(--paper)",  # keeps the lines of the grid away from the letters
+        "strokeWidth": 4,
+    }
+    encoding = {
+        "x": {"value": 0},
+        "y": _rows_axis(),
+        "text": {"field": "cell", "type": "nominal"},
+        "color": {"value": "var(--ink)"},
+    }
+    return _layer(mark, encoding, data=data)
 
 
 def _drawn(points: Sequence[Point], *, log: bool) -> list[dict[str, Any]]:
@@ -259,6 +306,10 @@ def _drawn(points: Sequence[Point], *, log: bool) -> list[dict[str, Any]]:
     ]
 
 
+def _raised(low: float | None, floor: float) -> float | None:
+    return low if low is None or low > 0 else floor
+
+
 def _said(point: Point) -> str:
     """Return a point for those who do not see it."""
     interval = "" if point.high is None else f", 95 % from {point.low:.6g} to {point.high:.6g}"
@@ -271,15 +322,11 @@ def _apart(
     """Return the points with a place each, so that the error bars of two series do not meet."""
     places = [each["x"] for each in drawn]
     span = math.log(max(places) / min(places)) if log else max(places) - min(places)
-    found = []
+    moved = []
     for each in drawn:
         step = _STEP * span * (list(shown).index(each["series"]) - (len(shown) - 1) / 2)
-        found.append({**each, "drawn_x": each["x"] * math.exp(step) if log else each["x"] + step})
-    return found
-
-
-def _raised(low: float | None, floor: float) -> float | None:
-    return low if low is None or low > 0 else floor
+        moved.append({**each, "drawn_x": each["x"] * math.exp(step) if log else each["x"] + step})
+    return moved
 
 
 def _extent(drawn: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -288,81 +335,54 @@ def _extent(drawn: Sequence[Mapping[str, Any]]) -> list[float]:
     return [each[field] for each in drawn for field in fields if each[field] is not None]
 
 
-def _scale(axis: Axis, extent: Sequence[float]) -> alt.Scale:
+def _scale(axis: Axis, extent: Sequence[float]) -> Spec:
     """Return a scale around ``extent``, a little wider than it on either side."""
-    import altair as alt
-
     if axis.ends is not None:
-        return alt.Scale(domain=list(axis.ends))
+        return {"domain": list(axis.ends)}
     low, high = min(extent, default=1.0), max(extent, default=1.0)
     if axis.log:
         room = max((high / low) ** 0.06, 1.08)
-        return alt.Scale(type="log", nice=False, domain=[low / room, high * room])
+        return {"type": "log", "nice": False, "domain": [low / room, high * room]}
     room = max(0.04 * (high - low), 0.5)
-    return alt.Scale(nice=False, zero=False, domain=[low - room, high + room])
+    return {"nice": False, "zero": False, "domain": [low - room, high + room]}
 
 
 def _places(points: Sequence[Point]) -> list[float]:
     return sorted({point.x for point in points if point.x is not None})
 
 
-def _ticks(points: Sequence[Point]) -> alt.Axis:
+def _ticks(points: Sequence[Point]) -> Spec:
     """Return an axis with a tick at each measured place, and nowhere else."""
-    import altair as alt
-
-    return alt.Axis(values=_places(points), grid=False, labelOverlap="greedy", format="~r")
+    return {"values": _places(points), "grid": False, "labelOverlap": "greedy", "format": "~r"}
 
 
 def _colour(
     shown: Sequence[str], series: Sequence[str], *, legend: bool = True, field: str = "series"
-) -> alt.Color:
-    import altair as alt
-
+) -> Spec:
     colours = [f"var(--c{list(series).index(name) % NUM_COLOURS + 1})" for name in shown]
-    named = legend and len(shown) > 1
-    told = alt.Legend(title=None, orient="top", columns=3, labelLimit=150) if named else None
-    scale = alt.Scale(domain=list(shown), range=colours)
-    return alt.Color(f"{field}:N", scale=scale, legend=told)
+    columns = {"expr": "width < 320 ? 2 : 3"}
+    named = {"title": None, "orient": "top", "columns": columns, "labelLimit": 150}
+    return {
+        "field": field,
+        "type": "nominal",
+        "scale": {"domain": list(shown), "range": colours},
+        "legend": named if legend and len(shown) > 1 else None,
+    }
 
 
-def _shape(shown: Sequence[str], series: Sequence[str], *, legend: bool = True) -> alt.Shape:
-    import altair as alt
-
+def _shape(shown: Sequence[str], series: Sequence[str], *, legend: bool = True) -> Spec:
     shapes = [_SHAPES[list(series).index(name) % len(_SHAPES)] for name in shown]
-    scale = alt.Scale(domain=list(shown), range=shapes)
-    if legend and len(shown) > 1:
-        return alt.Shape("series:N", scale=scale, title=None)
-    return alt.Shape("series:N", scale=scale, legend=None)
+    scale = {"domain": list(shown), "range": shapes}
+    spec: Spec = {"field": "series", "type": "nominal", "scale": scale, "title": None}
+    return spec if legend and len(shown) > 1 else {**spec, "legend": None}
 
 
-def _tooltip(points: Sequence[Point], *, value: str, x: str | None = None) -> list[alt.Tooltip]:
-    """Return what hovering shows: every value, as far as some point has it."""
-    import altair as alt
-
-    told = [alt.Tooltip("cell:N", title="cell")]
-    fields = [("x", x), ("value", value), ("low", "95 % from"), ("high", "to")]
-    fields.append(("ceiling", "ceiling"))
-    for field, title in fields:
-        if title and any(getattr(point, field) is not None for point in points):
-            told.append(alt.Tooltip(f"{field}:Q", title=title, format=_NUMBER))
-    return told
-
-
-def _data(values: Sequence[Mapping[str, Any]]) -> alt.InlineData:
-    import altair as alt
-
-    return alt.InlineData(values=[dict(each) for each in values])
-
-
-def _finished(chart: Any, *, height: int) -> Spec:  # noqa: ANN401  (layers, of several types)
-    """Return the specification of an Altair chart, as wide as its place in the page."""
-    import altair as alt
-
-    sized: Any = chart.properties(
-        width="container",
-        height=height,
-        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-    )
-    found: Spec = sized.to_dict()
-    # The page has one configuration for all charts.
-    return {name: value for name, value in found.items() if name != "config"}
+def _finished(data: Sequence[Mapping[str, Any]], layers: Sequence[Spec], *, height: int) -> Spec:
+    """Return a chart as wide as its place in the page, which has one configuration for all."""
+    return {
+        "data": {"values": [dict(each) for each in data]},
+        "layer": list(layers),
+        "width": "container",
+        "height": height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+    }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from packsweep.analysis import axes
 from packsweep.report import cells_table
 from packsweep.report import format as fmt
+from packsweep.report.cell import ceiling, names, strategy, texts_per_prompt
 from packsweep.report.html import charts
 from packsweep.report.html.charts import Axis, Limit, Point
 from packsweep.report.html.parts import (
@@ -15,60 +16,40 @@ from packsweep.report.html.parts import (
     MAX_POINTS,
     Figure,
     Section,
-    Table,
     extremes,
-    from_shown,
     grouped,
     make_table,
-    names,
 )
+from packsweep.report.table import Table
 from packsweep.results.schema import Row
 
 _SPEED = "texts/s"
 _ROOFLINE = (
-    "Dotted: the ceiling, what the device's peaks allow for the work of a pass (the lower of "
-    "compute and memory)."
+    "Dotted: the ceiling, the lower of what the device's peak compute and peak memory bandwidth "
+    "allow."
 )
 _CUT = "An interval that reaches 0 is drawn to half the lowest value; the table has its end."
 _TOWARD = (
-    "With d copies of a request the prefix cache can serve d-1 of them, so the curve runs toward "
-    "the speed of a cache that already holds everything (cache state primed)."
+    "Of d copies of a request the prefix cache can serve d-1, so speed approaches that of a cache "
+    "that already holds everything (cache state primed)."
 )
 _NOT_PRIMED = 'That was not measured: add "primed" to measure.cache_state to see the limit.'
 _INTERVALS = "Points are medians, bars the 95 % interval of the mean."
-
-
-def ceiling(row: Row) -> float | None:
-    """Return the texts per second that the device's peaks allow; None where not known."""
-    needs = [
-        row[work] / row[peak]
-        for work, peak in (("flops", "peak_flops_per_s"), ("read_bytes", "peak_bytes_per_s"))
-        if row[work] and row[peak]
-    ]
-    return row["num_texts"] / max(needs) if len(needs) == 2 else None  # noqa: PLR2004  (both)
-
-
-def texts_per_prompt(row: Row) -> int:
-    """Return how many texts a prompt of the cell holds."""
-    sizes = {"packed": row["n"], "separate": 1, "chunked": row["pack_size"]}
-    return int(sizes[row["strategy"]])
 
 
 def throughput(rows: Sequence[Row]) -> Section:
     """Return texts per second against n and against the texts in a prompt; and every cell."""
     measured = _measured(rows)
     figures, lines = _against_n(measured)
-    more, told = _against_pack_size(measured)
+    more, more_lines = _against_pack_size(measured)
     shown, note = extremes(rows, 100, by="texts_per_s_median")
-    whole = from_shown(
-        cells_table.summary(shown), "Every cell, as packsweep show prints it", note=note
-    )
+    caption = "Every cell, as packsweep show prints it"
     return Section(
         key="throughput",
         title="Throughput",
-        lines=(_INTERVALS, *_roofline(measured), *_left_out(rows), *lines, *told),
+        lines=(_INTERVALS, *_left_out(rows), *lines, *more_lines),
         figures=(*figures, *more),
-        folded=(whole,) if rows else (),
+        folded=(cells_table.summary(shown, caption=caption, note=note),) if rows else (),
     )
 
 
@@ -98,7 +79,7 @@ def _against_n(rows: Sequence[Row]) -> tuple[tuple[Figure, ...], tuple[str, ...]
         title="texts/s against n",
         x=lambda row: row["n"],
         axis="n, texts",
-        series=_strategy,
+        series=strategy,
         fixed="duplication",
     )
     return _panels(rows, curve)
@@ -120,7 +101,7 @@ def _against_pack_size(rows: Sequence[Row]) -> tuple[tuple[Figure, ...], tuple[s
 
 def duplication(rows: Sequence[Row]) -> Section:
     """Return texts per second against duplication, toward what a primed cache reaches."""
-    key, title = "duplication", "Duplication, toward full reuse"
+    key, title = "duplication", "Repeated requests and the prefix cache"
     measured = _measured(rows)
     primed = [row for row in measured if row["cache_state"] == "primed"]
     others = [row for row in measured if row["cache_state"] != "primed"]
@@ -135,8 +116,8 @@ def duplication(rows: Sequence[Row]) -> Section:
         fixed="n",
     )
     figures, lines = _panels(others, curve, primed)
-    told = _TOWARD if primed else f"{_TOWARD} {_NOT_PRIMED}"
-    return Section(key=key, title=title, lines=(told, *_roofline(others), *lines), figures=figures)
+    limit = _TOWARD if primed else f"{_TOWARD} {_NOT_PRIMED}"
+    return Section(key=key, title=title, lines=(limit, *lines), figures=figures)
 
 
 def _panels(
@@ -175,6 +156,7 @@ def _figure(
     series: Sequence[str],
 ) -> Figure:
     cut = any(point.low is not None and point.low <= 0 for point in points)
+    roofline = any(point.ceiling is not None for point in points)
     return Figure(
         title=title,
         described=f"{title}; {len(points)} points, the table below has each.",
@@ -186,7 +168,7 @@ def _figure(
             limits=limits,
         ),
         data=points_table(title, points, x_title=axis),
-        notes=(_CUT,) * cut + limit_notes(limits),
+        notes=(_ROOFLINE,) * roofline + (_CUT,) * cut + limit_notes(limits),
     )
 
 
@@ -202,17 +184,11 @@ def points_table(
     title: str, points: Sequence[Point], *, x_title: str | None, value: str = _SPEED
 ) -> Table:
     """Return the data of a chart of points, columns without a value left out."""
-    columns: list[tuple[str, Callable[[Point], str]]] = [("cell", lambda point: point.cell)]
-    if x_title:
-        columns.append((x_title, lambda point: fmt.exact(point.x)))
-    columns.append((value, lambda point: fmt.exact(point.value)))
-    if any(point.high is not None for point in points):
-        columns.append(("95 % from", lambda point: fmt.exact(point.low)))
-        columns.append(("to", lambda point: fmt.exact(point.high)))
-    if any(point.ceiling is not None for point in points):
-        columns.append(("ceiling", lambda point: fmt.exact(point.ceiling)))
-    rows = [[written(point) for _, written in columns] for point in points]
-    return make_table(f"Data of: {title}", [heading for heading, _ in columns], rows)
+    titles = {"value": value, "low": "95 % from", "high": "to", "ceiling": "ceiling"}
+    titles = ({"x": x_title} if x_title else {}) | titles
+    known = [name for name in titles if any(getattr(point, name) is not None for point in points)]
+    rows = [[point.cell, *(fmt.exact(getattr(point, name)) for name in known)] for point in points]
+    return make_table(f"Data of: {title}", ("cell", *(titles[name] for name in known)), rows)
 
 
 def _points(rows: Sequence[Row], words: Mapping[str, str], curve: _Curve) -> list[Point]:
@@ -250,20 +226,16 @@ def _conditions(rows: Sequence[Row], fixed: str) -> dict[str, str]:
     """
     varied = axes.varying(rows, but=("cache_state",) if fixed == "n" else ())
     several = len({row[fixed] for row in rows}) > 1
-    found = {}
+    panels = {}
     for index, row in enumerate(rows):
-        told = [f"{fixed} {row[fixed]}"] if several else []
-        told += [f"{name} {value}" for name, value in axes.unusual(varied, index).items()]
-        found[str(row["cell_id"])] = ", ".join(told)
-    return found
+        words = [f"{fixed} {row[fixed]}"] if several else []
+        words += [f"{name} {value}" for name, value in axes.unusual(varied, index).items()]
+        panels[str(row["cell_id"])] = ", ".join(words)
+    return panels
 
 
 def _measured(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["texts_per_s_median"] is not None]
-
-
-def _roofline(rows: Sequence[Row]) -> tuple[str, ...]:
-    return (_ROOFLINE,) * any(ceiling(row) is not None for row in rows)
 
 
 def _left_out(rows: Sequence[Row]) -> list[str]:
@@ -271,14 +243,10 @@ def _left_out(rows: Sequence[Row]) -> list[str]:
     if not without:
         return []
     words = names(rows)
-    told = ", ".join(words[row["cell_id"]] for row in without[:5])
+    listed = ", ".join(words[row["cell_id"]] for row in without[:5])
     more = f" and {len(without) - 5} more" if len(without) > 5 else ""  # noqa: PLR2004
-    return [f"Not drawn, as they have no number: {told}{more}; the reasons stand below."]
+    return [f"Not drawn, not measured: {listed}{more}; see Cells without a result."]
 
 
 def _with_cache(row: Row) -> str:
-    return _strategy(row) + (", cache off" if row["cache_state"] == "off" else "")
-
-
-def _strategy(row: Row) -> str:
-    return fmt.strategy(row["strategy"], row["pack_size"])
+    return strategy(row) + (", cache off" if row["cache_state"] == "off" else "")

@@ -6,6 +6,7 @@ texts, which need not be on this machine, so cells are matched by their values.
 
 from __future__ import annotations
 
+import itertools
 import json
 import tomllib
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 
 from packsweep.analysis import axes
 from packsweep.errors import SpecError
-from packsweep.report import format as fmt
+from packsweep.report.cell import strategy
 from packsweep.results import schema
 from packsweep.results.schema import Row
 from packsweep.sweep import cells as sweep_cells
@@ -28,12 +29,10 @@ Key = tuple[str, ...]
 
 def overrides(text: str) -> list[str]:
     """Return the ``--set`` values that ``packsweep run`` noted below the sweep file."""
-    found: list[str] = []
-    for line in reversed(text.splitlines()):
-        if not line.startswith(_OVERRIDE):
-            break
-        found.insert(0, line.removeprefix(_OVERRIDE))
-    return found
+    below = itertools.takewhile(
+        lambda line: line.startswith(_OVERRIDE), reversed(text.splitlines())
+    )
+    return [line.removeprefix(_OVERRIDE) for line in below][::-1]
 
 
 def read(text: str) -> spec.Sweep:
@@ -74,15 +73,14 @@ def _wanted(values: Mapping[str, Any]) -> int:
 
 
 def _line(values: Mapping[str, Any], num_tried: int) -> str:
-    told = fmt.strategy(values["strategy"], values["pack_size"])
-    told += f" n={values['n']} dup={values['duplication']} {values['cache_state']}"
-    told += f" {values['instruction']} {values['template']} {values['answer']}"
-    added = [name for name in axes.names("wording") if name in axes.FORMER and name in values]
-    unusual = (str(values[name]) for name in added if str(values[name]) != axes.FORMER[name])
-    told += "".join(f" {value}" for value in unusual)
-    told += " tokens" if values["prompt_type"] == "tokens" else ""
+    name = f"{strategy(values)} n={values['n']} dup={values['duplication']}"
+    name += f" {values['cache_state']} {values['instruction']} {values['template']}"
+    name += f" {values['answer']}" + (" tokens" if values["prompt_type"] == "tokens" else "")
+    added = [each for each in axes.names("wording") if each in axes.FORMER and each in values]
+    unusual = (str(values[each]) for each in added if str(values[each]) != axes.FORMER[each])
+    name += "".join(f" {value}" for value in unusual)
     wanted = _wanted(values)
-    return told if wanted == 1 else f"{told}: {wanted - num_tried} of {wanted} replicates"
+    return name if wanted == 1 else f"{name}: {wanted - num_tried} of {wanted} replicates"
 
 
 def _key(values: Mapping[str, Any], columns: Iterable[str], *, own_length: bool = False) -> Key:

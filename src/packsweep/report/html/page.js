@@ -16,17 +16,22 @@ const config = {
   text: {fontSize: 12}
 };
 const options = {
-  renderer: "svg", actions: false, config,
+  mode: "vega-lite", renderer: "svg", actions: false, config,
   tooltip: {theme: "custom", disableDefaultStyle: true}
 };
 const specs = JSON.parse(document.getElementById("specs").textContent);
-const drawings = [...document.querySelectorAll("[data-chart]")].map(place => {
+const draw = place => {
   const spec = {...specs[Number(place.dataset.chart)], description: place.dataset.described};
+  place.classList.add("begun");
   return vegaEmbed(place, spec, options).catch(error => {
-    const told = document.createElement("p");
-    told.className = "error";
-    told.textContent = `This chart could not be drawn (${error.message}); its data stand below.`;
-    place.replaceChildren(told);
+    const line = document.createElement("p");
+    line.className = "error";
+    line.textContent = `This chart could not be drawn (${error.message}); its data stand below.`;
+    place.replaceChildren(line);
   });
-});
-Promise.all(drawings).then(() => document.documentElement.classList.add("drawn"));
+};
+// A chart is as wide as its place, so what is folded is drawn when it is opened.
+const drawVisible = () => Promise.all(
+  [...document.querySelectorAll("[data-chart]:not(.begun)")].filter(each => each.offsetWidth).map(draw));
+for (const group of document.querySelectorAll("details.group")) group.addEventListener("toggle", drawVisible);
+drawVisible().then(() => document.documentElement.classList.add("drawn"));

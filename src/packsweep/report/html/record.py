@@ -10,8 +10,10 @@ from typing import Any
 from packsweep.errors import SpecError
 from packsweep.report import footer
 from packsweep.report import format as fmt
+from packsweep.report.cell import names
 from packsweep.report.html import missing
-from packsweep.report.html.parts import Listing, Section, Table, make_table, names
+from packsweep.report.html.parts import Listing, Section, make_table
+from packsweep.report.table import Table
 from packsweep.results import schema
 from packsweep.results.schema import Row
 
@@ -37,8 +39,8 @@ def failed(rows: Sequence[Row], absent: Sequence[str] | str) -> Section:
     without = [row for row in rows if row["outcome"] != "ok"]
     partly = [row for row in rows if row["outcome"] == "ok" and row["reason"]]
     counted = Counter(row["outcome"] for row in without)
-    told = ", ".join(f"{number} {outcome}" for outcome, number in sorted(counted.items()))
-    lines = [f"{len(rows)} cells: {len(rows) - len(without)} ok{told and f', {told}'}."]
+    outcomes = "".join(f", {number} {outcome}" for outcome, number in sorted(counted.items()))
+    lines = [f"{len(rows)} cells: {len(rows) - len(without)} ok{outcomes}."]
     tables = []
     if without or partly:
         words = names(rows)
@@ -65,7 +67,7 @@ def failed(rows: Sequence[Row], absent: Sequence[str] | str) -> Section:
 
 
 def absent_cells(sweep: str | None, passes: Iterable[Row]) -> list[str] | str:
-    """Return the cells that the kept sweep file asks for and no row has, or why nobody knows."""
+    """Return the cells of the sweep file without a row, or why they are not known."""
     if sweep is None:
         return "Missing cells are not known: the folder has no sweep.toml."
     try:
@@ -75,15 +77,18 @@ def absent_cells(sweep: str | None, passes: Iterable[Row]) -> list[str] | str:
 
 
 def conditions(rows: Sequence[Row], mixed: Sequence[str]) -> Section:
-    """Return warnings first, then what was seen while each cell was timed."""
+    """Return warnings first, then the conditions under which each cell was timed."""
     measured = [row for row in rows if row["outcome"] == "ok"]
-    warned = footer.warnings(rows)
-    lines = [f"MIXED {line}" for line in mixed]
-    lines += warned or (["No warnings."] if measured else [])
+    warnings = [f"Measured under different conditions: {line}" for line in mixed]
+    warnings += footer.warnings(rows)
+    lines = ["No warnings."] if measured and not warnings else []
     lines += footer.conditions(rows) if rows else []
-    tables = (_seen(measured),) if measured else ()
     return Section(
-        key="conditions", title="Conditions and warnings", lines=tuple(lines), folded=tables
+        key="conditions",
+        title="Conditions and warnings",
+        lines=tuple(lines),
+        warnings=tuple(warnings),
+        folded=(_seen(measured),) if measured else (),
     )
 
 
@@ -109,15 +114,15 @@ def _seen(rows: Sequence[Row]) -> Table:
 
 def repeat(rows: Sequence[Row], sweep: str | None) -> Section:
     """Return what is needed to measure the same again."""
-    told = "Save the sweep file below as sweep.toml; the command says what was set over it."
-    lines = [told] if sweep else ["The folder has no sweep.toml."]
+    how = "Save the sweep file below as sweep.toml and run the command."
+    lines = [how] if sweep else ["The folder has no sweep.toml."]
     listings = [Listing(title="Command", text=_command(sweep or ""))]
     listings += [Listing(title="Sweep file", text=sweep)] if sweep else []
     listings += _settings(rows)
     tables = (_environment(rows), _hashes(rows)) if rows else ()
     return Section(
         key="repeat",
-        title="To repeat it",
+        title="Sweep file, command, environment",
         lines=tuple(lines),
         tables=tables[:1],
         folded=tables[1:],
@@ -134,17 +139,17 @@ def _command(sweep: str) -> str:
 
 def _settings(rows: Sequence[Row]) -> list[Listing]:
     """Return each set of settings in force once, those of few cells last."""
-    found = Counter(row["engine_resolved"] for row in rows if row["engine_resolved"])
+    resolved = Counter(row["engine_resolved"] for row in rows if row["engine_resolved"])
     listings = [
         Listing(
             title=f"Engine settings in force in {number} of {len(rows)} cells",
             text=json.dumps(dict(schema.parsed(settings)), indent=1),
         )
-        for settings, number in found.most_common(_MAX_LISTINGS)
+        for settings, number in resolved.most_common(_MAX_LISTINGS)
     ]
-    more = len(found) - len(listings)
+    more = len(resolved) - len(listings)
     if more > 0:
-        text = f"{more} other sets stand in the column engine_resolved of summary.csv"
+        text = f"{more} more in the column engine_resolved of summary.csv"
         listings.append(Listing(title="Further settings", text=text))
     return listings
 
@@ -160,17 +165,17 @@ def _environment(rows: Sequence[Row]) -> Table:
     for row in rows:
         for name, version in schema.parsed(row["versions"]).items():
             packages.setdefault(name, set()).add(str(version))
-    body += [(f"version of {name}", ", ".join(sorted(found))) for name, found in packages.items()]
+    body += [(f"version of {name}", ", ".join(sorted(each))) for name, each in packages.items()]
     body.append(("schema version", str(schema.SCHEMA_VERSION)))
-    told = [(name, value) for name, value in body if value]
-    return make_table("Environment", ("what", "value"), told, text=2)
+    known = [(name, value) for name, value in body if value]
+    return make_table("Environment", ("what", "value"), known, text=2)
 
 
 def _values(values: Iterable[Any]) -> str:
-    found = sorted({str(value) for value in values if value is not None})
-    if len(found) <= 3:  # noqa: PLR2004
-        return ", ".join(found)
-    return f"{found[0]} to {found[-1]}, {len(found)} values"
+    known = sorted({str(value) for value in values if value is not None})
+    if len(known) <= 3:  # noqa: PLR2004
+        return ", ".join(known)
+    return f"{known[0]} to {known[-1]}, {len(known)} values"
 
 
 def _hashes(rows: Sequence[Row]) -> Table:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from packsweep.analysis.contrasts import SETTINGS, Comparison
-from packsweep.report import cells_table, footer, labels_table
+from packsweep.report import cells_table, labels_table, verdict
 from packsweep.report import format as fmt
+from packsweep.report.cell import names, pair, texts_per_prompt
 from packsweep.report.html import charts
 from packsweep.report.html.charts import Axis, Limit, Point
-from packsweep.report.html.curves import limit_notes, points_table, texts_per_prompt
+from packsweep.report.html.curves import limit_notes, points_table
 from packsweep.report.html.parts import (
     MAX_MARKS,
     MAX_PANELS,
     Figure,
     Section,
+    bounded,
     extremes,
-    from_rich,
-    from_shown,
     make_table,
-    names,
 )
+from packsweep.report.table import Table
 from packsweep.results import schema
 from packsweep.results.schema import Row
 
@@ -41,52 +42,58 @@ _PASS = {
     "decode": ("decode_span_s",),
     "after the engine": ("after_engine_s",),
 }
-_BY_CHANCE = (
-    "Each interval is of one comparison; of twenty without a difference one would exclude 1 by "
-    "chance."
+_BASELINE_SETTINGS = (
+    "The baseline of settings is the cell closest to the defaults among those of the same work."
 )
 
-_PLAINEST = "Settings are held against the cell that has most of them at their defaults."
 
-
-def ratios(compared: Sequence[Comparison], rows: Sequence[Row]) -> Figure | None:
-    """Return every comparison as a dot with its interval; None where there is none."""
+def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
+    """Return every comparison as a dot with its interval."""
+    key, title = "compared", "Every comparison"
     if not compared:
-        return None
+        line = "No two cells do the same work in different ways."
+        return Section(key=key, title=title, lines=(line,))
     words = names(rows)
-    found, note = _most_telling(compared)
+    shown, note = _most_telling(compared)
     order = {str(row["cell_id"]): place for place, row in enumerate(rows)}
-    found.sort(key=lambda each: (each.axis != "strategy", order[each.baseline]))
+    shown.sort(key=lambda each: (each.axis != "strategy", order[each.baseline]))
     points = [
         Point(
-            cell=_pair(words[each.cell], words[each.baseline]),
+            cell=pair(words[each.cell], words[each.baseline]),
             series=each.axis,
             value=each.ratio.value,
             low=each.ratio.ci_low,
             high=each.ratio.ci_high,
         )
-        for each in found
+        for each in shown
         if each.ratio.value is not None
     ]
-    data = make_table(
-        "Data of the comparisons",
-        ("cell", "over", "ratio, 95 % interval and what may be said"),
-        [(words[each.cell], words[each.baseline], footer.verdict(each)) for each in found],
-        text=3,
-    )
-    title = "texts/s of a cell over that of its baseline"
-    return Figure(
-        title=title,
-        described=f"{title}, {len(points)} ratios with intervals; left of 1 is slower.",
-        spec=charts.dots(points, x=Axis(title="ratio, 1: no difference", log=True), reference=1.0),
-        data=data,
-        notes=(
-            _BY_CHANCE,
-            *([_PLAINEST] if any(each.axis == SETTINGS for each in found) else []),
-            *_margin(compared),
-            *([f"Shown: {note}."] if note else []),
+    said = {id(each): verdict.text(each.ratio, word) for each, word in verdict.of(compared)}
+    heading = "texts/s of a cell over that of its baseline"
+    figure = Figure(
+        title=heading,
+        described=f"{heading}, {len(points)} ratios with intervals; left of 1 is slower.",
+        spec=charts.dots(
+            points, x=Axis(title="ratio; 1 is no difference", log=True), reference=1.0
         ),
+        data=make_table(
+            "Data of the comparisons",
+            ("cell", "baseline", "ratio, 95 % interval and verdict"),
+            [(words[each.cell], words[each.baseline], said[id(each)]) for each in shown],
+            text=3,
+        ),
+        notes=(f"Shown: {note}.",) if note else (),
     )
+    apart = sum(not each.same_gpu for each in compared)
+    lines = [
+        *(
+            f"{line[0].upper()}{line[1:]}."
+            for line in verdict.explained([c.ratio for c in compared])
+        ),
+        *([_BASELINE_SETTINGS] if any(each.axis == SETTINGS for each in shown) else []),
+        *([f"{apart} of {len(compared)} between different GPUs of one kind."] if apart else []),
+    ]
+    return Section(key=key, title=title, lines=tuple(lines), figures=(figure,))
 
 
 def _most_telling(compared: Sequence[Comparison]) -> tuple[list[Comparison], str | None]:
@@ -99,28 +106,6 @@ def _most_telling(compared: Sequence[Comparison]) -> tuple[list[Comparison], str
     return [*ranked[:half], *ranked[-half:]], note
 
 
-def _margin(compared: Sequence[Comparison]) -> list[str]:
-    """Say what some comparisons do not cover: the spread between processes, and between GPUs."""
-    inside = [each.ratio for each in compared if not each.ratio.between_processes]
-    said = [f"One process each: beyond {ratio.margin - 1:.0%} is called." for ratio in inside[:1]]
-    apart = sum(not each.same_gpu for each in compared)
-    return (
-        [*said, f"{apart} of {len(compared)} between different GPUs of one kind."]
-        if apart
-        else said
-    )
-
-
-def _pair(cell: str, baseline: str) -> str:
-    """Return two names in one, what they share said once."""
-    shared = set(cell.split()) & set(baseline.split())
-    mine, other = (
-        " ".join(word for word in name.split() if word not in shared) for name in (cell, baseline)
-    )
-    told = " ".join(word for word in cell.split() if word in shared)
-    return f"{mine or 'without'} / {other or 'without'}: {told}"
-
-
 def time(rows: Sequence[Row]) -> Section:
     """Return the phases of an attempt and the split of a pass."""
     key, title = "time", "Where the time goes"
@@ -128,26 +113,21 @@ def time(rows: Sequence[Row]) -> Section:
     shown, note = extremes(measured, MAX_MARKS, by="texts_per_s_median")
     figures = [
         figure
-        for told, whole, parts in (
+        for heading, whole, parts in (
             ("Phases of an attempt", "wall_s", _ATTEMPT),
             ("Split of a pass", "duration_s_median", _PASS),
         )
-        if (figure := _bars(shown, told, whole, parts)) is not None
+        if (figure := _bars(shown, heading, whole, parts)) is not None
     ]
     if not figures:
         return Section(key=key, title=title, lines=("No cell recorded its phases.",))
-    tables = [
-        from_shown(columns, f"Shares of the {whole}, as packsweep show --time prints them")
-        for columns in cells_table.time_tables(shown)
-        for whole in (each.heading.removesuffix("\ns") for each in columns)
-        if f"{whole}\ns" in {each.heading for each in columns}
-    ]
-    told = (
-        "An attempt is one process: most of it is no measurement. A pass is the timed window; its "
-        "parts are medians, which need not add up."
+    what = (
+        "An attempt is one engine process; only its timed passes are measured. A pass is the timed "
+        "window; its parts are medians, which need not add up."
     )
-    lines = (told, *([f"Shown: {note}."] if note else []))
-    return Section(key=key, title=title, lines=lines, figures=tuple(figures), folded=tuple(tables))
+    lines = (what, *([f"Shown: {note}."] if note else []))
+    tables = tuple(cells_table.time_tables(shown))
+    return Section(key=key, title=title, lines=lines, figures=tuple(figures), folded=tables)
 
 
 def _bars(
@@ -183,7 +163,7 @@ def _bars(
 
 
 def scored(rows: Sequence[Row]) -> list[str]:
-    """Return the cells whose answers are looked into, those with several texts a prompt first."""
+    """Return the cells whose answers are shown, those with several texts a prompt first."""
     known = [row for row in rows if row["accuracy"] is not None]
     several_first = sorted(known, key=lambda row: texts_per_prompt(row) == 1)
     return [str(row["cell_id"]) for row in several_first[:MAX_MARKS]]
@@ -211,17 +191,21 @@ def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[
         for row in several[:MAX_PANELS]
     )
     number = sum(row["accuracy"] is not None for row in rows)
-    lines = ["Labels found and right over the distinct texts of one pass; Wilson intervals."]
+    lines = ["Over the distinct texts of one pass, with 95 % Wilson intervals."]
     lines += [] if several else ["No curve: every prompt held one text."]
     if len(several) > MAX_PANELS:
         lines.append(f"Drawn: {MAX_PANELS} of {len(several)} cells with several texts a prompt.")
     if number > len(few):
-        lines.append(f"Looked into: {len(few)} of {number:,} scored cells.")
+        lines.append(f"Shown: {len(few)} of {number:,} scored cells.")
     tables = (
-        from_rich(labels_table.positions(positions, few), "Right by position in the prompt"),
-        from_rich(labels_table.confusion(confusion, few), "Expected labels against those found"),
+        _captioned(labels_table.positions(positions, few), "Accuracy by position in the prompt"),
+        _captioned(labels_table.confusion(confusion, few), "Expected against predicted labels"),
     )
     return Section(key=key, title=title, lines=tuple(lines), figures=figures, folded=tables)
+
+
+def _captioned(whole: Table, caption: str) -> Table:
+    return bounded(replace(whole, caption=caption))
 
 
 def _is_of(each: Row, row: Row) -> bool:
@@ -232,7 +216,7 @@ def _position_figure(row: Row, own: Sequence[Row], words: str) -> Figure:
     points = [
         Point(
             cell=f"{words}, positions {each['first'] + 1} to {each['last'] + 1}",
-            series="right",
+            series="accuracy",
             x=(each["first"] + each["last"]) / 2 + 1,
             value=each["accuracy"],
             low=each["accuracy_ci_low"],
@@ -240,23 +224,23 @@ def _position_figure(row: Row, own: Sequence[Row], words: str) -> Figure:
         )
         for each in own
     ]
-    share = row["commoner_label_share"]
-    meaning = "the commoner label for every text, unread"
-    limits = [] if share is None else [Limit(series="right", value=share, meaning=meaning)]
+    share = row["majority_class_share"]
+    meaning = "always giving the most frequent label"
+    limits = [] if share is None else [Limit(series="accuracy", value=share, meaning=meaning)]
     axis = Axis(title="position in the prompt, from 1")
     spec = charts.curve(
         points,
         x=axis,
-        y=Axis(title="share right", ends=(0.0, 1.0)),
-        series=["right"],
+        y=Axis(title="accuracy", ends=(0.0, 1.0)),
+        series=["accuracy"],
         limits=limits,
     )
-    title = f"Share right by position: {words}"
+    title = f"Accuracy by position: {words}"
     return Figure(
         title=title,
         described=f"{title}, in {len(own)} places with intervals.",
         spec=spec,
-        data=points_table(title, points, x_title=axis.title, value="share right"),
+        data=points_table(title, points, x_title=axis.title, value="accuracy"),
         notes=limit_notes(limits),
     )
 
@@ -269,15 +253,17 @@ def cost(rows: Sequence[Row]) -> Section:
     dollars = _cost_figure(shown, "usd_per_1000_texts", "$ for 1,000 texts")
     joules = _cost_figure(shown, "joules_per_1000_texts", "J for 1,000 texts")
     if dollars is None:
-        lines.append("No price: pass --gpu-hour-usd, or set [cost] gpu_hour_usd.")
+        lines.append("No price was given: pass --gpu-hour-usd, or set [cost] gpu_hour_usd.")
     else:
         figures.append(dollars)
-        lines.append("Dollars: GPU time of the timed passes; starting the engine is not counted.")
+        lines.append("Dollars: GPU time of the timed passes, without engine start.")
     if joules is None:
-        lines.append("No energy: the device does not count it, or passes were below a second.")
+        lines.append(
+            "No energy: the device does not measure it, or passes were shorter than a second."
+        )
     else:
         figures.append(joules)
-        lines.append("Joules: the whole GPU in the timed window; the host is not in it.")
+        lines.append("Joules: the GPU in the timed window, without the host.")
     lines += [f"Shown: {note}."] if note else []
     columns = [
         name

@@ -6,40 +6,52 @@ takes seconds, so the text is kept in the cache, by vl-convert's version.
 
 from __future__ import annotations
 
+import contextlib
 from importlib.metadata import version
+from pathlib import Path
 
 from packsweep.errors import UserError
 from packsweep.files import cache_root, replace_file
 
-INSTALL = "make setup, or pip install altair vl-convert-python"
+INSTALL = "make setup, or pip install vl-convert-python"
 
 
 def installed() -> bool:
     """Tell whether what draws charts is installed."""
     from importlib.util import find_spec
 
-    return all(find_spec(name) is not None for name in ("altair", "vl_convert"))
+    return find_spec("vl_convert") is not None
 
 
 def check_installed() -> None:
     """Refuse to go on without what draws charts.
 
     Raises:
-        UserError: Altair or vl-convert is not installed.
+        UserError: vl-convert is not installed.
     """
     if not installed():
-        raise UserError(f"the report needs Altair and vl-convert: {INSTALL}")
+        raise UserError(f"the report needs vl-convert: {INSTALL}")
 
 
 def javascript() -> str:
     """Return the script; it defines ``vegaEmbed`` and can stand inside a script element."""
+    kept = _kept()
+    if kept is not None and kept.is_file():
+        return kept.read_text(encoding="utf-8")
     import vl_convert
 
-    path = cache_root() / "report" / f"vega-{version('vl-convert-python')}.js"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
     made = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     assert "</script" not in made.lower()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, made.encode())
+    if kept is not None:
+        with contextlib.suppress(OSError):  # the page needs no cache
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(kept, made.encode())
     return made
+
+
+def _kept() -> Path | None:
+    """Return where the script is kept; None without a home folder."""
+    try:
+        return cache_root() / "report" / f"vega-{version('vl-convert-python')}.js"
+    except RuntimeError:
+        return None

@@ -1,0 +1,246 @@
+"""The first screen of the page: a recommendation, three numbers, the frontier, speed against n.
+
+``advise`` is the one place that decides what is recommended here. It knows speed alone: of the
+cells of the largest workload it names the fastest, and whether that is significant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from packsweep.analysis.advice import Advice, Number, Point
+from packsweep.analysis.advice import Figure as Value
+from packsweep.analysis.contrasts import Comparison
+from packsweep.report import cell, verdict
+from packsweep.report import format as fmt
+from packsweep.report.html import charts
+from packsweep.report.html.charts import Axis
+from packsweep.report.html.parts import Figure, make_table
+from packsweep.results import schema
+from packsweep.results.schema import Row
+from packsweep.results.stats import Ratio
+
+_SIGNIFICANT = ("up", "down")
+_MOST_WORDS = 22  # and three where the engine was simulated
+_MANY_TEXTS = 1_000_000
+
+
+def advise(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
+    """Return what to run, from the rows of a summary and their comparisons."""
+    alike = _workload([row for row in rows if row["outcome"] == "ok"])
+    ranked = sorted(alike, key=lambda row: float(row["texts_per_s_median"]), reverse=True)
+    scored = bool(ranked) and all(row["accuracy"] is not None for row in ranked)
+    names = cell.names(rows)
+    sentence, significant = _sentence(ranked, compared, names)
+    if any(row["engine"] == schema.SIMULATED for row in ranked):
+        sentence = f"Simulated, not measured: {sentence[0].lower()}{sentence[1:]}"
+    not_shown = []
+    if ranked and not scored:
+        not_shown.append("Speed only: answers were not scored.")
+    elif ranked:
+        not_shown.append("The recommendation is about speed; compare the accuracies below.")
+    return Advice(
+        sentence=sentence,
+        numbers=_numbers(ranked[0], compared, names) if ranked else None,
+        points=tuple(
+            _point(row, names, ranked[:index], first=significant and index == 0)
+            for index, row in enumerate(ranked)
+        ),
+        quality_kind="accuracy" if scored else None,
+        baseline=None,
+        not_shown=tuple(not_shown),
+    )
+
+
+def _workload(measured: Sequence[Row]) -> list[Row]:
+    """Return the cells with the most texts, each request submitted the least often."""
+    usual = [row for row in measured if row["cache_state"] != "primed"] or measured
+    if not usual:
+        return []
+    size = max((row["n"], -row["duplication"]) for row in usual)
+    return [row for row in usual if (row["n"], -row["duplication"]) == size]
+
+
+def _sentence(
+    ranked: Sequence[Row], compared: Sequence[Comparison], names: dict[str, str]
+) -> tuple[str, bool]:
+    """Return the recommendation, and whether its lead is significant."""
+    if not ranked:
+        return "No cell has been measured yet.", False
+    best = ranked[0]
+    how, where = _prompts(best), f"at n = {best['n']}"
+    if len(ranked) == 1:
+        return f"Only one setting was measured {where}: nothing to choose from.", False
+    lead = _lead(best, compared)
+    if lead is None:
+        return f"Fastest {where}: {how}. No comparison shows by how much.", False
+    ratio, said, other = lead
+    mine, theirs = _apart(names[best["cell_id"]], names[other])
+    settings = [word for word in mine if "=" in word]
+    amount = f"{fmt.number(ratio.value)}x {fmt.interval(ratio.ci_low, ratio.ci_high)}"
+    significant = said in _SIGNIFICANT
+    form = (
+        "Use {how} {where}: {amount} the speed of {beside}."
+        if significant
+        else "No clear winner {where}: {how} reached {amount} the speed of {beside}."
+    )
+    long = f"{how} with {' '.join(settings)}" if settings else how
+    short = f"{how} with {len(settings)} settings changed" if settings else how
+    for how, beside in ((long, " ".join(theirs) or "the defaults"), (short, "the baseline")):
+        sentence = form.format(how=how, where=where, amount=amount, beside=beside)
+        if len(sentence.split()) <= _MOST_WORDS:
+            break
+    return sentence, significant
+
+
+def _prompts(row: Row) -> str:
+    if row["strategy"] == "separate":
+        return "one text per prompt"
+    if row["strategy"] == "packed":
+        return "all texts in one prompt"
+    return f"{row['pack_size']} texts per prompt"
+
+
+def _apart(name: str, other: str) -> tuple[list[str], list[str]]:
+    """Return the words in which two names differ."""
+    mine, theirs = name.split(), other.split()
+    return [word for word in mine if word not in theirs], [
+        word for word in theirs if word not in mine
+    ]
+
+
+def _lead(best: Row, compared: Sequence[Comparison]) -> tuple[Ratio, str, str] | None:
+    """Return the ratio of the best to its baseline, or to the nearest cell that has it as one."""
+    own = [pair for pair in verdict.of(compared) if pair[0].cell == best["cell_id"]]
+    if own:
+        each, said = max(own, key=lambda pair: pair[0].axis == "strategy")
+        return each.ratio, said, each.baseline
+    others = [pair for pair in verdict.of(compared) if pair[0].baseline == best["cell_id"]]
+    if not others:
+        return None
+    each, said = max(others, key=lambda pair: pair[0].ratio.value or 0.0)
+    return each.ratio.inverse, said, each.cell
+
+
+def _numbers(
+    best: Row, compared: Sequence[Comparison], names: dict[str, str]
+) -> tuple[Number, Number, Number]:
+    """Return quality, or where there is none the gain, then speed, then cost or hours."""
+    low, high = best["texts_per_s_ci_low"], best["texts_per_s_ci_high"]
+    interval = "no interval" if low is None else f"95 % interval {low:.2f} to {high:.2f}"
+    speed = Number(
+        value=fmt.number(best["texts_per_s_median"]), label="texts per second", detail=interval
+    )
+    scored = best["accuracy"] is not None
+    first = _quality(best) if scored else _gain(best, compared, names)
+    return first, speed, _cost(best) or _hours(best)
+
+
+def _quality(best: Row) -> Number:
+    low, high = best["accuracy_ci_low"], best["accuracy_ci_high"]
+    detail = f"95 % interval {fmt.percent(low)} to {fmt.percent(high)}"
+    if cell.guess(best):
+        detail += f"; always the most frequent label: {fmt.percent(best['majority_class_share'])}"
+    return Number(value=fmt.percent(best["accuracy"]), label="correct labels", detail=detail)
+
+
+def _cost(best: Row) -> Number | None:
+    usd = best["usd_per_1000_correct_texts"] or best["usd_per_1000_texts"]
+    if usd is None:
+        return None
+    label = "per 1,000 correct labels" if best["usd_per_1000_correct_texts"] else "per 1,000 texts"
+    detail = f"at ${fmt.small(best['gpu_hour_usd'])} per GPU hour"
+    return Number(value=f"${fmt.small(usd)}", label=label, detail=detail)
+
+
+def _hours(best: Row) -> Number:
+    hours = _MANY_TEXTS / best["texts_per_s_median"] / 3600
+    return Number(
+        value=f"{fmt.small(hours)} h",
+        label="per million texts",
+        detail="on one engine, engine start not included",
+    )
+
+
+def _gain(best: Row, compared: Sequence[Comparison], names: dict[str, str]) -> Number:
+    lead = _lead(best, compared)
+    if lead is None:
+        return Number(value=fmt.DASH, label="times a baseline", detail="nothing to compare with")
+    ratio, _, other = lead
+    detail = f"95 % interval {fmt.interval(ratio.ci_low, ratio.ci_high)}"
+    beside = " ".join(_apart(names[best["cell_id"]], names[other])[1]) or "the defaults"
+    value = f"{fmt.number(ratio.value)}x"
+    return Number(value=value, label=f"the speed of {beside}", detail=detail)
+
+
+def _point(row: Row, names: dict[str, str], faster: Sequence[Row], *, first: bool) -> Point:
+    quality = row["accuracy"]
+    return Point(
+        cell_id=row["cell_id"],
+        name=names[row["cell_id"]],
+        quality=Value(
+            value=quality, ci_low=row["accuracy_ci_low"], ci_high=row["accuracy_ci_high"]
+        ),
+        texts_per_s=Value(
+            value=row["texts_per_s_median"],
+            ci_low=row["texts_per_s_ci_low"],
+            ci_high=row["texts_per_s_ci_high"],
+        ),
+        usd_per_1000_right=Value(value=row["usd_per_1000_correct_texts"]),
+        on_frontier=not any((each["accuracy"] or 0) >= (quality or 0) for each in faster),
+        standing="recommended" if first else "not_compared",
+    )
+
+
+def frontier(advice: Advice, rows: Sequence[Row]) -> Figure | None:
+    """Return quality against speed, a mark for each setting; None where answers have no score."""
+    if advice.quality_kind is None:
+        return None
+    strategies = {row["cell_id"]: cell.strategy(row) for row in rows}
+    points = [
+        charts.Point(
+            cell=point.name,
+            series=strategies[point.cell_id],
+            value=point.quality.value,
+            low=point.quality.ci_low,
+            high=point.quality.ci_high,
+            x=point.texts_per_s.value,
+            x_low=point.texts_per_s.ci_low,
+            x_high=point.texts_per_s.ci_high,
+        )
+        for point in advice.points
+        if point.quality.value is not None and point.texts_per_s.value is not None
+    ]
+    shares = {row["majority_class_share"] for row in rows} - {None}
+    baseline = max(shares) if advice.quality_kind == "accuracy" and shares else None
+    series = list(dict.fromkeys(cell.strategy(row) for row in rows if row["outcome"] == "ok"))
+    title = f"{advice.quality_kind.capitalize()} against speed"
+    note = "Up and to the right is better; bars are 95 % intervals."
+    if baseline is not None:
+        note += f" Dashed: always giving the most frequent label, {fmt.percent(baseline)}."
+    return Figure(
+        title=title,
+        described=f"{title} of {len(points)} settings, each with intervals.",
+        spec=charts.frontier(
+            points,
+            x=Axis(title="texts/s", log=True),
+            y=Axis(title=advice.quality_kind, ends=(0.0, 1.0)),
+            series=series,
+            baseline=baseline,
+        ),
+        data=make_table(
+            f"Data of: {title}",
+            ("setting", advice.quality_kind, "95 % interval", "texts/s", "95 % interval"),
+            [
+                (
+                    point.name,
+                    fmt.exact(point.quality.value),
+                    fmt.interval(point.quality.ci_low, point.quality.ci_high),
+                    fmt.exact(point.texts_per_s.value),
+                    fmt.interval(point.texts_per_s.ci_low, point.texts_per_s.ci_high),
+                )
+                for point in advice.points
+            ],
+        ),
+        notes=(note,),
+    )

@@ -1,0 +1,52 @@
+"""What may be said of a ratio of two speeds, in one place for every table, line and chart.
+
+Significance is that of ``results.stats.verdicts``: after Holm's correction over all differences
+that are shown together, and beyond what two processes of one cell may differ by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from packsweep.analysis.contrasts import Comparison
+from packsweep.report import format as fmt
+from packsweep.results.stats import ONE_PROCESS_MARGIN, Ratio, Verdict
+
+SPEED = ("faster", "slower")
+_CALLED = {"up": 0, "down": 1}
+
+
+def word(ratio: Ratio, verdict: Verdict, up_down: tuple[str, str] = SPEED) -> str:
+    """Return a verdict in a word or two; ``up_down`` are those of a larger and a smaller ratio."""
+    if verdict in _CALLED:
+        return up_down[_CALLED[verdict]]
+    if ratio.ci_low is None or ratio.ci_high is None:
+        return "no interval"
+    return "inconclusive" if ratio.ci_low <= 1 <= ratio.ci_high else "not significant"
+
+
+def text(ratio: Ratio, verdict: Verdict) -> str:
+    """Return ``0.69x [0.65, 0.73], slower (significant)``."""
+    significant = " (significant)" if verdict in _CALLED else ""
+    interval = "" if ratio.ci_low is None else f" {fmt.interval(ratio.ci_low, ratio.ci_high)}"
+    return f"{fmt.number(ratio.value)}x{interval}, {word(ratio, verdict)}{significant}"
+
+
+def of(compared: Sequence[Comparison]) -> list[tuple[Comparison, Verdict]]:
+    """Return every comparison of speeds with its verdict among all of them."""
+    return [(each, each.speed) for each in compared]
+
+
+def explained(ratios: Sequence[Ratio]) -> list[str]:
+    """Return what the verdicts on ``ratios`` rest on."""
+    known = [ratio for ratio in ratios if ratio.ci_low is not None]
+    if not known:
+        return ["no interval: one repeat each shows no spread; set measure.repeats to 3 or more"]
+    scope = f"at 5%, after Holm's correction over {len(known)} comparisons"
+    lines = [f"significant: {scope}; inconclusive: the interval includes 1"]
+    if any(not ratio.between_processes for ratio in known):
+        lines.append(
+            f"one process per side: differences below {ONE_PROCESS_MARGIN - 1:.0%} are not "
+            "significant; measure.replicates = 3 resolves smaller ones"
+        )
+    return lines

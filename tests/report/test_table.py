@@ -1,0 +1,118 @@
+"""Columns made to fit: what is dropped first, what is stacked, what always stays."""
+
+from __future__ import annotations
+
+import io
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from packsweep.report import table as table_
+from packsweep.report.table import Column, Table
+
+
+def shown(heading: str, rank: int = 0, *, axis: bool = False, text: str = "1") -> Column:
+    return Column(heading=heading, cells=(text, text), rank=rank, axis=axis)
+
+
+COLUMNS = st.lists(
+    st.builds(
+        shown,
+        st.text("abc", min_size=1, max_size=12),
+        st.integers(0, 9),
+        text=st.text("123", min_size=1, max_size=20),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(COLUMNS, st.integers(10, 200))
+def test_fit_drops_by_rank_and_only_as_needed(columns: list[Column], width: int) -> None:
+    """What is left out ranks no lower than what stays, and without it there was no room."""
+    kept, gap, left_out = table_.fit(columns, width)
+    assert len(kept) + len(left_out) == len(columns)
+    assert all(column in kept for column in columns if not column.rank)
+    if table_.total(columns) <= width:
+        assert not left_out
+    if any(column.rank for column in kept):
+        assert table_.total(kept, gap) <= width
+
+
+@settings(max_examples=15)
+@given(COLUMNS)
+def test_total_is_what_is_printed(columns: list[Column]) -> None:
+    """A table is as wide as ``total`` says, so that what fits does not wrap."""
+    width = table_.total(columns)
+    lines = _printed(Table(columns=tuple(columns)), width)
+    assert {len(line) for line in lines} == {width}
+
+
+def _printed(table: Table, width: int) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=400).print(table_.to_rich(table, width)[0])
+    return file.getvalue().splitlines()
+
+
+def test_once_is_printed_in_the_first_row_of_a_section() -> None:
+    """The terminal says a name once; every other form has it in each row."""
+    name = Column(heading="cell", cells=("a", "a", "b"), left=True, once=True)
+    value = Column(heading="n", cells=("1", "2", "3"))
+    table = Table(columns=(name, value), sections=(1,))
+    assert [line.split() for line in _printed(table, 80)[3:]] == [
+        ["a", "1"],
+        ["2"],
+        [],
+        ["b", "3"],
+        [],
+    ]
+    assert table.rows == [("a", "1"), ("a", "2"), ("b", "3")]
+
+
+def test_ends_keep_sections() -> None:
+    table = Table(
+        columns=(Column(heading="n", cells=tuple(map(str, range(9)))),), sections=(0, 4, 7)
+    )
+    shown = table_.ends(table, 2)
+    assert shown.rows == [("0",), ("1",), ("...",), ("7",), ("8",)]
+    assert shown.sections == (0, 3)
+
+
+def test_markdown_escapes_pipes_and_lines() -> None:
+    columns = (
+        Column(heading="a\nb", cells=("x|y", "1\n2"), left=True),
+        Column(heading="n", cells=("1", "2")),
+    )
+    assert table_.to_markdown(Table(columns=columns)).splitlines() == [
+        "| a b | n |",
+        "| --- | --: |",
+        "| x\\|y | 1 |",
+        "| 1 2 | 2 |",
+    ]
+
+
+def test_cells_cannot_command_a_terminal() -> None:
+    """Whatever a name or a reason holds, it is shown and not obeyed."""
+    column = Column(heading="reason", cells=("\x1b[2Jgone\x07", "\u202eabc", "\udcff"))
+    assert column.cells == ("\\x1b[2Jgone\\x07", "\\u202eabc", "\\udcff")
+
+
+def test_settings_are_stacked_before_what_is_essential_goes() -> None:
+    axes = [shown("max_num_seqs", axis=True), shown("max_num_batched_tokens", axis=True)]
+    kept, _, left_out = table_.fit([shown("strategy"), *axes, shown("texts/s", rank=1)], 45)
+    assert [column.heading for column in kept] == ["strategy", "settings", "texts/s"]
+    assert kept[1].cells[0] == "max_num_seqs=1\nmax_num_batched_tokens=1"
+    assert not left_out
+
+
+def test_left_out_is_named_in_the_order_of_the_table() -> None:
+    columns = [shown("a"), shown("output\ntokens/s", rank=5), shown("mfu", rank=4)]
+    assert table_.fit(columns, 4)[2] == ["output tokens/s", "mfu"]
+
+
+def test_records_are_lines_of_names_and_values() -> None:
+    table = Table(columns=(shown("n"), shown("cache\nhit")))
+    assert table_.to_records(table) == [
+        *("n          1", "cache hit  1", "", "n          1", "cache hit  1"),
+    ]
