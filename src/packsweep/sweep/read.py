@@ -241,7 +241,7 @@ def _problem(problem: Any, location: list[str]) -> str:  # noqa: ANN401  (pydant
 
 
 def _shown(value: object) -> str:
-    return repr(value) if value in {"", None} else shown(value, _LONGEST_VALUE)
+    return repr(value) if value is None or value == "" else shown(value, _LONGEST_VALUE)
 
 
 def _unknown(location: list[str]) -> str:

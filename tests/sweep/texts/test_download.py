@@ -194,7 +194,7 @@ def test_load_imdb_without_network_says_what_to_do_instead(
         monkeypatch.setenv(name, f"http://127.0.0.1:{_closed_port()}")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(TextsError, match=r"no connection .*builtin.*CSV file") as caught:
+    with pytest.raises(TextsError, match=r"no connection .*builtin.*table") as caught:
         load("imdb", limit=1)
     assert "\n" not in str(caught.value)
 
