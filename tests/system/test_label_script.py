@@ -64,19 +64,28 @@ def test_script_gives_the_labels_of_its_cell(results: Path, tmp_path: Path) -> N
     assert len(measured) == NUM_TEXTS
 
 
+PARSE = r"""
+import shlex, sys
+from pathlib import Path
+
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+try:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+except ImportError:
+    from vllm.entrypoints.openai.cli_args import make_arg_parser
+
+command = Path(sys.argv[1]).read_text().partition("exec ")[2].replace("\\\n", " ")
+parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(shlex.split(command)[2:])
+print(parsed.max_num_seqs)
+"""
+
+
 def test_options_of_serve_are_vllms(results: Path, tmp_path: Path) -> None:
     (row,) = frames.summarise(frames.to_pandas(Store(results).read_passes()))
     deploy.write(row, tmp_path)
-    check = (
-        "import shlex, sys; from pathlib import Path; "
-        "from vllm.entrypoints.launchers.cli_args import make_arg_parser; "
-        "from vllm.utils.argparse_utils import FlexibleArgumentParser; "
-        "line = Path(sys.argv[1]).read_text().partition('exec ')[2]; "
-        "line = line.replace(chr(92) + chr(10), ' '); "
-        "print(make_arg_parser(FlexibleArgumentParser()).parse_args(shlex.split(line)[2:]).max_num_seqs)"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", check, str(tmp_path / "serve.sh")],
+        [sys.executable, "-c", PARSE, str(tmp_path / "serve.sh")],
         env={**os.environ, **engine_environ()},
         capture_output=True,
         text=True,
