@@ -174,7 +174,7 @@ def test_run_keeps_its_status_where_showing_fails(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(run, "_measure", lambda *_: 0)
+    monkeypatch.setattr(run, "_measure", lambda *_, **__: 0)
     monkeypatch.setattr(run, "_print_measured", fail)
     monkeypatch.setenv("PACKSWEEP_CACHE", str(here))
     status, _, err = ended(capsys, "run", sweep_file, "--results", here / "out")
