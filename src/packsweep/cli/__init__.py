@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _HELP = "Measure how to label many short texts with vLLM: how to pack, prompt and configure."
 _GROUPS = {
     "Measure": ("plan", "run"),
-    "Read results": ("show", "report", "compare", "export", "merge"),
+    "Read results": ("show", "recommend", "report", "compare", "export", "merge"),
     "Check": ("doctor", "calc", "compare-tool"),
 }
 
