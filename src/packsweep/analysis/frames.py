@@ -82,7 +82,7 @@ def answers_of(found: pd.DataFrame, passes: pd.DataFrame) -> dict[str, Answers]:
     return quality.of_cells(found, _scored(passes))
 
 
-def _scored(passes: pd.DataFrame) -> list[Row]:
+def _scored(passes: pd.DataFrame) -> list[dict[str, Any]]:
     scored = passes[passes["outcome"].eq("ok") & passes["coverage"].notna()]
     return plain_rows(scored.drop_duplicates("cell_id")[["cell_id", "group_id", "texts_sha256"]])
 

@@ -31,7 +31,9 @@ _MANY_TEXTS = 1_000_000
 
 
 def advise(
-    rows: Sequence[Row], compared: Sequence[Comparison], answers: Mapping[str, Answers]
+    rows: Sequence[Row],
+    compared: Sequence[Comparison],
+    answers: Mapping[str, Answers] | None = None,
 ) -> Advice:
     """Return what to run, from the rows of a summary, their comparisons and their answers."""
     if answers:
