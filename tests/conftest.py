@@ -33,6 +33,12 @@ settings.load_profile("packsweep")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Commands that run in this process set their own handlers, and would leave them to later tests and
+# to pytest-xdist, which ends its processes by signals.
+HANDLERS = {
+    number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+}
+
 # Marks of which one test at a time runs on a machine, and the lock that it holds.
 LOCKS = {"engine": "engine", "gpu": "engine", "ray": "ray"}
 
@@ -43,12 +49,18 @@ def _locks(item: pytest.Item) -> list[str]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-timeout begins to count
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Never start two real engines, or two Ray clusters, at once."""
+    """Never start two real engines, or two Ray clusters, at once; leave no handler of signals."""
     with contextlib.ExitStack() as stack:
         for lock in _locks(item):
             path = Path(tempfile.gettempdir()) / f"packsweep-{os.getuid()}-{lock}.lock"
             fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
+        stack.callback(_restore_handlers)
         return (yield)
+
+
+def _restore_handlers() -> None:
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

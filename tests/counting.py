@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -36,12 +37,15 @@ class _Audit:
     """The one hook of this process; a hook cannot be taken away again."""
 
     counts: Counts | None = None
+    operations: Iterator[int] = itertools.count()
     installed = False
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         counts = self.counts
-        if counts is not None and event in _FILE_EVENTS and arguments:
-            counts.num_file_operations += str(arguments[0]).startswith(counts.folder)
+        if counts is None or event not in _FILE_EVENTS or not arguments:
+            return
+        if str(arguments[0]).startswith(counts.folder):
+            next(self.operations)
 
 
 _AUDIT = _Audit()
@@ -51,13 +55,17 @@ def count(function: Callable[[], object], folder: Path) -> Counts:
     """Call ``function`` and return what it did, to files in ``folder`` among other things."""
     counts = Counts(str(folder))
 
+    # Threads count together: the next of a count is one step, an addition is several.
+    calls = itertools.count()
+
     def profile(_frame: FrameType, event: str, _argument: object) -> None:
         if event in {"call", "c_call"}:
-            counts.num_calls += 1
+            next(calls)
 
     if not _AUDIT.installed:
         sys.addaudithook(_AUDIT)
         _AUDIT.installed = True
+    _AUDIT.operations = itertools.count()
     _AUDIT.counts = counts
     threading.setprofile(profile)
     sys.setprofile(profile)
@@ -67,4 +75,5 @@ def count(function: Callable[[], object], folder: Path) -> Counts:
         sys.setprofile(None)
         threading.setprofile(None)
         _AUDIT.counts = None
+    counts.num_calls, counts.num_file_operations = next(calls), next(_AUDIT.operations)
     return counts

@@ -41,7 +41,7 @@ class UserError(PacksweepError):
     """The user can mend it; the command line prints it as one line and exits with 2."""
 
     def __init__(self, message: str) -> None:
-        """Take a message; what a terminal would obey or could not show is written as an escape."""
+        """Take a message, which becomes one line that a terminal shows and does not obey."""
         super().__init__(printable(message, one_line=True))
 
 
@@ -86,7 +86,7 @@ _LONGEST_LINE = 1_500
 # Control characters and what reorders text: a terminal would obey them. Surrogates stand for
 # bytes that are no text.
 _UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 
 

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from packsweep.errors import UserError, shown
+
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write ``content`` under a unique name and move it to ``path`` in one step."""
@@ -42,14 +44,30 @@ def _scratch(path: Path, content: bytes) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def expanded(path: str) -> Path:
+    """Return a path with the folder in it that ``~`` or ``~user`` stands for.
+
+    Raises:
+        UserError: that user is not known, or has no home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        message = f"{shown(path)}: this user is not known or has no home; write the whole path"
+        raise UserError(message) from None
+
+
 def cache_root() -> Path:
     """Return the cache folder, which need not exist yet.
 
     ``$PACKSWEEP_CACHE``, else ``$XDG_CACHE_HOME/packsweep``, else ``~/.cache/packsweep``. An empty
     variable counts as unset.
+
+    Raises:
+        UserError: it lies in the home of a user who has none.
     """
     if own := os.environ.get("PACKSWEEP_CACHE"):
-        return Path(own).expanduser().absolute()
+        return expanded(own).absolute()
     if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared).expanduser().absolute() / "packsweep"
-    return Path.home() / ".cache" / "packsweep"
+        return expanded(shared).absolute() / "packsweep"
+    return expanded("~") / ".cache" / "packsweep"

@@ -45,12 +45,13 @@ def test_other_seal() -> None:
     assert parquet.from_parquet(CONTENT.replace(seals[0], b"0" * 64)) is None
 
 
-def test_without_seal() -> None:
-    """A file of before is read, but not where a seal must be."""
+@pytest.mark.parametrize(("version", "is_read"), [(b"3", True), (b"4", True), (b"5", False)])
+def test_without_seal(version: bytes, *, is_read: bool) -> None:
+    """A file of before is read, but not where a seal must be: a later one has lost its own."""
     table = parquet.table([ROW], schema.PASSES)
     file = io.BytesIO()
-    pq.write_table(table, file)
-    assert parquet.passes_from_parquet(file.getvalue()) is not None
+    pq.write_table(table.replace_schema_metadata({schema.VERSION_KEY: version}), file)
+    assert (parquet.passes_from_parquet(file.getvalue()) is not None) == is_read
     assert parquet.passes_from_parquet(file.getvalue(), sealed=True) is None
 
 

@@ -16,10 +16,10 @@ PACKED = ("--set", "grid.strategy=packed")
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, with room for one result."""
+    """A file system of its own, with room for one result: each takes 32 KiB, what is common 8."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    made = _mount("-t", "tmpfs", "-o", "size=72k", "tmpfs", folder)
+    made = _mount("-t", "tmpfs", "-o", "size=56k", "tmpfs", folder)
     if made.returncode:
         pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
     yield folder

@@ -121,7 +121,7 @@ def test_run_interrupted(bucket: str, cli: Cli, sweep_file: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     run.send_signal(signal.SIGINT)
-    assert "what was committed is kept" in run.communicate(timeout=300)[1]
+    assert "committed cells are kept" in run.communicate(timeout=300)[1]
     assert run.returncode == 130
     kept = len([key for key, _ in place.list("cells") if key.endswith("/COMMIT")])
     done = cli("run", sweep_file, *slow, cwd=sweep_file.parent)
@@ -146,7 +146,7 @@ def test_run_commit_fails(s3: S3Server, bucket: str, cli: Cli, sweep_file: Path)
     )
     gate.close()
     assert done.returncode == 1
-    assert "its row could not be written: s3://" in done.stdout
+    assert "its result could not be committed: s3://" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert Store(bucket).engine() is None
     again = cli("run", sweep_file, *one, "--results", bucket, cwd=sweep_file.parent)

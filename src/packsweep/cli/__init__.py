@@ -103,14 +103,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w")))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal has no ±
-    interrupt_on_signals()
-    if line := home.provide():
-        complain(line)
-    status = _status(sys.argv[1:] if arguments is None else list(arguments))
     try:
-        sys.stdout.flush()
-    except OSError:
-        _silence()
+        interrupt_on_signals()
+        if line := home.provide():
+            complain(line)
+        status = _status(sys.argv[1:] if arguments is None else list(arguments))
+        _flush()
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    if status == INTERRUPTED:
+        ignore_signals()
     sys.exit(status)
 
 
@@ -121,8 +123,7 @@ def _status(arguments: list[str]) -> int:
     except UserError as error:
         complain(str(error))
         return WRONG_USE
-    except (KeyboardInterrupt, typer.Abort):
-        ignore_signals()
+    except typer.Abort:
         return INTERRUPTED
     except OSError as error:  # nobody reads, or what reads is full or gone
         _silence()
@@ -135,9 +136,14 @@ def _status(arguments: list[str]) -> int:
             raise
         complain(f"{error.format_message() or 'a command is missing'} (packsweep --help)")
         return WRONG_USE
-    if status == INTERRUPTED:
-        ignore_signals()
     return status if isinstance(status, int) else 0
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence()
 
 
 def _silence() -> None:

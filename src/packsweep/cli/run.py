@@ -185,7 +185,7 @@ def _present(planned: Plan, store: Store, replaced: Overrides, *, allow_mixed: b
     except Exception as error:  # noqa: BLE001  (whatever it is, it is about showing)
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         with contextlib.suppress(OSError):
-            complain(f"{store.root} is complete but could not be shown: {kind}{error}")
+            complain(f"{store.root}: measured and kept, but not shown: {kind}{error}")
 
 
 def _print_measured(planned: Plan, store: Store, replaced: Overrides, *, allow_mixed: bool) -> None:

@@ -22,6 +22,10 @@ def ignore_signals() -> None:
     """
     for number in _known():
         signal.signal(number, signal.SIG_IGN)
+    # Where the interrupt arrived in the exec of a string (dataclasses, named tuples), Python would
+    # end by SIGINT although it was caught; the next exec forgets it.
+    # Source: CPython 3.11, Python/pythonrun.c, run_eval_code_obj.
+    exec("")  # noqa: S102
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

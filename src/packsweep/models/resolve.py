@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packsweep.errors import DesignError, ModelError
+from packsweep.files import expanded
 from packsweep.models import embedded, kv_cache, parameters
 from packsweep.models.config import RANDOM_WEIGHTS, ModelConfig
 from packsweep.models.hub import CONFIG, TOKENIZER, Place, is_whole, remedy, snapshot
@@ -159,7 +160,7 @@ def read_config(name: str) -> tuple[ModelConfig, str]:
 
 def is_there(name: str) -> bool:
     """Tell whether ``name`` is a folder or a file here."""
-    return Path(name).expanduser().exists()
+    return expanded(name).exists()
 
 
 def _given(place: Place, *, weights: bool) -> str:
@@ -172,7 +173,7 @@ def _place(name: str, revision: str | None, *, needed: Sequence[str]) -> Place:
     if name.startswith(embedded.PREFIX):
         _refuse_revision(name, revision)
         return _embedded(name)
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.exists() or _is_path(name):
         _refuse_revision(name, revision)
         return _local(folder, needed)

@@ -25,6 +25,7 @@ _FORMULA = r"[=+\-@\t\r]"
 _SEAL_KEY = b"packsweep.sha256"
 _NO_SEAL = b"0" * 64
 _READABLE = frozenset(version.encode() for version in schema.READABLE)
+_UNSEALED = frozenset(version.encode() for version in schema.UNSEALED)
 
 
 def table(rows: Iterable[Row], columns: Sequence[schema.Column]) -> pa.Table:
@@ -71,9 +72,11 @@ def _with_seal(content: bytes, before: bytes) -> bytes:
 
 
 def _is_whole(content: bytes, metadata: Mapping[bytes, bytes]) -> bool:
-    """Tell whether a file is as it was written; those before there were seals pass."""
+    """Tell whether a file is as it was written; one of the time before there were seals passes."""
     seal = metadata.get(_SEAL_KEY)
-    return seal is None or (len(seal) == len(_NO_SEAL) and _with_seal(content, seal) == content)
+    if seal is None:
+        return metadata.get(schema.VERSION_KEY) in _UNSEALED
+    return len(seal) == len(_NO_SEAL) and _with_seal(content, seal) == content
 
 
 def from_parquet(

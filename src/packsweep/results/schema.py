@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 5
 # What is read; a column that such a file lacks holds what it would have held (Column.formerly).
 READABLE = frozenset({"3", "4", "5"})
+# Of those, the schemas whose files may lack a seal (``parquet``).
+UNSEALED = frozenset({"3", "4"})
 # Name of a column -> its name in schemas 3 and 4, under which cells are hashed into their ids.
 FORMER_NAMES = {
     "texts_sha256": "reviews_sha256",

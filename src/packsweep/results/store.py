@@ -249,8 +249,8 @@ class Store:
     def _are_own(self, table: pa.Table, key: str, file: _File) -> bool:
         own = (file.cell_id, file.attempt_id)
         owners = parquet.owners(table)
-        others = [f"{cell_id} (attempt {attempt})" for cell_id, attempt in owners - {own}]
         if owners != {own}:
+            others = [f"{cell_id} (attempt {attempt})" for cell_id, attempt in owners - {own}]
             self._name(key, f"holds other rows than its own: {min(others, default='of no cell')}")
         return owners == {own}
 

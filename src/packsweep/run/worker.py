@@ -276,7 +276,11 @@ class Attempt:
         return {"spawn_s": self._spawn_s, **spent, "wall_s": wall_s}
 
     def _log_text(self) -> str:
-        log = self._task.log_path(self._folder)
+        """Return what was printed up to now; nothing where it was deleted with the results."""
+        try:
+            log = self._task.log_path(self._folder)
+        except ResultsError:
+            return ""
         return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
     def _announce(self, phase: str, column: str) -> None:

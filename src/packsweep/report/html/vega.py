@@ -53,5 +53,5 @@ def _kept() -> Path | None:
     """Return where the script is kept; None without a home folder."""
     try:
         return cache_root() / "report" / f"vega-{version('vl-convert-python')}.js"
-    except RuntimeError:
+    except UserError:
         return None
