@@ -136,6 +136,20 @@ def passes_from_parquet(content: bytes | None, *, sealed: bool = False) -> pa.Ta
     return found.replace_schema_metadata({**(found.schema.metadata or {}), **now.metadata})
 
 
+def requests_from_parquet(content: bytes | None) -> pa.Table | None:
+    """Return the requests in a file of ours; a column that its version did not have is null."""
+    found = from_parquet(content)
+    if found is None:
+        return None
+    import pyarrow as pa
+
+    now = schema.arrow_schema(schema.REQUESTS)
+    for field in now:
+        if field.name not in found.column_names:
+            found = found.append_column(field, pa.nulls(found.num_rows, field.type))
+    return found.select(now.names).replace_schema_metadata(now.metadata)
+
+
 def to_csv(found: pa.Table) -> bytes:
     """Return a table as CSV, which knows no lists: their words with spaces between.
 
