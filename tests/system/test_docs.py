@@ -98,9 +98,7 @@ def test_a_wrong_link_is_noticed() -> None:
 @each_page
 def test_commands_parse(page: Path) -> None:
     """Every ``packsweep`` command has options that there are, and every ``make`` a target."""
-    targets = re.findall(
-        "^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    targets = set(re.findall(r"^([a-z-]+):", _text(ROOT / "Makefile"), re.MULTILINE))
     for words in _commands(page):
         if words[0] == "packsweep":
             _parse(words[1:])
@@ -159,9 +157,7 @@ def reader(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("embedded_cache")
 def test_your_task_simulated(cli: Cli, reader: Path) -> None:
     """The commands of the page, in their order, with the engine that needs none."""
-    heredocs = re.findall(
-        r"cat > (\S+) <<'TOML'\n(.*?)^TOML$", _text(YOUR_TASK), re.MULTILINE | re.DOTALL
-    )
+    heredocs = re.findall(r"(?ms)cat > (\S+) <<'TOML'\n(.*?)^TOML$", _text(YOUR_TASK))
     assert heredocs
     for name, text in heredocs:
         (reader / name).write_text(text, encoding="utf-8")
