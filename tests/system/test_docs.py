@@ -153,22 +153,29 @@ def reader(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _sweep_file(page: Path) -> tuple[str, str]:
+    """Return the name and the text of the sweep file that the commands of a page run."""
+    here = re.search(r"(?ms)cat > (\S+) <<'TOML'\n(.*?)^TOML$", _text(page))
+    if here:
+        return here[1], here[2]
+    block = next(text for text in _blocks(page, "toml") if "[model]" in text)
+    return next(words[2] for words in _commands(page) if words[:2] == ["packsweep", "run"]), block
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("embedded_cache")
-def test_your_task_simulated(cli: Cli, reader: Path) -> None:
-    """The commands of the page, in their order, with the engine that needs none."""
-    heredocs = re.findall(r"(?ms)cat > (\S+) <<'TOML'\n(.*?)^TOML$", _text(YOUR_TASK))
-    assert heredocs
-    for name, text in heredocs:
-        (reader / name).write_text(text, encoding="utf-8")
-    for words in _commands(YOUR_TASK):
-        if words[:2] in (["packsweep", "plan"], ["packsweep", "run"]):
-            words += ["--set", "engine.kind=simulated"]
-        if "-o" in words:  # answers that were not scored are no ground for a recommendation
+@pytest.mark.parametrize("page", [ROOT / "README.md", YOUR_TASK], ids=lambda page: page.name)
+def test_own_question_simulated(page: Path, cli: Cli, reader: Path) -> None:
+    """The commands of a page, in their order, with the engine that needs none."""
+    name, text = _sweep_file(page)
+    (reader / name).write_text(text, encoding="utf-8")
+    for words in _commands(page):
+        if words[0] != "packsweep" or "-o" in words:  # nothing is recommended without real answers
             continue
-        done = cli(*words[1:], cwd=reader)
+        simulated = ["--set", "engine.kind=simulated"] if words[1] in {"plan", "run"} else []
+        done = cli(*words[1:], *simulated, cwd=reader)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
-    assert (reader / "results" / "my_task" / "report.html").exists()
+    assert (reader / "results" / name.removesuffix(".toml") / "report.html").exists()
 
 
 @pytest.mark.long
