@@ -67,3 +67,17 @@ def test_the_table_has_a_line_for_each_cell_and_label() -> None:
     assert [line[0] for line in lines].count("positive") == 2
     assert "over prompts" in "\n".join(quality_table.meaning(found))
     assert quality_table.to_record(found[1])["confusion"][0]["num_texts"] > 0
+
+
+def test_cells_of_one_slug_are_told_apart_by_their_settings() -> None:
+    ways = (Way(accuracy=0.9), Way(accuracy=0.9, template="chat"))
+    rows = [row(way, 40) for way in ways]
+    answers = draw(ways, rows, np.random.default_rng(0))
+    base = quality.baseline(rows, answers)
+    found = [quality.of_cell(answers[each["group_id"]], base) for each in rows]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(quality_table.table(found, rows))
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue()
+    assert printed.count("separate-n40-dup1-cold") == 2
+    assert printed.count("separate-n40-dup1-cold template=chat") == 1
