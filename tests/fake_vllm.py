@@ -59,7 +59,7 @@ class FakeLlm:
         return [self._answer() for _ in prompts]
 
     def _answer(self) -> SimpleNamespace:
-        answer = SimpleNamespace(token_ids=[7], text="a", finish_reason="length")
+        answer = SimpleNamespace(token_ids=[7], text="a", finish_reason="length", logprobs=None)
         return SimpleNamespace(
             outputs=[answer],
             prompt_token_ids=[1, 2],

@@ -42,7 +42,7 @@ class UserError(PacksweepError):
 
     def __init__(self, message: str) -> None:
         """Take a message; what a terminal would obey or could not show is written as an escape."""
-        super().__init__(printable(message))
+        super().__init__(printable(message, one_line=True))
 
 
 class SpecError(UserError):
@@ -82,7 +82,7 @@ def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | No
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 
-_LONGEST_LINE = 2_000
+_LONGEST_LINE = 1_500
 # Control characters and what reorders text: a terminal would obey them. Surrogates stand for
 # bytes that are no text.
 _UNPRINTABLE = re.compile(

@@ -25,6 +25,12 @@ def test_work() -> None:
         "instruction",
         "template",
         "answer",
+        "format",
+        "label_form",
+        "task",
+        "text_max_tokens",
+        "text_keep",
+        "text_markup",
         "output_tokens_per_text",
         "cache_state",
         "ignore_eos",
@@ -34,6 +40,7 @@ def test_work() -> None:
 def test_settings() -> None:
     """Settings go by the keys of the sweep file."""
     assert axes.SETTINGS == {
+        "task_settings": "task",
         "prompt_type": "grid.prompt_type",
         "model": "model.name",
         "model_revision": "model.revision",

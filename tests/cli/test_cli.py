@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -35,10 +36,11 @@ def _python(code: str, *arguments: object, cwd: Path) -> Done:
     )
 
 
-def _start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+def _start(*arguments: object, cwd: Path, stdin: int | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "packsweep", *map(str, arguments)],
         cwd=cwd,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -375,12 +377,11 @@ def test_run_interrupted(cli: Cli, sweep_file: Path, number: signal.Signals) -> 
 
 def test_plan_interrupted(tmp_path: Path) -> None:
     """Ctrl-C before anything runs ends with 130 and without a traceback."""
-    os.mkfifo(tmp_path / "slow.toml")
-    process = _start("plan", "slow.toml", cwd=tmp_path)
-    with (tmp_path / "slow.toml").open("w", encoding="utf-8"):  # opens when it is being read
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate()
-    assert process.returncode == 130
+    process = _start("plan", "/dev/fd/0", cwd=tmp_path, stdin=subprocess.PIPE)
+    time.sleep(3)  # it waits for the sweep file, as of a shell's <(command)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    _, said = process.communicate(timeout=30)
     assert "Traceback" not in said
 
 

@@ -359,4 +359,4 @@ def test_doctor_prints_the_remedy_below(
     lines = said(capsys, 1, "doctor", "--results", tmp_path).splitlines()
     (place,) = (index for index, line in enumerate(lines) if line.startswith("wrong  results"))
     assert lines[place + 1].strip() == "-> name another --results"
-    assert lines[-1].endswith("wrong: a real engine will not run")
+    assert lines[-1].endswith("wrong: a real engine cannot run")

@@ -219,13 +219,18 @@ def test_comparisons_are_named_and_judged() -> None:
     ratio = Ratio(
         value=0.69, ci_low=0.65, ci_high=0.73, between_processes=True, log_error=0.02, freedom=4
     )
-    slower = Comparison(cell="packed", baseline="separate", axis="strategy", ratio=ratio)
+    slower = Comparison(
+        cell="packed", baseline="separate", axis="strategy", ratio=ratio, speed="down"
+    )
     assert footer.comparisons([slower], rows) == [
         "packed vs separate, n=2: 0.69x [0.65, 0.73], slower (significant)"
     ]
     near = [
         replace(
-            slower, cell=f"chunked{index}", ratio=replace(ratio, value=1.0, ci_low=0.9, ci_high=1.1)
+            slower,
+            cell=f"chunked{index}",
+            ratio=replace(ratio, value=1.0, ci_low=0.9, ci_high=1.1),
+            speed="not_shown",
         )
         for index in range(20)
     ]

@@ -116,7 +116,7 @@ def test_process_substitution() -> None:
 
 def test_printable() -> None:
     """What a terminal would obey is escaped, and the middle of a long message left out."""
-    assert printable("a\x1b[31m\nb\u202ec") == "a\\x1b[31m b\\u202ec"
+    assert printable("a\x1b[31m\nb\u202ec", one_line=True) == "a\\x1b[31m b\\u202ec"
     assert len(printable("x" * 100_000)) <= 1500
     assert str(UserError("a\nb")) == "a b"
     assert shown(10**5000) == "int too large to show"

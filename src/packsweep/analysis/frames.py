@@ -69,14 +69,22 @@ def load_answers(
         passes: of its cells.
         groups: these alone; all where None.
     """
-    scored = passes[passes["outcome"].eq("ok") & passes["coverage"].notna()]
-    if groups is not None:
-        scored = scored[scored["group_id"].isin(list(groups))]
-    cells = plain_rows(scored.drop_duplicates("cell_id")[["cell_id", "group_id", "texts_sha256"]])
+    wanted = passes if groups is None else passes[passes["group_id"].isin(list(groups))]
+    cells = _scored(wanted)
     if not cells:
         return {}
     requests = to_pandas(store.read_requests({cell["cell_id"] for cell in cells}))
-    return quality.of_cells(labels.of_requests(requests), cells)
+    return answers_of(labels.of_requests(requests), wanted)
+
+
+def answers_of(found: pd.DataFrame, passes: pd.DataFrame) -> dict[str, Answers]:
+    """Return the decisions among labels ``found`` of the scored cells of ``passes``."""
+    return quality.of_cells(found, _scored(passes))
+
+
+def _scored(passes: pd.DataFrame) -> list[dict[str, Any]]:
+    scored = passes[passes["outcome"].eq("ok") & passes["coverage"].notna()]
+    return plain_rows(scored.drop_duplicates("cell_id")[["cell_id", "group_id", "texts_sha256"]])
 
 
 def _load_summary(passes: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from packsweep.analysis.contrasts import Comparison
 from packsweep.report.html import first_screen, sections
-from packsweep.results.stats import Ratio
+from packsweep.results import schema
+from packsweep.results.stats import Ratio, verdicts
 
 SPEEDS = {"separate": 100.0, "packed": 50.0, "chunked4": 130.0}
 
@@ -21,6 +22,7 @@ def row(strategy: str, n: int = 400, duplication: int = 1, **more: Any) -> dict[
     name, _, size = strategy.partition("chunked")
     speed = SPEEDS.get(strategy, 10.0)
     return {
+        **{column.name: column.formerly for column in schema.CELL if column.formerly is not None},
         "cell_id": f"{strategy}-n{n}-dup{duplication}",
         "strategy": name or "chunked",
         "pack_size": int(size) if size else None,
@@ -66,7 +68,10 @@ def compared(
         freedom=None if error is None else 4,
     )
     axis = "strategy" if cell["strategy"] != baseline["strategy"] else "settings"
-    return Comparison(cell=cell["cell_id"], baseline=baseline["cell_id"], axis=axis, ratio=ratio)
+    (speed,) = verdicts([ratio])
+    return Comparison(
+        cell=cell["cell_id"], baseline=baseline["cell_id"], axis=axis, ratio=ratio, speed=speed
+    )
 
 
 SEPARATE, PACKED, CHUNKED = row("separate"), row("packed"), row("chunked4")

@@ -182,7 +182,9 @@ def test_sections_without_data(found: Found) -> None:
         for row in some
         if row["strategy"] == "separate" and row["cache_state"] == "cold"
     ]
-    built = html.build(replace(found, rows=bare, compared=[], positions=[], confusion=[]))
+    built = html.build(
+        replace(found, rows=bare, compared=[], answers={}, positions=[], confusion=[])
+    )
     said = {section.key: " ".join(section.lines) for section in built.sections}
     assert "No two cells do the same work in different ways" in said["compared"]
     assert "No curve over n" in said["throughput"]

@@ -9,7 +9,7 @@ Values and text only: this package starts nothing and reads no results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from packsweep.analysis import contrasts, frames, labels
 from packsweep.analysis.advice import Advice
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.frames import Overrides
+from packsweep.analysis.quality import Answers
 from packsweep.report import footer
 from packsweep.report.html import author, curves, first_screen, missing, record, sections, vega
 from packsweep.report.html.parts import Figure, Group, Section
@@ -51,6 +52,7 @@ class Found:
     name: str
     rows: Sequence[Row]
     compared: Sequence[Comparison]
+    answers: Mapping[str, Answers]
     mixed: Sequence[str]
     requests: pd.DataFrame
     positions: Sequence[Row]
@@ -108,11 +110,13 @@ def collect(
     requests = read_requests({*sections.scored(rows), *author.telling(rows)})
     counts = passes.loc[passes["outcome"] == "ok", "cell_id"]
     found = labels.of_requests(requests[requests["cell_id"].isin(counts)])
+    answers = frames.answers_of(found, passes)
     each_cell = passes.drop_duplicates("cell_id")
     return Found(
         name=name,
         rows=rows,
-        compared=contrasts.of(passes),
+        compared=contrasts.of(passes, answers),
+        answers=answers,
         mixed=mixed,
         requests=requests,
         positions=_records(labels.by_position(found, num_ranges=NUM_RANGES)),
@@ -136,7 +140,7 @@ def build(found: Found) -> Report:
     """
     vega.check_installed()
     rows = found.rows
-    advice = first_screen.advise(rows, found.compared)
+    advice = first_screen.advise(rows, found.compared, found.answers)
     throughput = curves.throughput(rows)
     frontier = first_screen.frontier(advice, rows)
     first = [frontier] if frontier is not None else []

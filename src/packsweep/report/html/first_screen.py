@@ -1,16 +1,21 @@
 """The first screen of the page: a recommendation, three numbers, the frontier, speed against n.
 
-``advise`` is the one place that decides what is recommended here. It knows speed alone: of the
-cells of the largest workload it names the fastest, and whether that is significant.
+Where answers were scored the recommendation is that of ``analysis.advice``, as ``packsweep
+recommend`` gives it. Else it is about speed alone: of the cells of the largest workload the fastest
+is named, and whether that is significant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 
+from packsweep.analysis import advice
 from packsweep.analysis.advice import Advice, Number, Point
 from packsweep.analysis.advice import Figure as Value
 from packsweep.analysis.contrasts import Comparison
+from packsweep.analysis.quality import Answers
+from packsweep.errors import ResultsError
 from packsweep.report import cell, verdict
 from packsweep.report import format as fmt
 from packsweep.report.html import charts
@@ -25,8 +30,19 @@ _MOST_WORDS = 22  # and three where the engine was simulated
 _MANY_TEXTS = 1_000_000
 
 
-def advise(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
-    """Return what to run, from the rows of a summary and their comparisons."""
+def advise(
+    rows: Sequence[Row],
+    compared: Sequence[Comparison],
+    answers: Mapping[str, Answers] | None = None,
+) -> Advice:
+    """Return what to run, from the rows of a summary, their comparisons and their answers."""
+    if answers:
+        with contextlib.suppress(ResultsError):  # nothing to choose from
+            return advice.advise(rows, answers)
+    return _of_speed(rows, compared)
+
+
+def _of_speed(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
     alike = _workload([row for row in rows if row["outcome"] == "ok"])
     ranked = sorted(alike, key=lambda row: float(row["texts_per_s_median"]), reverse=True)
     scored = bool(ranked) and all(row["accuracy"] is not None for row in ranked)
