@@ -46,12 +46,17 @@ def test_other_seal() -> None:
 
 
 def test_without_seal() -> None:
-    """A file of before is read, but not where a seal must be."""
+    """A file of an earlier schema is read, but not where a seal must be, and none of this one."""
     table = parquet.table([ROW], schema.PASSES)
-    file = io.BytesIO()
-    pq.write_table(table, file)
-    assert parquet.passes_from_parquet(file.getvalue()) is not None
-    assert parquet.passes_from_parquet(file.getvalue(), sealed=True) is None
+    contents = []
+    for version in (b"4", str(schema.SCHEMA_VERSION).encode()):
+        file = io.BytesIO()
+        pq.write_table(table.replace_schema_metadata({schema.VERSION_KEY: version}), file)
+        contents.append(file.getvalue())
+    earlier, present = contents
+    assert parquet.passes_from_parquet(earlier) is not None
+    assert parquet.passes_from_parquet(earlier, sealed=True) is None
+    assert parquet.passes_from_parquet(present) is None
 
 
 def test_owners() -> None:

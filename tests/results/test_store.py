@@ -646,6 +646,15 @@ def test_flipped_bit_failed(store: Store) -> None:
         assert store.read_passes().num_rows == 0
 
 
+def test_flipped_bit_in_the_name_of_the_seal(store: Store) -> None:
+    """A file of this schema whose seal has another name is not taken for one of before seals."""
+    store.write(ID, "a0", [pass_row(CELL, outcome="crashed", reason="the reason")], [])
+    key = store.attempt(ID, "a0")
+    content = _get(store, key)
+    _put(store, key, content.replace(b"packsweep.sha256", b"qacksweep.sha256"))
+    assert store.read_passes().num_rows == 0
+
+
 # The place is lost.
 
 

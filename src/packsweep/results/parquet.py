@@ -24,6 +24,7 @@ _MANY_ROWS = 50
 _FORMULA = r"[=+\-@\t\r]"
 _SEAL_KEY = b"packsweep.sha256"
 _NO_SEAL = b"0" * 64
+_PRESENT = str(schema.SCHEMA_VERSION).encode()
 _READABLE = frozenset(version.encode() for version in schema.READABLE)
 
 
@@ -81,8 +82,8 @@ def from_parquet(
 ) -> pa.Table | None:
     """Return the table in a file of ours; None where there is none, or none that can be used.
 
-    It may be torn, empty, or of another schema; or, where it must be ``sealed``, of the time before
-    there were seals.
+    It may be torn, empty, or of another schema; or without a seal, which files of this schema have,
+    and all that must be ``sealed``.
     """
     if content is None:
         return None
@@ -92,9 +93,12 @@ def from_parquet(
     try:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             metadata = file.metadata.metadata or {}
-            if not file.metadata.num_rows or metadata.get(schema.VERSION_KEY) not in _READABLE:
+            version = metadata.get(schema.VERSION_KEY)
+            if not file.metadata.num_rows or version not in _READABLE:
                 return None
-            if not _is_whole(content, metadata) or (sealed and _SEAL_KEY not in metadata):
+            # One flipped bit in the seal's name, and the file has none.
+            must_be_sealed = sealed or version == _PRESENT
+            if not _is_whole(content, metadata) or (must_be_sealed and _SEAL_KEY not in metadata):
                 return None
             return _read(file, columns)
     except (OSError, pa.ArrowException, ValueError):
