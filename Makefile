@@ -41,7 +41,7 @@ help: ## Show the targets and variables
 	@echo "  ENGINE=cpu|gpu  which vLLM to install (here: $(ENGINE))"
 	@echo "  PYTHON=...      which Python to use, 3.11 or newer (here: $(PYTHON))"
 
-sweep: $(READY) ## Run a sweep and print its table; run again, it goes on where it stopped
+sweep: $(READY) ## Run a sweep and print its table; run it again to resume
 	$(BIN)/packsweep run $(SWEEP) $(ARGS)
 
 test: lint ## Run the linters and the tests

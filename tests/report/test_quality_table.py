@@ -62,3 +62,16 @@ def test_the_table_has_a_line_for_each_cell_and_label() -> None:
     assert list(labels) == ["all", "negative", "positive"] * 2
     assert "over prompts" in "\n".join(quality_table.meaning(found))
     assert quality_table.to_record(found[1])["confusion"][0]["num_texts"] > 0
+
+
+def test_cells_of_one_slug_are_told_apart_by_their_settings() -> None:
+    ways = (Way(accuracy=0.9), Way(accuracy=0.9, template="chat"))
+    rows = [row(way, 40) for way in ways]
+    answers = draw(ways, rows, np.random.default_rng(0))
+    base = quality.baseline(rows, answers)
+    found = [quality.of_cell(answers[each["group_id"]], base) for each in rows]
+    cells = quality_table.table(found, rows).columns[0].cells
+    assert [cell for cell in cells if cell] == [
+        "separate-n40-dup1-cold",
+        "separate-n40-dup1-cold template=chat",
+    ]

@@ -428,6 +428,26 @@ def test_read_earlier_version(anywhere: Store) -> None:
         anywhere.add_to_index([old.cell_id, new.cell_id])
 
 
+def _earlier_requests(content: bytes) -> bytes:
+    """Return a file of requests as the version before ``confidence`` wrote it."""
+    table = pq.read_table(pa.BufferReader(content)).drop_columns(["confidence"])
+    return parquet.to_parquet(table.replace_schema_metadata({schema.VERSION_KEY: b"4"}))
+
+
+def test_read_requests_of_earlier_version(anywhere: Store) -> None:
+    """Requests of two versions are one table; what the earlier one did not record is null."""
+    other = cell(n=3)
+    for one in (CELL, other):
+        request = {**REQUEST, "cell_id": one.cell_id, "confidence": 0.5}
+        anywhere.write(one.cell_id, "a0", [pass_row(one)], [request])
+    key = anywhere.requests(ID, "a0")
+    _put(anywhere, key, _earlier_requests(_get(anywhere, key)))
+    for one in (CELL, other):
+        anywhere.commit(one.cell_id, "a0")
+    rows = anywhere.read_requests().to_pylist()
+    assert {row["cell_id"]: row["confidence"] for row in rows} == {ID: None, other.cell_id: 0.5}
+
+
 def test_read_nothing(anywhere: Store) -> None:
     """Empty results are empty tables with all columns."""
     assert anywhere.read_passes().schema.names == [column.name for column in schema.PASSES]
@@ -626,6 +646,15 @@ def test_flipped_bit_failed(store: Store) -> None:
     for bit in (*bits, *range(name_of_seal, name_of_seal + 8 * len("packsweep.sha256"))):
         _put(store, key, _flipped(content, bit))
         assert store.read_passes().num_rows == 0
+
+
+def test_flipped_bit_in_the_name_of_the_seal(store: Store) -> None:
+    """A file of this schema whose seal has another name is not taken for one of before seals."""
+    store.write(ID, "a0", [pass_row(CELL, outcome="crashed", reason="the reason")], [])
+    key = store.attempt(ID, "a0")
+    content = _get(store, key)
+    _put(store, key, content.replace(b"packsweep.sha256", b"qacksweep.sha256"))
+    assert store.read_passes().num_rows == 0
 
 
 # The place is lost.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from packsweep.analysis import axes
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import LabelQuality, Quality
 from packsweep.report.table import Table, of_rows
@@ -27,14 +28,24 @@ _SAID = {
 
 def table(found: Sequence[Quality], rows: Sequence[Row]) -> Table:
     """Return a line for every cell, and below it one for every label."""
-    slugs = {row["group_id"]: row["cell_id"].rpartition("-")[0] for row in rows}
+    names = _names(rows)
     lines: list[list[str]] = []
     for quality in found:
         kappa = quality.agreement.kappa if quality.agreement else Figure()
         total = [f"{quality.num_texts:,}", _percent(quality.accuracy), _plain(quality.macro_f1)]
-        lines.append([slugs[quality.group_id], "all", *total, "", "", "", _plain(kappa)])
+        lines.append([names[quality.group_id], "all", *total, "", "", "", _plain(kappa)])
         lines += [["", label.label, *_label(label), ""] for label in quality.labels]
     return of_rows(_HEADINGS, lines, text=2)
+
+
+def _names(rows: Sequence[Row]) -> dict[str, str]:
+    """Return what to call each cell: its slug, and its settings where another has the same slug."""
+    slugs = [row["cell_id"].rpartition("-")[0] for row in rows]
+    varied, names = axes.varying(rows), dict[str, str]()
+    for index, (slug, row) in enumerate(zip(slugs, rows, strict=True)):
+        settings = axes.unusual(varied, index).items() if slugs.count(slug) > 1 else ()
+        names[row["group_id"]] = " ".join([slug, *(f"{name}={value}" for name, value in settings)])
+    return names
 
 
 def _label(label: LabelQuality) -> list[str]:

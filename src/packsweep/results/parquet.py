@@ -24,6 +24,7 @@ _MANY_ROWS = 50
 _FORMULA = r"[=+\-@\t\r]"
 _SEAL_KEY = b"packsweep.sha256"
 _NO_SEAL = b"0" * 64
+_PRESENT = str(schema.SCHEMA_VERSION).encode()
 _READABLE = frozenset(version.encode() for version in schema.READABLE)
 _UNSEALED = frozenset(version.encode() for version in schema.UNSEALED)
 
@@ -84,8 +85,8 @@ def from_parquet(
 ) -> pa.Table | None:
     """Return the table in a file of ours; None where there is none, or none that can be used.
 
-    It may be torn, empty, or of another schema; or, where it must be ``sealed``, of the time before
-    there were seals.
+    It may be torn, empty, or of another schema; or without a seal, which files of this schema have,
+    and all that must be ``sealed``.
     """
     if content is None:
         return None
@@ -95,9 +96,12 @@ def from_parquet(
     try:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             metadata = file.metadata.metadata or {}
-            if not file.metadata.num_rows or metadata.get(schema.VERSION_KEY) not in _READABLE:
+            version = metadata.get(schema.VERSION_KEY)
+            if not file.metadata.num_rows or version not in _READABLE:
                 return None
-            if not _is_whole(content, metadata) or (sealed and _SEAL_KEY not in metadata):
+            # One flipped bit in the seal's name, and the file has none.
+            must_be_sealed = sealed or version == _PRESENT
+            if not _is_whole(content, metadata) or (must_be_sealed and _SEAL_KEY not in metadata):
                 return None
             return _read(file, columns)
     except (OSError, pa.ArrowException, ValueError):
@@ -137,6 +141,20 @@ def passes_from_parquet(content: bytes | None, *, sealed: bool = False) -> pa.Ta
             values = pa.repeat(column.formerly, found.num_rows)
             found = found.add_column(index, now.field(column.name), values)
     return found.replace_schema_metadata({**(found.schema.metadata or {}), **now.metadata})
+
+
+def requests_from_parquet(content: bytes | None) -> pa.Table | None:
+    """Return the requests in a file of ours; a column that its version did not have is null."""
+    found = from_parquet(content)
+    if found is None:
+        return None
+    import pyarrow as pa
+
+    now = schema.arrow_schema(schema.REQUESTS)
+    for field in now:
+        if field.name not in found.column_names:
+            found = found.append_column(field, pa.nulls(found.num_rows, field.type))
+    return found.select(now.names).replace_schema_metadata(now.metadata)
 
 
 def to_csv(found: pa.Table) -> bytes:

@@ -393,7 +393,7 @@ class Store:
 
     def _request_rows(self, file: _File, content: bytes) -> pa.Table | None:
         key = self.requests(file.cell_id, file.attempt_id)
-        table = parquet.from_parquet(content)
+        table = parquet.requests_from_parquet(content)
         if table is None:
             self._name(key, "is damaged, or no file of this version of packsweep")
             return None
