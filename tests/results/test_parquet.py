@@ -54,6 +54,18 @@ def test_without_seal() -> None:
     assert parquet.passes_from_parquet(file.getvalue(), sealed=True) is None
 
 
+def test_columns_of_another_version() -> None:
+    """What a file lacks is what it would have held, else null; what it has on top is left out."""
+    rows = parquet.table([ROW], schema.PASSES).drop_columns(["prompt_type", "texts_per_s"])
+    rows = rows.append_column("later", pa.array([1]))
+    table = parquet.passes_from_parquet(parquet.to_parquet(rows))
+    assert table is not None
+    assert table.schema.equals(schema.arrow_schema(schema.PASSES))
+    found = table.to_pylist()[0]
+    assert (found["prompt_type"], found["texts_per_s"]) == ("text", None)
+    assert found["cell_id"] == ROW["cell_id"]
+
+
 def test_owners() -> None:
     """Whose rows a table holds; a foreign table has no owner."""
     rows = [pass_row(cell(n=n), f"a{n}") for n in (3, 4)]
