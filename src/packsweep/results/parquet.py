@@ -24,6 +24,8 @@ _MANY_ROWS = 50
 _FORMULA = r"[=+\-@\t\r]"
 _SEAL_KEY = b"packsweep.sha256"
 _NO_SEAL = b"0" * 64
+# Schemas in which a file may have no seal.
+_BEFORE_SEALS = frozenset({b"3", b"4"})
 _READABLE = frozenset(version.encode() for version in schema.READABLE)
 
 
@@ -73,7 +75,9 @@ def _with_seal(content: bytes, before: bytes) -> bytes:
 def _is_whole(content: bytes, metadata: Mapping[bytes, bytes]) -> bool:
     """Tell whether a file is as it was written; those before there were seals pass."""
     seal = metadata.get(_SEAL_KEY)
-    return seal is None or (len(seal) == len(_NO_SEAL) and _with_seal(content, seal) == content)
+    if seal is None:
+        return metadata.get(schema.VERSION_KEY) in _BEFORE_SEALS
+    return len(seal) == len(_NO_SEAL) and _with_seal(content, seal) == content
 
 
 def from_parquet(
