@@ -276,7 +276,10 @@ class Attempt:
         return {"spawn_s": self._spawn_s, **spent, "wall_s": wall_s}
 
     def _log_text(self) -> str:
-        log = self._task.log_path(self._folder)
+        try:
+            log = self._task.log_path(self._folder)
+        except ResultsError:  # writing the rows fails the same way, and is told
+            return ""
         return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
     def _announce(self, phase: str, column: str) -> None:
