@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,23 @@ def test_make_separate_duplicated(byte_model: Path) -> None:
     assert thrice.prompt_tokens == 3 * once.prompt_tokens
     assert thrice.output_tokens == 3 * once.output_tokens == 6
     assert thrice.longest_prompt_tokens == once.longest_prompt_tokens < once.prompt_tokens
+
+
+def test_make_environ(byte_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the user sets for vLLM is another cell, and is told; a simulation does not depend on it.
+
+    Where things are printed changes nothing.
+    """
+    tables = {"model": {"name": str(byte_model)}, "engine": {"kind": "vllm"}}
+    before = plan_cells.make(sweep(**tables))
+    monkeypatch.setenv("VLLM_LOGGING_PREFIX", "x")
+    assert plan_cells.make(sweep(**tables)).cells == before.cells
+    monkeypatch.setenv("VLLM_USE_TRITON_AWQ", "1")
+    made = plan_cells.make(sweep(**tables))
+    assert json.loads(made.cells[0].cell.environ)["VLLM_USE_TRITON_AWQ"] == "1"
+    assert made.cells[0].cell.cell_id != before.cells[0].cell.cell_id
+    assert any("VLLM_USE_TRITON_AWQ=1" in line for line in made.advice)
+    assert _planned(byte_model).cell.environ == "{}"
 
 
 def test_make_output_tokens(byte_model: Path) -> None:

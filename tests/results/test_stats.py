@@ -79,3 +79,21 @@ def test_estimate_coverage() -> None:
         assert found.ci_high is not None
         hits += found.ci_low <= 5.0 <= found.ci_high
     assert 0.935 <= hits / 2000 <= 0.965
+
+
+@pytest.mark.parametrize(
+    ("p_values", "called"),
+    [
+        ([0.04, 0.01, 0.02], [True, True, True]),  # limits 0.05 / 3, / 2, / 1, the smallest first
+        ([0.04, 0.01, 0.03], [False, True, False]),  # the first that is not called ends it
+        ([0.02, 0.02, 0.02], [False, False, False]),
+    ],
+)
+def test_holm(p_values: list[float], called: list[bool]) -> None:
+    """The limit loosens with every test that is called."""
+    assert stats.holm(p_values, 0.05) == called
+
+
+def test_holm_most() -> None:
+    """Where one hypothesis alone can be true, no limit is stricter than its own."""
+    assert stats.holm([0.04, 0.06], 0.05, most=1) == [True, False]

@@ -574,6 +574,18 @@ def test_requests_not_committed(anywhere: Store, caplog: pytest.LogCaptureFixtur
     assert anywhere.commit(ID, "a1")
 
 
+def test_passes_not_committed(anywhere: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Passes of the same attempt, whole and sealed, that are not those that were committed."""
+    _two(anywhere)
+    key = anywhere.attempt(ID, "a0")
+    other = pass_row(CELL, "a0", texts_per_s=9.5)
+    _put(anywhere, key, parquet.to_parquet(parquet.table([other], schema.PASSES)))
+    assert anywhere.done([ID, OTHER.cell_id]) == {OTHER.cell_id}
+    _named(caplog, f"{key}: is not as it was committed; it does not count")
+    anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
+    assert anywhere.commit(ID, "a1")
+
+
 def test_requests_missing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """Requests that were committed and are gone are missed."""
     _two(store)

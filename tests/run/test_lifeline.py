@@ -62,11 +62,15 @@ def test_grandchild_dies_too(tmp_path: Path) -> None:
     assert len(pids) == 2
     assert not any(_gone(pid) for pid in pids)
     process.kill()
-    process.communicate()
+    process.wait()  # not for the end of stdout: whoever is left holds it open until it ends itself
+    process.stdout.close()
     deadline = time.monotonic() + 10
     while not all(_gone(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert [pid for pid in pids if not _gone(pid)] == []
+    left = [pid for pid in pids if not _gone(pid)]
+    for pid in left:
+        psutil.Process(pid).kill()
+    assert left == []
 
 
 def test_nothing_imported_from_working_directory(tmp_path: Path) -> None:

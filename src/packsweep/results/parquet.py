@@ -129,17 +129,23 @@ def owners(table: pa.Table) -> set[tuple[str, str]]:
 
 
 def passes_from_parquet(content: bytes | None, *, sealed: bool = False) -> pa.Table | None:
-    """Return the passes in a file of ours, one of an earlier version in the form of this one."""
+    """Return the passes in a file of ours, one of an earlier version in the form of this one.
+
+    A column that the file lacks holds what it would have held, else null; one that is not known
+    here is left out.
+    """
     found = from_parquet(content, sealed=sealed)
     if found is None:
         return None
     import pyarrow as pa
 
     now = schema.arrow_schema(schema.PASSES)
-    for index, column in enumerate(schema.PASSES):
-        if column.formerly is not None and column.name not in found.column_names:
-            values = pa.repeat(column.formerly, found.num_rows)
-            found = found.add_column(index, now.field(column.name), values)
+    stored = set(found.column_names)
+    found = found.select([name for name in now.names if name in stored])
+    for index, (column, field) in enumerate(zip(schema.PASSES, now, strict=True)):
+        if column.name not in stored:
+            values = pa.array([column.formerly] * found.num_rows, field.type)
+            found = found.add_column(index, field, values)
     return found.replace_schema_metadata({**(found.schema.metadata or {}), **now.metadata})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from packsweep.report import deploy
 from packsweep.results.schema import Row
 from packsweep.run import scoring
 from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import prompts
 from packsweep.sweep.cells import Cell
 
 TICKETS = {
@@ -232,3 +234,11 @@ def test_another_model_than_measured_is_refused(byte_model: Path, tmp_path: Path
     with pytest.raises(ResultsError, match="is not the model that was measured"):
         deploy.write(row, tmp_path / "deploy")
     assert not (tmp_path / "deploy").exists()
+
+
+def test_script_asks_by_every_axis_of_a_prompt(byte_model: Path) -> None:
+    """What words the prompts that are measured words those of the script, a new axis as well."""
+    (cell,) = cells_of(byte_model)
+    settings = deploy.settings_of(pass_row(cell))
+    axes = inspect.signature(prompts.build).parameters.keys() - {"texts", "chat", "task"}
+    assert set(settings["asking"]) == axes
