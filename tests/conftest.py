@@ -22,6 +22,7 @@ from tests.s3_server import S3Server
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from packsweep.cli import main
+from packsweep.machine import environment
 
 # A busy machine is no failure of a property. The same examples every time, so that a test's verdict
 # is the code's alone; `make properties` looks for more.
@@ -84,6 +85,17 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """Share the tests out as ``ByFile`` says."""
     return ByFile(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """Keep from each test what others pretend of this machine, or set: importing vLLM sets some."""
+    environment.on_cpu.cache_clear()
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys() - {"PYTEST_CURRENT_TEST"}:
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

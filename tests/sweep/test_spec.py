@@ -280,7 +280,14 @@ def test_shipped_sweep(name: str, num_cells: int) -> None:
     sweep = read.load(SWEEPS / name)
     rows = texts.load("builtin", limit=max(sweep.grid.n))
     chat = ChatTemplate(text="{{ messages[0].content }}")
-    cells = sweep_cells.expand(sweep, rows, model_fingerprint="x", max_model_len=131072, chat=chat)
+    cells = sweep_cells.expand(
+        sweep,
+        rows,
+        model_fingerprint="x",
+        max_model_len=131072,
+        chat=chat,
+        cutter=lambda found, _: tuple(found),
+    )
     assert len({cell.cell_id for cell in cells}) == num_cells
 
 
