@@ -252,7 +252,7 @@ def claim(folder: Path, source: Path, column: str | None) -> None:
             "texts_per_file": shard_size(),
         }
     )
-    note = folder / "run.json"
+    note = folder / "_run.json"  # which readers of a folder of Parquet pass over
     if note.exists() and note.read_text(encoding="utf-8") != what:
         raise ValueError(f"{folder} holds labels of another input or of other settings")
     note.write_text(what, encoding="utf-8")
