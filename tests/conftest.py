@@ -87,15 +87,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
 
+# What the user set that may change a measurement, before any test or import set more.
+_MEASURING = environment.measuring()
+
+
 @pytest.fixture(autouse=True)
-def _own_environment() -> Iterator[None]:
+def _own_environment() -> None:
     """Keep from each test what others pretend of this machine, or set: importing vLLM sets some."""
     environment.on_cpu.cache_clear()
-    before = dict(os.environ)
-    yield
-    for name in os.environ.keys() - before.keys() - {"PYTEST_CURRENT_TEST"}:
+    for name in environment.measuring().keys() - _MEASURING.keys():
         del os.environ[name]
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ grid.prompt_type = "tokens"
 def write_sweep(folder: Path, **replaced: str) -> Path:
     text = SWEEP if "strategy" in replaced else SWEEP + CHUNKED
     for old, new in replaced.items():
-        text = text.replace(f"{old} = ", f"{old} = {new} # ")
+        text = re.sub(rf"^{old} = ", f"{old} = {new} # ", text, flags=re.MULTILINE)
     path = folder / "small.toml"
     path.write_text(text, encoding="utf-8")
     return path

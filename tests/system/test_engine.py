@@ -160,7 +160,12 @@ def test_killed_process_leaves_no_engine_behind(tmp_path: Path, victim: str) -> 
     """SIGKILL of the driver or the worker ends every process of the engine within seconds."""
     sweep = write_sweep(tmp_path, repeats="50")
     command = [sys.executable, "-m", "packsweep", "run", str(sweep), "--results"]
-    driver = subprocess.Popen([*command, str(tmp_path / "results")], stdout=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        [*command, str(tmp_path / "results")],
+        # On the CPU, too, the engine is then a process of its own, as on a GPU.
+        env={**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
+        stdout=subprocess.DEVNULL,
+    )
     try:
         logs = tmp_path / "results" / "logs"
         assert wait_for(
