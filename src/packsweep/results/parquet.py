@@ -24,7 +24,6 @@ _MANY_ROWS = 50
 _FORMULA = r"[=+\-@\t\r]"
 _SEAL_KEY = b"packsweep.sha256"
 _NO_SEAL = b"0" * 64
-_PRESENT = str(schema.SCHEMA_VERSION).encode()
 _READABLE = frozenset(version.encode() for version in schema.READABLE)
 _UNSEALED = frozenset(version.encode() for version in schema.UNSEALED)
 
@@ -73,7 +72,10 @@ def _with_seal(content: bytes, before: bytes) -> bytes:
 
 
 def _is_whole(content: bytes, metadata: Mapping[bytes, bytes]) -> bool:
-    """Tell whether a file is as it was written; one of the time before there were seals passes."""
+    """Tell whether a file is as it was written; one of the time before there were seals passes.
+
+    One flipped bit in the seal's name, and a file of today has none: it is not whole.
+    """
     seal = metadata.get(_SEAL_KEY)
     if seal is None:
         return metadata.get(schema.VERSION_KEY) in _UNSEALED
@@ -99,9 +101,7 @@ def from_parquet(
             version = metadata.get(schema.VERSION_KEY)
             if not file.metadata.num_rows or version not in _READABLE:
                 return None
-            # One flipped bit in the seal's name, and the file has none.
-            must_be_sealed = sealed or version == _PRESENT
-            if not _is_whole(content, metadata) or (must_be_sealed and _SEAL_KEY not in metadata):
+            if not _is_whole(content, metadata) or (sealed and _SEAL_KEY not in metadata):
                 return None
             return _read(file, columns)
     except (OSError, pa.ArrowException, ValueError):

@@ -5,11 +5,10 @@ What a task does not name is guessed where only one reading is possible, and sai
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from packsweep.errors import TextsError, shown
+from packsweep.errors import TextsError, nearest, shown
 from packsweep.sweep.texts.text import LABELS, LabelledText, checked_text
 
 _TEXT_NAMES = ("text", "review", "body", "content", "sentence", "comment", "message", "document")
@@ -164,8 +163,8 @@ class Labeller:
             return name
         if name in self._names:
             raise TextsError(f"{self._where}: the column {name!r} is there more than once")
-        near = difflib.get_close_matches(name, self._names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"found {self._listed()}"
+        near = nearest(name, self._names)
+        hint = f"did you mean {near!r}?" if near else f"found {self._listed()}"
         raise TextsError(f"{self._where}: there is no column {name!r} (task.{key}); {hint}")
 
     def _unclear(self, what: str, found: Sequence[str]) -> str:

@@ -59,6 +59,18 @@ def content_sha256(texts: Sequence[LabelledText]) -> str:
     return digest.hexdigest()
 
 
+def chosen_of(num_items: int, *, limit: int, seed: int | None, kind: str) -> Sequence[int]:
+    """Return the numbers of ``limit`` generated texts: the first, or those that ``seed`` chooses.
+
+    Raises:
+        TextsError: there are only ``num_items``, called ``kind`` in the message.
+    """
+    if limit > num_items:
+        message = f"builtin: holds {num_items:,} {kind}, but {limit:,} are needed"
+        raise TextsError(f"{message}; use a smaller n or a file with more")
+    return range(limit) if seed is None else shuffled(num_items, seed)[:limit]
+
+
 def shuffled(num_items: int, seed: int) -> list[int]:
     """Return the numbers 0 to ``num_items - 1`` in the order that ``seed`` gives.
 

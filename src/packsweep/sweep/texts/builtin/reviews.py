@@ -20,8 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from packsweep.errors import TextsError
-from packsweep.sweep.texts.text import LABELS, LabelledText, shuffled
+from packsweep.sweep.texts.text import LABELS, LabelledText, chosen_of, shuffled
 
 # As many as there are titles, and as many as the IMDB set has reviews.
 NUM_REVIEWS = 50_000
@@ -97,10 +96,7 @@ def load(*, limit: int, seed: int | None) -> tuple[LabelledText, ...]:
     Raises:
         TextsError: ``limit`` is above ``NUM_REVIEWS``.
     """
-    if limit > NUM_REVIEWS:
-        message = f"builtin: holds {NUM_REVIEWS:,} reviews, but {limit:,} are needed"
-        raise TextsError(f"{message}; use a smaller n or a file with more")
-    chosen = range(limit) if seed is None else shuffled(NUM_REVIEWS, seed)[:limit]
+    chosen = chosen_of(NUM_REVIEWS, limit=limit, seed=seed, kind="reviews")
     return tuple(review(index) for index in chosen)
 
 

@@ -15,8 +15,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from packsweep.errors import TextsError
-from packsweep.sweep.texts.text import LabelledText, shuffled
+from packsweep.sweep.texts.text import LabelledText, chosen_of, shuffled
 
 LABELS = ("payment", "bug", "delivery", "account")
 NUM_TICKETS = 20_000
@@ -35,10 +34,7 @@ def load(*, limit: int, seed: int | None) -> tuple[LabelledText, ...]:
     Raises:
         TextsError: ``limit`` is above ``NUM_TICKETS``.
     """
-    if limit > NUM_TICKETS:
-        message = f"builtin: holds {NUM_TICKETS:,} tickets, but {limit:,} are needed"
-        raise TextsError(f"{message}; use a smaller n or a file with more")
-    chosen = range(limit) if seed is None else shuffled(NUM_TICKETS, seed)[:limit]
+    chosen = chosen_of(NUM_TICKETS, limit=limit, seed=seed, kind="tickets")
     return tuple(ticket(index) for index in chosen)
 
 
