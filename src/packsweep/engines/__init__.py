@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from packsweep.sweep.spec import Format
 
 if TYPE_CHECKING:
+    from packsweep.engines.server import Server
     from packsweep.models.resolve import Model
     from packsweep.sweep.cells import Cell
 
@@ -156,3 +157,23 @@ def start(cell: Cell, model: Model) -> Engine:
     from packsweep.engines.vllm import VllmEngine
 
     return VllmEngine(cell, model)
+
+
+def start_server(cell: Cell, model: Model, api_key: str | None = None) -> Server:
+    """Start the server that ``cell`` asks for, or look for the one that is there.
+
+    Raises:
+        EngineError: it did not start; ``outcome`` tells oom from other reasons.
+        UserError: the one at the cell's address is not there, or refuses ``api_key``.
+    """
+    if cell.engine == "external":
+        from packsweep.engines.external import ExternalServer
+
+        return ExternalServer(cell, api_key)
+    if cell.engine == "simulated":
+        from packsweep.engines.simulated_server import SimulatedServer
+
+        return SimulatedServer(cell, model)
+    from packsweep.engines.vllm_server import VllmServer
+
+    return VllmServer(cell, model)

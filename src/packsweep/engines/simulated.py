@@ -79,17 +79,7 @@ class SimulatedEngine:
             max_num_seqs=int(cell.settings["max_num_seqs"] or 0),
             tokenized_before=cell.prompt_type == "tokens",
         )
-        self.info = EngineInfo(
-            resolved=self._resolved(cell),
-            block_size=_BLOCK_SIZE,
-            num_blocks=None,
-            import_s=0.0,
-            device=f"simulated {self._values['device']}",
-        )
-
-    def _resolved(self, cell: Cell) -> dict[str, Any]:
-        refused = {"enable_prefix_caching": False} if self._fault == "caching_off" else {}
-        return {**cell.settings, "block_size": _BLOCK_SIZE, **_FORMATS, **refused}
+        self.info = info_of(cell)
 
     def run(self, requests: Sequence[Request], watch: Watcher = UNWATCHED) -> PassResult:
         """Compute the pass; sleep ``real_seconds`` so that a kill can hit it."""
@@ -118,6 +108,14 @@ class SimulatedEngine:
             for prompt, asked, done, text in zip(ids, requests, work, answers, strict=True)
         ]
         return PassResult(duration_s=duration_s, requests=tuple(results), before_engine_s=0.0)
+
+    def text_of(self, prompt: str | Sequence[int]) -> str:
+        """Return a prompt as text; one of token ids has a name that stands for them."""
+        if isinstance(prompt, str):
+            return prompt
+        named = f"tokens {prompt}"
+        self._ids[named] = list(prompt)
+        return named
 
     def tokenize(self, texts: Sequence[str]) -> float:
         """Really tokenize."""
@@ -214,6 +212,19 @@ class SimulatedEngine:
             os.kill(os.getpid(), signal.SIGKILL)
         if self._fault == "hang":
             time.sleep(3600)
+
+
+def info_of(cell: Cell) -> EngineInfo:
+    """Return what the engine of ``cell`` says of itself."""
+    values = dict(cell.simulated_settings)
+    refused = {"enable_prefix_caching": False} if values["fault"] == "caching_off" else {}
+    return EngineInfo(
+        resolved={**cell.settings, "block_size": _BLOCK_SIZE, **_FORMATS, **refused},
+        block_size=_BLOCK_SIZE,
+        num_blocks=None,
+        import_s=0.0,
+        device=f"simulated {values['device']}",
+    )
 
 
 def _plant_start_fault(fault: str) -> None:

@@ -103,6 +103,7 @@ class Plan:
         sent: the texts as they are sent, where that is not all of them.
         advice: what the user should know before a run, a line each.
         gpu_hour_usd: what an hour of a GPU costs, stored with the results.
+        api_key_env: the environment's name for the key of a server that is there.
     """
 
     model: Model
@@ -113,6 +114,7 @@ class Plan:
     sent: Mapping[Cut, Sequence[LabelledText]] = field(default_factory=dict)
     advice: tuple[str, ...] = ()
     gpu_hour_usd: float | None = None
+    api_key_env: str | None = None
 
     def texts_of(self, cell: Cell) -> Sequence[LabelledText]:
         """Return the texts of ``cell`` as it sends them."""
@@ -181,6 +183,7 @@ def make(sweep: Sweep) -> Plan:
             *_overlong(planned.values(), sent, tokenizer),
         ),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
+        api_key_env=sweep.online.api_key_env,
     )
     del tokenizer, tokenized
     give_back_memory()

@@ -290,7 +290,7 @@ CELL = (
         role="texts",
     ),
     _string("prompts_sha256", "hash of the cell's prompts", role="prompts"),
-    _string("engine", "vllm or simulated", role="engine"),
+    _string("engine", "vllm, simulated, or external: a server that was there", role="engine"),
     _json(
         "engine_settings",
         "settings passed to the engine, by vLLM's names",
@@ -309,6 +309,20 @@ CELL = (
         "that may change a measurement; no secrets",
         role="setting",
         key="environ",
+        formerly="{}",
+    ),
+    _string(
+        "mode",
+        "offline: a pass of known requests; online: windows of a load on a server",
+        role="state",
+        formerly="offline",
+    ),
+    _json(
+        "online",
+        "the load of a server: rate (texts/s), concurrency (requests) or max_rate, arrivals, "
+        "window_s, window_seed, slo, url; {} offline",
+        role="setting",
+        key="online",
         formerly="{}",
     ),
 )
@@ -492,6 +506,119 @@ PASS = (
     ),
 )
 
+_SERVE = "vllm bench serve"
+_LATENCIES = {
+    "ttft": "time to first token, from the scheduled arrival",
+    "tpot": "time per output token after the first; null of answers with one token",
+    "itl": "between a token and the next; null of answers with one token",
+    "e2e": "from the scheduled arrival to the last byte",
+}
+_STATISTICS = {
+    "mean": "mean",
+    "p50": "median",
+    "p90": "90th percentile",
+    "p95": "95th percentile",
+    "p99": "99th percentile",
+}
+
+
+def _latencies() -> tuple[Column, ...]:
+    return tuple(
+        _float(
+            f"{name}_{statistic}_s",
+            "s",
+            f"{said} over whole answers: {meaning}",
+            source=_SERVE,
+            larger_is_better=False,
+        )
+        for name, meaning in _LATENCIES.items()
+        for statistic, said in _STATISTICS.items()
+    )
+
+
+# Of a window of an online cell; null offline. In a closed loop a request arrives as it is sent.
+WINDOW = (
+    _float("rate_texts_per_s", "texts/s", "rate asked of the window; null in a closed loop"),
+    _float(
+        "offered_texts_per_s",
+        "texts/s",
+        "texts that arrived in the window, over its length: the seed's own draw",
+        larger_is_better=True,
+    ),
+    _float(
+        "achieved_texts_per_s",
+        "texts/s",
+        "texts of requests that were sent in the window, over its length",
+        larger_is_better=True,
+    ),
+    *_latencies(),
+    _float(
+        "service_ttft_p99_s",
+        "s",
+        "99th percentile of the time to first token from the dispatch: without the client's delay",
+        larger_is_better=False,
+    ),
+    _float(
+        "service_e2e_p99_s",
+        "s",
+        "99th percentile of dispatch to last byte",
+        larger_is_better=False,
+    ),
+    _float(
+        "attainment",
+        "",
+        "share of requests that keep the SLO's bound; errors and what did not end break it",
+        larger_is_better=True,
+    ),
+    _float(
+        "goodput_texts_per_s",
+        "texts/s",
+        "texts of requests that keep the SLO's bound, over the window",
+        larger_is_better=True,
+    ),
+    _int("num_errors", "requests", "requests without a whole answer", over_repeats="sum"),
+    _json("errors", "JSON: how many errors of each kind", over_repeats="union"),
+    _float("backlog_per_s", "requests/s", "slope of the requests in flight over the window"),
+    _float("dispatch_delay_p50_s", "s", "median of sent less scheduled"),
+    _float(
+        "dispatch_delay_p99_s",
+        "s",
+        "99th percentile of sent less scheduled",
+        over_repeats="highest",
+    ),
+    _float(
+        "client_busy_share",
+        "",
+        "CPU time of the client over the window: near 1 the client is what is measured",
+        over_repeats="highest",
+    ),
+    _int("server_running", "requests", "running when the last request had arrived", source="vLLM"),
+    _int("server_waiting", "requests", "waiting at that moment", source="vLLM"),
+    _float(
+        "server_cached_share",
+        "",
+        "prefix cache hits over queries in the window, by the server's counters",
+        source="vLLM",
+    ),
+    _int("server_preemptions", "", "in the window, by the server's counter", source="vLLM"),
+)
+# Of a search for the highest rate, the same in all its windows; null without one.
+MAX_RATE = (
+    _string("max_rate_verdict", "how the search ended"),
+    _float(
+        "max_rate_pass_texts_per_s",
+        "texts/s",
+        "highest rate that is shown to keep the SLO",
+        larger_is_better=True,
+    ),
+    _float(
+        "max_rate_fail_texts_per_s",
+        "texts/s",
+        "lowest rate that is shown not to keep it",
+        larger_is_better=True,
+    ),
+)
+
 CONDITIONS = (
     _int(
         "num_samples",
@@ -630,6 +757,8 @@ PASSES = (
     *IDENTITY,
     *CELL,
     *PASS,
+    *WINDOW,
+    *MAX_RATE,
     *UTILIZATION,
     *CONDITIONS,
     *ENERGY,
@@ -671,6 +800,12 @@ REQUESTS = (
         "probability of the label found among all labels, the product of its shares where labels "
         "part; null unless answer is logprob",
     ),
+    _float("arrived_s", "s", "online: when it was to be sent, since the window's start"),
+    _float("dispatched_s", "s", "online: when it was sent"),
+    _float("ttft_s", "s", "online: scheduled arrival to first token"),
+    _float("tpot_s", "s", "online: time per output token after the first"),
+    _float("e2e_s", "s", "online: scheduled arrival to last byte"),
+    _string("error", "online: why there is no whole answer; null where there is one"),
 )
 
 # Columns of a pass that the summary condenses over the repeats of a cell.
@@ -682,6 +817,10 @@ MEASURED = (
     "texts_per_s",
     "correct_texts_per_s",
     "computed_prompt_tokens_per_s",
+    "ttft_p99_s",
+    "e2e_p99_s",
+    "attainment",
+    "goodput_texts_per_s",
 )
 # Columns of a pass that are the same in every repeat, or that the summary takes the median of.
 CONSTANT = (
@@ -749,6 +888,12 @@ def _condensed(column: Column) -> Column:
     return replace(column, meaning=told, formula="")  # that is of one pass
 
 
+CONDENSED = (
+    *(column for column in WINDOW if column.name not in MEASURED),
+    *UTILIZATION,
+    *CONDITIONS,
+    *ENERGY,
+)
 SUMMARY = (
     *IDENTITY,
     *CELL,
@@ -766,10 +911,11 @@ SUMMARY = (
         meaning="codes of what makes the numbers doubtful (`src/packsweep/results/warnings.py`); "
         "empty: none",
     ),
-    *(spread for column in _by_name(PASS, MEASURED) for spread in _spread(column)),
+    *(spread for column in _by_name((*PASS, *WINDOW), MEASURED) for spread in _spread(column)),
     *_by_name(PASS, CONSTANT),
     *INTERVAL,
-    *(_condensed(column) for column in (*UTILIZATION, *CONDITIONS, *ENERGY)),
+    *(_condensed(column) for column in CONDENSED),
+    *MAX_RATE,
     *COST,
     *PHASES,
     *CEILING,

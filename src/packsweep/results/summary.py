@@ -25,6 +25,7 @@ _SHARED = tuple(
     for columns in (
         schema.IDENTITY,
         schema.CELL,
+        schema.MAX_RATE,
         schema.PHASES,
         schema.PRICE,
         schema.CEILING,
@@ -32,7 +33,6 @@ _SHARED = tuple(
     )
     for column in columns
 )
-_CONDENSED = (*schema.UTILIZATION, *schema.CONDITIONS, *schema.ENERGY)
 
 
 def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
     row["repeats_for_1_percent"] = _repeats_for(processes(ok, "texts_per_s"))
     for name in schema.CONSTANT:
         row[name] = _condense(ok, name, "median")
-    for column in _CONDENSED:
+    for column in schema.CONDENSED:
         row[column.name] = _condense(ok, column.name, column.over_repeats)
     row.update(_cost(row))
     row["warnings"] = codes(ok)

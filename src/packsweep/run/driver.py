@@ -209,6 +209,7 @@ class Driver:
             limits=self._limits,
             chat=self._plan.chat,
             gpu_hour_usd=self._plan.gpu_hour_usd,
+            api_key_env=self._plan.api_key_env,
         )
 
     def _record_infeasible(self, planned: PlannedCell) -> None:

@@ -35,6 +35,7 @@ class Task:
         texts: the cell's n texts.
         chat: the chat template that the cell's prompts are rendered with, if they are.
         gpu_hour_usd: what an hour of a GPU costs; None where the sweep does not say.
+        api_key_env: the environment's name for the key of a server that is there.
     """
 
     cell: Cell
@@ -45,6 +46,7 @@ class Task:
     limits: LimitsTable
     chat: ChatTemplate | None = None
     gpu_hour_usd: float | None = None
+    api_key_env: str | None = None
 
     @property
     def store(self) -> Store:
@@ -91,6 +93,7 @@ def task_from_json(text: str) -> Task:
         limits=LimitsTable(**values["limits"]),
         chat=None if values["chat"] is None else ChatTemplate(**values["chat"]),
         gpu_hour_usd=values.get("gpu_hour_usd"),
+        api_key_env=values.get("api_key_env"),
     )
 
 
@@ -174,6 +177,7 @@ def _plain(task: Task) -> dict[str, Any]:
         "attempt": task.attempt,
         "results": task.results,
         "gpu_hour_usd": task.gpu_hour_usd,
+        "api_key_env": task.api_key_env,
         "texts": [{"text": text.text, "label": text.label} for text in task.texts],
         "chat": None if task.chat is None else asdict(task.chat),
     }

@@ -11,19 +11,22 @@ is in in ``FOLDER/phase`` and leaves ``FOLDER/status.json``. A supervisor watche
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import statistics
 import sys
 import time
 import traceback
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from packsweep import engines
-from packsweep.engines import Engine, EngineInfo, PassResult, Request, causes
+from packsweep.engines import Engine, EngineInfo, PassResult, Request, causes, external
+from packsweep.engines.server import Server
 from packsweep.engines.start_log import start_phases
 from packsweep.errors import EngineError, PacksweepError, ResultsError
 from packsweep.files import replace_file
@@ -32,13 +35,16 @@ from packsweep.machine.sampler import Conditions, ConditionSampler, NullSampler,
 from packsweep.models.resolve import Model
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.results import schema
-from packsweep.run import checks, lifeline, metrics, rows
+from packsweep.run import checks, lifeline, metrics, rows, window_metrics, windows
 from packsweep.run.metrics import PassContext
 from packsweep.run.phases import PhaseClock
 from packsweep.run.task import BEGAN, Status, Task, task_from_json
+from packsweep.run.windows import Driven, Windows
 from packsweep.run.workload import Workload
+from packsweep.sweep.cells import Cell
 
 _MEMORY_TIMEOUT_S = 60.0
+_Started = TypeVar("_Started", Engine, Server)
 
 
 @dataclass(slots=True)
@@ -52,6 +58,7 @@ class Measured:
     memory_returned: bool | None = None
     passes: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
+    search: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +106,17 @@ class Attempt:
         model = self._task.resolve_model()
         self.measured.model = model
         self._workload = _workload(self._task, model)
-        engine = self._start_engine(model)
-        try:
-            self._check_caching(engine.info)
-            self._run_passes(engine)
-        finally:
-            self._stop(engine, gpu_before)
+        if self._task.cell.mode == "online":
+            key = external.api_key(self._task.api_key_env)
+            with self._running(partial(engines.start_server, api_key=key), gpu_before) as server:
+                self._run_windows(server, model, key)
+        else:
+            with self._running(engines.start, gpu_before) as engine:
+                self._run_passes(engine)
 
     def _check_gpu(self) -> nvml.GpuUse | None:
         """Return who uses the GPU before the start, which must be nobody."""
-        if self._task.cell.engine == "simulated":
+        if self._task.cell.engine != "vllm":
             return None
         gpu = nvml.visible_gpu()
         self.measured.gpu = gpu
@@ -120,14 +128,23 @@ class Attempt:
             raise EngineError(f"{gpu.name} is used by process {pids}", outcome="gpu_busy")
         return nvml.use(gpu)
 
-    def _start_engine(self, model: Model) -> Engine:
+    @contextlib.contextmanager
+    def _running(
+        self, start: Callable[[Cell, Model], _Started], gpu_before: nvml.GpuUse | None
+    ) -> Iterator[_Started]:
+        """Start an engine or a server, and stop it however what is done with it ends."""
         self._clock.enter("engine_start")
-        engine = engines.start(self._task.cell, model)
-        self._clock.carve("import", engine.info.import_s)
-        self.measured.info = engine.info
-        if self.measured.gpu is not None:
-            self.measured.engine_pids = own_pids(nvml.use(self.measured.gpu).processes)
-        return engine
+        assert self.measured.model is not None
+        started = start(self._task.cell, self.measured.model)
+        try:
+            self._clock.carve("import", started.info.import_s)
+            self.measured.info = started.info
+            if self.measured.gpu is not None:
+                self.measured.engine_pids = own_pids(nvml.use(self.measured.gpu).processes)
+            self._check_caching(started.info)
+            yield started
+        finally:
+            self._stop(started, gpu_before)
 
     def _check_caching(self, info: EngineInfo) -> None:
         """Refuse an engine that vLLM started without the prefix cache that the cell is about."""
@@ -154,6 +171,41 @@ class Attempt:
         tokenize_s = engine.tokenize([request.text for request in requests])
         for values in self.measured.passes:
             values["tokenize_s"] = tokenize_s
+
+    def _run_windows(self, server: Server, model: Model, key: str | None) -> None:
+        limits = self._task.limits
+        target = windows.target_of(server, key, limits.pass_timeout_s / 2)
+        tokenizer = load_tokenizer(model)
+        driver = windows.Windows(server, self._workload, tokenizer, self._folder, target)
+        self._announce("warmup", "warmup")
+        for _ in range(self._task.cell.warmup_passes):
+            driver.warm_up()
+            server.check()
+        search = windows.search(self._task.cell)
+        for repeat in itertools.count():
+            rate = search.next()
+            if rate is windows.DONE:
+                break
+            self._announce(f"pass {repeat}", "cache")
+            earlier = self._set_server_cache(server, driver)
+            self._clock.enter("between")
+            sampler = self._sampler()
+            with sampler:
+                driven = driver.drive(windows.seed(self._task.cell, repeat), rate)
+            self._clock.carve("passes", driven.window.ended_s)
+            server.check()
+            self._keep_window(repeat, earlier, driven, sampler.conditions())
+            search.tell(driven.window)
+        self.measured.search = search.result()
+
+    def _set_server_cache(self, server: Server, driver: Windows) -> list[PassResult]:
+        """Put the server's cache into the cell's state; return the passes that are in it."""
+        if self._task.cell.cache_state == "off":
+            return []
+        if self._task.cell.cache_state == "cold":
+            server.reset_prefix_cache()
+            return []
+        return [driver.prime()]
 
     def _is_due(self, repeat: int) -> bool:
         durations_s = [values["duration_s"] for values in self.measured.passes]
@@ -197,6 +249,27 @@ class Attempt:
         if problem:
             raise EngineError(f"repeat {repeat}: {problem}", outcome="invalid")
 
+    def _keep_window(
+        self,
+        repeat: int,
+        earlier: Sequence[PassResult],
+        driven: Driven,
+        conditions: Conditions,
+    ) -> None:
+        """Keep the values of a window, and refuse one that is not as asked."""
+        context = self._context()
+        assert context is not None, "a window comes from a started server"
+        own = replace(context, workload=driven.workload)
+        answered = metrics.answered(own, [driven.result])
+        values = window_metrics.row(own, repeat, driven, answered, conditions)
+        self.measured.passes.append(values)
+        self.measured.requests.extend(
+            window_metrics.request_values(repeat, driven, answered)
+        )
+        problem = window_metrics.problem(own, earlier, driven, answered)
+        if problem:
+            raise EngineError(f"repeat {repeat}: {problem}", outcome="invalid")
+
     def _context(self) -> PassContext | None:
         """Return what the passes have in common; None where no engine started."""
         found = self.measured
@@ -207,7 +280,7 @@ class Attempt:
             workload=self._workload, model=found.model, info=found.info, device=device
         )
 
-    def _stop(self, engine: Engine, gpu_before: nvml.GpuUse | None) -> None:
+    def _stop(self, engine: Engine | Server, gpu_before: nvml.GpuUse | None) -> None:
         self._announce("stop", "stop")
         engine.close()
         gpu = self.measured.gpu
@@ -261,6 +334,7 @@ class Attempt:
             **({} if context is None else asdict(context.ceiling)),
             "gpu_hour_usd": self._task.gpu_hour_usd,
             "memory_returned": found.memory_returned,
+            **found.search,
             **self._phases(),
         }
         return [{**shared, **values} for values in found.passes or [{}]]

@@ -22,6 +22,7 @@ from packsweep.sweep import answers, prompts
 from packsweep.sweep import task as labelling
 from packsweep.sweep.spec import (
     Answer,
+    Arrivals,
     CacheState,
     DuplicationOrder,
     EngineKind,
@@ -30,6 +31,7 @@ from packsweep.sweep.spec import (
     Keep,
     LabelForm,
     Markup,
+    Mode,
     PromptType,
     Strategy,
     Sweep,
@@ -48,6 +50,36 @@ _OLD = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How a server is put under load; the keys of ``[online]``, one value each.
+
+    Attributes:
+        arrivals: how the open loop spaces its requests.
+        rate: texts/s of the open loop.
+        concurrency: requests under way in the closed loop.
+        max_rate: texts/s from which the highest rate is looked for.
+        slo: what a request must keep.
+        url: of a server that is there; None: the cell's own.
+    """
+
+    window_s: float
+    seed: int
+    arrivals: Arrivals | None = None
+    rate: float | None = None
+    concurrency: int | None = None
+    max_rate: float | None = None
+    slo: str | None = None
+    url: str | None = None
+
+    @property
+    def slug(self) -> str:
+        """The load, short: ``rate2.5``, ``conc8`` or ``max``."""
+        if self.rate is not None:
+            return f"rate{self.rate:g}"
+        return "max" if self.concurrency is None else f"conc{self.concurrency}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One point of the grid.
@@ -61,6 +93,7 @@ class Cell:
         prompts_sha256: hash of the prompts' texts.
         replicate: which process of those that measure the same, from 0.
         environ: JSON of the environment variables that change what is measured.
+        online: the load of a server, as JSON; {} offline.
     """
 
     strategy: Strategy
@@ -99,6 +132,14 @@ class Cell:
     engine_settings: Settings
     simulated_settings: Settings
     environ: str = "{}"
+    mode: Mode = "offline"
+    online: str = "{}"
+
+    @cached_property
+    def load(self) -> Load:
+        """The load that the cell's server is put under."""
+        assert self.mode == "online"
+        return Load(**json.loads(self.online))
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -146,9 +187,11 @@ class Cell:
         strategy = f"{self.strategy}{self.pack_size or ''}"
         before = "-before" if self.instruction == "before" else ""
         tokens = "-tokens" if self.prompt_type == "tokens" else ""
+        load = f"-{self.load.slug}" if self.mode == "online" else ""
         again = f"-r{self.replicate}" if self.replicate else ""
         return (
-            f"{strategy}{before}{tokens}-n{self.n}-dup{self.duplication}-{self.cache_state}{again}"
+            f"{strategy}{before}{tokens}-n{self.n}-dup{self.duplication}-{self.cache_state}"
+            f"{load}{again}"
         )
 
     @cached_property
@@ -246,6 +289,8 @@ def axis_values(sweep: Sweep) -> Iterator[dict[str, Any]]:
                 "model": each.model.name,
                 "load_format": each.model.load_format,
                 "engine": each.engine.kind,
+                "mode": each.mode,
+                "online": json.dumps(point.load, sort_keys=True),
             }
 
 
@@ -273,20 +318,27 @@ class _Point:
     simulated: dict[str, Any]
     cache_state: CacheState
     grid: dict[str, Any]
+    load: dict[str, Any]
 
 
 def _points(sweep: Sweep) -> Iterator[_Point]:
     """Yield every combination; the grid's own axes change fastest."""
     simulated = _rows(sweep.simulated) if sweep.engine.kind == "simulated" else [{}]
-    for texts, settings, fault, cache_state, grid in itertools.product(
+    for texts, settings, fault, cache_state, load, grid in itertools.product(
         _text_rows(sweep),
         _rows(sweep.engine, leave_out=("kind",)),
         simulated,
         sweep.measure.cache_state,
+        _load_rows(sweep),
         _grid_rows(sweep),
     ):
         yield _Point(
-            texts=texts, settings=settings, simulated=fault, cache_state=cache_state, grid=grid
+            texts=texts,
+            settings=settings,
+            simulated=fault,
+            cache_state=cache_state,
+            grid=grid,
+            load=load,
         )
 
 
@@ -315,11 +367,20 @@ def _text_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
         yield {"text_max_tokens": most, "text_keep": kept, "text_markup": markup}
 
 
+def _load_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return the loads of a server, without what does not apply; one empty load offline."""
+    if sweep.mode == "offline":
+        return [{}]
+    closed = ("arrivals",) if sweep.online.concurrency else ()
+    found = _rows(sweep.online, leave_out=("api_key_env", *closed))
+    return [{key: value for key, value in row.items() if value is not None} for row in found]
+
+
 def _rows(table: Table, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Return the product of a table's axes as a list of name -> one value."""
     names = [name for name in type(table).model_fields if name not in leave_out]
     values = [getattr(table, name) for name in names]
-    axes = [value if isinstance(value, tuple) else (value,) for value in values]
+    axes = [(value or (None,)) if isinstance(value, tuple) else (value,) for value in values]
     return [dict(zip(names, row, strict=True)) for row in itertools.product(*axes)]
 
 
@@ -393,6 +454,8 @@ def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
         engine=sweep.engine.kind,
         engine_settings=tuple(sorted(known.settings(point).items())),
         simulated_settings=tuple(sorted(point.simulated.items())),
+        mode=sweep.mode,
+        online=json.dumps(point.load, sort_keys=True),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from typing import Annotated, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -27,7 +28,9 @@ Keep = Literal["head", "head_tail"]
 Markup = Literal["keep", "strip"]
 ControlTokens = Literal["refuse", "escape"]
 PromptType = Literal["text", "tokens"]
-EngineKind = Literal["vllm", "simulated"]
+EngineKind = Literal["vllm", "simulated", "external"]
+Mode = Literal["offline", "online"]
+Arrivals = Literal["poisson", "constant"]
 Fault = Literal["none", "start", "oom", "crash", "hang", "unfinished", "wrong_cache", "caching_off"]
 
 T = TypeVar("T")
@@ -39,6 +42,20 @@ def _as_tuple(value: object) -> object:
 
 def _as_labels(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _base_url(text: str) -> str:
+    """Return the address of a server without the ``/v1`` that its paths begin with.
+
+    Raises:
+        ValueError: it is none, or holds what would be stored with the results.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("is not an address such as http://127.0.0.1:8000")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("holds more than host and path; name a key by api_key_env")
+    return text.rstrip("/").removesuffix("/v1")
 
 
 def _json_object(text: str) -> str:
@@ -65,6 +82,7 @@ Positive = Annotated[int, Field(ge=1, le=_MOST)]
 NotNegative = Annotated[int, Field(ge=0, le=_MOST)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
+TextsPerS = Annotated[float, Field(gt=0, le=1e9)]
 JsonObject = Annotated[str, AfterValidator(_json_object)]
 
 
@@ -192,6 +210,28 @@ class MeasureTable(Table):
     sample_conditions: bool = True
 
 
+class OnlineTable(Table):
+    """``[online]``: the load that a server is put under, in windows of ``window_s``.
+
+    A window draws its requests from the cell's own, in an order of its seed. Open loop: they
+    arrive at a ``rate`` in texts/s, whatever the server does. Closed loop: a ``concurrency`` of
+    requests is always under way. ``max_rate`` looks for the highest rate that keeps ``slo``, from
+    that rate on. Windows of one repeat have the same seed in all cells. ``url`` is a server that
+    is there, with the key that the environment holds under the name ``api_key_env``; else each
+    cell starts its own.
+    """
+
+    rate: OptionalAxis[TextsPerS] = ()
+    concurrency: OptionalAxis[Positive] = ()
+    max_rate: TextsPerS | None = None
+    slo: Annotated[str, AfterValidator(_slo)] | None = None
+    arrivals: Axis[Arrivals] = ("poisson",)
+    window_s: Seconds = 60.0
+    seed: NotNegative = 0
+    url: Annotated[str, AfterValidator(_base_url)] | None = None
+    api_key_env: str | None = None
+
+
 class LimitsTable(Table):
     """``[limits]``: when to give up. Does not change a measurement, so is no part of a cell."""
 
@@ -236,6 +276,8 @@ class Sweep(Table):
 
     model: ModelTable
     grid: GridTable
+    mode: Mode = "offline"
+    online: OnlineTable = OnlineTable()
     task: TaskTable = TaskTable()
     texts: TextsTable = TextsTable()
     engine: EngineTable = EngineTable()
@@ -271,6 +313,7 @@ DEFAULTS = {
         ("", EngineTable),
         ("", MeasureTable),
         ("text_", TextsTable),
+        ("", OnlineTable),
     )
     for name, field in table.model_fields.items()
     if isinstance(field.default, tuple) and field.default
@@ -287,6 +330,7 @@ def contradiction(sweep: Sweep) -> str | None:
         _check_caching,
         _check_simulated,
         _check_stopping,
+        _check_mode,
         _check_size,
     )
     return next(filter(None, (check(sweep) for check in checks)), None)
@@ -358,6 +402,46 @@ def _check_stopping(sweep: Sweep) -> str | None:
     return None
 
 
+def _check_mode(sweep: Sweep) -> str | None:
+    online = sweep.online
+    if sweep.mode == "offline":
+        if sweep.engine.kind == "external":
+            return 'engine.kind: external is for mode = "online"'
+        if online == OnlineTable():
+            return None
+        return 'online: has no effect without mode = "online" at the head of the file'
+    loads = [
+        name for name in ("rate", "concurrency", "max_rate") if getattr(online, name) not in {(), None}
+    ]
+    if len(loads) != 1:
+        found = " and ".join(loads) or "none"
+        return f"online: takes one of rate, concurrency and max_rate, and there is {found}"
+    if online.max_rate is not None and online.slo is None:
+        return 'online.slo: is missing; max_rate keeps one, e.g. slo = "p99 e2e <= 500 ms"'
+    if online.concurrency and online.arrivals != ("poisson",):
+        return "online.arrivals: has no effect with concurrency; remove it"
+    return _check_url(sweep) or _check_online_measure(sweep)
+
+
+def _check_url(sweep: Sweep) -> str | None:
+    """Return what does not go together with a server that is there, or None."""
+    online, kind = sweep.online, sweep.engine.kind
+    if (online.url is not None) != (kind == "external"):
+        return 'online.url: goes together with engine.kind = "external"; --url sets both'
+    if online.api_key_env is not None and online.url is None:
+        return "online.api_key_env: has no effect without online.url"
+    return None
+
+
+def _check_online_measure(sweep: Sweep) -> str | None:
+    """Return what only a pass of known requests can do, or None."""
+    if sweep.measure.stop_at_half_width is not None:
+        return "measure.stop_at_half_width: is for offline passes; give online windows repeats"
+    if "logprob" in sweep.grid.answer:
+        return "grid.answer: logprob is measured offline; servers answer free or choice"
+    return None
+
+
 def _check_size(sweep: Sweep) -> str | None:
     """Refuse what a slip of the keyboard asks for, before it is expanded."""
     grid = sweep.grid
@@ -375,7 +459,14 @@ def _check_size(sweep: Sweep) -> str | None:
 
 def num_cells(sweep: Sweep) -> int:
     """Return how many cells a sweep has at most, its variants left out."""
-    tables = (sweep.grid, sweep.engine, sweep.measure, sweep.texts, sweep.simulated)
+    tables = (
+        sweep.grid,
+        sweep.engine,
+        sweep.measure,
+        sweep.texts,
+        sweep.simulated,
+        sweep.online,
+    )
     values = (value for table in tables for value in table.__dict__.values())
     sizes = (max(len(value), 1) for value in values if isinstance(value, tuple))
     return math.prod(sizes) * sweep.measure.replicates

@@ -1,0 +1,104 @@
+"""A server that is there: nothing of it is started or stopped here.
+
+Its key comes from the environment, is sent to that address alone, and is written nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+from typing import TYPE_CHECKING
+
+from packsweep.engines import EngineInfo
+from packsweep.engines.server import Endpoint, Figures, said
+from packsweep.errors import EngineError, UserError
+
+if TYPE_CHECKING:
+    from packsweep.sweep.cells import Cell
+
+_REDIRECTS = range(300, 400)
+_REFUSED = (401, 403)
+
+
+def api_key(name: str | None) -> str | None:
+    """Return the key that the environment holds under ``name``.
+
+    Raises:
+        UserError: it holds none.
+    """
+    if name is None:
+        return None
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise UserError(f"--api-key-env {name}: the environment holds no such variable")
+    return key
+
+
+def served_model(base_url: str, key: str | None, wanted: str) -> str:
+    """Return what the server calls the model.
+
+    Raises:
+        UserError: the server is not there, refuses the key, sends elsewhere, or has no such model.
+    """
+    try:
+        answer = json.loads(Endpoint(base_url, key).call("/v1/models", timeout_s=10.0))
+        names = [str(model["id"]) for model in answer["data"]]
+    except urllib.error.HTTPError as error:
+        raise UserError(f"{base_url}: {_refusal(error)}") from None
+    except OSError as error:
+        raise UserError(f"{base_url}: cannot be reached: {said(error)}") from None
+    except (ValueError, TypeError, LookupError):
+        raise UserError(f"{base_url}/v1/models: is no list of models; is it a server?") from None
+    if wanted in names or len(names) == 1:
+        return wanted if wanted in names else names[0]
+    raise UserError(f"{base_url}: serves {', '.join(names) or 'nothing'}, and not {wanted}")
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    if error.code in _REFUSED:
+        return f"refuses the key (HTTP {error.code}): name it with --api-key-env"
+    if error.code in _REDIRECTS:
+        where = error.headers.get("Location", "another address")
+        return f"sends on to {where}, which is never followed: name that address"
+    return f"/v1/models answers HTTP {error.code}"
+
+
+class ExternalServer:
+    """The protocol of ``server.Server`` for a server of somebody else's."""
+
+    def __init__(self, cell: Cell, key: str | None) -> None:
+        """Look whether it is there.
+
+        Raises:
+            UserError: it is not.
+        """
+        assert cell.load.url is not None
+        self.base_url = cell.load.url
+        self._key = key
+        self._wanted = cell.model
+        self._endpoint = Endpoint(self.base_url, key)
+        self.model = served_model(self.base_url, key, cell.model)
+        cache = self.figures().cache_config
+        blocks = cache.get("block_size", "")
+        self.info = EngineInfo(
+            resolved={},
+            block_size=int(blocks) if blocks.isdecimal() else None,
+            num_blocks=None,
+            import_s=0.0,
+        )
+
+    def figures(self) -> Figures:
+        return self._endpoint.figures()
+
+    def reset_prefix_cache(self) -> None:
+        self._endpoint.reset_prefix_cache()
+
+    def check(self) -> None:
+        try:
+            served_model(self.base_url, self._key, self._wanted)
+        except UserError as error:
+            raise EngineError(str(error)) from None
+
+    def close(self) -> None:
+        """Leave it as it is."""
