@@ -64,6 +64,22 @@ def run_command(
     ceiling: CeilingOpt = None,
     gpu_hour_usd: PriceOpt = None,
     allow_mixed: MixedOpt = False,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="Measure the server at this address (mode online) instead of starting one.",
+        ),
+    ] = None,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key-env",
+            metavar="NAME",
+            help="Send it the key that this environment variable holds.",
+        ),
+    ] = None,
 ) -> None:
     """Measure the missing cells of a sweep, one isolated engine each, and print the table.
 
@@ -76,21 +92,41 @@ def run_command(
     address = ray or ("auto" if _RAY_JOB in os.environ and not local else None)
     if address is None and (accelerator or max_gpus):
         raise UserError("--accelerator and --max-gpus choose nodes of a Ray cluster: add --ray")
+    set_ = [*(set_ or ()), *_of_server(url, api_key_env)]
     read, planned, store, content = prepare(sweep, set_, results)
     _check_engine(read, store, in_ray=address is not None)
+    _check_server(read, in_ray=address is not None)
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
     executor = _executor(address, accelerator, max_gpus)
     interrupt_on_signals()  # anew: Ray installs its own handlers
     try:
         store.prepare()
         # Only now: what was refused above leaves the record of an earlier run as it is.
-        store.keep_sweep(_with_overrides(content, set_ or ()))
+        store.keep_sweep(_with_overrides(content, set_))
         status = _measure(read, planned, store, executor, local=address is None)
     finally:
         executor.stop()
     if status != INTERRUPTED:
         _present(planned, store, replaced, allow_mixed=allow_mixed)
     raise typer.Exit(status)
+
+
+def _of_server(url: str | None, api_key_env: str | None) -> list[str]:
+    """Return the values of the sweep that ``--url`` and ``--api-key-env`` stand for."""
+    key = [] if api_key_env is None else [f"online.api_key_env={api_key_env}"]
+    return key if url is None else ["engine.kind=external", f"online.url={url}", *key]
+
+
+def _check_server(sweep: Sweep, *, in_ray: bool) -> None:
+    """Refuse a server that is not there, or does not take the key, before anything is run."""
+    from packsweep.engines import external
+
+    if sweep.online.url is None:
+        return
+    if in_ray:
+        raise UserError("--url: a server that is there is driven from this machine; use --local")
+    key = external.api_key(sweep.online.api_key_env)
+    external.served_model(sweep.online.url, key, sweep.model.name)
 
 
 def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
@@ -162,7 +198,7 @@ def _expected(planned: Plan) -> dict[str, Expected]:
     from packsweep.plan import forecast
     from packsweep.report.progress import Expected
 
-    if planned.cells[0].cell.engine == "simulated":
+    if planned.cells[0].cell.engine != "vllm":
         return {}
     predicted = forecast.make(planned, forecast.target(None))
     return {

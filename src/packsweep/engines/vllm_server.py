@@ -73,8 +73,6 @@ def _option(name: str, value: Any) -> list[str]:  # noqa: ANN401
 def _serve(port: int, line: list[str]) -> None:
     """Become the server, in a process of its own."""
     os.environ["VLLM_SERVER_DEV_MODE"] = "1"  # the endpoint that empties the prefix cache
-    if environment.on_cpu():
-        os.environ |= _CPU
     sys.argv = ["vllm", *line, "--host", HOST, "--port", str(port)]
     # Not by way of cli.main, which asks for the version of a package that is called vllm: the one
     # for CPUs is called otherwise.
@@ -87,10 +85,6 @@ def _serve(port: int, line: list[str]) -> None:
     options = parser.parse_args(sys.argv[1:])
     command.validate(options)
     command.cmd(options)
-
-
-# A server has its engine in another process than the one that reads and writes; both get all cores.
-_CPU = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 
 def _whole(text: str | None) -> int | None:

@@ -20,6 +20,9 @@ from packsweep.plan.formats import Formats, before_start, weight_bytes
 from packsweep.plan.pass_time import Constants, Pass, PassTime
 from packsweep.sweep.cells import Cell
 
+# Of a search for the highest rate: about as many windows as its batches fill.
+_SEARCH_WINDOWS = 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
@@ -61,7 +64,9 @@ class CellForecast:
 
     @property
     def pass_s(self) -> float | None:
-        """How long a timed pass takes."""
+        """How long a timed pass takes; a window's arrivals take as long as the sweep says."""
+        if self.planned.cell.mode == "online":
+            return self.planned.cell.load.window_s
         return None if self.time is None else self.time.duration_s
 
     @property
@@ -208,7 +213,13 @@ def _reason(on: Target | None, model: Model, due: Sequence[CellForecast]) -> str
 
 
 def _timed_s(cell: CellForecast) -> float:
-    return cell.planned.cell.repeats * (cell.pass_s or 0.0)
+    return _num_passes(cell.planned.cell) * (cell.pass_s or 0.0)
+
+
+def _num_passes(cell: Cell) -> int:
+    """Return how many passes are timed; a search for the highest rate takes more or fewer."""
+    searches = cell.mode == "online" and cell.load.max_rate is not None
+    return _SEARCH_WINDOWS if searches else cell.repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,14 +316,15 @@ def _warm_s(
     cell = planned.cell
     cold = tuple(replace(work, cached_tokens=0) for work in planned.load.requests)
     warmup_s = pass_time.pass_time(engine, Pass(requests=cold)).duration_s
-    passes = cell.repeats * time.duration_s
+    online = cell.mode == "online"
+    passes = _num_passes(cell) * (cell.load.window_s if online else time.duration_s)
     if cell.cache_state == "primed":
-        passes += cell.repeats * warmup_s
+        passes += _num_passes(cell) * warmup_s
     return (
         constants.start_warm_s
         + cell.warmup_passes * warmup_s
         + passes
-        + time.feed_s
+        + (0.0 if online else time.feed_s)
         + constants.shutdown_s
     )
 

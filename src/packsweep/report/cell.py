@@ -45,6 +45,13 @@ def accuracy(row: Row) -> str:
     return percent if low is None else f"{percent} ({100 * low:.0f}-{fmt.percent(high)})"
 
 
+def attainment(row: Row) -> str:
+    """Return the share of requests that kept the SLO, with its 95 % interval over windows."""
+    median, low, high = (row.get(f"attainment_{each}") for each in ("median", "ci_low", "ci_high"))
+    told = fmt.percent(median)
+    return told if low is None else f"{told} ({100 * max(low, 0):.0f}-{min(high, 1):.0%})"
+
+
 def guess(row: Row) -> str:
     """Return ``=`` where the accuracy's interval includes the majority-class share, ``<`` below."""
     share, low, high = (

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from packsweep.analysis import selection
 from packsweep.analysis.axes import varying
-from packsweep.report.cell import accuracy, speed, strategy
+from packsweep.report.cell import accuracy, attainment, speed, strategy
 from packsweep.report.format import DASH, OUTCOME_STYLE, count, number, percent, small
 from packsweep.report.table import ESSENTIAL, Column, Table
 from packsweep.results import schema
@@ -25,7 +25,7 @@ from packsweep.results.schema import Row
 _NEVER = 99  # the rank of a column that says nothing
 _PASS = ("before_engine_s", "prefill_span_s", "decode_span_s", "after_engine_s")
 _HEADING_LETTERS = 10
-_SHARES = ("mfu", "mbu", "cached_share", "coverage", "accuracy", "other_cpu_share")
+_SHARES = ("mfu", "mbu", "attainment", "cached_share", "coverage", "accuracy", "other_cpu_share")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,43 @@ _MEASURED = {
     "cached_share": _Measured(heading="cache\nhit", text=_value("cached_share", percent), rank=3),
     "coverage": _Measured(heading="labels\nfound", text=_value("coverage", percent), rank=6),
     "accuracy": _Measured(heading="accuracy\n(95% CI)", text=accuracy, rank=2),
+    "offered_texts_per_s": _Measured(
+        heading="offered\ntexts/s",
+        text=_value("offered_texts_per_s", number),
+        rank=2,
+        always=False,
+    ),
+    "achieved_texts_per_s": _Measured(
+        heading="achieved\ntexts/s",
+        text=_value("achieved_texts_per_s", number),
+        rank=1,
+        always=False,
+    ),
+    "ttft_p99_s": _Measured(
+        heading="p99 TTFT\ns", text=_value("ttft_p99_s_median", small), rank=4, always=False
+    ),
+    "e2e_p99_s": _Measured(
+        heading="p99 E2E\ns", text=_value("e2e_p99_s_median", small), rank=0, always=False
+    ),
+    "attainment": _Measured(heading="SLO\nkept", text=attainment, rank=0, always=False),
+    "goodput_texts_per_s": _Measured(
+        heading="goodput\ntexts/s",
+        text=_value("goodput_texts_per_s_median", number),
+        rank=3,
+        always=False,
+    ),
+    "max_rate_pass_texts_per_s": _Measured(
+        heading="shown to\nkeep SLO",
+        text=_value("max_rate_pass_texts_per_s", number),
+        rank=0,
+        always=False,
+    ),
+    "max_rate_fail_texts_per_s": _Measured(
+        heading="shown\nnot to",
+        text=_value("max_rate_fail_texts_per_s", number),
+        rank=0,
+        always=False,
+    ),
     "mfu": _Measured(heading="MFU", text=_value("mfu", percent), rank=4, always=False),
     "mbu": _Measured(heading="MBU", text=_value("mbu", percent), rank=7, always=False),
     "joules_per_1000_texts": _Measured(
@@ -81,11 +118,16 @@ def summary(rows: Sequence[Row], *, caption: str = "", note: str | None = None) 
         *(
             _measured(name, rows)
             for name, known in _MEASURED.items()
-            if known.always or any(row.get(name) is not None for row in rows)
+            if known.always or any(_measures(name, row) for row in rows)
         ),
         _outcome(rows),
     )
     return Table(columns=columns, caption=caption, note=note)
+
+
+def _measures(name: str, row: Row) -> bool:
+    """Tell whether a row of the summary has a column, as it is or condensed over repeats."""
+    return any(row.get(each) is not None for each in (name, f"{name}_median"))
 
 
 def chosen(rows: Sequence[Row], words: Sequence[str]) -> Table:

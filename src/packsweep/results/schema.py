@@ -577,7 +577,12 @@ WINDOW = (
         larger_is_better=True,
     ),
     _int("num_errors", "requests", "requests without a whole answer", over_repeats="sum"),
-    _json("errors", "JSON: how many errors of each kind", over_repeats="union"),
+    Column(
+        name="errors",
+        kind="strings",
+        meaning="their kinds, and how many there were of each, such as rate_limited:12",
+        over_repeats="union",
+    ),
     _float("backlog_per_s", "requests/s", "slope of the requests in flight over the window"),
     _float("dispatch_delay_p50_s", "s", "median of sent less scheduled"),
     _float(

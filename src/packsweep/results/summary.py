@@ -58,7 +58,8 @@ def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
         row[column.name] = _condense(ok, column.name, column.over_repeats)
     row.update(_cost(row))
     row["warnings"] = codes(ok)
-    row.update(_accuracy_interval(row["accuracy"], row["n"]))
+    # A window may be over before each of the n texts was asked about.
+    row.update(_accuracy_interval(row["accuracy"], min(row["n"], row["num_texts"])))
     return row
 
 

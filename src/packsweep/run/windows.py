@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from packsweep.engines import PassResult, Request, RequestResult
 from packsweep.engines.server import COMPLETIONS, Figures, Server, body
@@ -20,6 +21,7 @@ from packsweep.load.window import LoadRequest, Response, Target, Window
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.run import lifeline
 from packsweep.run.workload import Workload
+from packsweep.sweep.cells import Cell
 
 # Of a warm-up: as many as an engine would take at once, and no more than a client needs to.
 _WARMUP_CONCURRENCY = 32
@@ -30,14 +32,14 @@ class Driven:
     """One window, from both ends.
 
     Attributes:
-        rate_texts_per_s: asked; None in a closed loop.
+        step: what was due.
         workload: the requests of the window, in the order in which they arrived.
         result: the same as a pass.
         before: what the server said of itself when the window began.
         after: the same when its last request had ended.
     """
 
-    rate_texts_per_s: float | None
+    step: Step
     window: Window
     workload: Workload
     result: PassResult
@@ -74,39 +76,17 @@ class Windows:
         window = self._all_once(once.requests)
         return self._as_pass(once, window)
 
-    def drive(self, seed: int, rate_texts_per_s: float | None) -> Driven:
-        """Drive one window at a rate, or in the closed loop of the cell."""
-        load = self._workload.cell.load
+    def drive(self, seed: int, step: Step) -> Driven:
+        """Drive one window, open at a rate or in the closed loop of the cell."""
         order = list(self._workload.order)
         random.Random(seed).shuffle(order)
-        shuffled = replace(self._workload, order=tuple(order))
-        requests = self._load_requests(shuffled.requests)
+        requests = self._load_requests(replace(self._workload, order=tuple(order)).requests)
         before = self._server.figures()
-        if rate_texts_per_s is None:
-            window = drive_in_process(
-                self._folder,
-                self._target,
-                requests,
-                concurrency=load.concurrency,
-                duration_s=load.window_s,
-                prefix=lifeline.command(),
-            )
-        else:
-            per_request = sum(request.num_texts for request in requests) / len(requests)
-            window = drive_in_process(
-                self._folder,
-                self._target,
-                requests,
-                arrivals=schedule.arrivals(
-                    load.arrivals, rate_texts_per_s / per_request, load.window_s, seed
-                ),
-                duration_s=load.window_s,
-                prefix=lifeline.command(),
-            )
+        window = self._send(requests, **self._loop(requests, seed, step))
         arrived = [order[response.index % len(order)] for response in window.responses]
         drawn = replace(self._workload, order=tuple(arrived))
         return Driven(
-            rate_texts_per_s=rate_texts_per_s,
+            step=step,
             window=window,
             workload=drawn,
             result=self._as_pass(drawn, window),
@@ -114,14 +94,25 @@ class Windows:
             after=self._server.figures(),
         )
 
-    def _all_once(self, requests: Sequence[Request]) -> Window:
-        return drive_in_process(
-            self._folder,
-            self._target,
-            self._load_requests(requests),
-            concurrency=min(_WARMUP_CONCURRENCY, len(requests)),
-            prefix=lifeline.command(),
+    def _loop(self, requests: Sequence[LoadRequest], seed: int, step: Step) -> dict[str, Any]:
+        """Return how the requests of a window arrive."""
+        load = self._workload.cell.load
+        if step.rate_texts_per_s is None:
+            return {"concurrency": load.concurrency, "duration_s": load.window_s}
+        texts_per_request = sum(each.num_texts for each in requests) / len(requests)
+        times = schedule.arrivals(
+            load.arrivals, step.rate_texts_per_s / texts_per_request, load.window_s, seed
         )
+        return {"arrivals": times, "duration_s": load.window_s}
+
+    def _send(self, requests: Sequence[LoadRequest], **loop: Any) -> Window:  # noqa: ANN401
+        return drive_in_process(
+            self._folder, self._target, requests, prefix=lifeline.command(), **loop
+        )
+
+    def _all_once(self, requests: Sequence[Request]) -> Window:
+        concurrency = min(_WARMUP_CONCURRENCY, len(requests))
+        return self._send(self._load_requests(requests), concurrency=concurrency)
 
     def _load_requests(self, requests: Sequence[Request]) -> list[LoadRequest]:
         """Return requests as they are sent; those of one prompt share a body."""
@@ -162,6 +153,55 @@ class Windows:
         if places:
             return response.text[: min(places)], False
         return response.text, response.finish_reason == "length"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A window that is due; in a closed loop it has no rate."""
+
+    rate_texts_per_s: float | None
+
+
+class Course(Protocol):
+    """Which windows an attempt drives, one after the other."""
+
+    def next(self) -> Step | None:
+        """What is due, or None when all is done."""
+
+    def tell(self, driven: Driven) -> None:
+        """What became of it."""
+
+    def result(self) -> dict[str, Any]:
+        """The columns of ``schema.MAX_RATE``."""
+
+
+class Repeats:
+    """The same window for every repeat."""
+
+    def __init__(self, step: Step, num: int) -> None:
+        self._left = [step] * num
+
+    def next(self) -> Step | None:
+        return self._left.pop() if self._left else None
+
+    def tell(self, driven: Driven) -> None:
+        """Windows of one rate do not depend on each other."""
+
+    def result(self) -> dict[str, Any]:
+        return {}
+
+
+def course(cell: Cell) -> Course:
+    """Return the windows of ``cell``: its repeats, or a search for the highest rate."""
+    load = cell.load
+    if load.max_rate is None:
+        return Repeats(Step(load.rate), cell.repeats)
+    return Search(load)
+
+
+def seed(cell: Cell, repeat: int) -> int:
+    """Return the seed of a window: the same for one repeat of all cells, another for each."""
+    return cell.load.window_seed + 1_000 * cell.replicate + repeat
 
 
 def target_of(server: Server, api_key: str | None, timeout_s: float) -> Target:

@@ -58,7 +58,7 @@ class Measured:
     memory_returned: bool | None = None
     passes: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
-    search: dict[str, Any] = field(default_factory=dict)
+    course: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,22 +181,20 @@ class Attempt:
         for _ in range(self._task.cell.warmup_passes):
             driver.warm_up()
             server.check()
-        search = windows.search(self._task.cell)
-        for repeat in itertools.count():
-            rate = search.next()
-            if rate is windows.DONE:
-                break
+        course = windows.course(self._task.cell)
+        while (step := course.next()) is not None:
+            repeat = len(self.measured.passes)
             self._announce(f"pass {repeat}", "cache")
             earlier = self._set_server_cache(server, driver)
             self._clock.enter("between")
             sampler = self._sampler()
             with sampler:
-                driven = driver.drive(windows.seed(self._task.cell, repeat), rate)
+                driven = driver.drive(windows.seed(self._task.cell, repeat), step)
             self._clock.carve("passes", driven.window.ended_s)
             server.check()
             self._keep_window(repeat, earlier, driven, sampler.conditions())
-            search.tell(driven.window)
-        self.measured.search = search.result()
+            course.tell(driven)
+        self.measured.course = course.result()
 
     def _set_server_cache(self, server: Server, driver: Windows) -> list[PassResult]:
         """Put the server's cache into the cell's state; return the passes that are in it."""
@@ -334,7 +332,7 @@ class Attempt:
             **({} if context is None else asdict(context.ceiling)),
             "gpu_hour_usd": self._task.gpu_hour_usd,
             "memory_returned": found.memory_returned,
-            **found.search,
+            **found.course,
             **self._phases(),
         }
         return [{**shared, **values} for values in found.passes or [{}]]

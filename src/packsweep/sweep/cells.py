@@ -64,7 +64,7 @@ class Load:
     """
 
     window_s: float
-    seed: int
+    window_seed: int
     arrivals: Arrivals | None = None
     rate: float | None = None
     concurrency: int | None = None
@@ -290,7 +290,7 @@ def axis_values(sweep: Sweep) -> Iterator[dict[str, Any]]:
                 "load_format": each.model.load_format,
                 "engine": each.engine.kind,
                 "mode": each.mode,
-                "online": json.dumps(point.load, sort_keys=True),
+                "online": point.load,
             }
 
 
@@ -373,7 +373,9 @@ def _load_rows(sweep: Sweep) -> list[dict[str, Any]]:
         return [{}]
     closed = ("arrivals",) if sweep.online.concurrency else ()
     found = _rows(sweep.online, leave_out=("api_key_env", *closed))
-    return [{key: value for key, value in row.items() if value is not None} for row in found]
+    # The engine has a seed of its own; the settings of a cell are told by their keys alone.
+    renamed = ({**row, "window_seed": row.pop("seed")} for row in found)
+    return [{key: value for key, value in row.items() if value is not None} for row in renamed]
 
 
 def _rows(table: Table, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:

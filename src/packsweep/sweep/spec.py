@@ -44,6 +44,10 @@ def _as_labels(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _slo(text: str) -> str:
+    return text
+
+
 def _base_url(text: str) -> str:
     """Return the address of a server without the ``/v1`` that its paths begin with.
 

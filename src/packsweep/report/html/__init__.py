@@ -21,7 +21,7 @@ from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.frames import Overrides
 from packsweep.analysis.quality import Answers
 from packsweep.report import footer
-from packsweep.report.html import author, curves, first_screen, missing, record, sections, vega
+from packsweep.report.html import author, curves, first_screen, missing, online, record, sections, vega
 from packsweep.report.html.parts import Figure, Group, Section
 from packsweep.report.html.vega import installed
 from packsweep.results.schema import Row
@@ -139,10 +139,12 @@ def build(found: Found) -> Report:
         UserError: what draws the charts is not installed.
     """
     vega.check_installed()
+    # What a server is given decides how fast it is seen to be: it has sections of its own.
     rows = found.rows
-    advice = first_screen.advise(rows, found.compared, found.answers)
-    throughput = curves.throughput(rows)
-    frontier = first_screen.frontier(advice, rows)
+    offline = [row for row in rows if row["mode"] == "offline"]
+    advice = first_screen.advise(offline, found.compared, found.answers)
+    throughput = curves.throughput(offline)
+    frontier = first_screen.frontier(advice, offline)
     first = [frontier] if frontier is not None else []
     first += throughput.figures[:1]
     return Report(
@@ -150,21 +152,22 @@ def build(found: Found) -> Report:
         advice=advice,
         conditions=tuple(footer.measured(rows)) if rows else (),
         figures=tuple(first),
-        groups=_groups(found, replace(throughput, figures=throughput.figures[1:])),
+        groups=_groups(found, offline, replace(throughput, figures=throughput.figures[1:])),
     )
 
 
-def _groups(found: Found, throughput: Section) -> tuple[Group, ...]:
+def _groups(found: Found, offline: Sequence[Row], throughput: Section) -> tuple[Group, ...]:
     rows = found.rows
-    published = author.section(rows, found.requests)
+    published = author.section(offline, found.requests)
     speed = (
-        sections.comparisons(found.compared, rows),
+        sections.comparisons(found.compared, offline),
         throughput,
-        curves.duplication(rows),
+        curves.duplication(offline),
         sections.time(rows),
         *([published] if published else []),
     )
     conditions, failed = record.conditions(rows, found.mixed), record.failed(rows, found.absent)
+    served = online.sections(rows)
     doubts = len(conditions.warnings) + sum(row["outcome"] != "ok" for row in rows)
     return (
         Group(
@@ -172,6 +175,18 @@ def _groups(found: Found, throughput: Section) -> tuple[Group, ...]:
             title="Speed",
             hint="every comparison, speed against n and pack size, where the time goes",
             sections=speed,
+        ),
+        *(
+            [
+                Group(
+                    key="served",
+                    title="Online",
+                    hint="latency against load, the SLO, offline beside online",
+                    sections=served,
+                )
+            ]
+            if served
+            else []
         ),
         Group(
             key="labels",

@@ -1,0 +1,180 @@
+"""Servers under load: latency against load, what share kept the SLO, offline beside online."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from packsweep.analysis import axes
+from packsweep.report import cells_table
+from packsweep.report import format as fmt
+from packsweep.report.cell import attainment, names, speed, strategy
+from packsweep.report.html import charts
+from packsweep.report.html.charts import Axis, Point
+from packsweep.report.html.parts import Figure, Section, grouped, make_table
+from packsweep.results.schema import Row
+
+# A latency this many times that of the lightest load is past the knee.
+KNEE = 2.0
+_LATENCY = (
+    "Latency counts from the scheduled arrival, so that a server which falls behind cannot hide "
+    f"it. The knee of a strategy is the first load whose p99 E2E is more than {KNEE:g} times that "
+    "of its lightest load."
+)
+_INTERVALS = "Points are medians over windows, bars the 95 % interval of their mean."
+
+
+def sections(rows: Sequence[Row]) -> tuple[Section, ...]:
+    """Return what online cells say; nothing where there are none."""
+    online = [row for row in rows if row["mode"] == "online"]
+    if not online:
+        return ()
+    return (_latency(online), _slo(online), _beside(rows, online))
+
+
+def _latency(online: Sequence[Row]) -> Section:
+    """Return p99 E2E against the load, with each strategy's knee."""
+    ok = [row for row in online if row["e2e_p99_s_median"] is not None]
+    figures = [
+        figure
+        for unit, of in (("texts/s", "rate"), ("requests", "concurrency"))
+        if (figure := _curve([row for row in ok if _load(row, of) is not None], of, unit))
+    ]
+    caption = "Every online cell, as packsweep show prints it"
+    return Section(
+        key="online",
+        title="Latency against load",
+        lines=(_LATENCY, _INTERVALS, *_knees(ok)),
+        figures=tuple(figures),
+        tables=(cells_table.summary(list(online), caption=caption),),
+    )
+
+
+def _load(row: Row, of: str) -> float | None:
+    return axes.settings(row).get(of)
+
+
+def _curve(rows: Sequence[Row], of: str, unit: str) -> Figure | None:
+    if not rows:
+        return None
+    words = names(rows)
+    points = [
+        Point(
+            cell=words[str(row["cell_id"])],
+            series=strategy(row),
+            x=_load(row, of),
+            value=row["e2e_p99_s_median"],
+            low=row["e2e_p99_s_ci_low"],
+            high=row["e2e_p99_s_ci_high"],
+        )
+        for row in rows
+    ]
+    title = f"p99 E2E against {of}"
+    return Figure(
+        title=title,
+        described=f"{title}: {len(points)} cells; upward is slower.",
+        spec=charts.curve(
+            points,
+            x=Axis(title=f"{of}, {unit}", log=True),
+            y=Axis(title="p99 E2E, s", log=True),
+            series=list(dict.fromkeys(point.series for point in points)),
+        ),
+        data=make_table(
+            f"Data of {title}",
+            ("cell", of, "p99 TTFT s", "p99 E2E s"),
+            [
+                (
+                    words[str(row["cell_id"])],
+                    fmt.small(_load(row, of)),
+                    fmt.small(row["ttft_p99_s_median"]),
+                    fmt.small(row["e2e_p99_s_median"]),
+                )
+                for row in rows
+            ],
+        ),
+    )
+
+
+def _knees(rows: Sequence[Row]) -> list[str]:
+    """Say where each strategy's latency leaves its level, for every kind of load."""
+    found = []
+    for (name, of), members in grouped(rows, _series).items():
+        ranked = sorted(
+            ((load, row["e2e_p99_s_median"]) for row in members if (load := _load(row, of))),
+        )
+        if len(ranked) < 2:  # noqa: PLR2004  (a knee lies between two loads)
+            continue
+        base = ranked[0][1]
+        past = next((load for load, seconds in ranked if seconds > KNEE * base), None)
+        where = f"not up to {ranked[-1][0]:g}" if past is None else f"at {past:g}"
+        found.append(f"Knee of {name}: {where} ({of}).")
+    return found
+
+
+def _series(row: Row) -> tuple[str, str]:
+    """Return a strategy with all that varies beside the load, and the kind of load."""
+    of = "rate" if _load(row, "rate") is not None else "concurrency"
+    return f"{strategy(row)} n={row['n']}, {row['cache_state']}", of
+
+
+def _slo(online: Sequence[Row]) -> Section:
+    """Return attainment with its intervals, goodput, and what a search has shown."""
+    key, title = "slo", "Which load keeps the SLO"
+    kept = [row for row in online if row["attainment_median"] is not None]
+    if not kept:
+        line = 'No SLO was asked: set online.slo = "p99 e2e <= 500 ms".'
+        return Section(key=key, title=title, lines=(line,))
+    words = names(online)
+    table = make_table(
+        "Requests that keep the SLO's bound, and goodput",
+        ("cell", "SLO", "kept (95% CI)", "goodput texts/s", "shown to keep it", "shown not to"),
+        [
+            (
+                words[str(row["cell_id"])],
+                str(axes.settings(row).get("slo")),
+                attainment(row),
+                fmt.number(row["goodput_texts_per_s_median"]),
+                fmt.number(row["max_rate_pass_texts_per_s"]),
+                fmt.number(row["max_rate_fail_texts_per_s"]),
+            )
+            for row in kept
+        ],
+        text=3,
+    )
+    line = "Goodput counts the texts of requests that keep the bound; errors keep none."
+    return Section(key=key, title=title, lines=(line,), tables=(table,))
+
+
+def _beside(rows: Sequence[Row], online: Sequence[Row]) -> Section:
+    """Return each online cell beside the offline one that asks the same in the same way."""
+    key, title = "beside", "Offline beside online"
+    offline = {_work(row): row for row in rows if row["mode"] == "offline" and _is_ok(row)}
+    pairs = [(row, offline[_work(row)]) for row in online if _is_ok(row) and _work(row) in offline]
+    if not pairs:
+        line = "No cell was measured offline with the same work: run the sweep with mode offline."
+        return Section(key=key, title=title, lines=(line,))
+    words = names(rows)
+    table = make_table(
+        "The same work offline and online",
+        ("online cell", "offline texts/s", "online texts/s", "share"),
+        [
+            (
+                words[str(row["cell_id"])],
+                speed(other),
+                fmt.number(row["achieved_texts_per_s"]),
+                fmt.percent(row["achieved_texts_per_s"] / other["texts_per_s_median"]),
+            )
+            for row, other in pairs
+            if row["achieved_texts_per_s"] is not None
+        ],
+    )
+    line = "Offline is what the engine can do with all requests at once: no load can exceed it."
+    return Section(key=key, title=title, lines=(line,), tables=(table,))
+
+
+def _is_ok(row: Row) -> bool:
+    return bool(row["outcome"] == "ok")
+
+
+def _work(row: Row) -> tuple[object, ...]:
+    """Return what an online and an offline cell share that do the same work."""
+    return (*(row[name] for name in axes.WORK if name != "mode"), row["engine_settings"])
