@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
-from yarl import URL
 
 from packsweep.errors import printable
 from packsweep.load import process
+from packsweep.load.alarm import Alarm
 from packsweep.load.process import drive_in_process
 from packsweep.load.stream import Answer, StreamError, kind_of_status
 from packsweep.load.window import Load, LoadRequest, Response, Target, Window
@@ -96,7 +96,7 @@ class _Loop:
     """One window while it runs. Times are the event loop's, less the start of the window."""
 
     def __init__(self, target: Target, requests: Sequence[LoadRequest], load: Load) -> None:
-        self._url = URL(target.url)
+        self._url = target.url
         self._timeout_s = target.timeout_s
         self._key = target.api_key
         self._requests = requests
@@ -114,11 +114,10 @@ class _Loop:
 
     async def _open_loop(self, arrivals: Sequence[float], group: asyncio.TaskGroup) -> None:
         """Send at the times of a schedule."""
-        for index, scheduled_s in enumerate(arrivals):
-            ahead_s = scheduled_s - self._now_s()
-            if ahead_s > 0:
-                await asyncio.sleep(ahead_s)
-            group.create_task(self._send(index, scheduled_s))
+        with Alarm() as alarm:
+            for index, scheduled_s in enumerate(arrivals):
+                await alarm.until(self._began_s + scheduled_s)
+                group.create_task(self._send(index, scheduled_s))
 
     def _closed_loop(self, group: asyncio.TaskGroup) -> None:
         """Keep so many in flight until the window is over, or each request was sent."""
