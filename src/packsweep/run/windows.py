@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from packsweep.engines import PassResult, Request, RequestResult
 from packsweep.engines.server import COMPLETIONS, Figures, Server, body
+from packsweep.errors import EngineError
 from packsweep.load import schedule
 from packsweep.load.process import drive_in_process
 from packsweep.load.window import LoadRequest, Response, Target, Window
@@ -25,6 +26,8 @@ from packsweep.sweep.cells import Cell
 
 # Of a warm-up: as many as an engine would take at once, and no more than a client needs to.
 _WARMUP_CONCURRENCY = 32
+# Draws of windows that a replicate has for itself.
+_DRAWS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +79,18 @@ class Windows:
         window = self._all_once(once.requests)
         return self._as_pass(once, window)
 
-    def drive(self, seed: int, step: Step) -> Driven:
-        """Drive one window, open at a rate or in the closed loop of the cell."""
+    def drive(self, repeat: int, step: Step) -> Driven:
+        """Drive one window, open at a rate or in the closed loop of the cell.
+
+        A repeat has its own draws, the same in all cells.
+        """
+        cell = self._workload.cell
+        draw = _DRAWS * cell.replicate + repeat
         order = list(self._workload.order)
-        random.Random(seed).shuffle(order)
+        random.Random(f"{cell.load.window_seed} {draw}").shuffle(order)
         requests = self._load_requests(replace(self._workload, order=tuple(order)).requests)
         before = self._server.figures()
-        window = self._send(requests, **self._loop(requests, seed, step))
+        window = self._send(requests, **self._loop(requests, draw, step))
         arrived = [order[response.index % len(order)] for response in window.responses]
         drawn = replace(self._workload, order=tuple(arrived))
         return Driven(
@@ -94,15 +102,26 @@ class Windows:
             after=self._server.figures(),
         )
 
-    def _loop(self, requests: Sequence[LoadRequest], seed: int, step: Step) -> dict[str, Any]:
+    def _loop(self, requests: Sequence[LoadRequest], draw: int, step: Step) -> dict[str, Any]:
         """Return how the requests of a window arrive."""
         load = self._workload.cell.load
         if step.rate_texts_per_s is None:
             return {"concurrency": load.concurrency, "duration_s": load.window_s}
         texts_per_request = sum(each.num_texts for each in requests) / len(requests)
+        assert load.arrivals is not None
         times = schedule.arrivals(
-            load.arrivals, step.rate_texts_per_s / texts_per_request, load.window_s, seed
+            load.arrivals,
+            schedule.requests_per_s(step.rate_texts_per_s, texts_per_request),
+            duration_s=load.window_s,
+            seed=load.window_seed,
+            repeat=draw,
         )
+        if not times:
+            raise EngineError(
+                f"no request arrives in {load.window_s:g} s at {step.rate_texts_per_s:g} texts/s: "
+                "set online.window_s higher",
+                outcome="invalid",
+            )
         return {"arrivals": times, "duration_s": load.window_s}
 
     def _send(self, requests: Sequence[LoadRequest], **loop: Any) -> Window:  # noqa: ANN401
@@ -197,11 +216,6 @@ def course(cell: Cell) -> Course:
     if load.max_rate is None:
         return Repeats(Step(load.rate), cell.repeats)
     return Search(load)
-
-
-def seed(cell: Cell, repeat: int) -> int:
-    """Return the seed of a window: the same for one repeat of all cells, another for each."""
-    return cell.load.window_seed + 1_000 * cell.replicate + repeat
 
 
 def target_of(server: Server, api_key: str | None, timeout_s: float) -> Target:

@@ -189,7 +189,7 @@ class Attempt:
             self._clock.enter("between")
             sampler = self._sampler()
             with sampler:
-                driven = driver.drive(windows.seed(self._task.cell, repeat), step)
+                driven = driver.drive(repeat, step)
             self._clock.carve("passes", driven.window.ended_s)
             server.check()
             self._keep_window(repeat, earlier, driven, sampler.conditions())

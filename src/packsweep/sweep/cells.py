@@ -372,10 +372,12 @@ def _load_rows(sweep: Sweep) -> list[dict[str, Any]]:
     if sweep.mode == "offline":
         return [{}]
     closed = ("arrivals",) if sweep.online.concurrency else ()
-    found = _rows(sweep.online, leave_out=("api_key_env", *closed))
-    # The engine has a seed of its own; the settings of a cell are told by their keys alone.
-    renamed = ({**row, "window_seed": row.pop("seed")} for row in found)
-    return [{key: value for key, value in row.items() if value is not None} for row in renamed]
+    # The engine has a seed of its own, and settings of a cell are told by their keys alone.
+    named = {"window_seed": sweep.online.seed}
+    found = _rows(sweep.online, leave_out=("seed", "api_key_env", *closed))
+    return [
+        {key: value for key, value in (named | row).items() if value is not None} for row in found
+    ]
 
 
 def _rows(table: Table, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:

@@ -168,6 +168,8 @@ def _groups(found: Found, offline: Sequence[Row], throughput: Section) -> tuple[
     )
     conditions, failed = record.conditions(rows, found.mixed), record.failed(rows, found.absent)
     served = online.sections(rows)
+    served = online.sections(rows)
+    served = online.sections(rows)
     doubts = len(conditions.warnings) + sum(row["outcome"] != "ok" for row in rows)
     return (
         Group(
@@ -175,6 +177,30 @@ def _groups(found: Found, offline: Sequence[Row], throughput: Section) -> tuple[
             title="Speed",
             hint="every comparison, speed against n and pack size, where the time goes",
             sections=speed,
+        ),
+        *(
+            [
+                Group(
+                    key="served",
+                    title="Online",
+                    hint="latency against load, the SLO, offline beside online",
+                    sections=served,
+                )
+            ]
+            if served
+            else []
+        ),
+        *(
+            [
+                Group(
+                    key="served",
+                    title="Online",
+                    hint="latency against load, the SLO, offline beside online",
+                    sections=served,
+                )
+            ]
+            if served
+            else []
         ),
         *(
             [
