@@ -142,9 +142,9 @@ def test_cell_id_seed() -> None:
 def test_cell_id_key() -> None:
     """Where the key comes from changes nothing that is measured."""
     ids = {
-        _cells(
-            online={"rate": 1.0, "url": "http://h:1", **more}, engine={"kind": "external"}
-        )[0].cell_id
+        _cells(online={"rate": 1.0, "url": "http://h:1", **more}, engine={"kind": "external"})[
+            0
+        ].cell_id
         for more in ({}, {"api_key_env": "KEY"})
     }
     assert len(ids) == 1

@@ -109,9 +109,7 @@ class Endpoint:
         """Take the address; ``api_key`` is sent as a bearer token."""
         self.base_url = base_url
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), _NoRedirect()
-        )
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
 
     def call(self, path: str, *, post: bool = False, timeout_s: float = _CALL_TIMEOUT_S) -> str:
         """Return the body of an answer.

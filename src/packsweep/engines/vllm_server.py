@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from packsweep.engines import EngineInfo

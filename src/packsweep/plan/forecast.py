@@ -18,10 +18,7 @@ from packsweep.plan import ceilings, fit, pass_time
 from packsweep.plan.cells import Plan, PlannedCell
 from packsweep.plan.formats import Formats, before_start, weight_bytes
 from packsweep.plan.pass_time import Constants, Pass, PassTime
-from packsweep.sweep.cells import Cell
-
-# Of a search for the highest rate: about as many windows as its batches fill.
-_SEARCH_WINDOWS = 20
+from packsweep.sweep.cells import MOST_WINDOWS, Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,9 +214,9 @@ def _timed_s(cell: CellForecast) -> float:
 
 
 def _num_passes(cell: Cell) -> int:
-    """Return how many passes are timed; a search for the highest rate takes more or fewer."""
+    """Return how many passes are timed, at most where the highest rate is looked for."""
     searches = cell.mode == "online" and cell.load.max_rate is not None
-    return _SEARCH_WINDOWS if searches else cell.repeats
+    return MOST_WINDOWS if searches else cell.repeats
 
 
 @dataclass(frozen=True, slots=True)

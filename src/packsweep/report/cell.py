@@ -47,9 +47,12 @@ def accuracy(row: Row) -> str:
 
 def attainment(row: Row) -> str:
     """Return the share of requests that kept the SLO, with its 95 % interval over windows."""
-    median, low, high = (row.get(f"attainment_{each}") for each in ("median", "ci_low", "ci_high"))
-    told = fmt.percent(median)
-    return told if low is None else f"{told} ({100 * max(low, 0):.0f}-{min(high, 1):.0%})"
+    told = fmt.percent(row.get("attainment_median"))
+    low, high = row.get("attainment_ci_low"), row.get("attainment_ci_high")
+    if low is None or high is None:
+        return told
+    # A t interval of few windows may reach beyond what a share can be.
+    return f"{told} ({100 * max(low, 0.0):.0f}-{fmt.percent(min(high, 1.0))})"
 
 
 def guess(row: Row) -> str:

@@ -511,7 +511,7 @@ _LATENCIES = {
     "ttft": "time to first token, from the scheduled arrival",
     "tpot": "time per output token after the first; null of answers with one token",
     "itl": "between a token and the next; null of answers with one token",
-    "e2e": "from the scheduled arrival to the last byte",
+    "e2e": "from the scheduled arrival to the last token",
 }
 _STATISTICS = {
     "mean": "mean",
@@ -548,7 +548,8 @@ WINDOW = (
     _float(
         "achieved_texts_per_s",
         "texts/s",
-        "texts of requests that were sent in the window, over its length",
+        "texts of whole answers until the window's end, from one median E2E after its start on: "
+        "of a server that keeps up it is what is offered",
         larger_is_better=True,
     ),
     *_latencies(),
@@ -561,19 +562,19 @@ WINDOW = (
     _float(
         "service_e2e_p99_s",
         "s",
-        "99th percentile of dispatch to last byte",
+        "99th percentile of dispatch to last token",
         larger_is_better=False,
     ),
     _float(
         "attainment",
         "",
-        "share of requests that keep the SLO's bound; errors and what did not end break it",
+        "share of requests that keep the limit of the SLO; errors and what did not end break it",
         larger_is_better=True,
     ),
     _float(
         "goodput_texts_per_s",
         "texts/s",
-        "texts of requests that keep the SLO's bound, over the window",
+        "texts of requests that keep the limit of the SLO, over the window",
         larger_is_better=True,
     ),
     _int("num_errors", "requests", "requests without a whole answer", over_repeats="sum"),
@@ -597,8 +598,8 @@ WINDOW = (
         "CPU time of the client over the window: near 1 the client is what is measured",
         over_repeats="highest",
     ),
-    _int("server_running", "requests", "running when the last request had arrived", source="vLLM"),
-    _int("server_waiting", "requests", "waiting at that moment", source="vLLM"),
+    _float("server_running", "requests", "running, mean of looks in the window", source="vLLM"),
+    _float("server_waiting", "requests", "waiting, mean of looks in the window", source="vLLM"),
     _float(
         "server_cached_share",
         "",
@@ -609,7 +610,6 @@ WINDOW = (
 )
 # Of a search for the highest rate, the same in all its windows; null without one.
 MAX_RATE = (
-    _string("max_rate_verdict", "how the search ended"),
     _float(
         "max_rate_pass_texts_per_s",
         "texts/s",
@@ -622,6 +622,14 @@ MAX_RATE = (
         "lowest rate that is shown not to keep it",
         larger_is_better=True,
     ),
+    _float(
+        "max_rate_texts_per_s",
+        "texts/s",
+        "where an isotonic fit of the attainment crosses the SLO's share",
+        larger_is_better=True,
+    ),
+    _float("max_rate_ci_low", "texts/s", "lower end of the 95 % interval of that"),
+    _float("max_rate_ci_high", "texts/s", "upper end of the 95 % interval of that"),
 )
 
 CONDITIONS = (
@@ -809,7 +817,7 @@ REQUESTS = (
     _float("dispatched_s", "s", "online: when it was sent"),
     _float("ttft_s", "s", "online: scheduled arrival to first token"),
     _float("tpot_s", "s", "online: time per output token after the first"),
-    _float("e2e_s", "s", "online: scheduled arrival to last byte"),
+    _float("e2e_s", "s", "online: scheduled arrival to last token"),
     _string("error", "online: why there is no whole answer; null where there is one"),
 )
 

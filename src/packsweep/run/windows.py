@@ -8,26 +8,44 @@ pass like any other, of as many requests as arrived.
 from __future__ import annotations
 
 import random
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from packsweep.engines import PassResult, Request, RequestResult
 from packsweep.engines.server import COMPLETIONS, Figures, Server, body
-from packsweep.errors import EngineError
-from packsweep.load import schedule
+from packsweep.load import schedule, slo
 from packsweep.load.process import drive_in_process
-from packsweep.load.window import LoadRequest, Response, Target, Window
+from packsweep.load.window import Load, LoadRequest, Response, Target, Window
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.run import lifeline
 from packsweep.run.workload import Workload
-from packsweep.sweep.cells import Cell
+from packsweep.sweep.cells import Cell, LoadSettings
 
 # Of a warm-up: as many as an engine would take at once, and no more than a client needs to.
 _WARMUP_CONCURRENCY = 32
 # Draws of windows that a replicate has for itself.
 _DRAWS = 1_000
+# Looks at a server's own figures in a window.
+_NUM_LOOKS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A window that is due.
+
+    Attributes:
+        rate_texts_per_s: of the open loop; None in a closed one.
+        duration_s: how long requests arrive.
+        draw: of the seed; None: that of the repeat.
+    """
+
+    rate_texts_per_s: float | None
+    duration_s: float
+    draw: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +58,7 @@ class Driven:
         result: the same as a pass.
         before: what the server said of itself when the window began.
         after: the same when its last request had ended.
+        looks: the same at times while requests arrived.
     """
 
     step: Step
@@ -48,6 +67,7 @@ class Driven:
     result: PassResult
     before: Figures
     after: Figures
+    looks: Sequence[Figures] = ()
 
 
 class Windows:
@@ -67,7 +87,7 @@ class Windows:
         self._folder = folder
         self._target = target
         self._ids = _token_ids(workload, tokenizer)
-        self._ends = tuple(filter(None, map(tokenizer.backend.id_to_token, tokenizer.eos_token_ids)))
+        self._ends = _end_tokens(tokenizer)
 
     def warm_up(self) -> None:
         """Send each distinct prompt once, as another text of the same shape."""
@@ -85,12 +105,13 @@ class Windows:
         A repeat has its own draws, the same in all cells.
         """
         cell = self._workload.cell
-        draw = _DRAWS * cell.replicate + repeat
+        draw = _DRAWS * cell.replicate + (repeat if step.draw is None else step.draw)
         order = list(self._workload.order)
         random.Random(f"{cell.load.window_seed} {draw}").shuffle(order)
         requests = self._load_requests(replace(self._workload, order=tuple(order)).requests)
         before = self._server.figures()
-        window = self._send(requests, **self._loop(requests, draw, step))
+        with _Onlooker(self._server, step.duration_s / _NUM_LOOKS) as onlooker:
+            window = self._send(requests, self._load(requests, draw, step))
         arrived = [order[response.index % len(order)] for response in window.responses]
         drawn = replace(self._workload, order=tuple(arrived))
         return Driven(
@@ -100,38 +121,33 @@ class Windows:
             result=self._as_pass(drawn, window),
             before=before,
             after=self._server.figures(),
+            looks=onlooker.within(window),
         )
 
-    def _loop(self, requests: Sequence[LoadRequest], draw: int, step: Step) -> dict[str, Any]:
-        """Return how the requests of a window arrive."""
-        load = self._workload.cell.load
+    def _load(self, requests: Sequence[LoadRequest], draw: int, step: Step) -> Load:
+        """Return when the requests of a window are sent."""
+        asked = self._workload.cell.load
         if step.rate_texts_per_s is None:
-            return {"concurrency": load.concurrency, "duration_s": load.window_s}
+            return Load(concurrency=asked.concurrency, duration_s=step.duration_s)
         texts_per_request = sum(each.num_texts for each in requests) / len(requests)
-        assert load.arrivals is not None
+        assert asked.arrivals is not None
         times = schedule.arrivals(
-            load.arrivals,
+            asked.arrivals,
             schedule.requests_per_s(step.rate_texts_per_s, texts_per_request),
-            duration_s=load.window_s,
-            seed=load.window_seed,
+            duration_s=step.duration_s,
+            seed=asked.window_seed,
             repeat=draw,
         )
-        if not times:
-            raise EngineError(
-                f"no request arrives in {load.window_s:g} s at {step.rate_texts_per_s:g} texts/s: "
-                "set online.window_s higher",
-                outcome="invalid",
-            )
-        return {"arrivals": times, "duration_s": load.window_s}
-
-    def _send(self, requests: Sequence[LoadRequest], **loop: Any) -> Window:  # noqa: ANN401
-        return drive_in_process(
-            self._folder, self._target, requests, prefix=lifeline.command(), **loop
-        )
+        return Load(arrivals=times, duration_s=step.duration_s)
 
     def _all_once(self, requests: Sequence[Request]) -> Window:
-        concurrency = min(_WARMUP_CONCURRENCY, len(requests))
-        return self._send(self._load_requests(requests), concurrency=concurrency)
+        load = Load(concurrency=min(_WARMUP_CONCURRENCY, len(requests)))
+        return self._send(self._load_requests(requests), load)
+
+    def _send(self, requests: Sequence[LoadRequest], load: Load) -> Window:
+        return drive_in_process(
+            self._folder, self._target, requests, load, prefix=lifeline.command()
+        )
 
     def _load_requests(self, requests: Sequence[Request]) -> list[LoadRequest]:
         """Return requests as they are sent; those of one prompt share a body."""
@@ -142,6 +158,7 @@ class Windows:
         return [LoadRequest(bodies[each.text], each.num_texts) for each in requests]
 
     def _prompt(self, request: Request) -> str | list[int]:
+        """Return a prompt as it is sent; a warm-up's text is never tokenized here."""
         as_tokens = self._workload.cell.prompt_type == "tokens"
         return self._ids.get(request.text, request.text) if as_tokens else request.text
 
@@ -174,53 +191,118 @@ class Windows:
         return response.text, response.finish_reason == "length"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A window that is due; in a closed loop it has no rate."""
+class _Onlooker:
+    """Asks a server for its figures every ``interval_s`` while a window is driven."""
 
-    rate_texts_per_s: float | None
+    def __init__(self, server: Server, interval_s: float) -> None:
+        self._server = server
+        self._interval_s = interval_s
+        self._looks: list[tuple[float, Figures]] = []
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def within(self, window: Window) -> list[Figures]:
+        """Return what was seen while requests arrived."""
+        ended_unix = window.began_unix + window.duration_s
+        return [look for seen, look in self._looks if window.began_unix <= seen <= ended_unix]
+
+    def _look(self) -> None:
+        while not self._done.wait(self._interval_s):
+            self._looks.append((time.time(), self._server.figures()))
 
 
 class Course(Protocol):
     """Which windows an attempt drives, one after the other."""
 
     def next(self) -> Step | None:
-        """What is due, or None when all is done."""
+        """Return what is due, or None when all is done."""
 
     def tell(self, driven: Driven) -> None:
-        """What became of it."""
+        """Take what became of it."""
 
     def result(self) -> dict[str, Any]:
-        """The columns of ``schema.MAX_RATE``."""
+        """Return the columns of ``schema.MAX_RATE``."""
 
 
 class Repeats:
-    """The same window for every repeat."""
+    """The same window for every repeat, with draws of its own."""
 
     def __init__(self, step: Step, num: int) -> None:
+        """Take what is repeated, and how often."""
         self._left = [step] * num
 
     def next(self) -> Step | None:
         return self._left.pop() if self._left else None
 
     def tell(self, driven: Driven) -> None:
-        """Windows of one rate do not depend on each other."""
+        """Do nothing: windows of one rate do not depend on each other."""
 
     def result(self) -> dict[str, Any]:
         return {}
+
+
+class HighestRate:
+    """The windows of ``load.max_rate``'s search."""
+
+    def __init__(self, load: LoadSettings) -> None:
+        """Begin at the rate that the cell names."""
+        assert load.max_rate is not None
+        assert load.slo is not None
+        from packsweep.load.max_rate import Search
+
+        self._search = Search(
+            load.max_rate,
+            slo.parse(load.slo),
+            window_s=load.window_s,
+            longest_s=load.longest_search_s,
+        )
+
+    def next(self) -> Step | None:
+        due = self._search.next()
+        if due is None:
+            return None
+        return Step(rate_texts_per_s=due.rate, duration_s=due.duration_s, draw=due.repeat)
+
+    def tell(self, driven: Driven) -> None:
+        self._search.tell([driven.window])
+
+    def result(self) -> dict[str, Any]:
+        found = self._search.result()
+        return {
+            "max_rate_pass_texts_per_s": found.passes,
+            "max_rate_fail_texts_per_s": found.fails,
+            "max_rate_texts_per_s": found.estimate,
+            "max_rate_ci_low": found.ci_low,
+            "max_rate_ci_high": found.ci_high,
+        }
 
 
 def course(cell: Cell) -> Course:
     """Return the windows of ``cell``: its repeats, or a search for the highest rate."""
     load = cell.load
     if load.max_rate is None:
-        return Repeats(Step(load.rate), cell.repeats)
-    return Search(load)
+        step = Step(rate_texts_per_s=load.rate, duration_s=load.window_s)
+        return Repeats(step, cell.repeats)
+    return HighestRate(load)
 
 
 def target_of(server: Server, api_key: str | None, timeout_s: float) -> Target:
     """Return where the requests of a window go."""
     return Target(server.base_url, COMPLETIONS, api_key, timeout_s)
+
+
+def _end_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return the tokens that end an answer, as a server writes them."""
+    found = map(tokenizer.backend.id_to_token, tokenizer.eos_token_ids)
+    return tuple(token for token in found if token)
 
 
 def _token_ids(workload: Workload, tokenizer: Tokenizer) -> dict[str, list[int]]:

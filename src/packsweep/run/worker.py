@@ -261,9 +261,7 @@ class Attempt:
         answered = metrics.answered(own, [driven.result])
         values = window_metrics.row(own, repeat, driven, answered, conditions)
         self.measured.passes.append(values)
-        self.measured.requests.extend(
-            window_metrics.request_values(repeat, driven, answered)
-        )
+        self.measured.requests.extend(window_metrics.request_values(repeat, driven, answered))
         problem = window_metrics.problem(own, earlier, driven, answered)
         if problem:
             raise EngineError(f"repeat {repeat}: {problem}", outcome="invalid")

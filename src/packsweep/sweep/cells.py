@@ -50,8 +50,12 @@ _OLD = frozenset(
 )
 
 
+# A search for the highest rate ends with what is shown after so many times a window's length.
+MOST_WINDOWS = 40
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class LoadSettings:
     """How a server is put under load; the keys of ``[online]``, one value each.
 
     Attributes:
@@ -71,6 +75,11 @@ class Load:
     max_rate: float | None = None
     slo: str | None = None
     url: str | None = None
+
+    @property
+    def longest_search_s(self) -> float:
+        """How long a search for the highest rate drives, in all."""
+        return MOST_WINDOWS * self.window_s
 
     @property
     def slug(self) -> str:
@@ -136,10 +145,10 @@ class Cell:
     online: str = "{}"
 
     @cached_property
-    def load(self) -> Load:
+    def load(self) -> LoadSettings:
         """The load that the cell's server is put under."""
         assert self.mode == "online"
-        return Load(**json.loads(self.online))
+        return LoadSettings(**json.loads(self.online))
 
     @property
     def settings(self) -> dict[str, Setting]:

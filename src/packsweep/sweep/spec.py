@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from packsweep.errors import UserError
+from packsweep.load import slo
 from packsweep.machine.devices import DEVICES
 
 Strategy = Literal["packed", "separate", "chunked"]
@@ -45,7 +47,15 @@ def _as_labels(value: object) -> object:
 
 
 def _slo(text: str) -> str:
-    return text
+    """Return a service level objective, spelled in one way, so that it names one cell.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return str(slo.parse(text))
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 def _base_url(text: str) -> str:
@@ -88,6 +98,8 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
 TextsPerS = Annotated[float, Field(gt=0, le=1e9)]
 JsonObject = Annotated[str, AfterValidator(_json_object)]
+Objective = Annotated[str, AfterValidator(_slo)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 
 class Table(BaseModel):
@@ -228,11 +240,11 @@ class OnlineTable(Table):
     rate: OptionalAxis[TextsPerS] = ()
     concurrency: OptionalAxis[Positive] = ()
     max_rate: TextsPerS | None = None
-    slo: Annotated[str, AfterValidator(_slo)] | None = None
+    slo: Objective | None = None
     arrivals: Axis[Arrivals] = ("poisson",)
     window_s: Seconds = 60.0
     seed: NotNegative = 0
-    url: Annotated[str, AfterValidator(_base_url)] | None = None
+    url: BaseUrl | None = None
     api_key_env: str | None = None
 
 
@@ -407,16 +419,19 @@ def _check_stopping(sweep: Sweep) -> str | None:
 
 
 def _check_mode(sweep: Sweep) -> str | None:
-    online = sweep.online
-    if sweep.mode == "offline":
-        if sweep.engine.kind == "external":
-            return 'engine.kind: external is for mode = "online"'
-        if online == OnlineTable():
-            return None
+    if sweep.mode == "online":
+        return _check_load(sweep.online) or _check_url(sweep) or _check_online_measure(sweep)
+    if sweep.engine.kind == "external":
+        return 'engine.kind: external is for mode = "online"'
+    if sweep.online != OnlineTable():
         return 'online: has no effect without mode = "online" at the head of the file'
-    loads = [
-        name for name in ("rate", "concurrency", "max_rate") if getattr(online, name) not in {(), None}
-    ]
+    return None
+
+
+def _check_load(online: OnlineTable) -> str | None:
+    """Return why a table is no load, or None."""
+    kinds = ("rate", "concurrency", "max_rate")
+    loads = [name for name in kinds if getattr(online, name) not in {(), None}]
     if len(loads) != 1:
         found = " and ".join(loads) or "none"
         return f"online: takes one of rate, concurrency and max_rate, and there is {found}"
@@ -424,7 +439,7 @@ def _check_mode(sweep: Sweep) -> str | None:
         return 'online.slo: is missing; max_rate keeps one, e.g. slo = "p99 e2e <= 500 ms"'
     if online.concurrency and online.arrivals != ("poisson",):
         return "online.arrivals: has no effect with concurrency; remove it"
-    return _check_url(sweep) or _check_online_measure(sweep)
+    return None
 
 
 def _check_url(sweep: Sweep) -> str | None:

@@ -21,7 +21,16 @@ from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.frames import Overrides
 from packsweep.analysis.quality import Answers
 from packsweep.report import footer
-from packsweep.report.html import author, curves, first_screen, missing, online, record, sections, vega
+from packsweep.report.html import (
+    author,
+    curves,
+    first_screen,
+    missing,
+    online,
+    record,
+    sections,
+    vega,
+)
 from packsweep.report.html.parts import Figure, Group, Section
 from packsweep.report.html.vega import installed
 from packsweep.results.schema import Row
