@@ -265,6 +265,9 @@ class Attempt:
         problem = window_metrics.problem(own, earlier, driven, answered)
         if problem:
             raise EngineError(f"repeat {repeat}: {problem}", outcome="invalid")
+        if not window_metrics.whole(answered):
+            errors = ", ".join(values["errors"])
+            raise EngineError(f"repeat {repeat}: no request came back whole: {errors}")
 
     def _context(self) -> PassContext | None:
         """Return what the passes have in common; None where no engine started."""

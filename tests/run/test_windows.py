@@ -1,0 +1,287 @@
+"""Attempts at online cells: simulated servers of their own, and servers that are there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from aiohttp import web
+from tests.fakes import REVIEWS, task
+from tests.load.servers import Answer, Server
+
+from packsweep.results.store import Store
+from packsweep.run.task import Status
+from packsweep.run.worker import Attempt
+from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import read
+from packsweep.sweep.cells import Cell
+from packsweep.sweep.spec import LimitsTable
+
+Row = dict[str, Any]
+
+
+class ByteServer(Server):
+    """Counts a token a byte, as the model of these tests does."""
+
+    async def _stream(
+        self, request: web.Request, response: web.StreamResponse, answer: Answer, num_bytes: int
+    ) -> None:
+        del num_bytes
+        prompt = json.loads(await request.read())["prompt"]
+        await super()._stream(request, response, answer, len(prompt.encode()))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty results folder."""
+    found = Store(tmp_path / "results")
+    found.prepare()
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_orphan() -> Iterator[None]:
+    """Whatever an attempt starts has ended when it has."""
+    yield
+    assert [child for child in psutil.Process().children() if "load.client" in _line(child)] == []
+
+
+def _line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def _cell(model: Path, /, **tables: Row) -> Cell:
+    """Return a cell of twelve prompts and two windows of half a second."""
+    values: dict[str, Row] = {
+        "model": {"name": str(model)},
+        "grid": {"strategy": "separate", "n": 12},
+        "engine": {"kind": "simulated"},
+        "online": {"rate": 40.0, "window_s": 0.5, "slo": "p90 e2e <= 2 s"},
+        "measure": {"repeats": 2},
+    }
+    for table, changes in tables.items():
+        values[table] = {**values.get(table, {}), **changes}
+    sweep = read.parse({**values, "mode": "online"}, where="test")
+    expanded = sweep_cells.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=1000)
+    return expanded[0]
+
+
+def _external(model: Path, url: str, /, **tables: Row) -> Cell:
+    online = {"url": url, **tables.pop("online", {})}
+    measure = {"cache_state": "off", **tables.pop("measure", {})}
+    kind = {"kind": "external"}
+    return _cell(model, engine=kind, online=online, measure=measure, **tables)
+
+
+def _run(store: Store, of: Cell, folder: Path, **limits: float) -> tuple[Status, list[Row]]:
+    """Run an attempt in this process and return its status and its rows."""
+    folder.mkdir(exist_ok=True)
+    asked = task(of, store.root, limits=LimitsTable(**limits))
+    status = Attempt(asked, folder).run()
+    return status, store.read_passes().to_pylist()
+
+
+def test_run_open_loop(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """Each window is a row with its rates, its latencies and its labels."""
+    status, rows = _run(store, _cell(byte_model), tmp_path / "w")
+    assert (status.outcome, status.reason) == ("ok", None)
+    assert [row["repeat"] for row in rows] == [0, 1]
+    first = rows[0]
+    assert first["rate_texts_per_s"] == 40.0
+    assert first["num_requests"] == first["num_texts"] == first["offered_texts_per_s"] * 0.5
+    assert 0 < first["ttft_p50_s"] <= first["e2e_p99_s"] < 2
+    assert first["tpot_mean_s"] is None  # answers of one token
+    assert (first["attainment"], first["num_errors"], first["errors"]) == (1.0, 0, [])
+    assert first["goodput_texts_per_s"] == first["offered_texts_per_s"]
+    assert first["server_cached_share"] == pytest.approx(first["cached_share"])
+
+
+def test_run_draws(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """Windows have draws of their own, and the requests of each are kept with their times."""
+    _run(store, _cell(byte_model), tmp_path / "w")
+    requests = store.read_requests().to_pylist()
+    windows = [
+        [(each["arrived_s"], each["prompt"]) for each in requests if each["repeat"] == repeat]
+        for repeat in (0, 1)
+    ]
+    assert windows[0] != windows[1]
+    for each in requests:
+        assert each["arrived_s"] <= each["dispatched_s"]
+        assert each["e2e_s"] >= each["ttft_s"] > 0
+
+
+def test_run_common_draws(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """Cells of one strategy are given the same arrivals at every rate, up to its scale."""
+    times = []
+    for rate in (20.0, 40.0):
+        one = _cell(byte_model, online={"rate": rate}, measure={"repeats": 1})
+        _run(store, one, tmp_path / "w")
+        requests = store.read_requests({one.cell_id}).to_pylist()
+        times.append([each["arrived_s"] * rate for each in requests])
+    shared = min(map(len, times))
+    assert times[0][:shared] == pytest.approx(times[1][:shared])
+
+
+def test_run_closed_loop(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """In a closed loop nothing is offered, and the server is never without its requests."""
+    cell = _cell(byte_model, online={"rate": [], "concurrency": 3})
+    status, rows = _run(store, cell, tmp_path / "w")
+    assert status.outcome == "ok"
+    assert rows[0]["rate_texts_per_s"] is None
+    assert rows[0]["dispatch_delay_p99_s"] is None
+    assert rows[0]["num_requests"] > 3
+
+
+@pytest.mark.parametrize("state", ["cold", "primed", "off"])
+def test_run_cache_state(store: Store, byte_model: Path, tmp_path: Path, state: str) -> None:
+    """The cache is in its state when a window begins, whatever was warmed up before."""
+    one = _cell(byte_model, measure={"cache_state": state})
+    status, rows = _run(store, one, tmp_path / "w")
+    assert (status.outcome, status.reason) == ("ok", None)
+    shares = [row["cached_share"] for row in rows]
+    assert (max(shares) == 0) == (state == "off")
+    if state == "primed":
+        assert min(shares) > 0.5
+
+
+def test_run_strategies(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A rate is of texts: four in a prompt are a quarter of the requests."""
+    grid = {"strategy": "chunked", "pack_size": 4}
+    _, rows = _run(store, _cell(byte_model, grid=grid), tmp_path / "w")
+    assert rows[0]["num_texts"] == 4 * rows[0]["num_requests"]
+
+
+def test_run_tokens(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """Token ids are sent as they are."""
+    status, rows = _run(store, _cell(byte_model, grid={"prompt_type": "tokens"}), tmp_path / "w")
+    assert (status.outcome, status.reason) == ("ok", None)
+    assert rows[0]["prompt_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "reason"),
+    [
+        ("start", "crashed", "the server ended with status 1"),
+        ("crash", "crashed", "the server was ended by signal 9"),
+        ("unfinished", "crashed", "repeat 0: no request came back whole: truncated:"),
+        ("wrong_cache", "invalid", "repeat 0: cached tokens"),
+        ("caching_off", "invalid", "vLLM keeps prefix caching off"),
+    ],
+)
+def test_run_fault(  # noqa: PLR0913, PLR0917
+    store: Store, byte_model: Path, tmp_path: Path, fault: str, outcome: str, reason: str
+) -> None:
+    """A server that fails is a row with the reason."""
+    one = _cell(byte_model, simulated={"fault": fault}, measure={"warmup_passes": 0})
+    status, rows = _run(store, one, tmp_path / "w")
+    assert status.outcome == rows[0]["outcome"] == outcome
+    assert str(rows[0]["reason"]).startswith(reason)
+    assert not store.is_done(one.cell_id)
+
+
+def _answers(*kinds: Answer) -> Callable[[int], Answer]:
+    return lambda index: kinds[index % len(kinds)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        (Answer(status=429), "rate_limited"),
+        (Answer(status=500), "server_error"),
+        (Answer(fault="reset"), "reset"),
+        (Answer(chunks=(1, 1), fault="half"), "truncated"),
+        (Answer(first_s=3.0), "timeout"),
+    ],
+)
+def test_run_errors(
+    store: Store, byte_model: Path, tmp_path: Path, bad: Answer, kind: str
+) -> None:
+    """Requests that fail are counted by kind, break the SLO, and are no speed."""
+    measure = {"warmup_passes": 0, "repeats": 1}
+    with ByteServer(_answers(Answer(), bad)) as server:
+        one = _external(byte_model, server.url, measure=measure)
+        status, rows = _run(store, one, tmp_path / "w", pass_timeout_s=2.0)
+    assert (status.outcome, status.reason) == ("ok", None)
+    row, requests = rows[0], store.read_requests().to_pylist()
+    failed = [each for each in requests if each["error"] == kind]
+    assert len(failed) == row["num_errors"] == len(requests) // 2
+    assert row["errors"] == [f"{kind}:{len(failed)}"]
+    assert row["num_requests"] == len(requests) - len(failed)
+    assert row["attainment"] == pytest.approx(row["num_requests"] / len(requests))
+
+
+def test_run_slow(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A server that falls behind is seen from the schedule, and is no failure."""
+    online = {"rate": 40.0, "slo": "p90 e2e <= 100 ms"}
+    with ByteServer(service_s=0.1) as server:
+        one = _external(byte_model, server.url, online=online, measure={"repeats": 1})
+        status, rows = _run(store, one, tmp_path / "w")
+    assert status.outcome == "ok"
+    assert rows[0]["e2e_p99_s"] > 0.5
+    assert rows[0]["attainment"] < 0.5
+    assert rows[0]["backlog_per_s"] > 0
+
+
+def test_run_other_model(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A server that counts other tokens serves another model."""
+    with Server() as server:
+        status, _ = _run(store, _external(byte_model, server.url), tmp_path / "w")
+    assert status.outcome == "invalid"
+    assert "is it another model?" in str(status.reason)
+
+
+def test_run_server_gone(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A server that is there no more is a row that says so."""
+    with ByteServer() as server:
+        one = _external(byte_model, server.url)
+    status, _ = _run(store, one, tmp_path / "w")
+    assert status.outcome == "crashed"
+    assert "cannot be reached" in str(status.reason)
+
+
+def test_run_client_killed(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A client that is killed is a row, and its server ends."""
+    one = _cell(byte_model, online={"window_s": 20.0}, measure={"warmup_passes": 0})
+    killer = threading.Thread(target=_kill_client)
+    killer.start()
+    status, rows = _run(store, one, tmp_path / "w")
+    killer.join()
+    assert status.outcome == rows[0]["outcome"] == "crashed"
+    assert "the load client ended with status -9" in str(status.reason)
+
+
+def _kill_client() -> None:
+    for _ in range(600):
+        clients = [p for p in psutil.Process().children(recursive=True) if "load.client" in _line(p)]
+        if clients:
+            os.kill(clients[0].pid, signal.SIGKILL)
+            return
+        time.sleep(0.05)
+
+
+def test_run_key(
+    store: Store, byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is sent, and stands in no file of the attempt."""
+    monkeypatch.setenv("SOME_KEY", "sesame-17")
+    with ByteServer() as server:
+        one = _external(byte_model, server.url, measure={"repeats": 1})
+        folder = tmp_path / "w"
+        folder.mkdir()
+        status = Attempt(replace(task(one, store.root), api_key_env="SOME_KEY"), folder).run()
+    assert status.outcome == "ok"
+    assert {headers["Authorization"] for headers, _ in server.received} == {"Bearer sesame-17"}
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"sesame-17" in path.read_bytes()]
