@@ -1,0 +1,288 @@
+"""Searches the highest rate at which a server keeps an SLO.
+
+    search = Search(first_rate=10.0, slo=slo)
+    while step := search.next():
+        search.tell([drive ... at step.rate, for step.duration_s, with the draws of step.repeat])
+    search.result()
+
+A rate passes if the lower end of the interval of its attainment reaches the SLO's share, and the
+requests in flight do not grow. It fails if the upper end does not reach it, or if requests pile up,
+which no latency survives. Otherwise it is looked at again for twice as long, unless that would show
+nothing either, and in the end is undecided.
+
+Rates double, or halve, until one passes and one fails. Then the gaps beside the highest that
+passes and beside the lowest that fails are halved until they are as narrow as asked for. What is
+published is these two. The estimate between them is where an isotonic fit crosses the SLO's share.
+
+The chance of a false verdict is spent evenly over the looks at a rate, half of it on passing and
+half on failing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Literal
+
+from packsweep.load.attainment import (
+    Evidence,
+    Observation,
+    evidence,
+    observe,
+)
+from packsweep.load.crossing import Crossing, crossing
+from packsweep.load.slo import Slo
+from packsweep.load.window import Window
+
+_MOST_DOUBLINGS = 20
+_SETTLE_SHARE = 0.1  # of a window
+_SETTLE_LIMITS = (
+    4.0  # or so many times the SLO's limit: a queue that is as long as allowed has built up
+)
+_OVERLOAD = 0.1  # of the requests that arrive stay: no server recovers from that at the same rate
+
+
+Verdict = Literal["pass", "fail", "undecided"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A window that is to be driven.
+
+    Attributes:
+        rate: texts/s.
+        duration_s: how long requests arrive.
+        settle_s: how long the first of them do not count.
+        repeat: of the seed; windows of one rate have different ones.
+    """
+
+    rate: float
+    duration_s: float
+    settle_s: float
+    repeat: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """A rate that was tried.
+
+    Attributes:
+        rate: texts/s.
+        verdict: what was shown.
+        evidence: by what; None if no window of it counted.
+    """
+
+    rate: float
+    verdict: Verdict
+    evidence: Evidence | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a search showed.
+
+    Attributes:
+        rates: all that were tried, ascending.
+        passes: highest rate that is shown to pass; None if none is.
+        fails: lowest rate that is shown to fail; None if none is.
+        estimate: where an isotonic fit crosses the SLO's share; None without both.
+        driven_s: time that requests arrived, in all windows.
+        is_cut: the search ended for want of time.
+    """
+
+    rates: tuple[Rate, ...]
+    passes: float | None
+    fails: float | None
+    estimate: Crossing | None
+    driven_s: float
+    is_cut: bool
+
+    @property
+    def verdict(self) -> Literal["bracketed", "none_passes", "none_fails", "undecided"]:
+        """Between which rates the limit lies: two, below the lowest, above the highest, unknown."""
+        if self.passes is not None:
+            return "none_fails" if self.fails is None else "bracketed"
+        return "undecided" if self.fails is None else "none_passes"
+
+
+@dataclass(slots=True)
+class Search:
+    """Says which window is due, and takes what became of it.
+
+    Attributes:
+        first_rate: in texts/s.
+        slo: what is to be kept.
+        window_s: time judged at the first look at a rate; each further one doubles it.
+        confidence: that the limit lies between the rates that pass and fail.
+        resolution: how far apart two rates are, as a share, before the gap is left alone.
+        looks: at one rate, at most.
+        longest_s: time driven, in all; then the search ends with what is shown.
+        highest_rate: that the client can drive.
+    """
+
+    first_rate: float
+    slo: Slo
+    _: KW_ONLY
+    window_s: float = 60.0
+    confidence: float = 0.95
+    resolution: float = 0.05
+    looks: int = 4
+    longest_s: float = math.inf
+    highest_rate: float = math.inf
+    _observations: dict[float, list[Observation]] = field(init=False, default_factory=dict)
+    _num_looks: dict[float, int] = field(init=False, default_factory=dict)
+    _verdicts: dict[float, Verdict] = field(init=False, default_factory=dict)
+    _driven_s: float = field(init=False, default=0.0)
+
+    @property
+    def _error(self) -> float:
+        return (1 - self.confidence) / 2 / self.looks
+
+    def next(self) -> Step | None:
+        """Return the window that is due; None when the search is over."""
+        rate = self._rate()
+        if rate is None:
+            return None
+        look = self._num_looks.get(rate, 0)
+        judged_s = self.window_s * 2.0**look
+        settle_s = max(_SETTLE_SHARE * judged_s, _SETTLE_LIMITS * self.slo.limit_s)
+        if self._driven_s + judged_s + settle_s > self.longest_s:
+            return None
+        return Step(rate=rate, duration_s=judged_s + settle_s, settle_s=settle_s, repeat=look)
+
+    def tell(self, windows: Sequence[Window]) -> None:
+        """Take the windows of the step that is due; none if they were not valid."""
+        step = self.next()
+        assert step is not None
+        self.observe([observe(window, self.slo, step.settle_s) for window in windows])
+
+    def observe(self, observations: Sequence[Observation]) -> None:
+        """Do the same with windows as they are judged."""
+        step = self.next()
+        assert step is not None
+        self._driven_s += step.duration_s
+        self._observations.setdefault(step.rate, []).extend(observations)
+        self._num_looks[step.rate] = self._num_looks.get(step.rate, 0) + 1
+        shown = self._evidence(step.rate)
+        verdict = self._judge(shown)
+        if verdict != "undecided" or self._is_futile(shown, step.repeat + 1):
+            self._verdicts[step.rate] = verdict
+
+    def result(self) -> Result:
+        """Return what is shown so far."""
+        rates = tuple(
+            Rate(rate=rate, verdict=self._verdict(rate), evidence=self._evidence(rate))
+            for rate in sorted(self._num_looks)
+        )
+        known = [(rate.rate, rate.evidence) for rate in rates if rate.evidence is not None]
+        estimate = None
+        if not self._is_open():
+            tried, shown = zip(*known, strict=True)
+            estimate = crossing(tried, shown, self.slo.share)
+        return Result(
+            rates=rates,
+            passes=self._passes(),
+            fails=self._fails(),
+            estimate=estimate,
+            driven_s=self._driven_s,
+            is_cut=self.next() is None and self._rate() is not None,
+        )
+
+    def _rate(self) -> float | None:
+        """Return the rate that is due: one that is looked at already, or a new one."""
+        for rate in self._num_looks:
+            if rate not in self._verdicts:
+                return rate
+        if not self._verdicts:
+            return min(self.first_rate, self.highest_rate)
+        return self._bracketing() if self._is_open() else self._between()
+
+    def _is_open(self) -> bool:
+        return self._passes() is None or self._fails() is None
+
+    def _bracketing(self) -> float | None:
+        """Return twice the highest rate, or half the lowest, while no rate fails, or passes."""
+        lowest, highest = min(self._verdicts), max(self._verdicts)
+        most = min(self.highest_rate, self.first_rate * 2.0**_MOST_DOUBLINGS)
+        least = self.first_rate / 2.0**_MOST_DOUBLINGS
+        if self._fails() is None and highest < most:
+            return min(2 * highest, most)
+        if self._passes() is None and lowest > least and not self._is_short(lowest):
+            return lowest / 2
+        return None
+
+    def _is_short(self, rate: float) -> bool:
+        """Tell whether all looks bring too few requests to pass, as at any lower rate."""
+        shown = self._evidence(rate)
+        if shown is None:
+            return True
+        most = shown.num_requests * self._all_looks(self._num_looks[rate])
+        return math.pow(self.slo.share, most) > self._error
+
+    def _between(self) -> float | None:
+        """Return the middle of a gap beside what passes or fails that is still too wide."""
+        passes, fails = self._passes(), self._fails()
+        assert passes is not None
+        assert fails is not None
+        above = min(rate for rate in self._verdicts if rate > passes)
+        below = max(rate for rate in self._verdicts if rate < fails)
+        for low, high in ((passes, above), (below, fails)):
+            if high / low > 1 + self.resolution:
+                return math.sqrt(low * high)
+        return None
+
+    def _passes(self) -> float | None:
+        passing = self._with("pass")
+        return max(passing) if passing else None
+
+    def _fails(self) -> float | None:
+        failing = self._with("fail")
+        return min(failing) if failing else None
+
+    def _with(self, verdict: Verdict) -> list[float]:
+        return [rate for rate, reached in self._verdicts.items() if reached == verdict]
+
+    def _verdict(self, rate: float) -> Verdict:
+        return self._verdicts.get(rate, "undecided")
+
+    def _evidence(self, rate: float) -> Evidence | None:
+        observations = self._observations[rate]
+        return evidence(observations, self.slo, self._error) if observations else None
+
+    def _is_futile(self, shown: Evidence | None, num_looks: int) -> bool:
+        """Tell whether a rate would stay undecided if all further looks showed the same."""
+        if num_looks == self.looks:
+            return True
+        if shown is None:
+            return False
+        low, high = shown.interval_after(self._all_looks(num_looks), self._error)
+        return low < self.slo.share <= high
+
+    def _all_looks(self, num_looks: int) -> float:
+        """Return how many times the time of the first looks all looks take."""
+        return (2.0**self.looks - 1) / (2.0**num_looks - 1)
+
+    def _judge(self, shown: Evidence | None) -> Verdict:
+        if shown is None:
+            return "undecided"
+        arrivals_per_s = shown.num_requests / shown.length_s
+        if shown.ci_high < self.slo.share or shown.backlog_ci_low > _OVERLOAD * arrivals_per_s:
+            return "fail"
+        if shown.ci_low >= self.slo.share and shown.backlog_ci_low <= 0:
+            return "pass"
+        return "undecided"
+
+
+def across_processes(results: Sequence[Result]) -> tuple[float | None, float | None]:
+    """Return the rate at which each of several server processes passes, and at which each fails.
+
+    Processes of one setting differ by more than chance inside one explains. So what holds for all
+    is the lowest rate that passes and the highest that fails; None where one process has none.
+    """
+    passes = [result.passes for result in results if result.passes is not None]
+    fails = [result.fails for result in results if result.fails is not None]
+    return (
+        min(passes) if len(passes) == len(results) else None,
+        max(fails) if len(fails) == len(results) else None,
+    )
