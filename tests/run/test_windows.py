@@ -16,7 +16,7 @@ import psutil
 import pytest
 from aiohttp import web
 from tests.fakes import REVIEWS, task
-from tests.load.servers import Answer, Server
+from tests.traffic.servers import Answer, Server
 
 from packsweep.results.store import Store
 from packsweep.run.task import Status
@@ -52,7 +52,7 @@ def store(tmp_path: Path) -> Store:
 def no_orphan() -> Iterator[None]:
     """Whatever an attempt starts has ended when it has."""
     yield
-    assert [child for child in psutil.Process().children() if "load.client" in _line(child)] == []
+    assert [child for child in psutil.Process().children() if "traffic.client" in _line(child)] == []
 
 
 def _line(process: psutil.Process) -> str:
@@ -65,7 +65,7 @@ def _line(process: psutil.Process) -> str:
 def _cell(model: Path, /, **tables: Row) -> Cell:
     """Return a cell of twelve prompts and two windows of half a second."""
     values: dict[str, Row] = {
-        "model": {"name": str(model)},
+        "model": {"name": str(model), "load_format": "dummy"},
         "grid": {"strategy": "separate", "n": 12},
         "engine": {"kind": "simulated"},
         "online": {"rate": 40.0, "window_s": 0.5, "slo": "p90 e2e <= 2 s"},
@@ -264,7 +264,7 @@ def test_run_client_killed(store: Store, byte_model: Path, tmp_path: Path) -> No
 
 def _kill_client() -> None:
     for _ in range(600):
-        clients = [p for p in psutil.Process().children(recursive=True) if "load.client" in _line(p)]
+        clients = [p for p in psutil.Process().children(recursive=True) if "traffic.client" in _line(p)]
         if clients:
             os.kill(clients[0].pid, signal.SIGKILL)
             return

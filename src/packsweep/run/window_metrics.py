@@ -1,7 +1,7 @@
 """The numbers of one window of load, as the column table defines them.
 
 Pure functions: a driven window in, values of ``schema.PASS``, ``schema.WINDOW`` and
-``schema.REQUESTS`` out. What a latency is stands in ``packsweep.load.latency``.
+``schema.REQUESTS`` out. What a latency is stands in ``packsweep.traffic.latency``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from packsweep.engines import PassResult
-from packsweep.load import latency, slo
-from packsweep.load.window import Window
+from packsweep.traffic import latency, slo
+from packsweep.traffic.window import Window
 from packsweep.machine.sampler import Conditions
 from packsweep.results import schema
 from packsweep.run import checks, metrics

@@ -1,6 +1,6 @@
 """Windows of load on a server: what is sent, and what came back as a pass.
 
-A window is driven by ``packsweep.load`` in a process of its own. Its requests are the cell's own,
+A window is driven by ``packsweep.traffic`` in a process of its own. Its requests are the cell's own,
 in an order that its seed decides, from the first again where the window is longer. Then it is a
 pass like any other, of as many requests as arrived.
 """
@@ -17,9 +17,9 @@ from typing import Any, Protocol, Self
 
 from packsweep.engines import PassResult, Request, RequestResult
 from packsweep.engines.server import COMPLETIONS, Figures, Server, body
-from packsweep.load import schedule, slo
-from packsweep.load.process import drive_in_process
-from packsweep.load.window import Load, LoadRequest, Response, Target, Window
+from packsweep.traffic import schedule, slo
+from packsweep.traffic.process import drive_in_process
+from packsweep.traffic.window import Load, LoadRequest, Response, Target, Window
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.run import lifeline
 from packsweep.run.workload import Workload
@@ -256,7 +256,7 @@ class HighestRate:
         """Begin at the rate that the cell names."""
         assert load.max_rate is not None
         assert load.slo is not None
-        from packsweep.load.max_rate import Search
+        from packsweep.traffic.max_rate import Search
 
         self._search = Search(
             load.max_rate,

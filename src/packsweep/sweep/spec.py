@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from packsweep.errors import UserError
-from packsweep.load import slo
+from packsweep.traffic import slo
 from packsweep.machine.devices import DEVICES
 
 Strategy = Literal["packed", "separate", "chunked"]

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.load.servers import Answer, Server
+from tests.traffic.servers import Answer, Server
 
 from packsweep.errors import EngineError, UserError
-from packsweep.load.client import Load, LoadRequest, Target, drive, drive_in_process
-from packsweep.load.window import ERRORS, Response
+from packsweep.traffic.client import Load, LoadRequest, Target, drive, drive_in_process
+from packsweep.traffic.window import ERRORS, Response
 
 BODY = json.dumps(
     {

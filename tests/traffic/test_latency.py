@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.load.windows import response, window
+from tests.traffic.windows import response, window
 
-from packsweep.load.latency import errors, itl_s, summarize, tpot_s, ttft_s
-from packsweep.load.slo import parse
+from packsweep.traffic.latency import errors, itl_s, summarize, tpot_s, ttft_s
+from packsweep.traffic.slo import parse
 
 
 def test_latencies_of_one_answer() -> None:

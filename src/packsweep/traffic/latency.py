@@ -33,10 +33,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from packsweep.load.window import Response, Window
+from packsweep.traffic.window import Response, Window
 
 if TYPE_CHECKING:
-    from packsweep.load.slo import Slo
+    from packsweep.traffic.slo import Slo
 
 _PERCENTS = (50, 90, 95, 99)
 _LEAST_OUTPUT_TOKENS = 2  # that have a time between them

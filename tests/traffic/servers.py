@@ -1,6 +1,6 @@
 """A server on loopback that answers as vLLM's does, and misbehaves as it is told.
 
-``Server`` runs in a thread of the test, ``python -m tests.load.servers
+``Server`` runs in a thread of the test, ``python -m tests.traffic.servers
 [SERVICE_S [STALL_S END_S]]`` in a process of its own, which prints its address, and ends when its
 standard input does.
 """

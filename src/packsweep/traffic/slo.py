@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packsweep.errors import UserError, shown
-from packsweep.load.latency import LATENCIES
-from packsweep.load.window import Response
+from packsweep.traffic.latency import LATENCIES
+from packsweep.traffic.window import Response
 
 _METRICS = ("ttft", "tpot", "e2e")  # ITL is no figure of a request
 _PER_S = {"ms": 1000.0, "s": 1.0}
