@@ -231,7 +231,7 @@ def test_run_slow(store: Store, byte_model: Path, tmp_path: Path) -> None:
     assert status.outcome == "ok"
     assert rows[0]["e2e_p99_s"] > 0.5
     assert rows[0]["attainment"] < 0.5
-    assert rows[0]["backlog_per_s"] > 0
+    assert rows[0]["backlog_requests_per_s"] > 0
 
 
 def test_run_other_model(store: Store, byte_model: Path, tmp_path: Path) -> None:

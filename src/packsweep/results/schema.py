@@ -584,7 +584,7 @@ WINDOW = (
         meaning="their kinds, and how many there were of each, such as rate_limited:12",
         over_repeats="union",
     ),
-    _float("backlog_per_s", "requests/s", "slope of the requests in flight over the window"),
+    _float("backlog_requests_per_s", "requests/s", "slope of the requests in flight over the window"),
     _float("dispatch_delay_p50_s", "s", "median of sent less scheduled"),
     _float(
         "dispatch_delay_p99_s",

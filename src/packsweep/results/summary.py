@@ -58,8 +58,7 @@ def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
         row[column.name] = _condense(ok, column.name, column.over_repeats)
     row.update(_cost(row))
     row["warnings"] = codes(ok)
-    # A window may be over before each of the n texts was asked about.
-    row.update(_accuracy_interval(row["accuracy"], min(row["n"], row["num_texts"])))
+    row.update(_accuracy_interval(row))
     return row
 
 
@@ -92,9 +91,15 @@ def _condense(ok: Sequence[Row], name: str, how: schema.Condensed) -> Any:  # no
     return _CONDENSE[how](known)
 
 
-def _accuracy_interval(accuracy: float | None, num_texts: int) -> dict[str, float]:
-    """Return the interval of an accuracy over ``num_texts`` distinct texts."""
-    interval = None if accuracy is None else stats.wilson(accuracy * num_texts, num_texts)
+def _accuracy_interval(row: Row) -> dict[str, float]:
+    """Return the interval of an accuracy over the distinct texts that it can be of.
+
+    A window may be over before each of the n was asked about.
+    """
+    if row["accuracy"] is None:
+        return {}
+    num_texts = min(row["n"], int(row["num_texts"] or row["n"]))
+    interval = stats.wilson(row["accuracy"] * num_texts, num_texts)
     if interval is None:
         return {}
     return {"accuracy_ci_low": interval[0], "accuracy_ci_high": interval[1]}

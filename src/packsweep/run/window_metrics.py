@@ -42,11 +42,17 @@ def row(
         **_server(driven),
         "rate_texts_per_s": driven.step.rate_texts_per_s,
         "errors": [f"{kind}:{num}" for kind, num in latency.errors(driven.window).items()],
-        "backlog_per_s": _backlog(driven.window),
+        "backlog_requests_per_s": _backlog(driven.window),
         "dispatch_delay_p50_s": driven.window.dispatch_delay_p50_s,
         "dispatch_delay_p99_s": driven.window.dispatch_delay_p99_s,
         "client_busy_share": driven.window.busy_share,
     }
+
+
+def answered(context: PassContext, driven: Driven) -> list[Answered]:
+    """Put each request beside its prompt; what the cache serves of one depends on timing."""
+    found = metrics.answered(context, [driven.result])
+    return [replace(item, expected_cached=None) for item in found]
 
 
 def whole(answered: Sequence[Answered]) -> list[Answered]:

@@ -258,7 +258,7 @@ class Attempt:
         context = self._context()
         assert context is not None, "a window comes from a started server"
         own = replace(context, workload=driven.workload)
-        answered = metrics.answered(own, [driven.result])
+        answered = window_metrics.answered(own, driven)
         values = window_metrics.row(own, repeat, driven, answered, conditions)
         self.measured.passes.append(values)
         self.measured.requests.extend(window_metrics.request_values(repeat, driven, answered))
