@@ -34,6 +34,7 @@ def test_work() -> None:
         "output_tokens_per_text",
         "cache_state",
         "ignore_eos",
+        "mode",
     )
 
 
@@ -52,6 +53,7 @@ def test_settings() -> None:
         "engine_settings": "engine",
         "simulated_settings": "simulated",
         "environ": "environ",
+        "online": "online",
     }
     assert axes.MEASURE["repeats"] == "measure.repeats"
 

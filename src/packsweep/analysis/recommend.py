@@ -150,7 +150,7 @@ def _settings(rows: Sequence[Row], answers: Mapping[str, Answers]) -> tuple[Sett
     largest: dict[object, Row] = {}
     for row in rows:
         fit = row["outcome"] == "ok" and row["duplication"] == 1 and row["cache_state"] != "primed"
-        fit = fit and row["mode"] == "offline"
+        fit = fit and row["mode"] != "online"
         if not fit or row["texts_per_s_median"] is None:
             continue
         key = (axes.way_of_asking(row), row["cache_state"], row["engine_settings"])

@@ -150,7 +150,7 @@ def build(found: Found) -> Report:
     vega.check_installed()
     # What a server is given decides how fast it is seen to be: it has sections of its own.
     rows = found.rows
-    offline = [row for row in rows if row["mode"] == "offline"]
+    offline = [row for row in rows if row["mode"] != "online"]
     advice = first_screen.advise(offline, found.compared, found.answers)
     throughput = curves.throughput(offline)
     frontier = first_screen.frontier(advice, offline)

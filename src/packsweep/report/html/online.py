@@ -147,7 +147,7 @@ def _slo(online: Sequence[Row]) -> Section:
 def _beside(rows: Sequence[Row], online: Sequence[Row]) -> Section:
     """Return each online cell beside the offline one that asks the same in the same way."""
     key, title = "beside", "Offline beside online"
-    offline = {_work(row): row for row in rows if row["mode"] == "offline" and _is_ok(row)}
+    offline = {_work(row): row for row in rows if row["mode"] != "online" and _is_ok(row)}
     pairs = [(row, offline[_work(row)]) for row in online if _is_ok(row) and _work(row) in offline]
     if not pairs:
         line = "No cell was measured offline with the same work: run the sweep with mode offline."
