@@ -1,0 +1,261 @@
+"""The search against queues whose limit is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tests.traffic.queues import MD1, Batches, Queue, md1_attainment, md1_limit
+from tests.traffic.windows import response, window
+
+from packsweep.traffic.attainment import Observation, evidence, observe
+from packsweep.traffic.max_rate import Result, Search, Step, across_processes
+from packsweep.traffic.schedule import arrivals
+from packsweep.traffic.slo import Slo, parse
+from packsweep.traffic.window import Window
+
+SLO = parse("p99 e2e <= 100 ms")
+# Limit of ``BATCHES`` at a p99 of 150 ms: three simulations of 2 million customers each gave 321.7,
+# 322.1 and 322.1 a second.
+BATCHES = Batches(fixed_s=0.02, each_s=0.002, most=64)
+BATCHES_SLO = parse("p99 e2e <= 150 ms")
+BATCHES_LIMIT = 322.0
+
+
+def drive(queue: Queue, step: Step, seed: int) -> Observation:
+    """Return what a window shows of a queue, as ``attainment.observe`` does of responses."""
+    times = arrivals(
+        "poisson", step.rate, duration_s=step.duration_s, seed=seed, repeat=step.repeat
+    )
+    arrived_s = np.array(times)
+    leave_s = queue.leave_s(arrived_s)
+    at = np.linspace(step.settle_s, step.duration_s, 512)
+    there = np.searchsorted(arrived_s, at, "right") - np.searchsorted(np.sort(leave_s), at, "right")
+    judged = arrived_s >= step.settle_s
+    return Observation(
+        arrived_s=arrived_s[judged],
+        latency_s=(leave_s - arrived_s)[judged],
+        in_flight=there.astype(float),
+        begins_s=step.settle_s,
+        ends_s=step.duration_s,
+    )
+
+
+def searched(queue: Queue, search: Search, seed: int) -> Result:
+    while step := search.next():
+        search.observe([drive(queue, step, seed)])
+    return search.result()
+
+
+def holds(result: Result, limit: float) -> bool:
+    assert result.passes is not None
+    assert result.fails is not None
+    return result.passes <= limit <= result.fails
+
+
+def test_md1_limit_is_that_of_a_simulation() -> None:
+    limit = md1_limit(0.01, 0.1, 0.99)
+    assert md1_attainment(limit, 0.01, 0.1) == pytest.approx(0.99)
+    arrived_s = np.cumsum(np.random.default_rng(0).exponential(1 / limit, 2_000_000))
+    latency_s = MD1(0.01).leave_s(arrived_s) - arrived_s
+    assert np.mean(latency_s <= 0.1) == pytest.approx(0.99, abs=0.0015)  # 4 standard errors
+
+
+def test_search_holds_the_limit_of_md1_between_what_passes_and_what_fails() -> None:
+    result = searched(MD1(0.01), Search(20.0, SLO, window_s=60.0), seed=1)
+    assert result.verdict == "bracketed"
+    assert holds(result, md1_limit(0.01, 0.1, 0.99))
+    assert result.estimate is not None
+    assert result.estimate.ci_low <= result.estimate.rate <= result.estimate.ci_high
+    assert [rate.rate for rate in result.rates] == sorted(rate.rate for rate in result.rates)
+    assert not result.is_cut
+
+
+def test_search_holds_the_limit_of_batches_from_a_rate_that_is_too_high() -> None:
+    result = searched(BATCHES, Search(1000.0, BATCHES_SLO, window_s=20.0), seed=2)
+    assert holds(result, BATCHES_LIMIT)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("queue", "limit_s", "limit", "window_s"),
+    [
+        (MD1(0.01), 0.1, md1_limit(0.01, 0.1, 0.99), 60.0),
+        (MD1(0.01), 0.5, md1_limit(0.01, 0.5, 0.99), 60.0),
+        (MD1(0.01), 0.1, md1_limit(0.01, 0.1, 0.99), 15.0),
+        (MD1(0.5), 5.0, md1_limit(0.5, 5.0, 0.99), 600.0),
+        (BATCHES, 0.15, BATCHES_LIMIT, 30.0),
+        (BATCHES, 0.5, 425.3, 60.0),  # as above; 425.0, 425.9 and 425.0
+    ],
+)
+def test_search_holds_the_limit_in_95_of_100_runs(
+    queue: Queue, limit_s: float, limit: float, window_s: float
+) -> None:
+    slo = Slo(percent=99, metric="e2e", limit_s=limit_s)
+    results = []
+    for seed in range(100):
+        first_rate = limit * math.exp(np.random.default_rng(seed).uniform(-1.5, 1.0))
+        results.append(searched(queue, Search(first_rate, slo, window_s=window_s), seed))
+    bracketed = [result for result in results if result.verdict == "bracketed"]
+    missed = sum(not holds(result, limit) for result in bracketed)
+    undecided = len(results) - len(bracketed)
+    assert missed <= 5, f"{missed} missed, {undecided} undecided"
+    assert undecided <= 5, f"{missed} missed, {undecided} undecided"
+
+
+def steady(step: Step, latencies_s: tuple[float, ...]) -> Window:
+    """Return a window of evenly spaced requests whose latencies take turns."""
+    times = [n / step.rate for n in range(int(step.duration_s * step.rate))]
+    answers = [
+        response(n, at, tokens=(latencies_s[n % len(latencies_s)],)) for n, at in enumerate(times)
+    ]
+    return window(*answers, duration_s=step.duration_s)
+
+
+def test_rate_that_could_still_pass_is_looked_at_for_twice_as_long() -> None:
+    """At the error of one of four looks a p99 takes 505 requests without a violation: not the 280
+    of three looks, but the 600 of four.
+    """
+    search = Search(2.0, SLO, window_s=20.0, highest_rate=2.0)
+    steps = []
+    while step := search.next():
+        assert step == search.next()  # asking changes nothing
+        steps.append(step)
+        search.tell([steady(step, (0.05,))])
+    assert [step.repeat for step in steps] == [0, 1, 2, 3]
+    assert [step.duration_s for step in steps] == [22.0, 44.0, 88.0, 176.0]
+    assert [step.settle_s for step in steps] == [2.0, 4.0, 8.0, 16.0]
+    assert search.result().passes == 2.0
+
+
+def test_rate_that_nothing_would_decide_is_looked_at_once() -> None:
+    """Every second request is late, and every second may be."""
+    search = Search(100.0, parse("p50 e2e <= 100 ms"), window_s=20.0, highest_rate=100.0)
+    step = search.next()
+    assert step is not None
+    search.tell([steady(step, (0.05, 0.2))])
+    assert search.result().rates[0].verdict == "undecided"
+    following = search.next()
+    assert following is not None
+    assert following.rate == 50.0
+
+
+def test_time_that_is_used_up_ends_the_search_with_what_is_shown() -> None:
+    search = Search(20.0, SLO, window_s=60.0, longest_s=70.0)
+    step = search.next()
+    assert step is not None
+    search.tell([steady(step, (0.05,))])
+    assert search.next() is None
+    result = search.result()
+    assert result.is_cut
+    assert result.driven_s == 66.0
+    assert result.verdict == "none_fails"
+    assert result.passes == 20.0
+
+
+def test_highest_rate_ends_the_search_without_a_failure() -> None:
+    result = searched(MD1(0.01), Search(20.0, SLO, highest_rate=50.0), seed=1)
+    assert result.verdict == "none_fails"
+    assert result.passes == 50.0
+    assert not result.is_cut
+
+
+def test_server_that_is_too_slow_alone_passes_at_no_rate() -> None:
+    """Each request takes 200 ms, the limit is 100 ms."""
+    result = searched(MD1(0.2), Search(1.0, SLO, window_s=60.0), seed=1)
+    assert result.verdict == "none_passes"
+    assert result.fails is not None
+    assert result.fails < 1.0
+
+
+def test_too_few_requests_leave_it_undecided_and_lower_rates_are_not_tried() -> None:
+    """0.1 requests/s in at most 15 x 60 s are 90; a p99 takes more."""
+    result = searched(MD1(0.01), Search(0.1, SLO, window_s=60.0, highest_rate=0.1), seed=1)
+    assert result.verdict == "undecided"
+    assert [rate.rate for rate in result.rates] == [0.1]
+
+
+def test_requests_that_pile_up_fail_though_none_is_late_yet() -> None:
+    """Twice the capacity for 20 s: the last waits 11 s, and a minute is allowed."""
+    search = Search(200.0, parse("p99 e2e <= 60 s"), window_s=20.0, highest_rate=200.0)
+    step = search.next()
+    assert step is not None
+    short = Step(rate=200.0, duration_s=22.0, settle_s=2.0, repeat=0)
+    search.observe([drive(MD1(0.01), short, 1)])
+    rate = search.result().rates[0]
+    assert rate.verdict == "fail"
+    assert rate.evidence is not None
+    assert rate.evidence.num_violations == 0
+    assert rate.evidence.backlog_per_s == pytest.approx(100, rel=0.1)
+
+
+def test_windows_that_do_not_count_decide_nothing() -> None:
+    search = Search(10.0, SLO, window_s=10.0, highest_rate=10.0)
+    for _ in range(4):
+        search.tell([])
+    assert search.next() is None
+    assert search.result().rates[0].verdict == "undecided"
+    assert search.result().rates[0].evidence is None
+
+
+def test_search_takes_windows_as_the_client_returns_them() -> None:
+    """1,200 requests of 50 ms in 12 s: a p99 of 100 ms is kept."""
+    search = Search(100.0, SLO, window_s=12.0, highest_rate=100.0, looks=1)
+    step = search.next()
+    assert step is not None
+    search.tell([steady(step, (0.05,))])
+    assert search.result().rates[0].verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("num", "violations", "is_enough"),
+    [(298, 0, False), (299, 0, True), (472, 1, False), (600, 1, True)],
+)
+def test_independent_requests_count_one_each(
+    num: int,
+    violations: int,
+    is_enough: bool,  # noqa: FBT001  (a case)
+) -> None:
+    """A p99 at 95 % takes 299 requests without a violation.
+
+    With one it takes 473 if their spread is known; 16 batches know it less well.
+    """
+    latency_s = [0.2] * violations + [0.05] * (num - violations)
+    answers = [response(n, n / 10, tokens=(each,)) for n, each in enumerate(latency_s)]
+    observed = observe(window(*answers, duration_s=num / 10), SLO, 0.0)
+    assert (evidence([observed], SLO, 0.05).ci_low >= 0.99) is is_enough
+
+
+def test_violations_in_a_row_count_for_few() -> None:
+    """20 violations of 2,000 requests, spread out or in one row: 1 % either way."""
+    spread = [0.2 if n % 100 == 50 else 0.05 for n in range(2000)]
+    row = [0.2 if 1000 <= n < 1020 else 0.05 for n in range(2000)]
+    effects, highs = [], []
+    for latency_s in (spread, row):
+        answers = [response(n, n / 10, tokens=(each,)) for n, each in enumerate(latency_s)]
+        shown = evidence([observe(window(*answers, duration_s=200.0), SLO, 0.0)], SLO, 0.025)
+        assert shown.attainment == 0.99
+        effects.append(shown.design_effect)
+        highs.append(shown.ci_high)
+    assert effects[0] == 1.0
+    assert effects[1] > 15
+    assert highs[1] > highs[0]
+
+
+def test_requests_before_the_window_has_settled_do_not_count() -> None:
+    answers = [response(n, float(n), tokens=(1.0 if n < 5 else 0.05,)) for n in range(20)]
+    observed = observe(window(*answers, duration_s=20.0), SLO, 5.0)
+    assert len(observed.latency_s) == 15
+    assert evidence([observed], SLO, 0.05).num_violations == 0
+
+
+def test_what_holds_for_all_processes_is_the_lowest_pass_and_the_highest_failure() -> None:
+    def result(passes: float | None, fails: float | None) -> Result:
+        return Result(
+            rates=(), passes=passes, fails=fails, estimate=None, driven_s=0.0, is_cut=False
+        )
+
+    assert across_processes([result(10, 12), result(9, 11)]) == (9, 12)
+    assert across_processes([result(10, None), result(9, 11)]) == (9, None)
+    assert across_processes([result(None, 12), result(9, 11)]) == (None, 12)
