@@ -119,7 +119,7 @@ class _Refusing(BaseHTTPRequestHandler):
     status = 401
     location = ""
 
-    def do_GET(self) -> None:  # noqa: N802  (the standard library's name)
+    def do_GET(self) -> None:
         self.send_response(self.status)
         self.send_header("Location", self.location)
         self.end_headers()

@@ -52,7 +52,9 @@ def store(tmp_path: Path) -> Store:
 def no_orphan() -> Iterator[None]:
     """Whatever an attempt starts has ended when it has."""
     yield
-    assert [child for child in psutil.Process().children() if "traffic.client" in _line(child)] == []
+    assert [
+        child for child in psutil.Process().children() if "traffic.client" in _line(child)
+    ] == []
 
 
 def _line(process: psutil.Process) -> str:
@@ -180,7 +182,7 @@ def test_run_tokens(store: Store, byte_model: Path, tmp_path: Path) -> None:
         ("caching_off", "invalid", "vLLM keeps prefix caching off"),
     ],
 )
-def test_run_fault(  # noqa: PLR0913, PLR0917
+def test_run_fault(
     store: Store, byte_model: Path, tmp_path: Path, fault: str, outcome: str, reason: str
 ) -> None:
     """A server that fails is a row with the reason."""
@@ -205,9 +207,7 @@ def _answers(*kinds: Answer) -> Callable[[int], Answer]:
         (Answer(first_s=3.0), "timeout"),
     ],
 )
-def test_run_errors(
-    store: Store, byte_model: Path, tmp_path: Path, bad: Answer, kind: str
-) -> None:
+def test_run_errors(store: Store, byte_model: Path, tmp_path: Path, bad: Answer, kind: str) -> None:
     """Requests that fail are counted by kind, break the SLO, and are no speed."""
     measure = {"warmup_passes": 0, "repeats": 1}
     with ByteServer(_answers(Answer(), bad)) as server:
@@ -264,7 +264,9 @@ def test_run_client_killed(store: Store, byte_model: Path, tmp_path: Path) -> No
 
 def _kill_client() -> None:
     for _ in range(600):
-        clients = [p for p in psutil.Process().children(recursive=True) if "traffic.client" in _line(p)]
+        clients = [
+            p for p in psutil.Process().children(recursive=True) if "traffic.client" in _line(p)
+        ]
         if clients:
             os.kill(clients[0].pid, signal.SIGKILL)
             return

@@ -1,8 +1,8 @@
 """Servers behind one small protocol: what the online mode drives.
 
 A server speaks the protocol of OpenAI's completions. The requests of a window are sent and timed
-by ``packsweep.traffic``; this module starts, asks and stops what answers them. A new kind is a module
-beside this one and a row in ``engines.start_server``.
+by ``packsweep.traffic``; this module starts, asks and stops what answers them. A new kind is a
+module beside this one and a row in ``engines.start_server``.
 
 Source: paths and metrics of vLLM 0.26 to 0.33, ``entrypoints/openai``, ``entrypoints/serve``,
 ``v1/metrics/loggers.py``.

@@ -584,7 +584,9 @@ WINDOW = (
         meaning="their kinds, and how many there were of each, such as rate_limited:12",
         over_repeats="union",
     ),
-    _float("backlog_requests_per_s", "requests/s", "slope of the requests in flight over the window"),
+    _float(
+        "backlog_requests_per_s", "requests/s", "slope of the requests in flight over the window"
+    ),
     _float("dispatch_delay_p50_s", "s", "median of sent less scheduled"),
     _float(
         "dispatch_delay_p99_s",
@@ -610,6 +612,11 @@ WINDOW = (
 )
 # Of a search for the highest rate, the same in all its windows; null without one.
 MAX_RATE = (
+    _string(
+        "max_rate_verdict",
+        "where the highest rate lies: bracketed by the two below, none_passes, none_fails, or "
+        "undecided",
+    ),
     _float(
         "max_rate_pass_texts_per_s",
         "texts/s",

@@ -12,13 +12,15 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from packsweep.engines import PassResult
-from packsweep.traffic import latency, slo
-from packsweep.traffic.window import Window
 from packsweep.machine.sampler import Conditions
 from packsweep.results import schema
 from packsweep.run import checks, metrics
 from packsweep.run.metrics import Answered, PassContext
 from packsweep.run.windows import Driven
+from packsweep.sweep.cells import Cell
+from packsweep.traffic import latency, slo, validity
+from packsweep.traffic.slo import Slo
+from packsweep.traffic.window import Window
 
 _COLUMNS = frozenset(column.name for column in schema.WINDOW)
 
@@ -31,8 +33,7 @@ def row(
     conditions: Conditions,
 ) -> dict[str, Any]:
     """Return the columns of a window; speed and labels are those of whole answers."""
-    asked = context.workload.cell.load
-    figures = latency.summarize(driven.window, slo.parse(asked.slo) if asked.slo else None)
+    figures = latency.summarize(driven.window, _objective(context.workload.cell))
     values = metrics.pass_values(repeat, driven.result, whole(answered), tokenize_s=None)
     return {
         **values,
@@ -90,6 +91,15 @@ def problem(
         or checks.disagreement(context.workload.cell, whole(answered))
         or _other_cache(context, earlier, driven)
     )
+
+
+def doubts(cell: Cell, driven: Driven) -> tuple[str, ...]:
+    """Return why a window may have measured its own client, a line each."""
+    return validity.doubts(driven.window, _objective(cell))
+
+
+def _objective(cell: Cell) -> Slo | None:
+    return slo.parse(cell.load.slo) if cell.load.slo else None
 
 
 def _other_tokens(driven: Driven) -> str | None:

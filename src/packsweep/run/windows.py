@@ -17,13 +17,15 @@ from typing import Any, Protocol, Self
 
 from packsweep.engines import PassResult, Request, RequestResult
 from packsweep.engines.server import COMPLETIONS, Figures, Server, body
-from packsweep.traffic import schedule, slo
-from packsweep.traffic.process import drive_in_process
-from packsweep.traffic.window import Load, LoadRequest, Response, Target, Window
+from packsweep.errors import EngineError
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.run import lifeline
 from packsweep.run.workload import Workload
 from packsweep.sweep.cells import Cell, LoadSettings
+from packsweep.traffic import schedule, slo
+from packsweep.traffic.max_rate import Search
+from packsweep.traffic.process import drive_in_process
+from packsweep.traffic.window import Load, LoadRequest, Response, Target, Window
 
 # Of a warm-up: as many as an engine would take at once, and no more than a client needs to.
 _WARMUP_CONCURRENCY = 32
@@ -225,8 +227,8 @@ class Course(Protocol):
     def next(self) -> Step | None:
         """Return what is due, or None when all is done."""
 
-    def tell(self, driven: Driven) -> None:
-        """Take what became of it."""
+    def tell(self, driven: Driven, doubts: Sequence[str]) -> None:
+        """Take what became of it, and why it may not count."""
 
     def result(self) -> dict[str, Any]:
         """Return the columns of ``schema.MAX_RATE``."""
@@ -242,8 +244,15 @@ class Repeats:
     def next(self) -> Step | None:
         return self._left.pop() if self._left else None
 
-    def tell(self, driven: Driven) -> None:
-        """Do nothing: windows of one rate do not depend on each other."""
+    def tell(self, driven: Driven, doubts: Sequence[str]) -> None:
+        """Refuse a window that measured its own client.
+
+        Raises:
+            EngineError: it did.
+        """
+        del driven
+        if doubts:
+            raise EngineError("; ".join(doubts), outcome="invalid")
 
     def result(self) -> dict[str, Any]:
         return {}
@@ -256,11 +265,9 @@ class HighestRate:
         """Begin at the rate that the cell names."""
         assert load.max_rate is not None
         assert load.slo is not None
-        from packsweep.traffic.max_rate import Search
-
         self._search = Search(
-            load.max_rate,
-            slo.parse(load.slo),
+            first_rate=load.max_rate,
+            slo=slo.parse(load.slo),
             window_s=load.window_s,
             longest_s=load.longest_search_s,
         )
@@ -271,17 +278,20 @@ class HighestRate:
             return None
         return Step(rate_texts_per_s=due.rate, duration_s=due.duration_s, draw=due.repeat)
 
-    def tell(self, driven: Driven) -> None:
-        self._search.tell([driven.window])
+    def tell(self, driven: Driven, doubts: Sequence[str]) -> None:
+        """Leave out a window that measured its own client; the rate is looked at again."""
+        self._search.tell([] if doubts else [driven.window])
 
     def result(self) -> dict[str, Any]:
         found = self._search.result()
+        crossing = found.estimate
         return {
+            "max_rate_verdict": found.verdict,
             "max_rate_pass_texts_per_s": found.passes,
             "max_rate_fail_texts_per_s": found.fails,
-            "max_rate_texts_per_s": found.estimate,
-            "max_rate_ci_low": found.ci_low,
-            "max_rate_ci_high": found.ci_high,
+            "max_rate_texts_per_s": crossing and crossing.rate,
+            "max_rate_ci_low": crossing and crossing.ci_low,
+            "max_rate_ci_high": crossing and crossing.ci_high,
         }
 
 

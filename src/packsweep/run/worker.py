@@ -193,7 +193,7 @@ class Attempt:
             self._clock.carve("passes", driven.window.ended_s)
             server.check()
             self._keep_window(repeat, earlier, driven, sampler.conditions())
-            course.tell(driven)
+            course.tell(driven, window_metrics.doubts(self._task.cell, driven))
         self.measured.course = course.result()
 
     def _set_server_cache(self, server: Server, driver: Windows) -> list[PassResult]:

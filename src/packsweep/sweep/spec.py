@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from packsweep.errors import UserError
-from packsweep.traffic import slo
 from packsweep.machine.devices import DEVICES
+from packsweep.traffic import slo
 
 Strategy = Literal["packed", "separate", "chunked"]
 Instruction = Literal["after", "before"]
