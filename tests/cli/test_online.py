@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from packsweep.results.store import Store
-
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 SWEEP = """\
@@ -98,21 +96,6 @@ def test_plan(byte_model: Path, cli: Cli, tmp_path: Path) -> None:
     assert "timed passes 3 s" in done.stdout, done.stdout
 
 
-def test_run_max_rate(byte_model: Path, cli: Cli, tmp_path: Path) -> None:
-    """A search ends with the highest rate shown to pass and the lowest shown to fail."""
-    load = 'max_rate = 40\nslo = "p50 e2e <= 100 ms"'
-    sweep = _write(tmp_path, byte_model, load)
-    where = tmp_path / "results"
-    only = ("--set", "grid.strategy=separate", "--set", "online.window_s=2")
-    done = cli("run", sweep, "--results", where, *only, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = Store(where).read_passes().to_pylist()
-    assert len({row["rate_texts_per_s"] for row in rows}) > 1
-    (passes,) = {row["max_rate_pass_texts_per_s"] for row in rows}
-    (fails,) = {row["max_rate_fail_texts_per_s"] for row in rows}
-    assert passes < fails
-
-
 class _Refusing(BaseHTTPRequestHandler):
     """Says of every path what the server was told."""
 
@@ -124,7 +107,7 @@ class _Refusing(BaseHTTPRequestHandler):
         self.send_header("Location", self.location)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:  # type: ignore[override]
+    def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 

@@ -57,6 +57,11 @@ def no_orphan() -> Iterator[None]:
     ] == []
 
 
+def _clients() -> list[psutil.Process]:
+    family = psutil.Process().children(recursive=True)
+    return [process for process in family if "traffic.client" in _line(process)]
+
+
 def _line(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
@@ -87,7 +92,7 @@ def _external(model: Path, url: str, /, **tables: Row) -> Cell:
     return _cell(model, engine=kind, online=online, measure=measure, **tables)
 
 
-def _run(store: Store, of: Cell, folder: Path, **limits: float) -> tuple[Status, list[Row]]:
+def _run(store: Store, of: Cell, folder: Path, **limits: Any) -> tuple[Status, list[Row]]:
     """Run an attempt in this process and return its status and its rows."""
     folder.mkdir(exist_ok=True)
     asked = task(of, store.root, limits=LimitsTable(**limits))
@@ -287,3 +292,15 @@ def test_run_key(
     assert {headers["Authorization"] for headers, _ in server.received} == {"Bearer sesame-17"}
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in files if b"sesame-17" in path.read_bytes()]
+
+
+def test_run_max_rate(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A search drives windows at rates of its own, and all of them say how it ended."""
+    online = {"rate": [], "max_rate": 5.0, "window_s": 0.3, "slo": "p50 e2e <= 300 ms"}
+    status, rows = _run(store, _cell(byte_model, online=online), tmp_path / "w")
+    assert (status.outcome, status.reason) == ("ok", None)
+    assert rows[0]["rate_texts_per_s"] == 5.0
+    assert len(rows) > 2  # whatever measure.repeats says
+    verdicts = {row["max_rate_verdict"] for row in rows}
+    assert len(verdicts) == 1
+    assert verdicts <= {"bracketed", "none_passes", "none_fails", "undecided"}

@@ -38,7 +38,7 @@ def _cells(mode: str = "online", **tables: dict[str, Any]) -> tuple[Cell, ...]:
         ({}, "online: takes one of rate, concurrency and max_rate, and there is none"),
         (
             {"rate": 1.0, "concurrency": 2},
-            "online: takes one of rate, concurrency and max_rate, and there is rate and concurrency",
+            "online: takes one of rate, concurrency and max_rate, and there is rate and conc",
         ),
         ({"max_rate": 1.0}, "online.slo: is missing; max_rate keeps one"),
         ({"concurrency": 2, "arrivals": "constant"}, "online.arrivals: has no effect with"),

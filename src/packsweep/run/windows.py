@@ -1,8 +1,8 @@
 """Windows of load on a server: what is sent, and what came back as a pass.
 
-A window is driven by ``packsweep.traffic`` in a process of its own. Its requests are the cell's own,
-in an order that its seed decides, from the first again where the window is longer. Then it is a
-pass like any other, of as many requests as arrived.
+A window is driven by ``packsweep.traffic`` in a process of its own. Its requests are those of the
+cell, in an order that its seed decides, from the first again where the window is longer. Then it
+is a pass like any other, of as many requests as arrived.
 """
 
 from __future__ import annotations
