@@ -788,6 +788,16 @@ PASSES = (
     *ENVIRONMENT,
 )
 
+# Of a request to a server; null offline.
+SENT = (
+    _float("arrived_s", "s", "when it was to be sent, since the window's start"),
+    _float("dispatched_s", "s", "when it was sent"),
+    _float("ttft_s", "s", "scheduled arrival to first token"),
+    _float("tpot_s", "s", "time per output token after the first"),
+    _float("e2e_s", "s", "scheduled arrival to last token"),
+    _string("error", "why there is no whole answer; null where there is one"),
+)
+
 REQUESTS = (
     _string("cell_id", "the cell"),
     _string("attempt_id", "the attempt"),
@@ -820,13 +830,7 @@ REQUESTS = (
         "probability of the label found among all labels, the product of its shares where labels "
         "part; null unless answer is logprob",
     ),
-    _float("arrived_s", "s", "online: when it was to be sent, since the window's start"),
-    _float("dispatched_s", "s", "online: when it was sent"),
-    _float("ttft_s", "s", "online: scheduled arrival to first token"),
-    _float("tpot_s", "s", "online: time per output token after the first"),
-    _float("e2e_s", "s", "online: scheduled arrival to last token"),
-    _string("error", "online: why there is no whole answer; null where there is one"),
-)
+    *SENT,
 
 # Columns of a pass that the summary condenses over the repeats of a cell.
 MEASURED = (
