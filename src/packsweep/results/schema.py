@@ -831,6 +831,7 @@ REQUESTS = (
         "part; null unless answer is logprob",
     ),
     *SENT,
+)
 
 # Columns of a pass that the summary condenses over the repeats of a cell.
 MEASURED = (
