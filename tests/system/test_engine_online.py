@@ -1,0 +1,62 @@
+"""An online cell on a real vLLM server: started, driven, scored, stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.engine_sweep import run
+
+import packsweep
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytest.importorskip("vllm")
+
+SWEEP = """
+mode = "online"
+[model]
+name = "embedded:smollm2-135m"
+[texts]
+max_tokens = 16
+[grid]
+strategy = "separate"
+n = 8
+template = "chat"
+answer = "choice"
+[online]
+rate = 1.0
+window_s = 5.0
+slo = "p90 e2e <= 60 s"
+[engine]
+max_model_len = 1024
+max_num_seqs = 16
+max_num_batched_tokens = 1024
+kv_cache_memory_bytes = 134217728
+enforce_eager = true
+[measure]
+repeats = 2
+"""
+
+
+def test_run_online(tmp_path: Path) -> None:
+    """Both windows are answered with labels in the right cache state, and no server is left."""
+    sweep = tmp_path / "online.toml"
+    sweep.write_text(SWEEP, encoding="utf-8")
+    done = run("run", str(sweep), "--results", str(tmp_path / "results"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    passes = packsweep.load(tmp_path / "results")
+    assert list(passes["outcome"]) == ["ok", "ok"]
+    assert (passes["num_errors"] == 0).all()
+    assert (passes["coverage"] == 1).all()
+    assert (passes["ttft_p50_s"] > 0).all()
+    assert (passes["tpot_p50_s"] > 0).all()
+    assert (passes["e2e_p99_s"] >= passes["ttft_p99_s"]).all()
+    assert passes["server_cached_share"].notna().all()
+    assert passes["block_size"].notna().all()
+    left = [process for process in psutil.process_iter(["cmdline"]) if _serves(process, tmp_path)]
+    assert left == []
+
+
+def _serves(process: psutil.Process, folder: Path) -> bool:
+    return str(folder) in " ".join(process.info["cmdline"] or ())
