@@ -152,6 +152,8 @@ def build(found: Found) -> Report:
     rows = found.rows
     offline = [row for row in rows if row["mode"] != "online"]
     advice = first_screen.advise(offline, found.compared, found.answers)
+    if rows and not offline:
+        advice = replace(advice, sentence=online.headline(rows))
     throughput = curves.throughput(offline)
     frontier = first_screen.frontier(advice, offline)
     first = [frontier] if frontier is not None else []

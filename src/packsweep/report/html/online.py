@@ -31,6 +31,19 @@ def sections(rows: Sequence[Row]) -> tuple[Section, ...]:
     return (_latency(online), _slo(online), _beside(rows, online))
 
 
+def headline(rows: Sequence[Row]) -> str:
+    """Return the first sentence of a page that has online cells alone."""
+    shown = sorted(
+        (row for row in rows if row["max_rate_pass_texts_per_s"] is not None),
+        key=lambda row: -float(row["max_rate_pass_texts_per_s"]),
+    )
+    if not shown:
+        return "Servers under load: see Online below."
+    best = shown[0]
+    rate, slo = fmt.number(best["max_rate_pass_texts_per_s"]), axes.settings(best)["slo"]
+    return f"Highest rate shown to keep {slo}: {rate} texts/s, {strategy(best)}."
+
+
 def _latency(online: Sequence[Row]) -> Section:
     """Return p99 E2E against the load, with each strategy's knee."""
     ok = [row for row in online if row["e2e_p99_s_median"] is not None]
