@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_arguments(byte_model: Path) -> None:
     settings = {"max_num_seqs": 8, "enforce_eager": True, "async_scheduling": False, "dtype": None}
     line = vllm_server.arguments(replace(cell(), engine_settings=tuple(settings.items())), model)
     assert line[:2] == ["serve", str(byte_model)]
-    pairs = list(zip(line, line[1:], strict=False))
+    pairs = list(itertools.pairwise(line))
     assert ("--max-num-seqs", "8") in pairs
     assert "--enforce-eager" in line
     assert "--no-async-scheduling" in line
