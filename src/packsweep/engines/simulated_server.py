@@ -146,9 +146,9 @@ class _Application:
         return Request(
             text=self._engine.text_of(values["prompt"]),
             max_tokens=values["max_tokens"],
-            ignore_eos=values["ignore_eos"],
+            ignore_eos=values.get("ignore_eos", False),
             num_texts=texts,
-            add_special_tokens=values["add_special_tokens"],
+            add_special_tokens=values.get("add_special_tokens", True),
             choice=self._cell.words if self._cell.answer == "choice" else (),
             format=form,
         )
