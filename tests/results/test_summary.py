@@ -16,3 +16,36 @@ def test_accuracy_interval() -> None:
     assert found["accuracy"] == 0.75
     assert found["accuracy_ci_low"] == pytest.approx(0.4093, abs=1e-4)
     assert found["accuracy_ci_high"] == pytest.approx(0.9285, abs=1e-4)
+
+
+def test_accuracy_interval_window() -> None:
+    """A window that was over before all n texts came is evidence of those that did."""
+    rows = [pass_row(cell(n=12), num_texts=8, accuracy=0.75)]
+    found = summary.of_cell(parquet.table(rows, schema.PASSES).to_pylist())
+    assert found["accuracy_ci_low"] == pytest.approx(0.4093, abs=1e-4)
+
+
+def test_search_counts_what_passes() -> None:
+    """A search is told by its windows at the rate that is shown to pass."""
+    rates = ((2.0, 0.1), (4.0, 0.2), (8.0, 9.0))
+    rows = [
+        pass_row(
+            cell(),
+            repeat=repeat,
+            rate_texts_per_s=rate,
+            e2e_p99_s=seconds,
+            max_rate_pass_texts_per_s=4.0,
+            max_rate_fail_texts_per_s=8.0,
+        )
+        for repeat, (rate, seconds) in enumerate(rates)
+    ]
+    found = summary.of_cell(parquet.table(rows, schema.PASSES).to_pylist())
+    assert (found["num_repeats"], found["e2e_p99_s_median"]) == (1, 0.2)
+    ends = (found["max_rate_pass_texts_per_s"], found["max_rate_fail_texts_per_s"])
+    assert ends == (4.0, 8.0)
+
+
+def test_search_without_a_pass() -> None:
+    """Where no rate is shown to pass, all windows count."""
+    rows = [pass_row(cell(), repeat=i, rate_texts_per_s=2.0 + i) for i in range(2)]
+    assert summary.of_cell(parquet.table(rows, schema.PASSES).to_pylist())["num_repeats"] == 2

@@ -11,7 +11,7 @@ import urllib.error
 from typing import TYPE_CHECKING
 
 from packsweep.engines import EngineInfo
-from packsweep.engines.server import Endpoint, Figures, said
+from packsweep.engines.server import Endpoint, Figures, said_of
 from packsweep.errors import EngineError, UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def served_model(base_url: str, key: str | None, wanted: str) -> str:
     except urllib.error.HTTPError as error:
         raise UserError(f"{base_url}: {_refusal(error)}") from None
     except OSError as error:
-        raise UserError(f"{base_url}: cannot be reached: {said(error)}") from None
+        raise UserError(f"{base_url}: cannot be reached: {said_of(error)}") from None
     except (ValueError, TypeError, LookupError):
         raise UserError(f"{base_url}/v1/models: is no list of models; is it a server?") from None
     if wanted in names or len(names) == 1:

@@ -37,7 +37,10 @@ _POLL_S = 0.25
 _CALL_TIMEOUT_S = 60.0
 _PROBE_TIMEOUT_S = 2.0
 _STOP_TIMEOUT_S = 30.0
+_RESETS = 40
 _SAMPLE = re.compile(r"^(vllm:\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+# An early version says nothing.
+_SAYS_NO = re.compile(r'"success"\s*:\s*false')
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -140,7 +143,18 @@ class Endpoint:
             return Figures(cache_config={})
 
     def reset_prefix_cache(self) -> None:
-        """Empty the prefix cache, which vLLM allows where ``VLLM_SERVER_DEV_MODE`` is set."""
+        """Empty the prefix cache, which vLLM allows where ``VLLM_SERVER_DEV_MODE`` is set.
+
+        It refuses while a request holds a block, which one that was given up does for a moment.
+        """
+        for _ in range(_RESETS):
+            if self._was_reset():
+                return
+            time.sleep(_POLL_S)
+        message = "the server refused to empty its prefix cache: a block is still in use"
+        raise EngineError(message, outcome="invalid")
+
+    def _was_reset(self) -> bool:
         try:
             said = self.call("/reset_prefix_cache", post=True)
         except urllib.error.HTTPError as error:
@@ -150,11 +164,8 @@ class Endpoint:
                 outcome="invalid",
             ) from None
         except OSError as error:
-            raise EngineError(f"{self.base_url}: does not answer: {error}") from None
-        with contextlib.suppress(ValueError):
-            if json.loads(said).get("success") is False:
-                message = "the server refused to empty its prefix cache: a block is still in use"
-                raise EngineError(message, outcome="invalid")
+            raise EngineError(f"{self.base_url}: does not answer: {said_of(error)}") from None
+        return not _SAYS_NO.search(said)
 
 
 class ChildServer:
@@ -266,7 +277,7 @@ def _constraint(request: Request) -> dict[str, Any]:
     return {"regex": answers.pattern(request.choice, request.num_texts, request.format)}
 
 
-def said(error: OSError) -> str:
+def said_of(error: OSError) -> str:
     """Return in a few words why a server did not answer."""
     if isinstance(error, urllib.error.HTTPError):
         return f"HTTP {error.code}"

@@ -1,0 +1,80 @@
+"""What the page says of servers under load."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from packsweep.report.html import online
+from packsweep.results import schema
+from packsweep.results.schema import Row
+
+
+def _row(strategy: str, load: dict[str, Any], **values: Any) -> Row:
+    """Return a row of the summary of an online cell."""
+    empty = dict.fromkeys(column.name for column in schema.SUMMARY)
+    cell = {"cell_id": f"{strategy}-{load}", "strategy": strategy, "n": 4, "duplication": 1}
+    kept = {"outcome": "ok", "mode": "online", "online": json.dumps(load), "cache_state": "off"}
+    return {**empty, **cell, **kept, "engine_settings": "{}", **values}
+
+
+def _curve(strategy: str, points: dict[float, float]) -> list[Row]:
+    return [
+        _row(strategy, {"rate": rate}, e2e_p99_s_median=seconds) for rate, seconds in points.items()
+    ]
+
+
+def _lines(rows: list[Row]) -> tuple[str, ...]:
+    return online.sections(rows)[0].lines
+
+
+def test_sections_offline() -> None:
+    """A page without online cells has no such group."""
+    assert online.sections([_row("packed", {}, mode="offline")]) == ()
+
+
+def test_knee() -> None:
+    """The knee is the first load past twice the latency of the lightest, whatever the order."""
+    rows = _curve("separate", {4.0: 0.9, 1.0: 0.2, 2.0: 0.35, 8.0: 3.0})
+    assert "Knee of separate n=4, off: at 4 (rate)." in _lines(rows)
+
+
+def test_knee_not_reached() -> None:
+    """A latency that stays is no knee."""
+    rows = _curve("packed", {1.0: 0.2, 2.0: 0.3})
+    assert "Knee of packed n=4, off: not up to 2 (rate)." in _lines(rows)
+
+
+def test_knee_one_load() -> None:
+    """One load has no knee."""
+    assert not [line for line in _lines(_curve("packed", {1.0: 0.2})) if line.startswith("Knee of")]
+
+
+def test_slo_missing() -> None:
+    """Without an SLO the page says how to ask for one."""
+    _, slo, _ = online.sections(_curve("packed", {1.0: 0.2}))
+    assert slo.lines == ('No SLO was asked: set online.slo = "p99 e2e <= 500 ms".',)
+
+
+def test_beside() -> None:
+    """An online cell stands beside the offline one of the same work, as a share of it."""
+    rows = [
+        _row("packed", {"rate": 2.0}, achieved_texts_per_s=2.0),
+        _row("packed", {}, mode="offline", texts_per_s_median=8.0),
+        _row("separate", {}, mode="offline", texts_per_s_median=4.0),
+    ]
+    *_, beside = online.sections(rows)
+    assert [cells[1:] for cells in beside.tables[0].rows] == [("8.00", "2.00", "25%")]
+
+
+def test_headline() -> None:
+    """The best of the searches is told with its SLO."""
+    load = {"max_rate": 1.0, "slo": "p99 e2e <= 2 s"}
+    rows = [
+        _row("packed", load, max_rate_pass_texts_per_s=3.0),
+        _row("separate", load, max_rate_pass_texts_per_s=12.5),
+        _row("chunked", load, pack_size=4),
+    ]
+    said = "Highest rate shown to keep p99 e2e <= 2 s: 12.50 texts/s, separate."
+    assert online.headline(rows) == said
+    assert online.headline(rows[2:]) == "Servers under load: see Online below."
