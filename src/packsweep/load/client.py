@@ -31,7 +31,7 @@ import aiohttp
 
 from packsweep.errors import printable
 from packsweep.load import process
-from packsweep.load.alarm import Alarm
+from packsweep.load.alarm import Alarm, event_loop
 from packsweep.load.process import drive_in_process
 from packsweep.load.stream import Answer, StreamError, kind_of_status
 from packsweep.load.window import Load, LoadRequest, Response, Target, Window
@@ -89,7 +89,12 @@ def drive(
     """
     load = Load(arrivals=arrivals, concurrency=concurrency, duration_s=duration_s)
     process.check(target, requests)
-    return asyncio.run(_Loop(target, requests, load).run())
+    return _run(target, requests, load)
+
+
+def _run(target: Target, requests: Sequence[LoadRequest], load: Load) -> Window:
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        return runner.run(_Loop(target, requests, load).run())
 
 
 class _Loop:
@@ -268,8 +273,7 @@ def main(folder: Path) -> None:
     target, requests, load = process.read_plan(folder)
     gc.collect()
     gc.freeze()
-    window = asyncio.run(_Loop(target, requests, load).run())
-    process.write_window(folder, window)
+    process.write_window(folder, _run(target, requests, load))
 
 
 def _allow_open_files() -> None:

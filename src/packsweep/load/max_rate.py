@@ -25,23 +25,17 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
-from packsweep.load.attainment import (
-    Evidence,
-    Observation,
-    evidence,
-    observe,
-)
-from packsweep.load.crossing import Crossing, crossing
+from packsweep.load.attainment import Evidence, Observation, evidence, observe
+from packsweep.load.crossing import crossing
 from packsweep.load.slo import Slo
 from packsweep.load.window import Window
 
 _MOST_DOUBLINGS = 20
 _SETTLE_SHARE = 0.1  # of a window
-_SETTLE_LIMITS = (
-    4.0  # or so many times the SLO's limit: a queue that is as long as allowed has built up
-)
-_OVERLOAD = 0.1  # of the requests that arrive stay: no server recovers from that at the same rate
-
+# Or so many times the SLO's limit, if that is longer: queues as long as allowed have built up.
+_SETTLE_LIMITS = 4.0
+# This share of what arrives stays: no server recovers from that at the same rate.
+_OVERLOAD = 0.1
 
 Verdict = Literal["pass", "fail", "undecided"]
 
@@ -94,7 +88,7 @@ class Result:
     rates: tuple[Rate, ...]
     passes: float | None
     fails: float | None
-    estimate: Crossing | None
+    estimate: float | None
     driven_s: float
     is_cut: bool
 

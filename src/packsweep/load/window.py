@@ -64,17 +64,15 @@ class Load:
     duration_s: float | None = None
 
     def __post_init__(self) -> None:
-        """Check, and keep the arrivals as plain numbers."""
+        """Check it."""
         if (self.arrivals is None) == (self.concurrency is None):
             raise UserError("a load has either arrivals or a concurrency")
         if self.concurrency is not None and self.concurrency < 1:
             raise UserError(f"concurrency is {self.concurrency}; it must be at least 1")
         if self.duration_s is not None and not self.duration_s > 0:
             raise UserError(f"a load lasts {self.duration_s} s; it must last longer than 0 s")
-        if self.arrivals is not None:
-            if len(self.arrivals) == 0:
-                raise UserError("no request arrives in the window; raise the rate or the duration")
-            object.__setattr__(self, "arrivals", [float(time_s) for time_s in self.arrivals])
+        if self.arrivals is not None and len(self.arrivals) == 0:
+            raise UserError("no request arrives in the window; raise the rate or the duration")
 
     @property
     def last_s(self) -> float:
