@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 
 import pytest
-from tests.load.servers import BODY, REQUEST, Answer, Server
+from tests.traffic.servers import BODY, REQUEST, Answer, Server
 
-from packsweep.load.client import LoadRequest, Target, drive
-from packsweep.load.window import ERRORS, Response
+from packsweep.traffic.client import LoadRequest, Target, drive
+from packsweep.traffic.window import ERRORS, Response
 
 KEY = "secret-key"
 

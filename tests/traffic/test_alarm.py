@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from packsweep.load.alarm import Alarm
+from packsweep.traffic.alarm import Alarm
 
 DESCRIPTORS = Path("/proc/self/fd")
 

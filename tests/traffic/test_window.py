@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.load.windows import response, window
+from tests.traffic.windows import response, window
 
 from packsweep.errors import UserError
-from packsweep.load.window import Load, in_flight, window_from_json, window_to_json
+from packsweep.traffic.window import Load, in_flight, window_from_json, window_to_json
 
 
 def test_load_is_open_or_closed_and_sends_something() -> None:

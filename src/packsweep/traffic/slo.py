@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packsweep.errors import UserError, shown
-from packsweep.load.latency import LATENCIES
-from packsweep.load.window import Response
+from packsweep.traffic.window import Response
 
 _METRICS = ("ttft", "tpot", "e2e")  # ITL is no figure of a request
 _PER_S = {"ms": 1000.0, "s": 1.0}
@@ -54,7 +53,7 @@ class Slo:
         """
         if response.error is not None:
             return float("inf")
-        latency_s = LATENCIES[self.metric](response)
+        latency_s: float | None = getattr(response, f"{self.metric}_s")
         return 0.0 if latency_s is None else latency_s
 
     def is_kept(self, response: Response) -> bool:

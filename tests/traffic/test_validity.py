@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from tests.load.windows import response, window
+from tests.traffic.windows import response, window
 
-from packsweep.load.slo import parse
-from packsweep.load.validity import doubts, rate_held
-from packsweep.load.window import Window
+from packsweep.traffic.slo import parse
+from packsweep.traffic.validity import doubts, rate_held
+from packsweep.traffic.window import Window
 
 SLO = parse("p99 e2e <= 500 ms")
 

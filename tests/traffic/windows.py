@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from packsweep.load.window import Response, Window
+from packsweep.traffic.window import Response, Window
 
 
 def response(  # noqa: PLR0913  (what a test says of a response)

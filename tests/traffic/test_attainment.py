@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.load.windows import response, window
+from tests.traffic.windows import response, window
 
-from packsweep.load.attainment import Observation, evidence, observe
-from packsweep.load.slo import parse
+from packsweep.traffic.attainment import Observation, evidence, observe
+from packsweep.traffic.slo import parse
 
 SLO = parse("p99 e2e <= 100 ms")
 

@@ -25,10 +25,10 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
-from packsweep.load.attainment import Evidence, Observation, evidence, observe
-from packsweep.load.crossing import crossing
-from packsweep.load.slo import Slo
-from packsweep.load.window import Window
+from packsweep.traffic.attainment import Evidence, Observation, evidence, observe
+from packsweep.traffic.crossing import crossing
+from packsweep.traffic.slo import Slo
+from packsweep.traffic.window import Window
 
 _MOST_DOUBLINGS = 20
 _SETTLE_SHARE = 0.1  # of a window

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from packsweep.load.slo import Slo
-from packsweep.load.window import Window, in_flight
+from packsweep.traffic.slo import Slo
+from packsweep.traffic.window import Window, in_flight
 
 Array = NDArray[np.float64]
 

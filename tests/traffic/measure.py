@@ -1,4 +1,4 @@
-"""What the client costs and how well it keeps time: ``python -m tests.load.measure``.
+"""What the client costs and how well it keeps time: ``python -m tests.traffic.measure``.
 
 The server is aiohttp in a process of its own, with one answer of one token that it sends as it is.
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from packsweep.load.process import drive_in_process
-from packsweep.load.schedule import arrivals
-from packsweep.load.window import Load, LoadRequest, Target, Window
+from packsweep.traffic.process import drive_in_process
+from packsweep.traffic.schedule import arrivals
+from packsweep.traffic.window import Load, LoadRequest, Target, Window
 
 BODY = json.dumps(
     {
@@ -36,7 +36,7 @@ def window(load: Load, *arguments: str, body: bytes = BODY) -> Window:
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(
-            [sys.executable, "-m", "tests.load.servers", *arguments],
+            [sys.executable, "-m", "tests.traffic.servers", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -82,18 +82,18 @@ def say_stalled(driven: Window) -> None:
 
 def main(rates: Sequence[float] = (100.0, 1000.0)) -> None:
     for concurrency in (1, 16, 64):
-        closed = window(Load(concurrency=concurrency, duration_s=4.0), "noop")
+        closed = window(Load(concurrency=concurrency, duration_s=4.0))
         say(f"closed loop of {concurrency}", closed, latencies_ms(closed))
     for rate in rates:
         times = arrivals("poisson", rate, duration_s=8.0)
-        driven = window(Load(arrivals=times), "noop")
+        driven = window(Load(arrivals=times))
         say(f"{rate:,.0f}/s", driven, delays_ms(driven), latencies_ms(driven))
     times = arrivals("poisson", 1000.0, duration_s=8.0)
-    stalled = window(Load(arrivals=times), "noop", *map(str, STALL))
+    stalled = window(Load(arrivals=times), *map(str, STALL))
     say("1,000/s, stall of 2 s", stalled, delays_ms(stalled), latencies_ms(stalled))
     say_stalled(stalled)
     times = arrivals("poisson", 20.0, duration_s=8.0)
-    long = window(Load(arrivals=times), "noop", body=BODY.replace(b"Good", b"Good" * 6_000))
+    long = window(Load(arrivals=times), body=BODY.replace(b"Good", b"Good" * 6_000))
     say("20/s of 720 kB", long, delays_ms(long), latencies_ms(long))
 
 

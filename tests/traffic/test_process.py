@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.load.servers import BODY, REQUEST, Answer, Server
+from tests.traffic.servers import BODY, REQUEST, Answer, Server
 
 from packsweep.errors import EngineError, UserError
-from packsweep.load.process import check, drive_in_process
-from packsweep.load.window import Load, LoadRequest, Target
+from packsweep.traffic.process import check, drive_in_process
+from packsweep.traffic.window import Load, LoadRequest, Target
 
 KEY = "secret-key"
 

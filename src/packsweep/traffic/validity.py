@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from packsweep.load.slo import Slo
-from packsweep.load.window import Window
+from packsweep.traffic.slo import Slo
+from packsweep.traffic.window import Window
 
 _DELAY_SHARE = 0.01  # of the SLO's limit: a request sent that late is judged wrong by as much
 _RATE_SHARE = 0.01

@@ -7,7 +7,7 @@ flight, the next one sent when one ends.
 
 Inside the window: what aiohttp does to send a request, a connection where none is free, the
 server, and reading the stream. Outside: reading the bodies, which are sent as they lie on disk,
-and writing the result. ``python -m packsweep.load.client FOLDER`` drives what
+and writing the result. ``python -m packsweep.traffic.client FOLDER`` drives what
 ``process.write_plan`` put into FOLDER, in a process of its own.
 """
 
@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from packsweep.errors import printable
-from packsweep.load import process
-from packsweep.load.alarm import Alarm, event_loop
-from packsweep.load.process import drive_in_process
-from packsweep.load.stream import Answer, StreamError, kind_of_status
-from packsweep.load.window import Load, LoadRequest, Response, Target, Window
+from packsweep.traffic import process
+from packsweep.traffic.alarm import Alarm, event_loop
+from packsweep.traffic.process import drive_in_process
+from packsweep.traffic.stream import Answer, StreamError, kind_of_status
+from packsweep.traffic.window import Load, LoadRequest, Response, Target, Window
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from packsweep.load.stream import Answer, StreamError, kind_of_status
+from packsweep.traffic.stream import Answer, StreamError, kind_of_status
 
 
 def event(**chunk: Any) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from packsweep.load.attainment import Evidence
+from packsweep.traffic.attainment import Evidence
 
 Array = NDArray[np.float64]
 

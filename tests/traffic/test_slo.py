@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.load.windows import response
+from tests.traffic.windows import response
 
 from packsweep.errors import UserError
-from packsweep.load.slo import Slo, parse
+from packsweep.traffic.slo import Slo, parse
 
 
 @pytest.mark.parametrize(

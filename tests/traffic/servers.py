@@ -1,8 +1,8 @@
 """A server on loopback that answers as vLLM's does, and misbehaves as it is told.
 
-``Server`` runs in a thread of the test, ``python -m tests.load.servers noop [STALL_S END_S]`` in a
-process of its own, which prints its address, and ends when its standard input does. That one sends
-the same bytes to each request.
+``Server`` runs in a thread of the test. ``python -m tests.traffic.servers [STALL_S END_S]`` is a
+``NoopServer`` in a process of its own, which prints its address, and ends when its standard input
+does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from packsweep.load.window import LoadRequest
+from packsweep.traffic.window import LoadRequest
 
 BODY = json.dumps(
     {
@@ -279,6 +279,6 @@ class NoopServer(Server):
 
 
 if __name__ == "__main__":
-    _, *ends = sys.argv[1:]
-    stall = (float(ends[0]), float(ends[1])) if ends else None
+    ends = [float(end) for end in sys.argv[1:]]
+    stall = (ends[0], ends[1]) if ends else None
     asyncio.run(_serve_until_stdin_ends(NoopServer(stall=stall)))

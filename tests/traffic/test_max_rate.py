@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from tests.load.queues import MD1, Batches, Queue, md1_attainment, md1_limit
-from tests.load.windows import response, window
+from tests.traffic.queues import MD1, Batches, Queue, md1_attainment, md1_limit
+from tests.traffic.windows import response, window
 
-from packsweep.load.attainment import Observation
-from packsweep.load.max_rate import Result, Search, Step, across_processes
-from packsweep.load.schedule import arrivals
-from packsweep.load.slo import Slo, parse
-from packsweep.load.window import Window
+from packsweep.traffic.attainment import Observation
+from packsweep.traffic.max_rate import Result, Search, Step, across_processes
+from packsweep.traffic.schedule import arrivals
+from packsweep.traffic.slo import Slo, parse
+from packsweep.traffic.window import Window
 
 SLO = parse("p99 e2e <= 100 ms")
 # Limit of ``BATCHES`` at a p99 of 150 ms: three simulations of 2 million customers each gave 321.7,

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from packsweep.errors import EngineError, UserError, printable, shown
 from packsweep.files import replace_file
-from packsweep.load.window import (
+from packsweep.traffic.window import (
     Load,
     LoadRequest,
     Target,
@@ -112,7 +112,7 @@ def _is_http(url: str) -> bool:
 
 def command(folder: Path) -> list[str]:
     """Return the command line of a client; ``-P``: nothing is imported from the working folder."""
-    return [sys.executable, "-P", "-m", "packsweep.load.client", str(folder)]
+    return [sys.executable, "-P", "-m", "packsweep.traffic.client", str(folder)]
 
 
 def _run(folder: Path, line: Sequence[str], api_key: str | None, limit_s: float) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packsweep.errors import UserError
-from packsweep.load.schedule import arrivals, requests_per_s
+from packsweep.traffic.schedule import arrivals, requests_per_s
 
 
 def test_constant_arrivals_lie_a_gap_apart() -> None:

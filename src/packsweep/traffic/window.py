@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,30 @@ class Response:
     def arrived_s(self) -> float:
         """The start of its latency: when it was to be sent, or in a closed loop when it was."""
         return self.dispatched_s if self.scheduled_s is None else self.scheduled_s
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Time to the first token; None without one."""
+        return self.token_s[0] - self.arrived_s if self.token_s else None
+
+    @property
+    def e2e_s(self) -> float | None:
+        """Time to the last token; None without one."""
+        return self.token_s[-1] - self.arrived_s if self.token_s else None
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Time per output token after the first; None without a second."""
+        if self.output_tokens <= 1 or not self.token_s:
+            return None
+        return (self.token_s[-1] - self.token_s[0]) / (self.output_tokens - 1)
+
+    @property
+    def itl_s(self) -> list[float]:
+        """Times between tokens; none where they are not known token by token."""
+        if len(self.token_s) != self.output_tokens:
+            return []
+        return [after - before for before, after in pairwise(self.token_s)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
