@@ -7,8 +7,8 @@ import socket
 import pytest
 from tests.traffic.servers import BODY, REQUEST, Answer, Server
 
-from packsweep.traffic.client import LoadRequest, Target, drive
-from packsweep.traffic.window import ERRORS, Response
+from packsweep.traffic.client import drive
+from packsweep.traffic.window import ERRORS, LoadRequest, Response, Target
 
 KEY = "secret-key"
 
