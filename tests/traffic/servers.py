@@ -1,8 +1,8 @@
 """A server on loopback that answers as vLLM's does, and misbehaves as it is told.
 
-``Server`` runs in a thread of the test, ``python -m tests.traffic.servers
-[SERVICE_S [STALL_S END_S]]`` in a process of its own, which prints its address, and ends when its
-standard input does.
+``Server`` runs in a thread of the test. ``python -m tests.traffic.servers [STALL_S END_S]`` is a
+``NoopServer`` in a process of its own, which prints its address, and ends when its standard input
+does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,19 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from aiohttp import web
+
+from packsweep.traffic.window import LoadRequest
+
+BODY = json.dumps(
+    {
+        "model": "model",
+        "prompt": "Good film. Positive or negative?",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "return_token_ids": True,
+    }
+).encode()
+REQUEST = LoadRequest(BODY, 1)
 
 Fault = Literal["reset", "half", "reset_half", "not_a_stream", "error_in_stream"]
 
@@ -73,7 +86,6 @@ class Server:
         self.received: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.num_received = 0
         self.is_healthy = True
-        self.keeps_received = True
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
@@ -111,8 +123,7 @@ class Server:
         index = self.num_received
         self.num_received += 1
         body = await request.read()
-        if self.keeps_received:
-            self.received.append((dict(request.headers), json.loads(body)))
+        self.received.append((dict(request.headers), json.loads(body)))
         self._running += 1
         try:
             await self._wait()
@@ -250,8 +261,24 @@ async def _serve_until_stdin_ends(server: Server) -> None:
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
+class NoopServer(Server):
+    """Answers at once, with bytes that are ready, but in a stall."""
+
+    _BODY = b"".join(
+        [
+            _event(_chunk(Answer(), 0, 1, is_last=True)),
+            _event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}),
+            b"data: [DONE]\n\n",
+        ]
+    )
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        await request.read()
+        await self._wait()
+        return web.Response(body=self._BODY, content_type="text/event-stream")
+
+
 if __name__ == "__main__":
-    service_s, *ends = (float(argument) for argument in sys.argv[1:] or ["0"])
-    served = Server(service_s=service_s, stall=(ends[0], ends[1]) if ends else None)
-    served.keeps_received = False
-    asyncio.run(_serve_until_stdin_ends(served))
+    ends = [float(end) for end in sys.argv[1:]]
+    stall = (ends[0], ends[1]) if ends else None
+    asyncio.run(_serve_until_stdin_ends(NoopServer(stall=stall)))

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import sys
-from pathlib import Path
 
 import pytest
-from tests.traffic.servers import Answer, Server
+from tests.traffic.servers import BODY, REQUEST, Answer, Server
 
-from packsweep.errors import EngineError, UserError
-from packsweep.traffic.client import Load, LoadRequest, Target, drive, drive_in_process
-from packsweep.traffic.window import ERRORS, Response
+from packsweep.traffic.client import drive
+from packsweep.traffic.window import ERRORS, LoadRequest, Response, Target
 
-BODY = json.dumps(
-    {
-        "model": "model",
-        "prompt": "Good film. Positive or negative?",
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "return_token_ids": True,
-    }
-).encode()
-REQUEST = LoadRequest(BODY, 1)
 KEY = "secret-key"
 
 
@@ -178,60 +164,3 @@ def test_body_of_megabytes_is_sent_as_it_is() -> None:
     with Server() as server:
         window = drive(Target(server.url), [LoadRequest(body, 400)] * 2, arrivals=[0.0, 0.1])
     assert [response.prompt_tokens for response in window.responses] == [len(body), len(body)]
-
-
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("127.0.0.1:8000", "is no address of a server"),
-        ("ftp://host", "is no address of a server"),
-        ("http://", "is no address of a server"),
-        ("http://host:port", "is no address of a server"),
-        ("http://[::1", "is no address of a server"),
-    ],
-)
-def test_url_that_is_none_is_refused(url: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        drive(Target(url), [REQUEST], arrivals=[0.0])
-
-
-def test_load_is_open_or_closed_and_sends_something() -> None:
-    with pytest.raises(UserError, match="either arrivals or a concurrency"):
-        Load()
-    with pytest.raises(UserError, match="either arrivals or a concurrency"):
-        Load(arrivals=[0.0], concurrency=1)
-    with pytest.raises(UserError, match="concurrency is 0"):
-        Load(concurrency=0)
-    with pytest.raises(UserError, match="no request arrives"):
-        Load(arrivals=[])
-    with pytest.raises(UserError, match="longer than 0 s"):
-        Load(arrivals=[0.0], duration_s=0)
-
-
-def test_process_returns_the_window_and_writes_no_key(tmp_path: Path) -> None:
-    requests = [REQUEST, LoadRequest(BODY, 2), LoadRequest(BODY + b" ", 3)]
-    with Server(Answer(chunks=(1, 1))) as server:
-        target = Target(server.url, api_key=KEY, timeout_s=10)
-        window = drive_in_process(tmp_path, target, requests, Load(arrivals=[0.0, 0.01, 0.02]))
-    assert [response.num_texts for response in window.responses] == [1, 2, 3]
-    assert [len(response.token_s) for response in window.responses] == [2, 2, 2]
-    assert all(response.error is None for response in window.responses)
-    assert window.cpu_s > 0
-    assert [headers["Authorization"] for headers, _ in server.received] == [f"Bearer {KEY}"] * 3
-    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert not any(KEY.encode() in content for content in kept.values())
-    assert len(kept["bodies.bin"]) == 2 * len(BODY) + 1  # a shared body lies there once
-
-
-def test_process_that_ends_early_says_why(tmp_path: Path) -> None:
-    prefix = [sys.executable, "-c", "import sys; sys.exit('no room')"]
-    with pytest.raises(EngineError, match="the load client ended with status 1: no room"):
-        drive_in_process(
-            tmp_path, Target("http://127.0.0.1:1"), [REQUEST], Load(concurrency=1), prefix=prefix
-        )
-
-
-def test_process_refuses_before_it_starts(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="at least one request"):
-        drive_in_process(tmp_path, Target("http://127.0.0.1:1"), [], Load(concurrency=1))
-    assert not list(tmp_path.iterdir())

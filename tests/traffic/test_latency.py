@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.traffic.windows import response, window
 
-from packsweep.traffic.latency import errors, itl_s, summarize, tpot_s, ttft_s
+from packsweep.traffic.latency import errors, summarize
 from packsweep.traffic.slo import parse
 
 
@@ -39,14 +39,14 @@ def test_percentiles_are_interpolated() -> None:
 
 
 def test_tokens_that_share_a_time_have_no_gap_between_them() -> None:
-    assert itl_s(response(tokens=(1.0, 1.0, 1.5))) == [0.0, 0.5]
+    assert response(tokens=(1.0, 1.0, 1.5)).itl_s == [0.0, 0.5]
 
 
 def test_chunks_of_unknown_size_give_tpot_by_the_count_and_no_itl() -> None:
     """Two chunks at 1 and 3 s with five tokens: four gaps in 2 s."""
     answer = response(tokens=(1.0, 3.0), output_tokens=5)
-    assert tpot_s(answer) == 0.5
-    assert itl_s(answer) == []
+    assert answer.tpot_s == 0.5
+    assert answer.itl_s == []
 
 
 def test_errors_have_no_latency_and_are_counted_by_kind() -> None:
@@ -60,7 +60,7 @@ def test_errors_have_no_latency_and_are_counted_by_kind() -> None:
 
 def test_closed_loop_counts_from_the_dispatch() -> None:
     answer = response(scheduled_s=None, late_s=2.0, tokens=(2.5,))
-    assert ttft_s(answer) == 0.5
+    assert answer.ttft_s == 0.5
 
 
 def test_achieved_is_offered_where_the_server_keeps_up() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.traffic.queues import MD1, Batches, Queue, md1_attainment, md1_limit
 from tests.traffic.windows import response, window
 
-from packsweep.traffic.attainment import Observation, evidence, observe
+from packsweep.traffic.attainment import Observation
 from packsweep.traffic.max_rate import Result, Search, Step, across_processes
 from packsweep.traffic.schedule import arrivals
 from packsweep.traffic.slo import Slo, parse
@@ -67,7 +67,7 @@ def test_search_holds_the_limit_of_md1_between_what_passes_and_what_fails() -> N
     assert result.verdict == "bracketed"
     assert holds(result, md1_limit(0.01, 0.1, 0.99))
     assert result.estimate is not None
-    assert result.estimate.ci_low <= result.estimate.rate <= result.estimate.ci_high
+    assert result.estimate == pytest.approx(md1_limit(0.01, 0.1, 0.99), rel=0.1)
     assert [rate.rate for rate in result.rates] == sorted(rate.rate for rate in result.rates)
     assert not result.is_cut
 
@@ -83,10 +83,9 @@ def test_search_holds_the_limit_of_batches_from_a_rate_that_is_too_high() -> Non
     [
         (MD1(0.01), 0.1, md1_limit(0.01, 0.1, 0.99), 60.0),
         (MD1(0.01), 0.5, md1_limit(0.01, 0.5, 0.99), 60.0),
-        (MD1(0.01), 0.1, md1_limit(0.01, 0.1, 0.99), 15.0),
         (MD1(0.5), 5.0, md1_limit(0.5, 5.0, 0.99), 600.0),
         (BATCHES, 0.15, BATCHES_LIMIT, 30.0),
-        (BATCHES, 0.5, 425.3, 60.0),  # as above; 425.0, 425.9 and 425.0
+        (BATCHES, 0.5, 425.3, 30.0),  # as above; 425.0, 425.9 and 425.0
     ],
 )
 def test_search_holds_the_limit_in_95_of_100_runs(
@@ -190,13 +189,26 @@ def test_requests_that_pile_up_fail_though_none_is_late_yet() -> None:
     assert rate.evidence.backlog_per_s == pytest.approx(100, rel=0.1)
 
 
-def test_windows_that_do_not_count_decide_nothing() -> None:
-    search = Search(10.0, SLO, window_s=10.0, highest_rate=10.0)
-    for _ in range(4):
-        search.tell([])
-    assert search.next() is None
-    assert search.result().rates[0].verdict == "undecided"
-    assert search.result().rates[0].evidence is None
+def test_rate_without_a_valid_window_is_given_up_and_no_higher_one_is_tried() -> None:
+    search = Search(100.0, SLO, window_s=12.0)
+    while step := search.next():
+        search.tell([steady(step, (0.05,))] if step.rate < 300 else [])
+    result = search.result()
+    assert [rate.rate for rate in result.rates] == [100.0, 200.0, 400.0]
+    assert result.rates[-1].verdict == "undecided"
+    assert result.rates[-1].evidence is None
+    assert result.verdict == "none_fails"
+    assert result.passes == 200.0
+
+
+def test_window_that_was_not_valid_once_is_driven_again() -> None:
+    search = Search(100.0, SLO, window_s=12.0, highest_rate=100.0)
+    search.tell([])
+    step = search.next()
+    assert step is not None
+    assert (step.rate, step.repeat) == (100.0, 1)
+    search.tell([steady(step, (0.05,))])
+    assert search.result().passes == 100.0
 
 
 def test_search_takes_windows_as_the_client_returns_them() -> None:
@@ -206,48 +218,6 @@ def test_search_takes_windows_as_the_client_returns_them() -> None:
     assert step is not None
     search.tell([steady(step, (0.05,))])
     assert search.result().rates[0].verdict == "pass"
-
-
-@pytest.mark.parametrize(
-    ("num", "violations", "is_enough"),
-    [(298, 0, False), (299, 0, True), (472, 1, False), (600, 1, True)],
-)
-def test_independent_requests_count_one_each(
-    num: int,
-    violations: int,
-    is_enough: bool,  # noqa: FBT001  (a case)
-) -> None:
-    """A p99 at 95 % takes 299 requests without a violation.
-
-    With one it takes 473 if their spread is known; 16 batches know it less well.
-    """
-    latency_s = [0.2] * violations + [0.05] * (num - violations)
-    answers = [response(n, n / 10, tokens=(each,)) for n, each in enumerate(latency_s)]
-    observed = observe(window(*answers, duration_s=num / 10), SLO, 0.0)
-    assert (evidence([observed], SLO, 0.05).ci_low >= 0.99) is is_enough
-
-
-def test_violations_in_a_row_count_for_few() -> None:
-    """20 violations of 2,000 requests, spread out or in one row: 1 % either way."""
-    spread = [0.2 if n % 100 == 50 else 0.05 for n in range(2000)]
-    row = [0.2 if 1000 <= n < 1020 else 0.05 for n in range(2000)]
-    effects, highs = [], []
-    for latency_s in (spread, row):
-        answers = [response(n, n / 10, tokens=(each,)) for n, each in enumerate(latency_s)]
-        shown = evidence([observe(window(*answers, duration_s=200.0), SLO, 0.0)], SLO, 0.025)
-        assert shown.attainment == 0.99
-        effects.append(shown.design_effect)
-        highs.append(shown.ci_high)
-    assert effects[0] == 1.0
-    assert effects[1] > 15
-    assert highs[1] > highs[0]
-
-
-def test_requests_before_the_window_has_settled_do_not_count() -> None:
-    answers = [response(n, float(n), tokens=(1.0 if n < 5 else 0.05,)) for n in range(20)]
-    observed = observe(window(*answers, duration_s=20.0), SLO, 5.0)
-    assert len(observed.latency_s) == 15
-    assert evidence([observed], SLO, 0.05).num_violations == 0
 
 
 def test_what_holds_for_all_processes_is_the_lowest_pass_and_the_highest_failure() -> None:

@@ -13,6 +13,9 @@ exceed, stands in for it. Queues stay above that for longer, so this errs on the
 The interval of the share is Clopper and Pearson's, with requests and violations divided by the
 design effect. Without a violation and with independent requests that is the known rule: a p99 takes
 299 requests at 95 %.
+
+What happens less often than a few times in all windows of a rate, such as a pause once in ten
+minutes, is beyond them, and of any interval.
 """
 
 from __future__ import annotations

@@ -22,32 +22,17 @@ import ssl
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import aiohttp
 
 from packsweep.errors import printable
 from packsweep.traffic import process
-from packsweep.traffic.alarm import Alarm
-from packsweep.traffic.process import drive_in_process
+from packsweep.traffic.alarm import Alarm, event_loop
 from packsweep.traffic.stream import Answer, StreamError, kind_of_status
 from packsweep.traffic.window import Load, LoadRequest, Response, Target, Window
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-__all__ = [
-    "Load",
-    "LoadRequest",
-    "Response",
-    "Target",
-    "Window",
-    "drive",
-    "drive_in_process",
-]
 
 # From the decision to start until the first request may be due.
 _LEAD_S = 0.05
@@ -64,6 +49,9 @@ _CLIENT_LIMITS = {
     errno.ENOBUFS,
     errno.ENOMEM,
 }
+
+# Status of HTTP, error and detail, as ``Response`` has them.
+_Outcome = tuple[int | None, str | None, str | None]
 
 
 def drive(
@@ -89,7 +77,12 @@ def drive(
     """
     load = Load(arrivals=arrivals, concurrency=concurrency, duration_s=duration_s)
     process.check(target, requests)
-    return asyncio.run(_Loop(target, requests, load).run())
+    return _run(target, requests, load)
+
+
+def _run(target: Target, requests: Sequence[LoadRequest], load: Load) -> Window:
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        return runner.run(_Loop(target, requests, load).run())
 
 
 class _Loop:
@@ -171,18 +164,9 @@ class _Loop:
     async def _send(self, index: int, scheduled_s: float | None) -> None:
         """Send one request and keep what becomes of it."""
         request = self._requests[index % len(self._requests)]
-        answer, status, error, detail = Answer(), None, None, None
+        answer = Answer()
         dispatched_s = self._now_s()
-        try:
-            async with self._session.post(
-                self._url, data=self._payloads[id(request.body)], allow_redirects=False
-            ) as response:
-                status = response.status
-                error, detail = await self._read(response, answer)
-        except StreamError as failure:
-            error, detail = failure.kind, str(failure)
-        except (aiohttp.ClientError, OSError, TimeoutError) as failure:
-            error, detail = _kind(failure, status), _said(failure)
+        status, error, detail = await self._post(self._payloads[id(request.body)], answer)
         self._responses.append(
             Response(
                 index=index,
@@ -193,7 +177,7 @@ class _Loop:
                 token_s=tuple(answer.token_s),
                 status=status,
                 error=error,
-                detail=None if detail is None else self._told(detail),
+                detail=None if detail is None else self._shortened(detail),
                 text="".join(answer.text),
                 prompt_tokens=answer.usage.get("prompt_tokens"),
                 output_tokens=answer.output_tokens,
@@ -202,6 +186,18 @@ class _Loop:
                 top_logprobs=answer.top_logprobs,
             )
         )
+
+    async def _post(self, body: aiohttp.BytesPayload, answer: Answer) -> _Outcome:
+        """Post a body and read the response into ``answer``; return status, error and detail."""
+        status = None
+        try:
+            async with self._session.post(self._url, data=body, allow_redirects=False) as response:
+                status = response.status
+                return status, *await self._read(response, answer)
+        except StreamError as failure:
+            return status, failure.kind, str(failure)
+        except (aiohttp.ClientError, OSError, TimeoutError) as failure:
+            return status, _kind(failure, status), f"{type(failure).__name__}: {failure}"
 
     async def _read(
         self, response: aiohttp.ClientResponse, answer: Answer
@@ -219,7 +215,7 @@ class _Loop:
             return "truncated", f"the stream ended after {len(answer.token_s)} tokens"
         return "bad_answer", f"no stream of tokens, but {response.content_type}"
 
-    def _told(self, detail: str) -> str:
+    def _shortened(self, detail: str) -> str:
         """Return what is kept of a detail: one line, without the key."""
         without = detail.replace(self._key, "***") if self._key else detail
         return printable(without, one_line=True)[:_LONGEST_DETAIL]
@@ -258,24 +254,20 @@ def _kind(failure: Exception, status: int | None) -> str:
     return "reset" if status is None else "truncated"
 
 
-def _said(failure: Exception) -> str:
-    return f"{type(failure).__name__}: {failure}"
-
-
 def main(folder: Path) -> None:
     """Drive the plan of a folder and write the window beside it."""
     _allow_open_files()
     target, requests, load = process.read_plan(folder)
     gc.collect()
     gc.freeze()
-    window = asyncio.run(_Loop(target, requests, load).run())
-    process.write_window(folder, window)
+    process.write_window(folder, _run(target, requests, load))
 
 
 def _allow_open_files() -> None:
     """Allow as many connections as the system does."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with suppress(ValueError, OSError):  # macOS says that there is no limit, and has one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":

@@ -28,46 +28,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from operator import attrgetter
 
 import numpy as np
 
+from packsweep.traffic.slo import Slo
 from packsweep.traffic.window import Response, Window
 
-if TYPE_CHECKING:
-    from packsweep.traffic.slo import Slo
-
 _PERCENTS = (50, 90, 95, 99)
-_LEAST_OUTPUT_TOKENS = 2  # that have a time between them
-
-
-def ttft_s(response: Response) -> float | None:
-    return response.token_s[0] - response.arrived_s if response.token_s else None
-
-
-def e2e_s(response: Response) -> float | None:
-    return response.token_s[-1] - response.arrived_s if response.token_s else None
-
-
-def tpot_s(response: Response) -> float | None:
-    if response.output_tokens < _LEAST_OUTPUT_TOKENS or not response.token_s:
-        return None
-    return (response.token_s[-1] - response.token_s[0]) / (response.output_tokens - 1)
-
-
-def itl_s(response: Response) -> list[float]:
-    """Return the times between tokens; none where they are not known token by token."""
-    if len(response.token_s) != response.output_tokens:
-        return []
-    return [after - before for before, after in pairwise(response.token_s)]
 
 
 # Of one request.
 LATENCIES: dict[str, Callable[[Response], float | None]] = {
-    "ttft": ttft_s,
-    "tpot": tpot_s,
-    "e2e": e2e_s,
+    name: attrgetter(f"{name}_s") for name in ("ttft", "tpot", "e2e")
 }
 
 
@@ -94,10 +67,10 @@ def errors(window: Window) -> dict[str, int]:
 def _latencies(window: Window) -> dict[str, float | None]:
     whole = [response for response in window.responses if response.error is None]
     values = {name: _defined(map(of, whole)) for name, of in LATENCIES.items()}
-    values["itl"] = [gap_s for response in whole for gap_s in itl_s(response)]
+    values["itl"] = [gap_s for response in whole for gap_s in response.itl_s]
     sent = [replace(response, scheduled_s=None) for response in whole]
-    values["service_ttft"] = _defined(map(ttft_s, sent))
-    values["service_e2e"] = _defined(map(e2e_s, sent))
+    values["service_ttft"] = _defined(response.ttft_s for response in sent)
+    values["service_e2e"] = _defined(response.e2e_s for response in sent)
     return {
         f"{name}_{statistic}_s": value
         for name, sample in values.items()
@@ -112,7 +85,8 @@ def _defined(values: Iterable[float | None]) -> list[float]:
 def _rates(window: Window) -> dict[str, float | None]:
     offered = [(response.arrived_s, response.num_texts) for response in window.responses]
     whole = [response for response in window.responses if response.error is None]
-    begins_s = float(np.median(latencies_s)) if (latencies_s := _defined(map(e2e_s, whole))) else 0
+    latencies_s = _defined(response.e2e_s for response in whole)
+    begins_s = float(np.median(latencies_s)) if latencies_s else 0.0
     achieved = [
         (response.ended_s, response.num_texts)
         for response in whole

@@ -25,23 +25,19 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
-from packsweep.traffic.attainment import (
-    Evidence,
-    Observation,
-    evidence,
-    observe,
-)
-from packsweep.traffic.crossing import Crossing, crossing
+from packsweep.traffic.attainment import Evidence, Observation, evidence, observe
+from packsweep.traffic.crossing import crossing
 from packsweep.traffic.slo import Slo
 from packsweep.traffic.window import Window
 
 _MOST_DOUBLINGS = 20
 _SETTLE_SHARE = 0.1  # of a window
-_SETTLE_LIMITS = (
-    4.0  # or so many times the SLO's limit: a queue that is as long as allowed has built up
-)
-_OVERLOAD = 0.1  # of the requests that arrive stay: no server recovers from that at the same rate
-
+# Or so many times the SLO's limit, if that is longer: queues as long as allowed have built up.
+_SETTLE_LIMITS = 4.0
+# Windows that were not valid, before the rate is given up, and with it all higher ones.
+_INVALID_LOOKS = 2
+# This share of what arrives stays: no server recovers from that at the same rate.
+_OVERLOAD = 0.1
 
 Verdict = Literal["pass", "fail", "undecided"]
 
@@ -94,7 +90,7 @@ class Result:
     rates: tuple[Rate, ...]
     passes: float | None
     fails: float | None
-    estimate: Crossing | None
+    estimate: float | None
     driven_s: float
     is_cut: bool
 
@@ -202,11 +198,14 @@ class Search:
         return self._passes() is None or self._fails() is None
 
     def _bracketing(self) -> float | None:
-        """Return twice the highest rate, or half the lowest, while no rate fails, or passes."""
+        """Return twice the highest rate, or half the lowest, while no rate fails, or passes.
+
+        A rate without a valid window is the highest that the client can judge.
+        """
         lowest, highest = min(self._verdicts), max(self._verdicts)
         most = min(self.highest_rate, self.first_rate * 2.0**_MOST_DOUBLINGS)
         least = self.first_rate / 2.0**_MOST_DOUBLINGS
-        if self._fails() is None and highest < most:
+        if self._fails() is None and highest < most and self._observations[highest]:
             return min(2 * highest, most)
         if self._passes() is None and lowest > least and not self._is_short(lowest):
             return lowest / 2
@@ -255,7 +254,7 @@ class Search:
         if num_looks == self.looks:
             return True
         if shown is None:
-            return False
+            return num_looks == _INVALID_LOOKS
         low, high = shown.interval_after(self._all_looks(num_looks), self._error)
         return low < self.slo.share <= high
 

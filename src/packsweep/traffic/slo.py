@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packsweep.errors import UserError, shown
-from packsweep.traffic.latency import LATENCIES
 from packsweep.traffic.window import Response
 
 _METRICS = ("ttft", "tpot", "e2e")  # ITL is no figure of a request
@@ -54,7 +53,7 @@ class Slo:
         """
         if response.error is not None:
             return float("inf")
-        latency_s = LATENCIES[self.metric](response)
+        latency_s: float | None = getattr(response, f"{self.metric}_s")
         return 0.0 if latency_s is None else latency_s
 
     def is_kept(self, response: Response) -> bool:

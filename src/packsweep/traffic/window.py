@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,17 +65,15 @@ class Load:
     duration_s: float | None = None
 
     def __post_init__(self) -> None:
-        """Check, and keep the arrivals as plain numbers."""
+        """Check it."""
         if (self.arrivals is None) == (self.concurrency is None):
             raise UserError("a load has either arrivals or a concurrency")
         if self.concurrency is not None and self.concurrency < 1:
             raise UserError(f"concurrency is {self.concurrency}; it must be at least 1")
         if self.duration_s is not None and not self.duration_s > 0:
             raise UserError(f"a load lasts {self.duration_s} s; it must last longer than 0 s")
-        if self.arrivals is not None:
-            if len(self.arrivals) == 0:
-                raise UserError("no request arrives in the window; raise the rate or the duration")
-            object.__setattr__(self, "arrivals", [float(time_s) for time_s in self.arrivals])
+        if self.arrivals is not None and len(self.arrivals) == 0:
+            raise UserError("no request arrives in the window; raise the rate or the duration")
 
     @property
     def last_s(self) -> float:
@@ -156,6 +155,30 @@ class Response:
     def arrived_s(self) -> float:
         """The start of its latency: when it was to be sent, or in a closed loop when it was."""
         return self.dispatched_s if self.scheduled_s is None else self.scheduled_s
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Time to the first token; None without one."""
+        return self.token_s[0] - self.arrived_s if self.token_s else None
+
+    @property
+    def e2e_s(self) -> float | None:
+        """Time to the last token; None without one."""
+        return self.token_s[-1] - self.arrived_s if self.token_s else None
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Time per output token after the first; None without a second."""
+        if self.output_tokens <= 1 or not self.token_s:
+            return None
+        return (self.token_s[-1] - self.token_s[0]) / (self.output_tokens - 1)
+
+    @property
+    def itl_s(self) -> list[float]:
+        """Times between tokens; none where they are not known token by token."""
+        if len(self.token_s) != self.output_tokens:
+            return []
+        return [after - before for before, after in pairwise(self.token_s)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
