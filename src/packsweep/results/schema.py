@@ -635,8 +635,6 @@ MAX_RATE = (
         "where an isotonic fit of the attainment crosses the SLO's share",
         larger_is_better=True,
     ),
-    _float("max_rate_ci_low", "texts/s", "lower end of the 95 % interval of that"),
-    _float("max_rate_ci_high", "texts/s", "upper end of the 95 % interval of that"),
 )
 
 CONDITIONS = (
