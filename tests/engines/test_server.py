@@ -69,3 +69,27 @@ def test_arguments(byte_model: Path) -> None:
     assert "--enforce-eager" in line
     assert "--no-async-scheduling" in line
     assert not [word for word in line if word.startswith("--dtype")]
+
+
+def test_info() -> None:
+    """What a page of metrics says is in force has the types of settings."""
+    page = {
+        "block_size": "128",
+        "num_gpu_blocks": "40",
+        "cache_dtype": "auto",
+        "enable_prefix_caching": "True",
+        "gpu_memory_utilization": "0.92",
+        "kv_cache_dtype_skip_layers": "[]",
+        "sliding_window": "None",
+    }
+    info = vllm_server.info_of(cell(), page)
+    assert (info.block_size, info.num_blocks) == (128, 40)
+    known = {name: info.resolved[name] for name in page if name in info.resolved}
+    assert known == {
+        "block_size": 128,
+        "num_gpu_blocks": 40,
+        "cache_dtype": "auto",
+        "enable_prefix_caching": True,
+        "gpu_memory_utilization": 0.92,
+        "kv_cache_dtype_skip_layers": "[]",
+    }

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from packsweep.engines import EngineInfo
@@ -32,16 +33,24 @@ class VllmServer(ChildServer):
             EngineError: it ended before.
         """
         super().__init__(_serve, (arguments(cell, model),))
-        cache = self.figures().cache_config
-        settings = {name: value for name, value in cell.settings.items() if value is not None}
-        self.info = EngineInfo(
-            resolved={**settings, **_plain(cache)},
-            block_size=_whole(cache.get("block_size")),
-            num_blocks=_whole(cache.get("num_gpu_blocks")),
-            import_s=0.0,
-            versions=_versions(),
-            device=processor.name() if environment.on_cpu() else None,
-        )
+        try:
+            self.info = info_of(cell, self.figures().cache_config)
+        except BaseException:
+            self.close()
+            raise
+
+
+def info_of(cell: Cell, cache: Mapping[str, str]) -> EngineInfo:
+    """Return what is known of a server: what it was told, and what its page of metrics says."""
+    settings = {name: value for name, value in cell.settings.items() if value is not None}
+    return EngineInfo(
+        resolved={**settings, **_plain(cache)},
+        block_size=_whole(cache.get("block_size")),
+        num_blocks=_whole(cache.get("num_gpu_blocks")),
+        import_s=0.0,
+        versions=_versions(),
+        device=processor.name() if environment.on_cpu() else None,
+    )
 
 
 def arguments(cell: Cell, model: Model) -> list[str]:
@@ -90,18 +99,19 @@ def _whole(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
 
-def _plain(config: Any) -> dict[str, Any]:  # noqa: ANN401
+def _plain(config: Mapping[str, str]) -> dict[str, Any]:
     """Return settings of a page of metrics, where all are text, as values."""
-    words = {"True": True, "False": False}
-    numbers = {name: _number(text) for name, text in config.items() if text != "None"}
-    return {name: words.get(value, value) for name, value in numbers.items()}
+    return {name: _value(text) for name, text in config.items() if text != "None"}
 
 
-def _number(text: str) -> Any:  # noqa: ANN401
+def _value(text: str) -> Any:  # noqa: ANN401
+    if text in {"True", "False"}:
+        return text == "True"
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except ValueError:
         return text
+    return found if isinstance(found, int | float) else text
 
 
 def _versions() -> dict[str, str]:
