@@ -249,6 +249,15 @@ def test_run_other_model(store: Store, byte_model: Path, tmp_path: Path) -> None
     assert "is it another model?" in str(status.reason)
 
 
+def test_run_nothing_arrives(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A window that no request arrives in is told what would help, and not tried again."""
+    one = _cell(byte_model, online={"rate": 0.001}, measure={"warmup_passes": 0})
+    status, _ = _run(store, one, tmp_path / "w")
+    assert status.outcome == "invalid"
+    assert str(status.reason).startswith("no request arrives in 2 s at 0.001 texts/s")
+    assert not status.is_retryable
+
+
 def test_run_server_gone(store: Store, byte_model: Path, tmp_path: Path) -> None:
     """A server that is there no more is a row that says so."""
     with ByteServer() as server:

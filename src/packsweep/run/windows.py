@@ -140,6 +140,12 @@ class Windows:
             seed=asked.window_seed,
             repeat=draw,
         )
+        if not times:
+            raise EngineError(
+                f"no request arrives in {step.duration_s:g} s at {step.rate_texts_per_s:g} texts/s "
+                f"and {texts_per_request:g} texts a request: set online.window_s higher",
+                outcome="invalid",
+            )
         return Load(arrivals=times, duration_s=step.duration_s)
 
     def _all_once(self, requests: Sequence[Request]) -> Window:
