@@ -82,7 +82,7 @@ def test_info() -> None:
         "kv_cache_dtype_skip_layers": "[]",
         "sliding_window": "None",
     }
-    info = vllm_server.info_of(cell(), page)
+    info = vllm_server.info_of(cell(), page, {"vllm": "0.32.0"})
     assert (info.block_size, info.num_blocks) == (128, 40)
     known = {name: info.resolved[name] for name in page if name in info.resolved}
     assert known == {

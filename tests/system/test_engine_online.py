@@ -55,6 +55,8 @@ def test_run_online(tmp_path: Path) -> None:
     assert (passes["e2e_p99_s"] >= passes["ttft_p99_s"]).all()
     assert passes["server_cached_share"].notna().all()
     assert passes["block_size"].notna().all()
+    assert passes["vllm_version"].notna().all()
+    assert (passes["between_s"] >= 0).all()
     assert _servers() <= before
 
 

@@ -81,11 +81,13 @@ class ExternalServer:
         self.model = served_model(self.base_url, key, cell.model)
         cache = self.figures().cache_config
         blocks = cache.get("block_size", "")
+        version = self._endpoint.version()
         self.info = EngineInfo(
             resolved={},
             block_size=int(blocks) if blocks.isdecimal() else None,
             num_blocks=None,
             import_s=0.0,
+            versions={} if version is None else {"vllm": version},
         )
 
     def figures(self) -> Figures:

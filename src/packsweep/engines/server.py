@@ -142,6 +142,13 @@ class Endpoint:
         except (OSError, ValueError):
             return Figures(cache_config={})
 
+    def version(self) -> str | None:
+        """Return the version that the server says it is; None where it does not."""
+        try:
+            return str(json.loads(self.call("/version"))["version"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
     def reset_prefix_cache(self) -> None:
         """Empty the prefix cache, which vLLM allows where ``VLLM_SERVER_DEV_MODE`` is set.
 
@@ -196,6 +203,10 @@ class ChildServer:
 
     def figures(self) -> Figures:
         return self._endpoint.figures()
+
+    def version(self) -> str | None:
+        """Return the version that the server says it is."""
+        return self._endpoint.version()
 
     def reset_prefix_cache(self) -> None:
         self._endpoint.reset_prefix_cache()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from packsweep.models.resolve import Model
     from packsweep.sweep.cells import Cell
 
-_PACKAGES = ("vllm", "torch", "transformers", "tokenizers", "triton", "flashinfer-python")
+_PACKAGES = ("torch", "transformers", "tokenizers", "triton", "flashinfer-python")
 
 
 class VllmServer(ChildServer):
@@ -34,13 +34,14 @@ class VllmServer(ChildServer):
         """
         super().__init__(_serve, (arguments(cell, model),))
         try:
-            self.info = info_of(cell, self.figures().cache_config)
+            versions = _versions() | {"vllm": self.version() or "unknown"}
+            self.info = info_of(cell, self.figures().cache_config, versions)
         except BaseException:
             self.close()
             raise
 
 
-def info_of(cell: Cell, cache: Mapping[str, str]) -> EngineInfo:
+def info_of(cell: Cell, cache: Mapping[str, str], versions: dict[str, str]) -> EngineInfo:
     """Return what is known of a server: what it was told, and what its page of metrics says."""
     settings = {name: value for name, value in cell.settings.items() if value is not None}
     return EngineInfo(
@@ -48,7 +49,7 @@ def info_of(cell: Cell, cache: Mapping[str, str]) -> EngineInfo:
         block_size=_whole(cache.get("block_size")),
         num_blocks=_whole(cache.get("num_gpu_blocks")),
         import_s=0.0,
-        versions=_versions(),
+        versions=versions,
         device=processor.name() if environment.on_cpu() else None,
     )
 
