@@ -314,6 +314,7 @@ def test_run_files(first_run: FirstRun) -> None:
     assert names == {
         "packsweep.json",
         "sweep.toml",
+        "sweep_cells.json",
         "cells",
         "logs",
         "summary.parquet",

@@ -26,7 +26,7 @@ from packsweep.errors import ResultsError
 from packsweep.results import parquet, schema
 from packsweep.results.commit import sha256
 from packsweep.results.storage.objects import ObjectStorage
-from packsweep.results.store import Store
+from packsweep.results.store import KeptSweep, Store
 
 CELL = cell()
 OTHER = cell(n=3)
@@ -684,13 +684,23 @@ def test_lost(store: Store) -> None:
         lambda: store.local_log(ID, "a0"),
         lambda: store.write_log(ID, "a0", b""),
         lambda: store.write_summary([]),
-        lambda: store.keep_sweep(b""),
+        lambda: store.keep_sweep(b"", []),
     ]
     for act in acts:
         with pytest.raises(ResultsError) as caught:
             act()
         assert "\n" not in str(caught.value)
     assert not Path(store.root).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "cells"), [(b'["a-1", "b-2"]', ("a-1", "b-2")), (b'["a-1"', None), (None, None)]
+)
+def test_sweep_cells(store: Store, content: bytes | None, cells: tuple[str, ...] | None) -> None:
+    """Results of earlier versions have no list, and a damaged one is none."""
+    if content is not None:
+        store.storage.write("sweep_cells.json", content)
+    assert store.kept_sweep() == KeptSweep(cell_ids=cells)
 
 
 def test_emptied(anywhere: Store) -> None:

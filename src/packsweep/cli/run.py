@@ -84,7 +84,8 @@ def run_command(
     try:
         store.prepare()
         # Only now: what was refused above leaves the record of an earlier run as it is.
-        store.keep_sweep(_with_overrides(content, set_ or ()))
+        cell_ids = [each.cell.cell_id for each in planned.cells]
+        store.keep_sweep(_with_overrides(content, set_ or ()), cell_ids)
         status = _measure(read, planned, store, executor, local=address is None)
     finally:
         executor.stop()

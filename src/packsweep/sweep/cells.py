@@ -226,29 +226,6 @@ def expand(  # noqa: PLR0913  (one for each thing that a cell depends on)
     return tuple(dict.fromkeys(found))
 
 
-def axis_values(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """Yield what the sweep file alone says of its cells, by the columns of ``schema.CELL``.
-
-    Needs neither model nor texts, so what hashes them is left out; ``max_model_len`` is None
-    where the model's own limit counts. Replicates share a mapping, with ``replicates`` in it.
-    """
-    for each in sweep.all:
-        for point in _points(each):
-            caching = {"enable_prefix_caching": point.cache_state != "off"}
-            yield {
-                **point.grid | point.texts | _lengths(each, point),
-                "task": each.task.name,
-                "cache_state": point.cache_state,
-                "engine_settings": point.settings | caching,
-                "simulated_settings": point.simulated,
-                "repeats": each.measure.repeats,
-                "replicates": each.measure.replicates,
-                "model": each.model.name,
-                "load_format": each.model.load_format,
-                "engine": each.engine.kind,
-            }
-
-
 def schedule(cells: Sequence[Cell], seed: int) -> tuple[Cell, ...]:
     """Return the order in which to measure: every replicate a round, each round shuffled anew.
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from packsweep.errors import SpecError
 from packsweep.report import footer
 from packsweep.report import format as fmt
 from packsweep.report.cell import names
-from packsweep.report.html import missing
 from packsweep.report.html.parts import Listing, Section, make_table
 from packsweep.report.table import Table
 from packsweep.results import schema
@@ -27,14 +26,15 @@ _CONDITIONS = (
 )
 _NOT_LISTED = {"versions", "engine_resolved", "device_uuid"}
 _MAX_LISTINGS = 3
+_OVERRIDE = "# --set "
 
 
-def failed(rows: Sequence[Row], absent: Sequence[str] | str) -> Section:
+def failed(rows: Sequence[Row], absent: Sequence[str] | None) -> Section:
     """Return the cells without numbers, and those without a row at all.
 
     Args:
         rows: of a summary.
-        absent: cells of the sweep file without a row, or why that is not known.
+        absent: cells of the sweep file without a row; None where they are not known.
     """
     without = [row for row in rows if row["outcome"] != "ok"]
     partly = [row for row in rows if row["outcome"] == "ok" and row["reason"]]
@@ -50,8 +50,8 @@ def failed(rows: Sequence[Row], absent: Sequence[str] | str) -> Section:
         ]
         caption = "Cells without a result, or with replicates that failed"
         tables.append(make_table(caption, ("cell", "outcome", "reason"), body, text=3))
-    if isinstance(absent, str):
-        lines.append(absent)
+    if absent is None:
+        lines.append("Missing cells are not known: the folder does not list those of its sweep.")
     elif absent:
         lines.append(f"{len(absent)} cells of the sweep file were not measured, or left no row.")
         caption = "Missing cells of the sweep file"
@@ -64,16 +64,6 @@ def failed(rows: Sequence[Row], absent: Sequence[str] | str) -> Section:
         lines=tuple(lines),
         tables=tuple(tables),
     )
-
-
-def absent_cells(sweep: str | None, passes: Iterable[Row]) -> list[str] | str:
-    """Return the cells of the sweep file without a row, or why they are not known."""
-    if sweep is None:
-        return "Missing cells are not known: the folder has no sweep.toml."
-    try:
-        return missing.names(missing.read(sweep), passes)
-    except SpecError as error:
-        return f"Missing cells are not known: {error}."
 
 
 def conditions(rows: Sequence[Row], mixed: Sequence[str]) -> Section:
@@ -133,8 +123,15 @@ def repeat(rows: Sequence[Row], sweep: str | None) -> Section:
 def _command(sweep: str) -> str:
     import shlex
 
-    sets = [f"--set {shlex.quote(each)}" for each in missing.overrides(sweep)]
+    sets = [f"--set {shlex.quote(each)}" for each in overrides(sweep)]
     return " ".join(["packsweep run sweep.toml", *sets])
+
+
+def overrides(sweep: str) -> list[str]:
+    """Return the ``--set`` values that ``packsweep run`` noted below the sweep file."""
+    lines = reversed(sweep.splitlines())
+    below = itertools.takewhile(lambda line: line.startswith(_OVERRIDE), lines)
+    return [line.removeprefix(_OVERRIDE) for line in below][::-1]
 
 
 def _settings(rows: Sequence[Row]) -> list[Listing]:
