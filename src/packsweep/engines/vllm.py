@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.metadata
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from packsweep.engines import (
     causes,
 )
 from packsweep.errors import EngineError
-from packsweep.machine import processor
+from packsweep.machine import environment, processor
 from packsweep.sweep import answers
 
 if TYPE_CHECKING:
@@ -258,7 +257,7 @@ def _before_engine(began: float, duration_s: float, outputs: Sequence[Any]) -> f
 
 
 def _one_clock() -> bool:
-    """Tell whether monotonic() of any process and perf_counter() of this one are one clock."""
+    """Return whether monotonic() of any process and perf_counter() of this one are one clock."""
     clocks = {time.get_clock_info(name).implementation for name in ("monotonic", "perf_counter")}
     return clocks == {"clock_gettime(CLOCK_MONOTONIC)"}
 
@@ -301,11 +300,8 @@ def _layout(platform: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def _versions(vllm_version: str) -> dict[str, str]:
-    found = {"vllm": vllm_version}
-    for name in ("torch", "transformers", "tokenizers", "triton", "flashinfer-python"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    others = ("torch", "transformers", "tokenizers", "triton", "flashinfer-python")
+    return {"vllm": vllm_version, **environment.versions(*others)}
 
 
 def _device_name(platform: Any) -> str:  # noqa: ANN401

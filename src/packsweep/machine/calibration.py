@@ -8,7 +8,6 @@ torch takes, which is most of an engine's start. It takes a few seconds, once.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
@@ -62,15 +61,9 @@ def of_this_processor() -> Calibration | None:
 
 def _key() -> str:
     """Return what the calibration depends on, short."""
-    parts = (processor.name(), processor.dtype(), str(processor.num_threads()), _torch_version())
+    torch = environment.versions("torch").get("torch", "")
+    parts = (processor.name(), processor.dtype(), str(processor.num_threads()), torch)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def _torch_version() -> str:
-    try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _measure() -> Calibration | None:

