@@ -150,6 +150,6 @@ def test_texts_without_labels_must_be_labelled_as_the_baseline_labels() -> None:
     assert found.points[1].standing == "recommended"  # errs on the same texts
     assert found.points[1].quality.value == 1.0
     assert found.points[0].standing == "not_shown"
-    assert "shown to label at most 1 % otherwise than the baseline" in found.sentence
+    assert "shown to label at most 1 % differently from the baseline" in found.sentence
     with pytest.raises(ResultsError, match="the texts have no labels"):
         advice.advise(rows, drawn, Terms(min_accuracy=0.9))

@@ -135,7 +135,7 @@ def test_merge_mixed(store: Store, name: str) -> None:
 
 
 def test_merge_mixed_allowed(store: Store) -> None:
-    """Asked for, mixed rows are merged and the difference is told."""
+    """Asked for, mixed rows are merged and the difference is reported."""
     written(store, CELL, device="one")
     written(store, cell(n=3), device="two")
     assert len(frames.merge(store, allow_mixed=True)) == 2

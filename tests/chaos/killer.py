@@ -141,7 +141,7 @@ def survivors(marker: str) -> list[psutil.Process]:
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Tell whether a process is a worker of ours, also while it is still becoming one."""
+    """Return whether a process is a worker of ours, also while it is still becoming one."""
     return "packsweep.run.worker" in cmdline(process)
 
 

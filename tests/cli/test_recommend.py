@@ -57,7 +57,7 @@ def test_a_slip_is_one_line(results: Path, cli: Cli, options: list[str], message
     assert not (results / "out").exists()
 
 
-def test_record_tells_hours_and_money_of_the_recommended() -> None:
+def test_record_has_hours_and_money_of_the_recommended() -> None:
     ways = (
         Way(accuracy=0.95, texts_per_s=10),
         Way(accuracy=0.95, texts_per_s=20, template="short"),

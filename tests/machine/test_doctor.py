@@ -66,7 +66,7 @@ def test_sound_machine(sound: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("check", "status", "changes", "told"),
+    ("check", "status", "changes", "message"),
     [
         ("python", "wrong", {"python": (3, 10, 2)}, "3.11 or newer is needed"),
         ("packages", "wrong", {"missing": ("scipy",)}, "not installed: scipy"),
@@ -124,11 +124,11 @@ def test_sound_machine(sound: Machine) -> None:
     ],
 )
 def test_failure_is_found_with_a_remedy(
-    check: str, status: str, changes: dict[str, Any], told: str
+    check: str, status: str, changes: dict[str, Any], message: str
 ) -> None:
     found = {each.name: finding for each, finding in doctor.examine(replace(SOUND, **changes))}
     assert found[check].status == status
-    assert told in found[check].told
+    assert message in found[check].message
     assert found[check].remedy
 
 
@@ -227,7 +227,7 @@ def test_hub_is_asked_through_the_proxy(no_proxy: pytest.MonkeyPatch, tmp_path: 
         assert hub(tmp_path).error is None
 
 
-def test_hub_refused_is_told(no_proxy: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_hub_refused_is_reported(no_proxy: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         no_proxy.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")

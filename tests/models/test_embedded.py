@@ -279,7 +279,7 @@ def tiny(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_w8a8_is_told_as_int8_of_random_weights(tiny: Path) -> None:
+def test_w8a8_is_described_as_int8_of_random_weights(tiny: Path) -> None:
     """A checkpoint of noise says so itself, wherever it lies; its matrices are bytes."""
     found = resolve(str(tiny))
     assert found.random_weights

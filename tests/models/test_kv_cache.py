@@ -196,7 +196,7 @@ def test_other_designs_refused(more: dict[str, Any], said: str) -> None:
 
 
 def test_unknown_type_has_a_cache() -> None:
-    """Grouped-query attention is told by its figures; only the parameters need the type."""
+    """Grouped-query attention is known by its figures; only the parameters need the type."""
     config = TINY | {"model_type": "brand_new"}
     assert _bytes(kv_cache.from_config(ModelConfig.of(config))) == 4 * 2 * 2 * 2 * 2
     assert parameters.count(ModelConfig.of(config)) is None
@@ -303,7 +303,7 @@ def test_parameters_as_transformers(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"layer_types": ["conv", "full_attention"]}, "layers of type conv"),
         ({"multi_query": True}, "multi_query"),
@@ -311,10 +311,10 @@ def test_parameters_as_transformers(name: str) -> None:
         ({"attn_type_list": [0, 1]}, "linear attention"),
     ],
 )
-def test_from_config_other_layers(changes: dict[str, Any], told: str) -> None:
+def test_from_config_other_layers(changes: dict[str, Any], message: str) -> None:
     """Layers without keys and values are refused, also where no window is set."""
     config = {"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2}
     config |= {"max_position_embeddings": 64}
     assert kv_cache.from_config(ModelConfig.of(config)).elements_per_token == 2 * 2 * 8
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         kv_cache.from_config(ModelConfig.of(config | changes))

@@ -209,5 +209,5 @@ def _layout(*windows: int | None) -> KvLayout:
 def test_kind_of(
     layout: KvLayout | None, resolved: dict[str, Any], expected: CacheKind | None
 ) -> None:
-    """What vLLM's manager does is told by the layers and by the settings in force."""
+    """What vLLM's manager does follows from the layers and by the settings in force."""
     assert kind_of(layout, resolved) == expected

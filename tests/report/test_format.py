@@ -168,7 +168,7 @@ def test_conditions_nothing_measured() -> None:
 
 
 def test_reasons() -> None:
-    """Every cell without numbers is told with its reason, and no other."""
+    """Every cell without numbers is reported with its reason, and no other."""
     failed = _row("oom", "no room")
     assert footer.reasons([_row(), failed]) == [f"{failed['cell_id']}: oom: no room"]
 

@@ -186,7 +186,7 @@ def test_write_disk_full(store: Store) -> None:
 
 
 def test_commit_first_wins(anywhere: Store) -> None:
-    """The first of two attempts counts, and the second is told."""
+    """The first of two attempts counts, and the second is reported."""
     written(anywhere, CELL, "a0")
     anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
     assert not anywhere.commit(ID, "a1")

@@ -454,7 +454,7 @@ def test_run_results_deleted(store: Store) -> None:
 
 
 def test_run_storage_fails(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A storage that takes no more is told once, not as the failure of every cell."""
+    """A storage that takes no more is reported once, not as the failure of every cell."""
 
     def full(*_: object) -> None:
         raise ResultsError("no space left")

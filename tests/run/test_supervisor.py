@@ -141,7 +141,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_timeout_names_phase(store: Store, byte_model: Path) -> None:
-    """A hang is told with the phase it happened in."""
+    """A hang is reported with the phase it happened in."""
     hanging = _task(
         byte_model,
         store,
@@ -190,7 +190,7 @@ def test_task_round_trip(store: Store, byte_model: Path) -> None:
 
 
 def _gone(pid: int) -> bool:
-    """Tell whether a process has ended, waited for or not."""
+    """Return whether a process has ended, waited for or not."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -322,7 +322,7 @@ def test_variant_obeys_overrides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "told"),
+    ("variant", "message"),
     [
         ([{"engine": {"max_num_seq": 1}}], "variant 1: engine.max_num_seq: unknown key"),
         ([{}, {"model": {"name": "x"}}], "variant 2: model cannot be varied"),
@@ -333,9 +333,9 @@ def test_variant_obeys_overrides(tmp_path: Path) -> None:
         ([{"grid": {"strategy": "chunked"}}], "variant 1: grid.pack_size: is missing"),
     ],
 )
-def test_variant_refusals(variant: Any, told: str) -> None:
+def test_variant_refusals(variant: Any, message: str) -> None:
     """One line with the variant's number."""
-    assert re.search(told, _parse_refusal(variant=variant))
+    assert re.search(message, _parse_refusal(variant=variant))
 
 
 def test_variants_add_their_cells_and_none_twice() -> None:
@@ -344,8 +344,8 @@ def test_variants_add_their_cells_and_none_twice() -> None:
     sweep = _parse(variant=[changed, {}])
     rows = [texts.LabelledText(text=f"text {i}", label="positive") for i in range(4)]
     cells = sweep_cells.expand(sweep, rows, model_fingerprint="m", max_model_len=100)
-    told = [(cell.strategy, cell.settings["quantization"]) for cell in cells]
-    assert told == [("packed", None), ("separate", None), ("separate", "fp8")]
+    found = [(cell.strategy, cell.settings["quantization"]) for cell in cells]
+    assert found == [("packed", None), ("separate", None), ("separate", "fp8")]
 
 
 def test_variant_with_more_reviews_needs_them() -> None:

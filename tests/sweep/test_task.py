@@ -213,7 +213,7 @@ def test_pattern_escapes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "grid", "told"),
+    ("task", "grid", "message"),
     [
         ({"name": "teams"}, {}, "task.labels: is missing; only the tasks sentiment and tickets"),
         ({"name": "teams", "labels": TEAMS}, {}, "task.instruction: is missing"),
@@ -238,9 +238,9 @@ def test_pattern_escapes() -> None:
         (_own(lables=TEAMS), {}, "task.lables: unknown key; did you mean task.labels?"),
     ],
 )
-def test_bad_task(task: dict[str, Any], grid: dict[str, Any], told: str) -> None:
+def test_bad_task(task: dict[str, Any], grid: dict[str, Any], message: str) -> None:
     """Whatever is wrong with a task is one line that names the key."""
-    with pytest.raises(SpecError, match=re.escape(told)) as caught:
+    with pytest.raises(SpecError, match=re.escape(message)) as caught:
         sweep(task=task, grid=grid)
     assert "\n" not in str(caught.value)
 

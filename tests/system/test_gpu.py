@@ -71,7 +71,7 @@ def empty_gpu() -> nvml.GpuUse:
 
 
 def is_empty(before: nvml.GpuUse) -> bool:
-    """Tell whether nobody computes on the GPU any more and its memory is back."""
+    """Return whether nobody computes on the GPU any more and its memory is back."""
     assert GPU is not None
     gone = nvml.wait_until_free(GPU, PROCESSES_GONE_S) is None
     return gone and nvml.wait_until_returned(GPU, before, MEMORY_BACK_S)
@@ -93,7 +93,7 @@ def seed_that_begins_with_the_impossible(path: Path) -> int:
     raise AssertionError("no order begins with it")
 
 
-def test_out_of_memory_is_a_row_and_the_sweep_goes_on(
+def test_out_of_memory_is_a_row_and_the_sweep_continues(
     tmp_path: Path, empty_gpu: nvml.GpuUse
 ) -> None:
     """The cell that asks for a pebibyte is oom in vLLM's words, the next one is measured.

@@ -128,7 +128,7 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
             return (
                 f"Run {name}, {speed}: nothing faster is shown to label at most {share} otherwise."
             )
-        return f"Run {name}, {speed}: shown to label at most {share} otherwise than the baseline."
+        return f"Run {name}, {speed}: shown to label at most {share} differently from the baseline."
     right = f"{_percent(best.quality.value)} right"
     if choice.num_compared == 1:
         return f"Run {name}, {speed}, {right}: nothing else was measured that can be compared."
@@ -238,7 +238,7 @@ def _point(setting: Setting, choice: Choice, terms: Terms) -> Point:
 
 
 def _beats(one: Setting, other: Setting) -> bool:
-    """Tell whether ``one`` is as good in quality and speed, and better in one of them."""
+    """Return whether ``one`` is as good in quality and speed, and better in one of them."""
     sides = [(each.quality.value or 0.0, each.texts_per_s.value or 0.0) for each in (one, other)]
     pairs = list(zip(*sides, strict=True))
     return all(mine >= theirs for mine, theirs in pairs) and sides[0] != sides[1]

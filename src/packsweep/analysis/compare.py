@@ -49,7 +49,7 @@ class Change:
         median_a: of the metric over all its repeats; None where it is not known.
         ratio: B / A.
         verdict: ``up`` or ``down`` where the change is called; ``chance`` where the interval
-            excludes 1 but that is no wonder among so many cells.
+            excludes 1, which is expected by chance among so many cells.
         why: what keeps it from having an interval.
         same_gpu: both sides were measured on at least one GPU in common, or on no GPU.
     """

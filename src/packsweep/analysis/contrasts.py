@@ -15,7 +15,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from packsweep.analysis import axes, quality
-from packsweep.analysis.axes import FOLLOWING, MAY_DIFFER, asked_and_set, plainness, way_of_asking
+from packsweep.analysis.axes import (
+    FOLLOWING,
+    MAY_DIFFER,
+    asked_and_set,
+    distance_from_defaults,
+    way_of_asking,
+)
 from packsweep.analysis.frames import plain_rows
 from packsweep.analysis.quality import Answers
 from packsweep.results import schema, stats, summary
@@ -128,7 +134,7 @@ def _difference(cell: Answers, baseline: Answers) -> PairedDifference | None:
 
 
 def _called(compared: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons with what may be called of them, looked at together."""
+    """Return the comparisons with their verdicts, as shown together."""
     speeds: list[stats.Tested] = [each.ratio for each in compared]
     answers: list[stats.Tested] = [each.answers for each in compared if each.answers is not None]
     verdicts = iter(stats.verdicts([*speeds, *answers]))
@@ -139,14 +145,17 @@ def _called(compared: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterator[Comparison]:
-    """Yield every cell beside the plainest of those that differ from it in settings alone."""
+    """Yield every cell beside its baseline.
+
+    Of the cells that differ in settings alone that is the one closest to the defaults.
+    """
     shared = [name for name in _CELL_NAMES if name not in MAY_DIFFER]
     alike: dict[tuple[Any, ...], list[tuple[str, dict[str, str]]]] = {}
     for cell in cells:
         key = tuple(cell[name] for name in shared)
         alike.setdefault(key, []).append((cell["group_id"], asked_and_set(cell)))
     for members in alike.values():
-        base, plain = min(members, key=lambda member: plainness(member[1]))
+        base, plain = min(members, key=lambda member: distance_from_defaults(member[1]))
         for one, own in members:
             change = _change(own, plain)
             if change:
@@ -159,10 +168,10 @@ def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterato
 
 
 def _change(settings: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, str]:
-    """Return what differs from the baseline, without what follows from something told."""
+    """Return what differs from the baseline, without what follows from something named."""
     found = {name: value for name, value in settings.items() if plain.get(name, "None") != value}
-    told = [names for cause, names in FOLLOWING.items() if cause in found]
-    followed = {*itertools.chain(*told)}
+    named = [names for cause, names in FOLLOWING.items() if cause in found]
+    followed = {*itertools.chain(*named)}
     return {name: value for name, value in found.items() if name not in followed}
 
 

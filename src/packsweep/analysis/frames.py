@@ -1,6 +1,6 @@
 """From the passes of a sweep to a row per cell, and from a folder to pandas.
 
-Rows that were not measured alike are not put side by side unless asked: one device, one driver,
+Rows that were not measured alike are not compared unless asked: one device, one driver,
 one version of vLLM and torch; simulated rows never with real ones.
 """
 

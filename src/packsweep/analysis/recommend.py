@@ -308,14 +308,14 @@ def _points(share: float) -> str:
 
 
 def _by_agreement(settings: Sequence[Setting], terms: Terms) -> Choice:
-    """Choose among the settings that label as the plainest with one text a prompt does."""
+    """Choose among the settings that label as the one closest to the defaults does."""
     separate = [each for each in settings if each.answers and each.row["strategy"] == "separate"]
     if not separate:
         return Choice(settings=tuple(settings), quality_kind=None, baseline=None, num_compared=0)
     widest = max(each.row["n"] for each in separate)
     base = min(
         (each for each in separate if each.row["n"] == widest),
-        key=lambda each: axes.plainness(axes.asked_and_set(each.row)),
+        key=lambda each: axes.distance_from_defaults(axes.asked_and_set(each.row)),
     )
     measured = [_with_agreement(each, base) for each in settings]
     pool = [each for each in measured if each.standing == "not_shown"]
@@ -365,7 +365,7 @@ def _judged_agreement(
         return replace(setting, standing="shown", why="")
     same, units = _same(setting, base)
     others = 1 - (setting.quality.ci_low or 0.0)
-    most = f"may label up to {others:.1%} of texts otherwise than {base.name}"
+    most = f"may label up to {others:.1%} of texts differently from {base.name}"
     # As if the baseline were right everywhere: what differs is lost.
     as_if = shares.paired_difference(same, same | True, units)
     assert as_if.counts is not None

@@ -70,7 +70,7 @@ class Condition:
     text: str
 
     def holds(self, row: Row) -> bool:
-        """Tell whether a row fulfils it; an undefined value is neither more nor less."""
+        """Return whether a row fulfils it; an undefined value is neither more nor less."""
         value = row.get(self.name)
         if self.sign in _ORDERED:
             return value is not None and _ORDERED[self.sign](value, float(self.text))
@@ -136,8 +136,8 @@ def where(rows: Sequence[Row], conditions: Sequence[str]) -> list[Row]:
 def nothing_matches(rows: Sequence[Row], conditions: Sequence[str]) -> str:
     """Say that no row is left, and what values the named columns have."""
     names = dict.fromkeys(parse(condition, rows).name for condition in conditions)
-    told = (f"{name} is {', '.join(_values(rows, name))}" for name in names)
-    return f"no cell matches {' '.join(conditions)}; here {'; '.join(told)}"
+    values = (f"{name} is {', '.join(_values(rows, name))}" for name in names)
+    return f"no cell matches {' '.join(conditions)}; here {'; '.join(values)}"
 
 
 def _values(rows: Sequence[Row], name: str, most: int = 8) -> list[str]:

@@ -48,7 +48,7 @@ def recommend_command(
     """Name the cheapest setting that is shown to lose no more accuracy than allowed.
 
     Where nothing is shown yet the most accurate setting is named for the time being, with how many
-    more texts may tell.
+    more texts might decide it.
     """
     from packsweep.analysis import advice
     from packsweep.report import advice_text

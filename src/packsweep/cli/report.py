@@ -53,7 +53,7 @@ def report_command(
 
 
 def is_small(passes: pd.DataFrame) -> bool:
-    """Tell whether a run of these writes a report by itself."""
+    """Return whether a run of these writes a report by itself."""
     return bool(passes["cell_id"].nunique() <= _FEW_CELLS)
 
 

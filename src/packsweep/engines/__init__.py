@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from packsweep.sweep.cells import Cell
 
 
-# What may look on while a pass is timed: entered just before the timed window opens and left just
+# What may observe a timed pass: entered just before the timed window opens and left just
 # after it closes.
 Watcher = AbstractContextManager[object]
 UNWATCHED: Watcher = nullcontext()
@@ -120,8 +120,6 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A started engine."""
-
     @property
     def info(self) -> EngineInfo:
         """What the engine resolved its settings to."""

@@ -41,7 +41,7 @@ def extension() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether the processor multiplies in bfloat16 and the kernel library may use it.
+    """Return whether the processor multiplies in bfloat16 and the kernel library may use it.
 
     Source: oneDNN, "CPU Dispatcher Control": ``ONEDNN_MAX_CPU_ISA`` caps the instructions.
     """

@@ -33,7 +33,7 @@ class Conditions:
     """What was seen in one timed window; None where there was nothing to see or to read it with.
 
     Attributes:
-        num_samples: how often the GPU was looked at.
+        num_samples: how often the GPU was sampled.
         throttle_reasons: every reason seen, by nvidia-smi's names.
         power_mean_w: mean over the samples.
         foreign_gpu_pids: processes on the GPU that are not of this process's tree.
@@ -90,7 +90,7 @@ class CpuTimes:
 
 
 class ConditionSampler:
-    """Looks on while the ``with`` block that is the timed window runs."""
+    """Samples while the ``with`` block that is the timed window runs."""
 
     def __init__(
         self,
@@ -122,7 +122,6 @@ class ConditionSampler:
         self._thread = threading.Thread(target=self._look_on, name="conditions", daemon=True)
 
     def __enter__(self) -> Self:
-        """Open the window."""
         self._note_end()
         gc.callbacks.append(self._collector)
         if self._gauges is not None:
@@ -166,7 +165,7 @@ class ConditionSampler:
 
 
 class NullSampler(contextlib.nullcontext[None]):
-    """A window that nobody looks into."""
+    """Samples nothing."""
 
     def conditions(self) -> Conditions:
         """Return that nothing is known."""
@@ -202,7 +201,6 @@ def own_pids(on_gpu: Iterable[int]) -> frozenset[int]:
 
 
 def process_tree() -> frozenset[int]:
-    """Return this process and all its descendants."""
     return frozenset(process.pid for process in _tree())
 
 

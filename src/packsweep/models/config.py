@@ -1,7 +1,7 @@
 """What a model's ``config.json`` says, read and checked once.
 
 ``ModelConfig`` is the one home of its keys: shapes, parameters, the KV cache and the context length
-are computed from it. A key that is missing, null, 0 or told layer by layer is None; one of another
+are computed from it. A key that is missing, null, 0 or given layer by layer is None; one of another
 type than it must be is a ``ModelError`` that names it.
 """
 
@@ -147,7 +147,7 @@ class ModelConfig:
         dtype: that the weights are stored in, by the config's own word.
         quantization: of the stored matrices; None: they are not quantized.
         max_model_len: the longest context, in tokens, that vLLM allows; None: no key says it.
-        default_model_len: the context that vLLM takes if it is not told one.
+        default_model_len: the context that vLLM takes where none is asked for.
         num_experts: under any of its names; ``experts_key`` is the one.
         layer_types: a word for each layer.
         foreign_cache: what the KV cache has that no formula here describes, or None.
@@ -253,7 +253,6 @@ class ModelConfig:
 
     @property
     def head_width(self) -> int:
-        """Width of one attention head."""
         return self.head_dim or self.need("hidden_size") // self.need("num_attention_heads")
 
     @property
@@ -301,7 +300,7 @@ def _language_part(config: Table) -> Table:
 
 
 def _figure(text: Table, key: str, *, most: int = _MOST) -> int | None:
-    """Return a positive whole number; None where it is missing, 0 or told layer by layer."""
+    """Return a positive whole number; None where it is missing, 0 or given layer by layer."""
     value = text.get(key)
     if value is None or value is False or value == 0 or isinstance(value, list | dict):
         return None
@@ -381,9 +380,9 @@ def _context(text: Table) -> tuple[int | None, int | None]:
 
     The smallest of the keys counts, but model_max_length before all of them. RoPE's ``factor``
     stretches it, except where the keys say the stretched length already, as YaRN, Llama 3 and
-    LongRoPE do and all Gemma 3. With LongRoPE vLLM stays within the length of pre-training if it is
-    not told a longer one. The tokenizer's ``model_max_length`` counts for pooling models alone, and
-    a sliding window only where it is switched off: neither happens here.
+    LongRoPE do and all Gemma 3. With LongRoPE vLLM stays within the length of pre-training unless a
+    longer one is asked for. The tokenizer's ``model_max_length`` counts for pooling models alone,
+    and a sliding window only where it is switched off: neither happens here.
 
     Source: vLLM 0.32, ``config/model.py`` (``_get_and_verify_max_len``) and
     ``transformers_utils/model_arch_config_convertor.py`` (``derive_max_model_len_and_key``).

@@ -191,7 +191,7 @@ def _method(table: Table) -> str:
 
 
 def _keeps_little(table: Table) -> bool:
-    """Tell whether the modules left out are none of the layers' matrices."""
+    """Return whether the modules left out are none of the layers' matrices."""
     names: list[object] = []
     for key in _KEPT:
         value = table.get(key)

@@ -233,7 +233,7 @@ def _without_control_tokens(
 
 
 def _manager(sweep: Sweep, model: Model) -> CacheKind:
-    """Return what the engine's prefix cache does with the model's layers, so far as is known."""
+    """Return what the engine's prefix cache does with the model's layers, as far as is known."""
     if model.kv_layout is None or sweep.engine.kind == "simulated":
         return FULL_ATTENTION
     return CacheKind(groups=model.kv_layout.groups)
@@ -349,7 +349,7 @@ def _overlong(
             fits = min(num - over for num, over in zip(counts, excess.values(), strict=True))
             hint = f"; texts.max_tokens = {fits} would fit" if fits > 0 else ""
             yield (
-                f"{len(excess)} of the {cell.n} texts of {cell.slug} are too long by themselves, "
+                f"{len(excess)} of the {cell.n} texts of {cell.slug} are too long on their own, "
                 f"the first of them text {first + 1}, {shown(texts_sent[0])}{hint}"
             )
             return
@@ -385,7 +385,6 @@ class _Tokenized:
         self._costs: dict[tuple[tuple[str, ...], Format], LabelCost] = {}
 
     def cost(self, cell: Cell) -> LabelCost:
-        """Return what the labels of ``cell`` take."""
         key = (cell.words, cell.format)
         if key not in self._costs:
             self._costs[key] = label_budget.cost_of(self._tokenizer, *key)

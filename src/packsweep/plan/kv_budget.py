@@ -97,7 +97,6 @@ class KvBudget:
     assumptions: tuple[str, ...]
 
     def to_json(self) -> str:
-        """Return the values as JSON."""
         return json.dumps(asdict(self), indent=2)
 
 
@@ -263,7 +262,6 @@ def _assumptions(asked: Asked, layout: KvLayout, config: ModelConfig) -> Sequenc
 
 
 def to_text(budget: KvBudget) -> str:
-    """Return the values as lines."""
     kinds = ", ".join(f"{num} {kind}" for kind, num in budget.layers.items())
     where = f" on each of {budget.tensor_parallel_size} GPUs" * (budget.tensor_parallel_size > 1)
     lines = [

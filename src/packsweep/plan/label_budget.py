@@ -38,12 +38,10 @@ class LabelBudget:
     held: dict[int, int]
 
     def to_json(self) -> str:
-        """Return the values as JSON."""
         advice = {"output_tokens_per_text": self.cost.per_text}
         return json.dumps({**asdict(self), **advice}, indent=2)
 
     def to_text(self) -> str:
-        """Return the values as lines."""
         written = (f"  {json.dumps(form):<14}{num}" for form, num in self.spellings.items())
         held = (
             f"  {budget:>5} output tokens: {labels} labels ({100 * labels / budget:.0f}% of "

@@ -67,13 +67,12 @@ def lines_below(given: Advice, terms: Terms) -> list[str]:
     loss = f"{100 * terms.max_loss:.3g}"
     meant = f"loses at most {loss} points of accuracy to every other setting"
     if given.quality_kind == "agreement":
-        meant = f"labels at most {loss} % of texts otherwise than the baseline {given.baseline}"
+        meant = f"labels at most {loss} % of texts differently from the baseline {given.baseline}"
     chance = "wrong in at most 5 of 100 folders (paired over the same texts, Holm's correction)"
     return [*not_shown, f"shown: {meant}, {chance}"]
 
 
 def to_record(choice: Choice, given: Advice, terms: Terms) -> dict[str, Any]:
-    """Return all of it for a script."""
     best = choice.best
     hours = advice.hours_for(best, terms) if best else Figure()
     price = advice.price_of(best, terms) if best else None

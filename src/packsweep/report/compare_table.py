@@ -127,7 +127,6 @@ def _devices_differ(compared: Compared) -> bool:
 
 
 def differences(between: Sequence[Difference]) -> list[str]:
-    """Return a line for each difference."""
     if not between:
         return ["no other recorded difference between A and B"]
     return [f"  {each.name}: {_values(each.a)} -> {_values(each.b)}" for each in between]

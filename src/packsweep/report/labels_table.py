@@ -81,5 +81,4 @@ def _labels(rows: Sequence[Row]) -> list[str]:
 
 
 def _by_cell(rows: Sequence[Row], cells: Sequence[Row]) -> list[list[Row]]:
-    """Return the rows of each of ``cells``."""
     return [[row for row in rows if row["cell_id"] == cell["cell_id"]] for cell in cells]

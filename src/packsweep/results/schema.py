@@ -78,7 +78,7 @@ class Column:
         role: of a column of ``CELL``.
         key: of a setting in the sweep file: its key, or the table that a JSON column holds.
         follows: the columns that decide its value in most sweeps: where one of them differs, this
-            one is not told as well.
+            one is not named as well.
     """
 
     name: str
@@ -223,7 +223,7 @@ CELL = (
     _int(
         "max_repeats",
         "",
-        "most timed passes, where repeats go on until the spread is small",
+        "most timed passes, where passes are repeated until the spread is small",
         role="measure",
     ),
     _float(
@@ -247,7 +247,7 @@ CELL = (
     Column(
         name="sample_conditions",
         kind="bool",
-        meaning="the GPU and the host were looked at while a pass was timed",
+        meaning="the GPU and the host were sampled while a pass was timed",
         role="measure",
     ),
     _string(
@@ -496,7 +496,7 @@ CONDITIONS = (
     _int(
         "num_samples",
         "",
-        "looks at the GPU in the timed window; null without a GPU",
+        "samples of the GPU in the timed window; null without a GPU",
         over_repeats="sum",
     ),
     _float("sm_clock_p50_mhz", "MHz", "median of the SM clock", source="NVML"),
@@ -533,7 +533,7 @@ CONDITIONS = (
     _float(
         "gc_s",
         "s",
-        "time for which Python's garbage collector held up the process that feeds the engine",
+        "garbage-collection pauses in the engine's client process",
         over_repeats="highest",
     ),
     _float(
@@ -745,8 +745,8 @@ def _spread(column: Column) -> tuple[Column, ...]:
 
 
 def _condensed(column: Column) -> Column:
-    told = f"{column.over_repeats} over the repeats: {column.meaning}"
-    return replace(column, meaning=told, formula="")  # that is of one pass
+    meaning = f"{column.over_repeats} over the repeats: {column.meaning}"
+    return replace(column, meaning=meaning, formula="")  # that is of one pass
 
 
 SUMMARY = (
@@ -819,14 +819,14 @@ def to_markdown() -> str:
 
 def _section(title: str, what: str, columns: Iterable[Column]) -> str:
     rows = [
-        f"| `{column.name}` | {column.kind} | {column.unit} | {_told(column)} | {column.source} |"
-        for column in columns
+        f"| `{each.name}` | {each.kind} | {each.unit} | {_meaning(each)} | {each.source} |"
+        for each in columns
     ]
     head = ["| column | type | unit | meaning | source |", "|---|---|---|---|---|"]
     return "\n".join([f"## {title}", "", what, "", *head, *rows])
 
 
-def _told(column: Column) -> str:
+def _meaning(column: Column) -> str:
     formula = f"`{column.formula}`" if column.formula else ""
     return "; ".join(part for part in (column.meaning, formula) if part)
 

@@ -82,11 +82,9 @@ class Store:
         return f"{_CELLS}/{cell_id}"
 
     def attempt(self, cell_id: str, attempt_id: str) -> str:
-        """Key of the passes of one attempt."""
         return f"{self.cell(cell_id)}/{attempt_id}.parquet"
 
     def requests(self, cell_id: str, attempt_id: str) -> str:
-        """Key of the requests of one attempt."""
         return f"{self.cell(cell_id)}/requests-{attempt_id}.parquet"
 
     def log(self, cell_id: str, attempt_id: str) -> str:
@@ -220,12 +218,11 @@ class Store:
         return None if found is None else found.attempt_id
 
     def is_done(self, cell_id: str) -> bool:
-        """Tell whether the cell's files are the committed ones and can be read."""
+        """Return whether the cell's files are the committed ones and can be read."""
         file = self._committed_file(cell_id)
         return file is not None and self._requests_of(file) is not None
 
     def done(self, cell_ids: Sequence[str]) -> set[str]:
-        """Return those of ``cell_ids`` that are done."""
         found = storage.in_parallel(self.is_done, cell_ids)
         return {cell_id for cell_id, is_done in zip(cell_ids, found, strict=True) if is_done}
 
@@ -242,7 +239,7 @@ class Store:
 
         Args:
             cell_id: the cell.
-            known: hashes of its files whose rows need not be looked at again.
+            known: hashes of its files whose rows need not be read again.
         """
         named = self._commit(cell_id)
         if named is None:

@@ -42,7 +42,6 @@ class Supervisor:
     """
 
     def __init__(self, task: Task) -> None:
-        """Start the worker for ``task``."""
         self.task = task
         self._folder = scratch.make()
         self._began = self._phase_began = time.monotonic()
@@ -91,7 +90,7 @@ class Supervisor:
             return self._finished()
         spent = time.monotonic() - self._phase_began
         if (self._folder / "status.json").exists() and spent > _EXIT_GRACE_S:
-            return self._finished()  # the result is in; what lingers is killed
+            return self._finished()  # the result is in; what still runs is killed
         limit = phase_limit_s(self.task.limits, self.phase)
         if spent > limit:
             self._kill()
@@ -99,7 +98,6 @@ class Supervisor:
         return None
 
     def activity(self) -> Activity:
-        """Return what the worker is at."""
         return Activity(
             cell_id=self.task.cell.cell_id,
             phase=self.phase,
@@ -108,7 +106,6 @@ class Supervisor:
         )
 
     def wait(self) -> Status:
-        """Wait for the end of the attempt."""
         while (status := self.poll()) is None:
             time.sleep(POLL_S)
         return status
@@ -157,7 +154,7 @@ class Supervisor:
         return self._failed("crashed", self._why())
 
     def _committed(self) -> bool:
-        """Tell whether the worker committed its result before it ended."""
+        """Return whether the worker committed its result before it ended."""
         store, cell_id = self.task.store, self.task.cell.cell_id
         try:
             return store.committed(cell_id) == self.task.attempt_id and store.is_done(cell_id)

@@ -55,7 +55,6 @@ class Workload:
         return self.cell.answer == "logprob"
 
     def labels(self, prompt: Prompt) -> tuple[str | None, ...]:
-        """Return the labels of the texts in ``prompt``."""
         inside = self.texts[prompt.first : prompt.first + prompt.num_texts]
         return tuple(text.label for text in inside)
 

@@ -3,7 +3,7 @@
 Pure functions over the labels of a task. A constrained answer to k texts is k labels in the form
 that the cell asks for; a free one may be anything, and what it holds is read by
 ``packsweep.run.scoring``. An answer by log-probabilities is a choice among the tokens with which
-labels go on where they part (``branches``).
+labels continue where they part (``branches``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from packsweep.sweep.spec import Format
 
-# What a line or an entry holds beside its label, the number left out.
+# What a line or an entry holds besides its label, the number left out.
 _AROUND: dict[Format, int] = {"lines": 1, "numbered": len(". \n"), "json": len('"": "", ')}
 _LINE, _SPACE = "\n", " "
 
@@ -67,8 +67,8 @@ class Branch:
 
     Attributes:
         prefix: the tokens that they share.
-        options: how they go on: the next token, or all that end an answer, and the indices of the
-            labels that go on so.
+        options: what follows: the next token, or all that end an answer, and the indices of the
+            labels that continue so.
     """
 
     prefix: tuple[int, ...]
@@ -85,7 +85,7 @@ def branches(label_ids: Sequence[Sequence[int]], end_ids: Sequence[int]) -> tupl
 
     Args:
         label_ids: each label's tokens; no two alike.
-        end_ids: the tokens that end an answer, which a label takes where another goes on.
+        end_ids: the tokens that end an answer, which a label takes where another continues.
     """
     found: list[Branch] = []
     everything = tuple(range(len(label_ids)))

@@ -227,7 +227,7 @@ def expand(  # noqa: PLR0913  (one for each thing that a cell depends on)
 
 
 def schedule(cells: Sequence[Cell], seed: int) -> tuple[Cell, ...]:
-    """Return the order in which to measure: every replicate a round, each round shuffled anew.
+    """Return the order in which to measure: every replicate a round, each round shuffled again.
 
     Whatever drifts during a sweep then falls on all cells alike, and replicates of one cell lie a
     round apart.

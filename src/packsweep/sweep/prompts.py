@@ -51,7 +51,7 @@ _CORRECTED = (
 )
 _SHORT = "positive or negative? Answer only with positive or negative:\n"
 
-# A chat model that is not told to keep to lines writes sentences.
+# A chat model that is not asked for lines writes sentences.
 _LINES = (
     "in order, determine whether it is a positive or a negative comment. "
     "Answer with one line for each comment, only positive or negative on each line:\n"
@@ -180,7 +180,7 @@ def _within(text: str, chat: ChatTemplate | None, task: LabellingTask) -> str:
 
 
 def asks_in_own_words(task: LabellingTask) -> bool:
-    """Tell whether the experiment's sentences ask what ``task`` asks."""
+    """Return whether the experiment's sentences ask what ``task`` asks."""
     same = (task.labels, task.instruction) == (SENTIMENT.labels, SENTIMENT.instruction)
     return same and task.instruction_many is None
 

@@ -177,7 +177,7 @@ class MeasureTable(Table):
     """``[measure]``: how a cell is measured.
 
     A repeat is a further pass in the same engine, a replicate the same cell in another process.
-    Where ``stop_at_half_width`` is set, repeats go on, up to ``max_repeats``, until half the 95 %
+    Where ``stop_at_half_width`` is set, passes repeat, up to ``max_repeats``, until half the 95 %
     interval of the duration is at most that share of its mean.
     """
 
@@ -387,5 +387,4 @@ def too_many_cells(total: int) -> str:
 
 
 def choices(literal: object) -> tuple[str, ...]:
-    """Return the words that a ``Literal`` allows."""
     return get_args(literal)

@@ -159,7 +159,7 @@ def test_failed_section(built: Report) -> None:
     ],
 )
 def test_failed_section_nothing_missing(found: Found, absent: tuple[()] | None, line: str) -> None:
-    """Nothing missing is told apart from nothing known."""
+    """Nothing missing is distinguished from nothing known."""
     assert record.failed(found.rows, absent).lines[1] == line
 
 

@@ -43,7 +43,7 @@ class Found:
     Attributes:
         name: of the folder.
         rows: of the summary.
-        mixed: what differs between rows that were put side by side all the same.
+        mixed: what differs between rows that were compared nevertheless.
         positions: rows of ``labels.by_position``.
         confusion: rows of ``labels.confusion``.
         sweep: text of the sweep file that was run last; None where it was not kept.

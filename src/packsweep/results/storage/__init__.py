@@ -71,7 +71,7 @@ class Storage(Protocol):
     def create(self, key: str, content: bytes) -> bool:
         """Put ``content`` at ``key`` if nothing is there; tell whether ``content`` is there now.
 
-        Of several at once with different contents exactly one is told True.
+        Of several at once with different contents exactly one gets True.
         """
 
     def list(self, folder: str) -> Iterator[tuple[str, int]]:

@@ -26,7 +26,6 @@ class LocalExecutor:
         self._running: list[Supervisor] = []
 
     def start(self, task: Task) -> None:
-        """Start a worker process."""
         self._running.append(Supervisor(task))
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
@@ -40,11 +39,9 @@ class LocalExecutor:
             time.sleep(POLL_S)
 
     def activity(self) -> Sequence[Activity]:
-        """Return what the worker is at."""
         return [supervisor.activity() for supervisor in self._running]
 
     def stop(self) -> None:
-        """Kill what runs."""
         for supervisor in self._running:
             supervisor.stop()
         self._running = []

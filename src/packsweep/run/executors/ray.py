@@ -127,7 +127,6 @@ class RayExecutor:
         return len(self._fitting())
 
     def start(self, task: Task) -> None:
-        """Submit a Ray task."""
         self._exclusion = self._exclusion or NodeExclusion(task.limits.stop_after_failures)
         ref = self._attempt.options(**self._options()).remote(task.to_json())
         self._running[ref] = _Running(task)
@@ -144,7 +143,7 @@ class RayExecutor:
         return [status for status in (*heard, *given_up) if status is not None]
 
     def activity(self) -> Sequence[Activity]:
-        """Return the phases that the tasks told last."""
+        """Return the phases that the tasks reported last."""
         now = time.monotonic()
         return [
             Activity(cell_id=each.task.cell.cell_id, phase=each.phase, seconds=now - each.heard)

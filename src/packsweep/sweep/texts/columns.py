@@ -171,12 +171,12 @@ class Labeller:
         fault = "could be" if found else "is"
         which = " and ".join(map(repr, found[:4])) if found else "no column"
         twice = len(set(found)) < len(found)
-        told = (
+        problem = (
             f"the column {found[0]} is there more than once"
             if twice
             else (f"{which} {fault} the {what}")
         )
-        return f"{self._where}: {told}; found {self._listed()}; name it with task.{what}_column"
+        return f"{self._where}: {problem}; found {self._listed()}; name it with task.{what}_column"
 
     def _listed(self) -> str:
         return ", ".join(shown(name) for name in self._names[:10]) or "none"
