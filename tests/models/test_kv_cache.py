@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.models import test_shape
 
 from packsweep.errors import ModelError
 from packsweep.models import kv_cache, parameters
@@ -15,16 +16,7 @@ from packsweep.models.config import ModelConfig
 from packsweep.models.known import KNOWN
 from packsweep.models.kv_cache import BlockPool, KvLayout
 
-TINY: dict[str, Any] = {
-    "model_type": "llama",
-    "num_hidden_layers": 4,
-    "hidden_size": 8,
-    "intermediate_size": 16,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 32,
-    "max_position_embeddings": 64,
-}
+TINY = {**test_shape.TINY, "num_hidden_layers": 4}
 # In bf16, all layers; layers x 2 x KV heads x width x 2 B, or layers x (512 + 64) x 2 B.
 BYTES_PER_TOKEN = {
     "llama-3.1-8b": 131_072,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.cli.test_compare import said
 from tests.cluster.conftest import executable
 from tests.fakes import cell, cells, pass_row, sweep, task
+from tests.plan.test_roofline import works
 
 import packsweep
 from packsweep.analysis import frames
@@ -55,14 +56,7 @@ TINY = ModelShape.from_config(
         }
     )
 )
-WORKS = st.integers(1, 300).flatmap(
-    lambda prompt: st.builds(
-        Work,
-        prompt_tokens=st.just(prompt),
-        cached_tokens=st.integers(0, prompt - 1),
-        output_tokens=st.integers(1, 9),
-    )
-)
+WORKS = works(300)
 MANY = st.lists(WORKS, max_size=6)
 
 

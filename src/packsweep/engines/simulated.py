@@ -29,6 +29,7 @@ from packsweep.engines import (
 )
 from packsweep.engines.simulated_core import Core
 from packsweep.errors import EngineError
+from packsweep.machine import devices
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import pass_time, roofline
 from packsweep.plan.formats import Formats
@@ -66,7 +67,7 @@ class SimulatedEngine:
         _plant_start_fault(self._fault)
         locks = self._values["gpu_locks"]
         self._core = Core(Path(locks), cell.cell_id) if locks else None
-        device = roofline.DEVICES[self._values["device"]]
+        device = devices.DEVICES[self._values["device"]]
         assert model.shape is not None, "plan refuses to simulate what is not described"
         self._engine = pass_time.Engine(
             shape=model.shape,
