@@ -8,6 +8,7 @@ from typing import Any
 from packsweep.analysis import advice
 from packsweep.analysis.advice import Advice, Point, Terms
 from packsweep.analysis.recommend import Choice
+from packsweep.report import format as fmt
 from packsweep.report.table import Table, of_rows
 from packsweep.results.shares import Figure
 
@@ -39,24 +40,12 @@ def table(given: Advice) -> Table:
 def _cells(point: Point) -> list[str]:
     return [
         point.name,
-        _number(point.texts_per_s.value),
-        _share(point.quality),
-        _number(point.usd_per_1000_right.value),
+        fmt.small(point.texts_per_s.value),
+        fmt.figure(point.quality, digits=1, as_percent=True),
+        fmt.small(point.usd_per_1000_right.value),
         "on" if point.on_frontier else "",
         _STANDING[point.standing],
     ]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"  # noqa: PLR2004
-
-
-def _share(figure: Figure) -> str:
-    if figure.value is None:
-        return "-"
-    if figure.ci_low is None or figure.ci_high is None:
-        return f"{figure.value:.1%}"
-    return f"{figure.value:.1%} [{100 * figure.ci_low:.1f}, {100 * figure.ci_high:.1f}]"
 
 
 def lines_below(given: Advice, terms: Terms) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from packsweep.analysis import axes
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import LabelQuality, Quality
+from packsweep.report.format import figure
 from packsweep.report.table import Table, of_rows
 from packsweep.results.schema import Row
 from packsweep.results.shares import Figure, PairedDifference
@@ -53,22 +54,12 @@ def _label(label: LabelQuality) -> list[str]:
     return [f"{label.num_expected:,}", "", "", *(_percent(share) for share in shares)]
 
 
-def _percent(figure: Figure) -> str:
-    return _written(figure, 100, "%", digits=0)
+def _percent(found: Figure) -> str:
+    return figure(found, digits=0, as_percent=True)
 
 
-def _plain(figure: Figure) -> str:
-    return _written(figure, 1, "", digits=2)
-
-
-def _written(figure: Figure, scale: float, unit: str, *, digits: int) -> str:
-    if figure.value is None:
-        return "-"
-    value = f"{scale * figure.value:.{digits}f}{unit}"
-    if figure.ci_low is None or figure.ci_high is None:
-        return value
-    low, high = (f"{scale * end:.{digits}f}" for end in (figure.ci_low, figure.ci_high))
-    return f"{value} [{low}, {high}]"
+def _plain(found: Figure) -> str:
+    return figure(found, digits=2)
 
 
 def meaning(found: Sequence[Quality]) -> list[str]:
