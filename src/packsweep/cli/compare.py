@@ -60,6 +60,7 @@ def compare_command(
 
 
 def _passes(folder: str, where: list[str], *, allow_mixed: bool) -> list[dict[str, Any]]:
+    """Return the passes of the cells of ``folder`` that are wanted."""
     from packsweep.analysis import frames
 
     found = open_results(folder, where=where, allow_mixed=allow_mixed)

@@ -120,7 +120,7 @@ def _cpu_environ(base: Mapping[str, str]) -> dict[str, str]:
 
     vLLM's own way is three processes, each of which imports it, and a core set aside for the
     scheduler. In one process an engine starts in a third of the time and has all cores; the cell's
-    process is new anyway. Nothing is bound to a core: threads that Python starts after
+    process is new all the same. Nothing is bound to a core: threads that Python starts after
     OpenMP has bound the first would share its core.
     Source: docs/LOG.md; vLLM 0.32, ``platforms/cpu.py``, ``utils/ompmultiprocessing.py``.
     """
