@@ -80,7 +80,7 @@ def run_command(
     _check_engine(read, store, in_ray=address is not None)
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
     executor = _executor(address, accelerator, max_gpus)
-    interrupt_on_signals()  # again: Ray installs its own handlers
+    interrupt_on_signals()  # anew: Ray installs its own handlers
     try:
         store.prepare()
         # Only now: what was refused above leaves the record of an earlier run as it is.
