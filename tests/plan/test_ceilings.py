@@ -64,17 +64,6 @@ def request(prompt: int, cached: int = 0, output: int = 1) -> Work:
     return Work(prompt_tokens=prompt, cached_tokens=cached, output_tokens=output)
 
 
-def test_flops_of_a_llama_token_by_hand() -> None:
-    """32 layers of 4096 * (4096 + 1024) * 2 + 3 * 4096 * 14336 entries: 13.96 GFLOP a token."""
-    entries = 32 * (4096 * (4096 + 1024) * 2 + 3 * 4096 * 14336)
-    assert LLAMA.matmul_flops_per_token == 2 * entries == pytest.approx(13.96e9, rel=1e-3)
-
-
-def test_kv_cache_of_a_llama_token_by_hand() -> None:
-    """Keys and values of 8 heads of 128 in 32 layers, 2 bytes each."""
-    assert LLAMA.kv_cache_bytes_per_token(2) == 2 * 32 * 8 * 128 * 2 == 131_072
-
-
 def test_flops_agree_with_the_measured_h200() -> None:
     """124,593 prompt tokens of 400 requests in 2.81 s are 619 TFLOP/s without attention."""
     lengths = [311] * 207 + [312] * 193

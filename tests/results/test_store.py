@@ -112,21 +112,18 @@ def test_prepare_foreign(tmp_path: Path) -> None:
     assert _files(tmp_path) == ["thesis.tex"]
 
 
-def test_prepare_file(tmp_path: Path) -> None:
-    """A file is no results folder."""
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("a", "is a file or lies in one"),
+        ("a/b", "is a file or lies in one"),
+        ("/proc/packsweep", "cannot be written: "),
+    ],
+)
+def test_prepare_refused(tmp_path: Path, folder: str, reason: str) -> None:
+    """A file is no folder and holds none, and what the system refuses has its reason."""
     (tmp_path / "a").touch()
-    assert "is a file or lies in one" in _refusal(Store(tmp_path / "a"))
-
-
-def test_prepare_under_file(tmp_path: Path) -> None:
-    """No folder can be made inside a file."""
-    (tmp_path / "a").touch()
-    assert "is a file or lies in one" in _refusal(Store(tmp_path / "a" / "b"))
-
-
-def test_prepare_not_writable() -> None:
-    """A folder that cannot be made is refused with the system's reason."""
-    assert "cannot be written: " in _refusal(Store(Path("/proc/packsweep")))
+    assert reason in _refusal(Store(tmp_path / folder))
 
 
 def test_prepare_read_only(store: Store) -> None:
@@ -155,12 +152,6 @@ def test_write_no_scratch(anywhere: Store) -> None:
     anywhere.write(ID, "a0", [pass_row(CELL)], [REQUEST])
     found = [f"cells/{ID}/a0.parquet", f"cells/{ID}/requests-a0.parquet", "packsweep.json"]
     assert _files(anywhere) == found
-
-
-def test_write_alone_not_done(anywhere: Store) -> None:
-    """Nothing counts before it is committed."""
-    anywhere.write(ID, "a0", [pass_row(CELL)], [])
-    assert not anywhere.is_done(ID)
 
 
 def test_write_unknown_column(store: Store) -> None:
@@ -303,13 +294,14 @@ def _no_rows(content: bytes) -> bytes:
 
 DAMAGE = [
     _truncated,
+    _zero_middle,
     lambda _: b"",
     _other_version,
     _version_of_bytes,
     _no_version,
     _no_rows,
 ]
-DAMAGE_IDS = ["truncated", "empty", "other version", "bytes", "no version", "no rows"]
+DAMAGE_IDS = ["truncated", "torn", "empty", "other version", "bytes", "no version", "no rows"]
 
 
 def test_is_done_missing(store: Store) -> None:
@@ -331,17 +323,6 @@ def test_is_done_damaged(anywhere: Store, damage: Callable[[bytes], bytes]) -> N
     _put(anywhere, key, damage(_get(anywhere, key)))
     assert not anywhere.is_done(ID)
     assert anywhere.done([ID, other.cell_id]) == {other.cell_id}
-    assert [row["n"] for row in anywhere.read_passes().to_pylist()] == [3]
-
-
-def test_is_done_torn_inside(anywhere: Store) -> None:
-    """A file whose pages are torn and whose footer is whole does not read back either."""
-    other = cell(n=3)
-    written(anywhere, CELL)
-    written(anywhere, other)
-    key = anywhere.attempt(ID, "a0")
-    _put(anywhere, key, _zero_middle(_get(anywhere, key)))
-    assert not anywhere.is_done(ID)
     assert [row["n"] for row in anywhere.read_passes().to_pylist()] == [3]
 
 
@@ -378,8 +359,9 @@ def test_read_committed_over_failed(anywhere: Store) -> None:
 
 
 def test_read_ok_not_committed(anywhere: Store) -> None:
-    """A good attempt that died before its commit does not count as measured."""
+    """A good attempt that died before its commit is not done and does not count as measured."""
     anywhere.write(ID, "a0", [pass_row(CELL)], [])
+    assert not anywhere.is_done(ID)
     assert [row for row in anywhere.read_passes().to_pylist() if row["outcome"] == "ok"] == []
 
 
@@ -560,27 +542,23 @@ def test_commit_path_outside(store: Store) -> None:
     assert not store.is_done(ID)
 
 
-def test_requests_not_committed(anywhere: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """Requests that are not those that were committed: not done, and the passes still hold."""
-    _two(anywhere)
-    key = anywhere.requests(ID, "a0")
-    other = {**REQUEST, "text": "positive"}
-    _put(anywhere, key, parquet.to_parquet(parquet.table([other], schema.REQUESTS)))
-    assert anywhere.done([ID, OTHER.cell_id]) == {OTHER.cell_id}
-    assert anywhere.read_requests().column("cell_id").to_pylist() == [OTHER.cell_id]
-    assert anywhere.read_passes().num_rows == 2
-    _named(caplog, f"{key}: is not as it was committed; it does not count")
-    anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
-    assert anywhere.commit(ID, "a1")
+@pytest.mark.parametrize("kind", ["requests", "passes"])
+def test_not_committed(anywhere: Store, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    """Whole, sealed rows of the same attempt that are not those committed: the cell is not done.
 
-
-def test_passes_not_committed(anywhere: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """Passes of the same attempt, whole and sealed, that are not those that were committed."""
+    Without its requests the passes still hold.
+    """
     _two(anywhere)
+    other = parquet.table([pass_row(CELL, texts_per_s=9.5)], schema.PASSES)
     key = anywhere.attempt(ID, "a0")
-    other = pass_row(CELL, "a0", texts_per_s=9.5)
-    _put(anywhere, key, parquet.to_parquet(parquet.table([other], schema.PASSES)))
+    if kind == "requests":
+        other = parquet.table([{**REQUEST, "text": "positive"}], schema.REQUESTS)
+        key = anywhere.requests(ID, "a0")
+    _put(anywhere, key, parquet.to_parquet(other))
     assert anywhere.done([ID, OTHER.cell_id]) == {OTHER.cell_id}
+    if kind == "requests":
+        assert anywhere.read_requests().column("cell_id").to_pylist() == [OTHER.cell_id]
+        assert anywhere.read_passes().num_rows == 2
     _named(caplog, f"{key}: is not as it was committed; it does not count")
     anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
     assert anywhere.commit(ID, "a1")
@@ -658,15 +636,6 @@ def test_flipped_bit_failed(store: Store) -> None:
     for bit in (*bits, *range(name_of_seal, name_of_seal + 8 * len("packsweep.sha256"))):
         _put(store, key, _flipped(content, bit))
         assert store.read_passes().num_rows == 0
-
-
-def test_flipped_bit_in_the_name_of_the_seal(store: Store) -> None:
-    """A file of this schema whose seal has another name is not taken for one of before seals."""
-    store.write(ID, "a0", [pass_row(CELL, outcome="crashed", reason="the reason")], [])
-    key = store.attempt(ID, "a0")
-    content = _get(store, key)
-    _put(store, key, content.replace(b"packsweep.sha256", b"qacksweep.sha256"))
-    assert store.read_passes().num_rows == 0
 
 
 # The place is lost.
