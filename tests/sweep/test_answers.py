@@ -89,11 +89,13 @@ def test_lines_regex_accepts_lines(lines: list[str]) -> None:
     assert not re.fullmatch(pattern, "\n".join(lines[1:]))
 
 
-@given(st.text(max_size=20), st.integers(1, 4))
-def test_lines_regex_accepts_labels_alone(text: str, num_lines: int) -> None:
+@given(st.data(), st.integers(1, 4))
+def test_lines_regex_accepts_labels_alone(data: st.DataObject, num_lines: int) -> None:
     """What the constraint lets through is scored without a missing or a surplus label."""
-    if re.fullmatch(answers.pattern(LABELS, num_lines, "lines"), text):
-        assert None not in scoring.SENTIMENTS.read(text, num_lines)[0]
+    pattern = answers.pattern(LABELS, num_lines, "lines")
+    text = data.draw(st.from_regex(pattern, fullmatch=True))
+    found, num_surplus = scoring.SENTIMENTS.read(text, num_lines)
+    assert (len(found), None in found, num_surplus) == (num_lines, False, 0)
 
 
 def test_lines_regex_size() -> None:

@@ -125,15 +125,7 @@ def make(sweep: Sweep) -> Plan:
     Raises:
         UserError: the model, the tokenizer or the texts are not there or do not suffice.
     """
-    model = resolve(
-        sweep.model.name,
-        revision=sweep.model.revision,
-        tokenizer=sweep.model.tokenizer,
-        load_format=sweep.model.load_format,
-    )
-    _check_context(sweep, model)
-    if model.shape is None and sweep.engine.kind == "simulated":
-        raise SpecError(f"engine.kind: {model.name} cannot be simulated: {model.design}")
+    model = _model(sweep)
     notes: list[str] = []
     rows = _texts(sweep, notes)
     tokenizer = load_tokenizer(model)
@@ -185,6 +177,25 @@ def make(sweep: Sweep) -> Plan:
     del tokenizer, tokenized
     give_back_memory()
     return made
+
+
+def _model(sweep: Sweep) -> Model:
+    """Return the model of a sweep; refuse what no engine would do with it."""
+    model = resolve(
+        sweep.model.name,
+        revision=sweep.model.revision,
+        tokenizer=sweep.model.tokenizer,
+        load_format=sweep.model.load_format,
+    )
+    longest = max(length or 0 for each in sweep.all for length in each.engine.max_model_len)
+    if longest > model.max_model_len:  # vLLM would refuse it, after minutes
+        raise SpecError(
+            f"engine.max_model_len: {longest} is more than the {model.max_model_len} positions "
+            f"of {model.name}"
+        )
+    if model.shape is None and sweep.engine.kind == "simulated":
+        raise SpecError(f"engine.kind: {model.name} cannot be simulated: {model.design}")
+    return model
 
 
 def _texts(sweep: Sweep, notes: list[str]) -> tuple[LabelledText, ...]:
@@ -363,17 +374,6 @@ def _chat(tokenizer: Tokenizer, model: Model) -> ChatTemplate:
             "name a tokenizer that has one with model.tokenizer"
         )
     return tokenizer.chat
-
-
-def _check_context(sweep: Sweep, model: Model) -> None:
-    """Refuse a context that the model does not have; vLLM would, after minutes."""
-    longest = max(length or 0 for each in sweep.all for length in each.engine.max_model_len)
-    if longest > model.max_model_len:
-        message = (
-            f"engine.max_model_len: {longest} is more than the {model.max_model_len} positions "
-            f"of {model.name}"
-        )
-        raise SpecError(message)
 
 
 class _Tokenized:
