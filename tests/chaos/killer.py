@@ -62,7 +62,7 @@ def attempts(cluster: LogicalCluster) -> list[Attempt]:
 def kill(
     kind: str, cluster: LogicalCluster, driver: int, rng: random.Random
 ) -> list[psutil.Process] | None:
-    """Strike one victim, with SIGKILL; what is frozen goes on once Ray has called the node dead.
+    """Strike one victim, with SIGKILL; what is frozen resumes once Ray has called the node dead.
 
     Returns:
         What must be gone soon, or None where there was no victim.

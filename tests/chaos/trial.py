@@ -100,7 +100,7 @@ gpu_locks = "{folder / "locks"}"
         """Return what all runs of a sweep have printed."""
         return (sweep.parent / "run.log").read_text(encoding="utf-8")
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Replace the nodes that are dead."""
         for gpu in self.cluster.gpus:
             if self.cluster.raylet(gpu).poll() is not None:
@@ -190,16 +190,16 @@ def _at_the_end(
 
 
 def _left(arena: Arena, doomed: Sequence[psutil.Process], when: str) -> list[str]:
-    """Wait for the end of what is doomed, mend the cluster, and return what still runs."""
+    """Wait for the end of what is doomed, repair the cluster, and return what still runs."""
     alive = killer.alive(doomed, GONE_S)
-    arena.mend()
+    arena.repair()
     return [f"runs {when}: {each}" for each in alive]
 
 
 def _strike(
     arena: Arena, kind: str, driver: subprocess.Popen[bytes], rng: random.Random
 ) -> list[str] | None:
-    """Strike once, see that what hung on the victim is gone, and mend the cluster.
+    """Strike once, see that what hung on the victim is gone, and repair the cluster.
 
     None where the run ended before there was a victim.
     """

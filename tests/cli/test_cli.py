@@ -359,7 +359,7 @@ def test_run_one_missing(cli: Cli, sweep_file: Path, finished: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_interrupted(cli: Cli, sweep_file: Path, number: signal.Signals) -> None:
-    """An interrupted run keeps what was committed, says so, and the same command goes on."""
+    """An interrupted run keeps what was committed, says so, and the same command resumes."""
     arguments = ["run", sweep_file, "--set", "grid.strategy=packed"]
     slow = [*arguments, "--set", "simulated.real_seconds=0.2"]
     process = _start(*slow, cwd=sweep_file.parent)

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a machine is found, with what mends it."""
+"""Each thing that can be wrong with a machine is found, with the fix."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ GEMMA = CacheKind(groups={64: 3, None: 1})
 
 
 def _shared(num_shared: int, own: int, length: int) -> list[int]:
-    """Return a prompt of ``length`` that begins like the others and goes on as no other does."""
+    """Return a prompt of ``length`` that begins like the others and continues as no other does."""
     return list(range(1, num_shared + 1)) + [1000 * own + j for j in range(length - num_shared)]
 
 

@@ -75,6 +75,9 @@ def _settings(**changes: Any) -> str:
         (fmt.percent, 0.876, "88%"),
         (fmt.percent, 0.0, "0%"),
         (fmt.percent, None, "-"),
+        (fmt.small, 0.012345, "0.0123"),
+        (fmt.small, 999.6, "1,000"),
+        (fmt.small, 12345.6, "12,346"),
     ],
 )
 def test_value(function: Any, value: float | None, text: str) -> None:

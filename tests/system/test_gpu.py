@@ -152,7 +152,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
 def test_kill_leaves_the_gpu_empty_and_the_sweep_resumable(
     tmp_path: Path, empty_gpu: nvml.GpuUse, victim: str
 ) -> None:
-    """SIGKILL during a pass leaves no process and no memory; the same command measures anew."""
+    """SIGKILL during a pass leaves no process and no memory; the same command measures again."""
     path, results = write(tmp_path, SWEEP), tmp_path / "results"
     arguments = ["run", str(path), "--set", "measure.repeats=30", "--results", str(results)]
     driver = subprocess.Popen([sys.executable, "-m", "packsweep", *arguments])

@@ -1,4 +1,4 @@
-"""The entry of a Ray job: it runs on the cluster, stops when told to, and goes on afterwards."""
+"""The entry of a Ray job: it runs on the cluster, stops when asked to, and resumes afterwards."""
 
 from __future__ import annotations
 

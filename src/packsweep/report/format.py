@@ -32,7 +32,7 @@ def small(value: float | None) -> str:
     """Return a number with three significant digits; from 1,000 on a whole one."""
     if value is None:
         return DASH
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"  # noqa: PLR2004
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"  # noqa: PLR2004
 
 
 def figure(found: Figure, *, digits: int, as_percent: bool = False) -> str:
