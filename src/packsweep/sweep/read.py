@@ -62,8 +62,8 @@ def _parsed(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Swe
     sweep = _checked(common, where, overrides)
     variants = []
     for number, changes in enumerate(_list_of_variants(values, where), 1):
-        variant = f"{where}: variant {number}"
-        variants.append(_checked(_varied(common, changes, variant), variant, overrides))
+        told = f"{where}: variant {number}"
+        variants.append(_checked(_varied(common, changes, told), told, overrides))
     total = sum(map(num_cells, (sweep, *variants)))
     if total > MOST_CELLS:
         raise SpecError(f"{where}: {too_many_cells(total)}")
@@ -191,7 +191,7 @@ def _toml_value(text: str, *, text_only: bool) -> object:
 
 
 def _is_text(table: str, key: str) -> bool:
-    """Return whether the values of a key are texts, and nothing that TOML writes without quotes."""
+    """Tell whether the values of a key are texts, and nothing that TOML writes without quotes."""
     cls = _tables().get(table)
     field = None if cls is None else getattr(cls, "model_fields", {}).get(key)
     kinds = set() if field is None else set(_leaves(field.annotation))
