@@ -218,7 +218,7 @@ def _print_footer(
 def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
     """Print what the answers held; JSON has a row for each position, the table one for a range."""
     from packsweep.analysis import frames, labels
-    from packsweep.report import labels_table
+    from packsweep.report import quality_table
 
     answers = frames.load_labels(found.store)
     if by_position:
@@ -236,7 +236,7 @@ def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
     elif not rows:
         say(open_console(), "no scored answers: random weights, or no cell ended ok yet")
     else:
-        made = labels_table.positions if by_position else labels_table.confusion
+        made = quality_table.positions if by_position else quality_table.confusion
         print_table(open_console(), made(rows, found.rows))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from packsweep.analysis.contrasts import SETTINGS, Comparison
-from packsweep.report import cells_table, labels_table, verdict
+from packsweep.report import cells_table, quality_table, verdict
 from packsweep.report import format as fmt
 from packsweep.report.cell import names, pair, texts_per_prompt
 from packsweep.report.html import charts
@@ -198,8 +198,8 @@ def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[
     if number > len(few):
         lines.append(f"Shown: {len(few)} of {number:,} scored cells.")
     tables = (
-        _captioned(labels_table.positions(positions, few), "Accuracy by position in the prompt"),
-        _captioned(labels_table.confusion(confusion, few), "Expected against predicted labels"),
+        _captioned(quality_table.positions(positions, few), "Accuracy by position in the prompt"),
+        _captioned(quality_table.confusion(confusion, few), "Expected against predicted labels"),
     )
     return Section(key=key, title=title, lines=tuple(lines), figures=figures, folded=tables)
 
