@@ -35,7 +35,7 @@ FOLLOWS = "enable_prefix_caching"
 # A name -> those that follow from it and are named only where it is the same.
 FOLLOWING = {
     cause: tuple(name for name, column in _COLUMNS.items() if cause in column.follows)
-    for cause in dict.fromkeys(each for column in schema.CELL for each in column.follows)
+    for cause in dict.fromkeys(follow for column in schema.CELL for follow in column.follows)
 }
 # How is asked and with what it is computed: what may differ where settings are compared.
 ASKED = names("wording", "setting")

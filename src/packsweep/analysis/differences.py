@@ -37,10 +37,10 @@ def between(pairs: Sequence[Pair]) -> list[Difference]:
 
     What the engine resolved is listed where the setting of that name is not listed already.
     """
-    named = {_word(name) for each in pairs for name in each.axes}
+    named = {_word(name) for pair in pairs for name in pair.axes}
     found: list[Difference] = []
     for gather in (_settings, _measure, _environment, _resolved):
-        a, b = (gather([getattr(each, side) for each in pairs]) for side in "ab")
+        a, b = (gather([getattr(pair, side) for pair in pairs]) for side in "ab")
         new = [each for each in _unlike(a, b) if _word(each.name) not in named]
         found += new
         named |= {_word(each.name) for each in new}

@@ -128,7 +128,7 @@ def where(rows: Sequence[Row], conditions: Sequence[str]) -> list[Row]:
     return [
         row
         for row in rows
-        if all(each.holds(row) for each in others)
+        if all(other.holds(row) for other in others)
         and all(any(each.holds(row) for each in same) for same in either)
     ]
 

@@ -93,7 +93,7 @@ def _from_json(text: str) -> Calibration:
     try:
         found = Calibration(**json.loads(text))
         rates = (found.flops_per_s, found.bytes_per_s, found.import_s)
-        if all(math.isfinite(each) and each > 0 for each in rates):
+        if all(math.isfinite(rate) and rate > 0 for rate in rates):
             return found
     except TypeError:
         pass

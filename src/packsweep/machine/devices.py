@@ -62,4 +62,6 @@ def find(name: str | None) -> Device | None:
     if name.startswith(SIMULATED_PREFIX):
         return DEVICES.get(name.removeprefix(SIMULATED_PREFIX))
     product = name.removeprefix("NVIDIA ").strip()
-    return next((each for each in DEVICES.values() if re.fullmatch(each.names, product)), None)
+    return next(
+        (device for device in DEVICES.values() if re.fullmatch(device.names, product)), None
+    )

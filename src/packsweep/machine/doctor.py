@@ -247,7 +247,7 @@ def _cache(machine: Machine) -> Finding:
 
 def _disk(machine: Machine) -> Finding:
     folders = (machine.results, machine.cache)
-    known = [each for each in folders if each.free_bytes is not None and each.error is None]
+    known = [folder for folder in folders if folder.free_bytes is not None and folder.error is None]
     if not known:
         return _ok("not known")
     least = min(known, key=_free)

@@ -173,11 +173,15 @@ class NullSampler(contextlib.nullcontext[None]):
 
 
 def _seen(readings: Sequence[Reading], own: frozenset[int]) -> dict[str, Any]:
-    clocks = [each.sm_clock_mhz for each in readings if each.sm_clock_mhz is not None]
-    powers = [each.power_w for each in readings if each.power_w is not None]
-    temperatures_c = [each.temperature_c for each in readings if each.temperature_c is not None]
-    reasons = [each.throttle_reasons for each in readings if each.throttle_reasons is not None]
-    pids = [each.processes for each in readings if each.processes is not None]
+    clocks = [reading.sm_clock_mhz for reading in readings if reading.sm_clock_mhz is not None]
+    powers = [reading.power_w for reading in readings if reading.power_w is not None]
+    temperatures_c = [
+        reading.temperature_c for reading in readings if reading.temperature_c is not None
+    ]
+    reasons = [
+        reading.throttle_reasons for reading in readings if reading.throttle_reasons is not None
+    ]
+    pids = [reading.processes for reading in readings if reading.processes is not None]
     foreign = frozenset[int]().union(*pids) - own
     return {
         "num_samples": len(readings),

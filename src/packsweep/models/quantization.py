@@ -135,7 +135,7 @@ def _mxfp4(_: Table, method: str) -> Quantization:
 def _compressed(table: Table, method: str) -> Quantization:
     """Return what all groups of compressed-tensors have in common."""
     groups = table.get("config_groups")
-    kinds = {_group(each) for each in groups.values()} if isinstance(groups, Mapping) else set()
+    kinds = {_group(group) for group in groups.values()} if isinstance(groups, Mapping) else set()
     if len(kinds) != 1:
         return Quantization(name=method)
     weights, activations, group_size, zeros = kinds.pop()

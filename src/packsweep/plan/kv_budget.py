@@ -278,7 +278,7 @@ def to_text(budget: KvBudget) -> str:
     ]
     lines.append(_weights_line(budget, where))
     lines += _room_lines(budget)
-    lines += [f"assumed: {each}" for each in budget.assumptions]
+    lines += [f"assumed: {assumption}" for assumption in budget.assumptions]
     return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent="  ") for line in lines)
 
 

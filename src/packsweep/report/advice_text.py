@@ -75,6 +75,6 @@ def to_record(choice: Choice, given: Advice, terms: Terms) -> dict[str, Any]:
             name: None if end is None or per_hour is None else end * per_hour
             for name, end in asdict(hours).items()
         },
-        "more_texts": {each.row["cell_id"]: each.more_texts for each in choice.settings},
+        "more_texts": {setting.row["cell_id"]: setting.more_texts for setting in choice.settings},
         **asdict(given),
     }

@@ -43,7 +43,7 @@ def _measured_with(rows: Sequence[Row]) -> str:
         for name in ("device", "vllm_version", "model")
     }
     values["vllm_version"] = [f"vLLM {version}" for version in values["vllm_version"]]
-    return ", ".join(" and ".join(each) for each in values.values() if each)
+    return ", ".join(" and ".join(value) for value in values.values() if value)
 
 
 def _sample(rows: Sequence[Row]) -> str:

@@ -120,15 +120,18 @@ class LineReporter:
 
     def _now(self, activities: Sequence[Activity], waiting: Sequence[str]) -> str:
         """Return what runs and what is left, in one line."""
-        ids = {*(each.cell_id for each in activities), *waiting}
+        ids = {*(activity.cell_id for activity in activities), *waiting}
         self._left.cells = {
             cell_id: (known.cell_s if (known := self._expected.get(cell_id)) else None)
             for cell_id in ids
         }
         spent = sum(
-            min(self._clock() - self._began[each.cell_id], self._left.cells[each.cell_id] or 0.0)
-            for each in activities
-            if each.cell_id in self._began
+            min(
+                self._clock() - self._began[activity.cell_id],
+                self._left.cells[activity.cell_id] or 0.0,
+            )
+            for activity in activities
+            if activity.cell_id in self._began
         )
         running = "; ".join(map(_activity, activities))
         return f"[{self._ended}/{self._total}] {running}; {self._left.text(spent)}"

@@ -34,7 +34,7 @@ def text(ratio: Ratio, verdict: Verdict) -> str:
 
 def of(compared: Sequence[Comparison]) -> list[tuple[Comparison, Verdict]]:
     """Return every comparison of speeds with its verdict among all of them."""
-    return [(each, each.speed) for each in compared]
+    return [(comparison, comparison.speed) for comparison in compared]
 
 
 def explained(ratios: Sequence[Ratio]) -> list[str]:

@@ -179,15 +179,15 @@ def bars(shares: Sequence[Mapping[str, Any]], *, series: Sequence[str], title: s
         series: the parts, in the order in which they are stacked.
         title: of the axis.
     """
-    cells = list(dict.fromkeys(each["cell"] for each in shares))
+    cells = list(dict.fromkeys(share["cell"] for share in shares))
     drawn = [
         {
-            **each,
-            "row": cells.index(each["cell"]),
-            "order": list(series).index(each["part"]),
-            "said": f"{each['cell']}, {each['part']}: {each['share']:.1%}",
+            **share,
+            "row": cells.index(share["cell"]),
+            "order": list(series).index(share["part"]),
+            "said": f"{share['cell']}, {share['part']}: {share['share']:.1%}",
         }
-        for each in shares
+        for share in shares
     ]
     at = {
         "x": _number("share", title, stack="zero", scale={"domain": [0, 1], "clamp": True}),

@@ -175,8 +175,8 @@ def _figure(
 def limit_notes(limits: Sequence[Limit]) -> tuple[str, ...]:
     """Say what the dashed lines are, and where they lie."""
     by_meaning: dict[str, list[str]] = {}
-    for each in limits:
-        by_meaning.setdefault(each.meaning, []).append(f"{each.series} {fmt.exact(each.value)}")
+    for limit in limits:
+        by_meaning.setdefault(limit.meaning, []).append(f"{limit.series} {fmt.exact(limit.value)}")
     return tuple(f"Dashed: {meaning}; {', '.join(own)}." for meaning, own in by_meaning.items())
 
 

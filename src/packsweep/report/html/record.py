@@ -84,7 +84,9 @@ def conditions(rows: Sequence[Row], mixed: Sequence[str]) -> Section:
 
 def _seen(rows: Sequence[Row]) -> Table:
     words = names(rows)
-    known = [each for each in _CONDITIONS if any(row[each[0]] is not None for row in rows)]
+    known = [
+        condition for condition in _CONDITIONS if any(row[condition[0]] is not None for row in rows)
+    ]
     headings = ("cell", "warnings", "throttled by", "started, UTC", "repeats", "processes")
     body = [
         (
@@ -123,7 +125,7 @@ def repeat(rows: Sequence[Row], sweep: str | None) -> Section:
 def _command(sweep: str) -> str:
     import shlex
 
-    sets = [f"--set {shlex.quote(each)}" for each in overrides(sweep)]
+    sets = [f"--set {shlex.quote(override)}" for override in overrides(sweep)]
     return " ".join(["packsweep run sweep.toml", *sets])
 
 

@@ -84,7 +84,7 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
         ),
         notes=(f"Shown: {note}.",) if note else (),
     )
-    apart = sum(not each.same_gpu for each in compared)
+    apart = sum(not comparison.same_gpu for comparison in compared)
     lines = [
         *(
             f"{line[0].upper()}{line[1:]}."
@@ -143,13 +143,13 @@ def _bars(
     ]
     if not shares:
         return None
-    series = [part for part in parts if any(each["part"] == part for each in shares)]
+    series = [part for part in parts if any(share["part"] == part for share in shares)]
     data = make_table(
         f"Data of: {title}",
         ("cell", "part", "seconds", "share"),
         [
-            (each["cell"], each["part"], fmt.exact(each["seconds"]), f"{each['share']:.1%}")
-            for each in shares
+            (share["cell"], share["part"], fmt.exact(share["seconds"]), f"{share['share']:.1%}")
+            for share in shares
         ],
         text=2,
         most=len(shares),
@@ -183,7 +183,9 @@ def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[
         line = "No answers were scored: random weights, or no cell ended ok."
         return Section(key=key, title=title, lines=(line,))
     few = [row for row in rows if row["cell_id"] in looked_into]
-    own = {row["cell_id"]: [each for each in positions if _is_of(each, row)] for row in few}
+    own = {
+        row["cell_id"]: [position for position in positions if _is_of(position, row)] for row in few
+    }
     several = [row for row in few if len(own[row["cell_id"]]) > 1]
     words = names(rows)
     figures = tuple(
