@@ -202,7 +202,7 @@ def test_load_null_integer(store: Store, table: Literal["passes", "summary"]) ->
 
 def test_load_unknown_table(store: Store) -> None:
     """Another name is answered with the three that there are."""
-    with pytest.raises(ResultsError, match="'cells' is no table; there are passes, requests"):
+    with pytest.raises(ResultsError, match="'cells' is not a table; there are passes, requests"):
         packsweep.load(store.root, "cells")  # type: ignore[arg-type]
 
 

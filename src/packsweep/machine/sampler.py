@@ -38,7 +38,7 @@ class Conditions:
         power_mean_w: mean over the samples.
         foreign_gpu_pids: processes on the GPU that are not of this process's tree.
         other_cpu_share: CPU time of the host that others used, of all that there was.
-        gc_s: how long Python's garbage collector held this process up.
+        gc_s: garbage-collection pauses of this process.
         energy_j: of the whole GPU, by its own counter.
     """
 

@@ -47,7 +47,7 @@ class Place:
 def remedy(file: str) -> str:
     if file == TOKENIZER:
         return ": name another place with model.tokenizer=..."
-    return ": it is no model folder in the Hugging Face form"
+    return ": it is not a model folder in the format of Hugging Face"
 
 
 def snapshot(repo: str, revision: str | None, needed: Sequence[str]) -> Place:

@@ -187,7 +187,7 @@ def _is_path(name: str) -> bool:
 
 def _refuse_revision(name: str, revision: str | None) -> None:
     if revision is not None:
-        raise ModelError(f"model.revision={revision} goes with a hub id, and {name} is none")
+        raise ModelError(f"model.revision={revision} applies to a hub id, which {name} is not")
 
 
 def _embedded(name: str) -> Place:

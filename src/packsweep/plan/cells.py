@@ -333,7 +333,7 @@ def _split_block(cells: Iterable[PlannedCell]) -> Iterator[str]:
     yield (
         f"all prompts of {most.cell.slug} begin with the same {shared} tokens, and the cache keeps "
         f"whole blocks of {size}: {again} of them are computed again in every prompt, which a "
-        f"wording of {shared - again or size} tokens would spare"
+        f"wording of {shared - again or size} tokens would avoid"
     )
 
 

@@ -77,7 +77,7 @@ def check(plan: Plan) -> None:
     asked = (cell.answer, cell.template == "chat", cell.prompt_type, cell.cache_state)
     if asked != ("free", False, "text", "cold"):
         raise SpecError(
-            "compare-tool: vllm bench throughput knows free answers to plain text in a new engine: "
+            "compare-tool: vllm bench throughput has free answers to plain text in a new engine: "
             "use answer free, any template but chat, prompt_type text, cache_state cold"
         )
 

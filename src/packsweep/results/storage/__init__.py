@@ -91,7 +91,9 @@ def at(where: str | os.PathLike[str]) -> Storage:
 def _at(where: str) -> Storage:
     """Every task names its storage; connections are shared within a process."""
     if _MISSPELT.match(where):
-        raise ResultsError(f"{where!r}: is no address; write s3://bucket/prefix or file:///folder")
+        raise ResultsError(
+            f"{where!r}: is not an address; write s3://bucket/prefix or file:///folder"
+        )
     found = _URI.fullmatch(where)
     if found is None:
         return LocalStorage(Path(where))

@@ -191,13 +191,13 @@ def _place(region: str | None) -> dict[str, str]:
     """Return region and endpoint; the client panics at what is no such thing."""
     region = region or os.environ.get("AWS_REGION") or "us-east-1"
     if not _REGION.fullmatch(region):
-        raise ResultsError(f"AWS_REGION: {region!r} is no region, such as us-east-1")
+        raise ResultsError(f"AWS_REGION: {region!r} is not a region, such as us-east-1")
     name = "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
     endpoint = os.environ.get(name)
     if not endpoint:
         return {"region": region}
     if not _is_endpoint(endpoint):
-        raise ResultsError(f"{name}: {endpoint!r} is no address, such as https://host:9000")
+        raise ResultsError(f"{name}: {endpoint!r} is not an address, such as https://host:9000")
     return {"region": region, "endpoint": endpoint}
 
 

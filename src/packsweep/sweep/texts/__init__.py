@@ -131,7 +131,7 @@ def _path(source: str) -> Path:
         path = Path(source).expanduser()
         path.is_dir()
     except (ValueError, OSError, RuntimeError) as error:  # NUL, too long, no such user
-        raise TextsError(f"{source[:80]!r}: is no path: {error}") from None
+        raise TextsError(f"{source[:80]!r}: is not a path: {error}") from None
     return path
 
 
