@@ -21,14 +21,6 @@ from packsweep.sweep.cells import Cell
 CELL = cell()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
 def _commit(store: Store, of: Cell, *values: dict[str, Any], **shared: Any) -> None:
     """Commit an attempt with a repeat for each of ``values``."""
     rows = [pass_row(of, **{**shared, "repeat": i, **each}) for i, each in enumerate(values)]

@@ -34,14 +34,6 @@ ID = CELL.cell_id
 REQUEST = {"cell_id": ID, "attempt_id": "a0", "repeat": 0, "request": 0, "text": "negative"}
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
 @pytest.fixture(params=["folder", "s3"])
 def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """Empty results, in a folder and in a bucket."""

@@ -46,14 +46,6 @@ MODEL = Model(
 )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
 def _plan(infeasible: dict[int, str] | None = None, num_cells: int = 4) -> Plan:
     """Return the cells of n = 1, 2, ...; ``infeasible`` maps n to a reason."""
     planned = tuple(

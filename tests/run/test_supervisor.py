@@ -132,14 +132,6 @@ def test_ok_status(ended: Ended) -> None:
     assert ended.statuses["none"].texts_per_s == pytest.approx(sum(speeds) / 2)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
 def test_timeout_names_phase(store: Store, byte_model: Path) -> None:
     """A hang is reported with the phase it happened in."""
     hanging = _task(

@@ -15,14 +15,6 @@ from packsweep.run.executors.ray import _env_vars, stream_attempt
 from packsweep.sweep.cells import Cell
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
 def _cell(model: Path, **simulated: Any) -> Cell:
     return cells(model={"name": str(model)}, simulated=simulated)[0]
 
