@@ -74,8 +74,8 @@ def test_report_no_results(capsys: Captured, tmp_path: Path) -> None:
 
 def test_report_cannot_be_written(capsys: Captured, results: Path) -> None:
     """A file that cannot be written is one line."""
-    told = said(capsys, output.WRONG_USE, "report", results, "-o", "/proc/none/page.html")
-    assert "page.html: cannot be written: No such file or directory" in told
+    line = said(capsys, output.WRONG_USE, "report", results, "-o", "/proc/none/page.html")
+    assert "page.html: cannot be written: No such file or directory" in line
 
 
 def test_report_without_charts(
@@ -84,8 +84,8 @@ def test_report_without_charts(
     """Where the charts' packages are not installed, one line says which command does it."""
     sweep = compose(Store(results.parent / "charted"))
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    told = said(capsys, output.WRONG_USE, "report", sweep.root)
-    assert told == (
+    line = said(capsys, output.WRONG_USE, "report", sweep.root)
+    assert line == (
         "packsweep: the report needs vl-convert: make setup, or pip install vl-convert-python\n"
     )
 
@@ -95,8 +95,8 @@ def test_after_run_without_charts(results: Path, monkeypatch: pytest.MonkeyPatch
     store = Store(results)
     passes = frames.to_pandas(store.read_passes())
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    told = report.after_run(store, passes, Overrides(), allow_mixed=False)
-    assert told == f"report: packsweep report {results}"
+    line = report.after_run(store, passes, Overrides(), allow_mixed=False)
+    assert line == f"report: packsweep report {results}"
     assert not (results / "report.html").exists()
 
 
@@ -108,8 +108,8 @@ def test_after_run_many_cells(tmp_path: Path) -> None:
     written(store, cell())
     passes = frames.to_pandas(store.read_passes())
     many = passes.loc[[0] * len(rows)].assign(cell_id=[row["cell_id"] for row in rows])
-    told = report.after_run(store, many, Overrides(), allow_mixed=False)
-    assert told == f"report: packsweep report {store.root}"
+    line = report.after_run(store, many, Overrides(), allow_mixed=False)
+    assert line == f"report: packsweep report {store.root}"
 
 
 def test_run_writes_the_report(cli: Cli, sweep_file: Path) -> None:

@@ -103,8 +103,8 @@ def test_parameters_that_cannot_be_counted(byte_model: Path, tmp_path: Path) -> 
     unknown = kv_budget.of(str(tmp_path), Asked(**H200))
     assert (unknown.weight_bytes, unknown.room) == (None, None)
     assert "give --parameters" in kv_budget.to_text(unknown)
-    told = kv_budget.of(str(tmp_path), Asked(num_parameters=10, **H200))
-    assert (told.weight_bytes, told.room is None) == (20, False)
+    found = kv_budget.of(str(tmp_path), Asked(num_parameters=10, **H200))
+    assert (found.weight_bytes, found.room is None) == (20, False)
 
 
 def test_weights_that_do_not_fit() -> None:

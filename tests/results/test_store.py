@@ -236,11 +236,11 @@ def test_commit_racing_processes(store: Store) -> None:
     ]
     for racer in racers:
         racer.start()
-    told = [won.get(timeout=300) for _ in range(2 * len(ids))]
+    answers = [won.get(timeout=300) for _ in range(2 * len(ids))]
     for racer in racers:
         racer.join()
-    winners = {cell_id: name for cell_id, name, first in told if first}
-    assert len([None for *_, first in told if first]) == len(ids)
+    winners = {cell_id: name for cell_id, name, first in answers if first}
+    assert len([None for *_, first in answers if first]) == len(ids)
     assert winners == {cell_id: store.committed(cell_id) for cell_id in ids}
 
 
