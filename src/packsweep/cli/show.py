@@ -33,25 +33,20 @@ if TYPE_CHECKING:
 _NUM_RANGES = 10  # of positions: what fits a screen beside other cells
 
 
+def _view(name: str, what: str) -> Any:  # noqa: ANN401  (typer's)
+    """Return the option that prints something else than the table."""
+    return typer.Option(f"--{name}", help=f"Print {what}.")
+
+
 def show_command(
     results: ResultsArg,
-    vllm: Annotated[
-        bool, typer.Option("--vllm", help="Print each cell as vllm bench throughput does.")
-    ] = False,
-    positions: Annotated[
-        bool,
-        typer.Option("--positions", help="Print accuracy by position in the prompt."),
-    ] = False,
-    confusion: Annotated[
-        bool, typer.Option("--confusion", help="Print expected against predicted labels.")
-    ] = False,
+    vllm: Annotated[bool, _view("vllm", "each cell as vllm bench throughput does")] = False,
+    positions: Annotated[bool, _view("positions", "accuracy by position in the prompt")] = False,
+    confusion: Annotated[bool, _view("confusion", "expected against predicted labels")] = False,
     quality: Annotated[
-        bool,
-        typer.Option("--quality", help="Print accuracy, macro F1, and precision and recall."),
+        bool, _view("quality", "accuracy, macro F1, and precision and recall")
     ] = False,
-    time: Annotated[
-        bool, typer.Option("--time", help="Print where the time of each cell went.")
-    ] = False,
+    time: Annotated[bool, _view("time", "where the time of each cell went")] = False,
     where: WhereOpt = None,
     sort: SortOpt = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
