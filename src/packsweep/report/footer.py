@@ -85,9 +85,9 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str
     names = cell.names(rows)
     lines = {
         f"{cell.pair(names[each.cell], names[each.baseline])}: "
-        + verdict.text(each.ratio, said)
-        + ("" if each.same_gpu else ", on different GPUs"): said in CALLED
-        for each, said in verdict.of(compared)
+        + verdict.text(each.ratio, each.speed)
+        + ("" if each.same_gpu else ", on different GPUs"): each.speed in CALLED
+        for each in compared
     }
     if len(lines) <= _LISTED_COMPARISONS:
         return list(lines)

@@ -16,7 +16,7 @@ from packsweep.analysis.advice import Figure as Value
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import Answers
 from packsweep.errors import ResultsError
-from packsweep.report import cell, verdict
+from packsweep.report import cell
 from packsweep.report import format as fmt
 from packsweep.report.html import charts
 from packsweep.report.html.charts import Axis
@@ -135,15 +135,15 @@ def _apart(name: str, other: str) -> tuple[list[str], list[str]]:
 
 def _lead(best: Row, compared: Sequence[Comparison]) -> tuple[Ratio, str, str] | None:
     """Return the ratio of the best to its baseline, or to the nearest cell that has it as one."""
-    own = [pair for pair in verdict.of(compared) if pair[0].cell == best["cell_id"]]
+    own = [one for one in compared if one.cell == best["cell_id"]]
     if own:
-        each, said = max(own, key=lambda pair: pair[0].axis == "strategy")
-        return each.ratio, said, each.baseline
-    others = [pair for pair in verdict.of(compared) if pair[0].baseline == best["cell_id"]]
+        nearest = max(own, key=lambda comparison: comparison.axis == "strategy")
+        return nearest.ratio, nearest.speed, nearest.baseline
+    others = [one for one in compared if one.baseline == best["cell_id"]]
     if not others:
         return None
-    each, said = max(others, key=lambda pair: pair[0].ratio.value or 0.0)
-    return each.ratio.inverse, said, each.cell
+    nearest = max(others, key=lambda comparison: comparison.ratio.value or 0.0)
+    return nearest.ratio.inverse, nearest.speed, nearest.cell
 
 
 def _numbers(

@@ -68,7 +68,6 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
         for each in shown
         if each.ratio.value is not None
     ]
-    said = {id(each): verdict.text(each.ratio, word) for each, word in verdict.of(compared)}
     heading = "texts/s of a cell over that of its baseline"
     figure = Figure(
         title=heading,
@@ -79,7 +78,10 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
         data=make_table(
             "Data of the comparisons",
             ("cell", "baseline", "ratio, 95 % interval and verdict"),
-            [(words[each.cell], words[each.baseline], said[id(each)]) for each in shown],
+            [
+                (words[each.cell], words[each.baseline], verdict.text(each.ratio, each.speed))
+                for each in shown
+            ],
             text=3,
         ),
         notes=(f"Shown: {note}.",) if note else (),
