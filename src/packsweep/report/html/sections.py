@@ -19,6 +19,7 @@ from packsweep.report.html.parts import (
     Section,
     bounded,
     extremes,
+    grouped,
     make_table,
 )
 from packsweep.report.table import Table
@@ -185,10 +186,8 @@ def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[
         line = "No answers were scored: random weights, or no cell ended ok."
         return Section(key=key, title=title, lines=(line,))
     few = [row for row in rows if row["cell_id"] in looked_into]
-    own = {
-        row["cell_id"]: [position for position in positions if _is_of(position, row)] for row in few
-    }
-    several = [row for row in few if len(own[row["cell_id"]]) > 1]
+    own = grouped(positions, lambda position: str(position["cell_id"]))
+    several = [row for row in few if len(own.get(row["cell_id"], ())) > 1]
     words = names(rows)
     figures = tuple(
         _position_figure(row, own[row["cell_id"]], words[row["cell_id"]])
@@ -210,10 +209,6 @@ def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[
 
 def _captioned(whole: Table, caption: str) -> Table:
     return bounded(replace(whole, caption=caption))
-
-
-def _is_of(each: Row, row: Row) -> bool:
-    return bool(each["cell_id"] == row["cell_id"])
 
 
 def _position_figure(row: Row, own: Sequence[Row], words: str) -> Figure:
