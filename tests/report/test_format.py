@@ -18,6 +18,7 @@ from packsweep.report import cell as cell_
 from packsweep.report import cells_table, footer, progress, table
 from packsweep.report import format as fmt
 from packsweep.results import schema
+from packsweep.results.shares import Figure
 from packsweep.results.stats import Ratio
 from packsweep.run.task import Status
 
@@ -83,6 +84,19 @@ def _settings(**changes: Any) -> str:
 def test_value(function: Any, value: float | None, text: str) -> None:
     """A value is rounded, and undefined is a dash and never 0."""
     assert function(value) == text
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (Figure(value=0.912, ci_low=0.88, ci_high=0.936), "91.2% [88.0, 93.6]"),
+        (Figure(value=0.912), "91.2%"),
+        (Figure(), "-"),
+    ],
+)
+def test_figure(found: Figure, text: str) -> None:
+    """A figure has its interval behind it, where there is one."""
+    assert fmt.figure(found, digits=1, as_percent=True) == text
 
 
 @given(st.none() | st.floats(0, 1e12))

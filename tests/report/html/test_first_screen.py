@@ -113,6 +113,15 @@ def test_settings_are_named() -> None:
     )
 
 
+def test_another_strategy_is_named_before_other_settings() -> None:
+    fast = row("chunked4", cell_id="fast", texts_per_s_median=200.0)
+    settings = compared({**fast, "strategy": "separate"}, FP8, 1.1)
+    assert settings.axis == "settings"
+    assert sentence([SEPARATE, FP8, fast], settings, compared(fast, SEPARATE, 2.0)) == (
+        "Use 4 texts per prompt at n = 400: 2.00x [1.92, 2.08] the speed of separate."
+    )
+
+
 def test_no_clear_winner() -> None:
     """What is faster by its median alone is not recommended."""
     near = compared(CHUNKED, SEPARATE, 1.01)
