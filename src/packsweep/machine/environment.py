@@ -60,6 +60,7 @@ _HARMLESS = re.compile(
     r"|EXECUTE_MODEL_TIMEOUT_SECONDS|REGEX_COMPILATION_TIMEOUT_S|ENGINE_READY_TIMEOUT_S"
     r"|HTTP_\w+|SERVER_DEV_MODE|SKIP_\w+|BUILD_\w+)"
 )
+_AT_IMPORT = re.compile(r"(PYTHON|LD_|HF_|TRANSFORMERS_|TRITON_|OPENBLAS_|LC_)\w+|LANG|TMPDIR|HOME")
 # Set by Ray for its workers; vLLM must choose its threads as it does without Ray.
 _REMOVED = ("OMP_NUM_THREADS", "VLLM_PORT")
 _MOST_SOCKET_BYTES, _SOCKET_NAME_BYTES = 107, len("/") + 36
@@ -141,6 +142,20 @@ def measuring(base: Mapping[str, str] | None = None) -> dict[str, str]:
         name: value
         for name, value in sorted(found.items())
         if _is_tuning(name) and not _HARMLESS.fullmatch(name)
+    }
+
+
+def read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that may be read when packages are imported, not only when used.
+
+    A process that has imported serves only what asks for the same. Which GPU is visible is read
+    when CUDA is initialized.
+    """
+    late = ("CUDA_VISIBLE_DEVICES", "VLLM_WORKER_MULTIPROC_METHOD")
+    return {
+        name: value
+        for name, value in sorted(environ.items())
+        if (_TUNING.fullmatch(name) or _AT_IMPORT.fullmatch(name)) and name not in late
     }
 
 

@@ -12,8 +12,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +20,8 @@ import psutil
 
 from packsweep.errors import ResultsError, UserError
 from packsweep.machine import environment, process
-from packsweep.run import lifeline, rows, scratch
+from packsweep.run import rows, scratch
+from packsweep.run.launch import Interpreter, Launcher, WorkerProcess
 from packsweep.run.task import BEGAN, Activity, Status, Task, status_from_json
 from packsweep.sweep.spec import LimitsTable
 
@@ -41,9 +40,10 @@ class Supervisor:
         phase: what the worker is at, as it says itself.
     """
 
-    def __init__(self, task: Task) -> None:
-        """Start the worker for ``task``."""
+    def __init__(self, task: Task, launcher: Launcher | None = None) -> None:
+        """Start the worker for ``task``, as a new interpreter where no ``launcher`` is given."""
         self.task = task
+        self._launcher = launcher or Interpreter()
         self._folder = scratch.make()
         self._began = self._phase_began = time.monotonic()
         self.phase = "spawn"
@@ -55,7 +55,7 @@ class Supervisor:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> WorkerProcess:
         """Start the worker's process, in the environment that its cell asks for.
 
         Raises:
@@ -70,19 +70,10 @@ class Supervisor:
         except OSError as error:
             message = f"the files of an attempt cannot be written: {error}"
             raise UserError(message) from None
-        program = lifeline.command(
-            *(sys.executable, "-P", "-m", "packsweep.run.worker", str(self._folder))
-        )
         environ = environment.engine_environ(measuring_asked=self.task.cell.environ)
         environ |= _time_limits(self.task.limits)
         with log:
-            return subprocess.Popen(  # noqa: S603  (our own worker)
-                program,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environ,
-            )
+            return self._launcher.launch(self._folder, environ, log)
 
     def poll(self) -> Status | None:
         """Return how the attempt ended, or None while it runs; ends it at a deadline."""
@@ -144,6 +135,8 @@ class Supervisor:
             if phase != self.phase:
                 self.phase, self._phase_began = phase, time.monotonic()
                 self._phase_mark = self._log.stat().st_size
+        if self._process.pid is None:
+            return
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self._process.pid).children(recursive=True):
                 self._family[child.pid] = child
@@ -165,7 +158,7 @@ class Supervisor:
             return False  # whoever runs the sweep again will see
 
     def _why(self) -> str:
-        code = self._process.returncode
+        code = self._process.wait()
         said = _last_error(self._log)
         if code < 0:
             return f"the worker was ended by {_signal_name(-code)} in phase {self.phase}"

@@ -308,8 +308,13 @@ def seconds_since_start(folder: Path) -> float | None:
 
 def main() -> None:
     """Run the task in the folder that the command line names."""
-    folder = Path(sys.argv[1])
+    run(Path(sys.argv[1]))
+
+
+def run(folder: Path) -> None:
+    """Run the task in ``folder``, in this process."""
     lifeline.guard_children(folder)
+    lifeline.guard_forks()
     task = task_from_json((folder / "task.json").read_text(encoding="utf-8"))
     status = Attempt(task, folder).run()
     replace_file(folder / "status.json", status.to_json().encode())

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from packsweep.run import scratch
+from packsweep.run.launch import Interpreter, Launcher
 from packsweep.run.supervisor import POLL_S, Supervisor
 from packsweep.run.task import Activity, Status, Task
 
@@ -20,14 +21,19 @@ class LocalExecutor:
     num_slots = 1
     num_places = 1
 
-    def __init__(self) -> None:
-        """Remove what a run before could not, since it was killed."""
+    def __init__(self, launcher: Launcher | None = None) -> None:
+        """Remove what a run before could not, since it was killed.
+
+        Args:
+            launcher: starts the workers; new interpreters where none is given.
+        """
         scratch.remove_abandoned()
+        self._launcher = launcher or Interpreter()
         self._running: list[Supervisor] = []
 
     def start(self, task: Task) -> None:
         """Start a worker process."""
-        self._running.append(Supervisor(task))
+        self._running.append(Supervisor(task, self._launcher))
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
         """Look four times a second until an attempt ends."""
@@ -48,3 +54,4 @@ class LocalExecutor:
         for supervisor in self._running:
             supervisor.stop()
         self._running = []
+        self._launcher.stop()
