@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     from packsweep.sweep.spec import EngineKind, Sweep
 
 
+class Isolation(StrEnum):
+    """What no two cells share."""
+
+    PROCESS = "process"
+    ENGINE = "engine"
+
+
 class Start(StrEnum):
     """How a worker's process begins."""
 
@@ -70,6 +77,13 @@ def run_command(
     accelerator: AcceleratorOpt = None,
     max_gpus: MaxGpusOpt = None,
     ceiling: CeilingOpt = None,
+    isolation: Annotated[
+        Isolation | None,
+        typer.Option(
+            help="process: each cell has a process and an engine of its own, unless the sweep "
+            "file says otherwise; engine: cells of equal engine settings share one.",
+        ),
+    ] = None,
     start: Annotated[
         Start,
         typer.Option(
@@ -91,11 +105,17 @@ def run_command(
     address = ray or ("auto" if _RAY_JOB in os.environ and not local else None)
     if address is None and (accelerator or max_gpus):
         raise UserError("--accelerator and --max-gpus choose nodes of a Ray cluster: add --ray")
+    if isolation is not None:
+        set_ = [*(set_ or ()), f"measure.isolation={isolation}"]
     read, planned, store, content = prepare(sweep, set_, results)
     _check_engine(read, store, in_ray=address is not None)
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
+    if address and read.measure.isolation == "engine":
+        raise UserError("measure.isolation: engine is for one machine; leave it or --ray out")
     executor = (
-        _cluster(address, accelerator, max_gpus) if address else _machine(read.engine.kind, start)
+        _cluster(address, accelerator, max_gpus, read.engine.kind if start == "fork" else None)
+        if address
+        else _machine(read.engine.kind, start)
     )
     interrupt_on_signals()  # anew: Ray installs its own handlers
     try:
@@ -140,14 +160,16 @@ def _machine(engine: EngineKind, start: Start) -> Executor:
     return LocalExecutor(launch.launcher(engine, start.value))
 
 
-def _cluster(address: str, accelerator: str | None, max_gpus: int | None) -> Executor:
+def _cluster(
+    address: str, accelerator: str | None, max_gpus: int | None, forks: EngineKind | None
+) -> Executor:
     """Return the executor on the Ray cluster at ``address``."""
     from packsweep.run.executors.nodes import Demand
     from packsweep.run.executors.ray import RayExecutor
 
     named = tuple(name.strip() for name in (accelerator or "").split(",") if name.strip())
     demand = Demand(accelerators=named, max_gpus=max_gpus)
-    return RayExecutor(address, demand)
+    return RayExecutor(address, demand, forks=forks)
 
 
 def _with_overrides(content: bytes, overrides: Sequence[str]) -> bytes:

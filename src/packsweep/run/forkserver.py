@@ -18,6 +18,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import importlib.metadata
 import json
 import os
 import selectors
@@ -25,11 +26,13 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packsweep.files import cache_root, replace_file
+from packsweep.machine import environment
 from packsweep.run import lifeline
 
 NUM_DESCRIPTORS = 2
@@ -58,7 +61,6 @@ _PRELOADED_ON_CUDA = (
     "vllm.v1.worker.gpu_model_runner",
     "vllm.v1.worker.gpu.model_runner",
     "vllm.v1.attention.backends.flash_attn",
-    "vllm.v1.attention.backends.flashinfer",
     "vllm.compilation.backends",
     "vllm.model_executor.model_loader",
     "vllm.model_executor.models.llama",
@@ -218,6 +220,7 @@ def _work(request: Mapping[str, Any], descriptors: list[int], inherited: Mapping
     os.environ.clear()
     os.environ.update(request["environ"])
     os.environ.update(inherited)
+    os.environ[environment.START_METHOD] = "fork"
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # the engine core need not import again
     _name(WORKER_NAME)
     from packsweep.run import worker
@@ -231,13 +234,49 @@ def _name(name: str) -> None:
 
 
 def _preload(engine: str) -> None:
-    """Import what engines of this kind need; what cannot be imported, the worker will report."""
+    """Import what engines of this kind need; what cannot be imported, the worker will report.
+
+    A module that initializes CUDA when it is imported spoils this process: it is noted, for this
+    version of vLLM, and the process begins anew without it.
+    """
     names = list(_PRELOADED[engine])
     if engine == "vllm" and Path("/proc/driver/nvidia").exists():
         names += _PRELOADED_ON_CUDA
+    spoiling = _spoiling()
     for name in names:
+        if name in spoiling:
+            continue
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+        if not cuda_is_untouched():
+            _note_spoiling([*spoiling, name])
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (this very process, anew)
+
+
+def _spoiling() -> list[str]:
+    """Return the modules known to initialize CUDA when they are imported."""
+    try:
+        noted = json.loads(_spoiling_path().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return noted if isinstance(noted, list) else []
+
+
+def _note_spoiling(names: Sequence[str]) -> None:
+    """Note them; where that cannot be done, this process would begin anew for ever: it ends."""
+    try:
+        _spoiling_path().parent.mkdir(parents=True, exist_ok=True)
+        replace_file(_spoiling_path(), json.dumps(names).encode())
+    except OSError as error:
+        sys.exit(f"importing {names[-1]} initialized CUDA, and it cannot be noted: {error}")
+
+
+def _spoiling_path() -> Path:
+    try:
+        version = importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        version = "none"
+    return cache_root() / "forkserver" / f"{version}.json"
 
 
 def cuda_is_untouched() -> bool:
@@ -261,8 +300,6 @@ def main() -> None:
     listener.listen()
     Path(f"{address}.new").rename(address)  # whoever sees it can connect
     _preload(engine)
-    if not cuda_is_untouched():
-        sys.exit("an import has initialized CUDA; workers cannot be forked from here")
     changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
     gc.collect()
     gc.freeze()  # a collection in a worker leaves the pages shared

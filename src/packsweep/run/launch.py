@@ -40,6 +40,16 @@ class WorkerProcess(Protocol):
     def wait(self) -> int:
         """Wait until it is gone."""
 
+    @property
+    def lives_on(self) -> bool:
+        """The attempt has ended and its process has not: it waits for another attempt."""
+
+
+class _Interpreted(subprocess.Popen[bytes]):
+    """A worker that is a new Python."""
+
+    lives_on = False
+
 
 class Launcher(Protocol):
     """Whoever starts workers."""
@@ -57,7 +67,7 @@ class Interpreter:
     def launch(self, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> WorkerProcess:
         """Start it under a lifeline."""
         program = (sys.executable, "-P", "-m", "packsweep.run.worker", str(folder))
-        return subprocess.Popen(  # noqa: S603  (our own worker)
+        return _Interpreted(
             lifeline.command(*program),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -86,6 +96,7 @@ class ForkedWorker:
             guard: the other end of the pipe with which the worker dies.
             instead: starts the worker in another way.
         """
+        self.lives_on = False
         self._connection = connection
         self._guard = guard
         self._instead = instead
@@ -194,7 +205,7 @@ class ForkServer:
 
     def launch(self, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> WorkerProcess:
         """Ask for a worker; where no server can be had, start a new interpreter."""
-        self._prepare(environ)
+        self.prepare(environ)
         try:
             return ask(self.address, folder, environ, log)
         except OSError:
@@ -206,15 +217,22 @@ class ForkServer:
         assert self._folder is not None, "it was started"
         return self._folder / "socket"
 
-    def _prepare(self, environ: Mapping[str, str]) -> None:
-        """Have a server that lives and was started in such an environment."""
-        wanted = environment.read_at_import(environ)
-        lives = self._process is not None and self._process.poll() is None
-        if lives and wanted == self._imported:
+    @property
+    def lives(self) -> bool:
+        """It was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def serves(self, environ: Mapping[str, str]) -> bool:
+        """Tell whether it was started in such an environment."""
+        return environment.read_at_import(environ) == self._imported
+
+    def prepare(self, environ: Mapping[str, str]) -> None:
+        """Have a server that lives and serves such an environment; it may still import."""
+        if self.lives and self.serves(environ):
             return
         self.stop()
         self._folder = scratch.make()
-        self._imported = wanted
+        self._imported = environment.read_at_import(environ)
         program = (sys.executable, "-P", "-m", "packsweep.run.forkserver")
         with (self._folder / "forkserver.log").open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603  (our own server)

@@ -22,7 +22,7 @@ from packsweep.errors import ResultsError, UserError
 from packsweep.machine import environment, process
 from packsweep.run import rows, scratch
 from packsweep.run.launch import Interpreter, Launcher, WorkerProcess
-from packsweep.run.task import BEGAN, Activity, Status, Task, status_from_json
+from packsweep.run.task import BEGAN, STATUS, Activity, Status, Task, status_from_json
 from packsweep.sweep.spec import LimitsTable
 
 POLL_S = 0.25
@@ -81,7 +81,7 @@ class Supervisor:
         if self._process.poll() is not None:
             return self._finished()
         spent = time.monotonic() - self._phase_began
-        if (self._folder / "status.json").exists() and spent > _EXIT_GRACE_S:
+        if (self._folder / STATUS).exists() and spent > _EXIT_GRACE_S:
             return self._finished()  # the result is in; what lingers is killed
         limit = phase_limit_s(self.task.limits, self.phase)
         if spent > limit:
@@ -143,7 +143,7 @@ class Supervisor:
 
     def _finished(self) -> Status:
         self._kill()
-        path = self._folder / "status.json"
+        path = self._folder / STATUS
         if path.exists():
             status = status_from_json(path.read_text(encoding="utf-8"))
             return replace(status, log=self._clear())
@@ -176,6 +176,8 @@ class Supervisor:
     def _kill(self) -> None:
         """Kill the worker and every descendant seen, and wait until they are gone."""
         self._watch()
+        if self._process.poll() is not None and self._process.lives_on:
+            return
         family = [child for child in self._family.values() if child.is_running()]
         if self._process.poll() is None:
             self._process.kill()

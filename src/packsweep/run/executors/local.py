@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 from packsweep.run import scratch
 from packsweep.run.launch import Interpreter, Launcher
+from packsweep.run.session import Session
 from packsweep.run.supervisor import POLL_S, Supervisor
 from packsweep.run.task import Activity, Status, Task
+from packsweep.sweep.cells import Cell
 
 
 class LocalExecutor:
@@ -30,10 +32,23 @@ class LocalExecutor:
         scratch.remove_abandoned()
         self._launcher = launcher or Interpreter()
         self._running: list[Supervisor] = []
+        self._session: Session | None = None
 
     def start(self, task: Task) -> None:
-        """Start a worker process."""
-        self._running.append(Supervisor(task, self._launcher))
+        """Start a worker process, or go on in the one whose engine the cell shares."""
+        launcher = self._session_of(task.cell) if task.cell.isolation == "engine" else None
+        self._running.append(Supervisor(task, launcher or self._launcher))
+
+    def _session_of(self, cell: Cell) -> Session:
+        if self._session is None or self._session.key != cell.engine_key:
+            self._end_session()
+            self._session = Session(self._launcher, cell.engine_key)
+        return self._session
+
+    def _end_session(self) -> None:
+        if self._session is not None:
+            self._session.stop()
+            self._session = None
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
         """Look four times a second until an attempt ends."""
@@ -54,4 +69,5 @@ class LocalExecutor:
         for supervisor in self._running:
             supervisor.stop()
         self._running = []
+        self._end_session()
         self._launcher.stop()
