@@ -251,13 +251,6 @@ CELL = (
         role="measure",
     ),
     _string(
-        "isolation",
-        "process: each cell has a process and an engine of its own; engine: cells of equal engine "
-        "settings share one, its cache emptied between them",
-        formerly="process",
-        role="measure",
-    ),
-    _string(
         "model",
         "hub id, folder or embedded name, as in the sweep file",
         role="setting",
@@ -317,6 +310,13 @@ CELL = (
         role="setting",
         key="environ",
         formerly="{}",
+    ),
+    _string(
+        "isolation",
+        "process: each cell has a process and an engine of its own; engine: cells of equal engine "
+        "settings share one, its cache emptied between them",
+        formerly="process",
+        role="measure",
     ),
 )
 

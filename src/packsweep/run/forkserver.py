@@ -247,10 +247,14 @@ def _preload(engine: str) -> None:
         if name in spoiling:
             continue
         with contextlib.suppress(Exception):
-            importlib.import_module(name)
+            _import(name)
         if not cuda_is_untouched():
             _note_spoiling([*spoiling, name])
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (this very process, anew)
+
+
+def _import(name: str) -> None:
+    importlib.import_module(name)
 
 
 def _spoiling() -> list[str]:

@@ -194,13 +194,16 @@ class ForkServer:
 
     It serves workers of one environment: what libraries read at import cannot be changed later.
     For one of another environment another server takes its place.
+
+    Attributes:
+        process: the server; None before the first worker.
     """
 
     def __init__(self, engine: str) -> None:
         """Fork workers for engines of this kind."""
         self._engine = engine
         self._folder: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._imported: Mapping[str, str] = {}
 
     def launch(self, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> WorkerProcess:
@@ -220,7 +223,7 @@ class ForkServer:
     @property
     def lives(self) -> bool:
         """It was started and has not ended."""
-        return self._process is not None and self._process.poll() is None
+        return self.process is not None and self.process.poll() is None
 
     def serves(self, environ: Mapping[str, str]) -> bool:
         """Tell whether it was started in such an environment."""
@@ -235,7 +238,7 @@ class ForkServer:
         self._imported = environment.read_at_import(environ)
         program = (sys.executable, "-P", "-m", "packsweep.run.forkserver")
         with (self._folder / "forkserver.log").open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603  (our own server)
+            self.process = subprocess.Popen(  # noqa: S603  (our own server)
                 lifeline.command(*program, str(self.address), self._engine),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -246,16 +249,16 @@ class ForkServer:
 
     def _wait_until_it_listens(self) -> None:
         """Wait for its socket, which is there before it imports anything."""
-        assert self._process is not None, "it was started"
-        while not self.address.exists() and self._process.poll() is None:
+        assert self.process is not None, "it was started"
+        while not self.address.exists() and self.process.poll() is None:
             time.sleep(0.01)
 
     def stop(self) -> None:
         """End the server and its workers."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

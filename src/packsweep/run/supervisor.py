@@ -38,6 +38,7 @@ class Supervisor:
 
     Attributes:
         phase: what the worker is at, as it says itself.
+        process: the worker.
     """
 
     def __init__(self, task: Task, launcher: Launcher | None = None) -> None:
@@ -50,7 +51,7 @@ class Supervisor:
         self._phase_mark = 0
         self._family: dict[int, psutil.Process] = {}
         try:
-            self._process = self._start()
+            self.process = self._start()
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -78,7 +79,7 @@ class Supervisor:
     def poll(self) -> Status | None:
         """Return how the attempt ended, or None while it runs; ends it at a deadline."""
         self._watch()
-        if self._process.poll() is not None:
+        if self.process.poll() is not None:
             return self._finished()
         spent = time.monotonic() - self._phase_began
         if (self._folder / STATUS).exists() and spent > _EXIT_GRACE_S:
@@ -135,10 +136,10 @@ class Supervisor:
             if phase != self.phase:
                 self.phase, self._phase_began = phase, time.monotonic()
                 self._phase_mark = self._log.stat().st_size
-        if self._process.pid is None:
+        if self.process.pid is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self._process.pid).children(recursive=True):
+            for child in psutil.Process(self.process.pid).children(recursive=True):
                 self._family[child.pid] = child
 
     def _finished(self) -> Status:
@@ -158,7 +159,7 @@ class Supervisor:
             return False  # whoever runs the sweep again will see
 
     def _why(self) -> str:
-        code = self._process.wait()
+        code = self.process.wait()
         said = _last_error(self._log)
         if code < 0:
             return f"the worker was ended by {_signal_name(-code)} in phase {self.phase}"
@@ -176,15 +177,15 @@ class Supervisor:
     def _kill(self) -> None:
         """Kill the worker and every descendant seen, and wait until they are gone."""
         self._watch()
-        if self._process.poll() is not None and self._process.lives_on:
+        if self.process.poll() is not None and self.process.lives_on:
             return
         family = [child for child in self._family.values() if child.is_running()]
-        if self._process.poll() is None:
-            self._process.kill()
+        if self.process.poll() is None:
+            self.process.kill()
         for child in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
-        self._process.wait()
+        self.process.wait()
         psutil.wait_procs(family, timeout=10)
 
 

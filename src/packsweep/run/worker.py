@@ -73,9 +73,9 @@ class KeptEngine:
 class Attempt:
     """One attempt, phase by phase."""
 
-    def __init__(self, task: Task, folder: Path, kept: KeptEngine) -> None:
+    def __init__(self, task: Task, folder: Path, kept: KeptEngine | None = None) -> None:
         """Take ``task``; phases are announced in ``folder``."""
-        self._kept = kept
+        self._kept = kept or KeptEngine()
         self._clock = PhaseClock("check")
         self._spawn_s = seconds_since_start(folder)
         self._task = task

@@ -117,6 +117,7 @@ class Cell:
             self.tokenizer,
             self.load_format,
             self.engine_settings,
+            self.simulated_settings,
             self.prompt_type,
             self.environ,
         )
