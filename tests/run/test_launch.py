@@ -147,7 +147,7 @@ def test_supervisor_dies(byte_model: Path, store: Store, server: ForkServer) -> 
     assert not psutil.pid_exists(pid)
 
 
-def test_other_environment(byte_model: Path, store: Store, server: ForkServer) -> None:
+def test_other_environment(server: ForkServer) -> None:
     """Another server takes the place of one whose imports read other variables."""
     environ = environment.engine_environ()
     server.prepare(environ)
@@ -166,7 +166,7 @@ def test_interpreter_where_none_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(launch.launcher("vllm", "fork"), launch.Interpreter)
 
 
-class _Anew(Exception):
+class _AnewError(Exception):
     """A process would begin anew."""
 
 
@@ -175,7 +175,7 @@ def test_preload_spoiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     imported: list[str] = []
 
     def anew(*_: object) -> None:
-        raise _Anew
+        raise _AnewError
 
     monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
     monkeypatch.setattr(forkserver, "_PRELOADED", {"vllm": ("json", "spoils", "csv")})
@@ -183,7 +183,7 @@ def test_preload_spoiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setattr(os, "execv", anew)
     monkeypatch.setattr(forkserver, "_import", imported.append)
     monkeypatch.setattr(forkserver, "cuda_is_untouched", lambda: imported[-1] != "spoils")
-    with pytest.raises(_Anew):
+    with pytest.raises(_AnewError):
         forkserver._preload("vllm")
     imported.clear()
     forkserver._preload("vllm")
