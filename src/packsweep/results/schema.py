@@ -311,6 +311,13 @@ CELL = (
         key="environ",
         formerly="{}",
     ),
+    _string(
+        "isolation",
+        "process: each cell has a process and an engine of its own; engine: cells of equal engine "
+        "settings share one, its cache emptied between them",
+        formerly="process",
+        role="measure",
+    ),
 )
 
 ENVIRONMENT = (
@@ -329,6 +336,11 @@ ENVIRONMENT = (
     _string("hostname", "host that the attempt ran on"),
     _string("platform", "operating system and processor architecture"),
     _int("num_cpus", "", "processors that the attempt could use"),
+    _string(
+        "start_method",
+        "how the attempt's process began: fork, of one that had imported vLLM; spawn, as a new "
+        "Python; shared, with an earlier cell's engine",
+    ),
 )
 
 # These add up to wall_s: every second of an attempt belongs to one of them.
@@ -361,6 +373,12 @@ ENGINE_START = (
         "s",
         "profiling, KV cache and warm-up of the model; compilation and graphs included",
         source="vLLM's log",
+    ),
+    _int(
+        "jit_compilations",
+        "",
+        "kernels compiled during timed passes; null where vLLM does not watch",
+        source="vLLM's JIT monitor",
     ),
 )
 

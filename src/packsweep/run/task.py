@@ -23,6 +23,8 @@ from packsweep.sweep.texts import LabelledText
 
 # File in which a supervisor notes the moment at which it starts the worker (machine.process).
 BEGAN = "began"
+# File in which a worker says how its attempt ended.
+STATUS = "status.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

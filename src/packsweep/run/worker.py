@@ -24,7 +24,7 @@ from typing import Any
 
 from packsweep import engines
 from packsweep.engines import Engine, EngineInfo, PassResult, Request, causes
-from packsweep.engines.start_log import start_phases
+from packsweep.engines.start_log import jit_compilations, start_phases
 from packsweep.errors import EngineError, PacksweepError, ResultsError
 from packsweep.files import replace_file
 from packsweep.machine import environment, nvml, process
@@ -32,10 +32,10 @@ from packsweep.machine.sampler import Conditions, ConditionSampler, NullSampler,
 from packsweep.models.resolve import Model
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.results import schema
-from packsweep.run import checks, lifeline, metrics, rows
+from packsweep.run import checks, lifeline, metrics, rows, session
 from packsweep.run.metrics import PassContext
 from packsweep.run.phases import PhaseClock
-from packsweep.run.task import BEGAN, Status, Task, task_from_json
+from packsweep.run.task import BEGAN, STATUS, Status, Task, task_from_json
 from packsweep.run.workload import Workload
 
 _MEMORY_TIMEOUT_S = 60.0
@@ -63,11 +63,19 @@ class Ending:
     final: bool = False
 
 
+@dataclass(slots=True)
+class KeptEngine:
+    """The engine that cells of a session share; None before the first has ended."""
+
+    engine: Engine | None = None
+
+
 class Attempt:
     """One attempt, phase by phase."""
 
-    def __init__(self, task: Task, folder: Path) -> None:
+    def __init__(self, task: Task, folder: Path, kept: KeptEngine | None = None) -> None:
         """Take ``task``; phases are announced in ``folder``."""
+        self._kept = kept or KeptEngine()
         self._clock = PhaseClock("check")
         self._spawn_s = seconds_since_start(folder)
         self._task = task
@@ -103,7 +111,12 @@ class Attempt:
         try:
             self._check_caching(engine.info)
             self._run_passes(engine)
-        finally:
+        except BaseException:
+            self._stop(engine, gpu_before)
+            raise
+        if self._task.cell.isolation == "engine":
+            self._keep_engine(engine)
+        else:
             self._stop(engine, gpu_before)
 
     def _check_gpu(self) -> nvml.GpuUse | None:
@@ -112,7 +125,7 @@ class Attempt:
             return None
         gpu = nvml.visible_gpu()
         self.measured.gpu = gpu
-        if gpu is None:
+        if gpu is None or self._kept.engine is not None:
             return None
         busy = nvml.wait_until_free(gpu, self._task.limits.gpu_free_timeout_s)
         if busy is not None:
@@ -122,8 +135,10 @@ class Attempt:
 
     def _start_engine(self, model: Model) -> Engine:
         self._clock.enter("engine_start")
-        engine = engines.start(self._task.cell, model)
-        self._clock.carve("import", engine.info.import_s)
+        engine = self._kept.engine
+        if engine is None:
+            engine = engines.start(self._task.cell, model)
+            self._clock.carve("import", engine.info.import_s)
         self.measured.info = engine.info
         if self.measured.gpu is not None:
             self.measured.engine_pids = own_pids(nvml.use(self.measured.gpu).processes)
@@ -207,6 +222,13 @@ class Attempt:
             workload=self._workload, model=found.model, info=found.info, device=device
         )
 
+    def _keep_engine(self, engine: Engine) -> None:
+        """Put the engine back into the state in which it started, for the next cell."""
+        self._announce("stop", "stop")
+        if self._task.cell.cache_state != "off":
+            engine.reset_prefix_cache()  # which it refuses where a request is left
+        self._kept.engine = engine
+
     def _stop(self, engine: Engine, gpu_before: nvml.GpuUse | None) -> None:
         self._announce("stop", "stop")
         engine.close()
@@ -258,6 +280,7 @@ class Attempt:
             **environment.describe(found.gpu),
             **({} if found.info is None else rows.engine_values(found.info, found.gpu)),
             **start_phases(self._log_text()),
+            "jit_compilations": jit_compilations(self._log_text()),
             **({} if context is None else asdict(context.ceiling)),
             "gpu_hour_usd": self._task.gpu_hour_usd,
             "memory_returned": found.memory_returned,
@@ -308,11 +331,22 @@ def seconds_since_start(folder: Path) -> float | None:
 
 def main() -> None:
     """Run the task in the folder that the command line names."""
-    folder = Path(sys.argv[1])
+    run(Path(sys.argv[1]))
+
+
+def run(folder: Path) -> None:
+    """Run the task in ``folder``, in this process."""
     lifeline.guard_children(folder)
+    lifeline.guard_forks()
+    kept = KeptEngine()
+    for each in itertools.chain([folder], session.further_attempts()):
+        _attempt(each, kept)
+
+
+def _attempt(folder: Path, kept: KeptEngine) -> None:
     task = task_from_json((folder / "task.json").read_text(encoding="utf-8"))
-    status = Attempt(task, folder).run()
-    replace_file(folder / "status.json", status.to_json().encode())
+    status = Attempt(task, folder, kept).run()
+    replace_file(folder / STATUS, status.to_json().encode())
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from packsweep.sweep.spec import (
     EngineKind,
     Format,
     Instruction,
+    Isolation,
     Keep,
     LabelForm,
     Markup,
@@ -61,6 +62,7 @@ class Cell:
         prompts_sha256: hash of the prompts' texts.
         replicate: which process of those that measure the same, from 0.
         environ: JSON of the environment variables that change what is measured.
+        isolation: what no other cell shares, the process or not even that.
     """
 
     strategy: Strategy
@@ -99,11 +101,26 @@ class Cell:
     engine_settings: Settings
     simulated_settings: Settings
     environ: str = "{}"
+    isolation: Isolation = "process"
 
     @property
     def settings(self) -> dict[str, Setting]:
         """vLLM's settings as a mapping."""
         return dict(self.engine_settings)
+
+    @property
+    def engine_key(self) -> tuple[object, ...]:
+        """What cells have in common that one engine could serve."""
+        return (
+            self.engine,
+            self.model_fingerprint,
+            self.tokenizer,
+            self.load_format,
+            self.engine_settings,
+            self.simulated_settings,
+            self.prompt_type,
+            self.environ,
+        )
 
     @cached_property
     def labelling(self) -> LabellingTask:
@@ -238,7 +255,17 @@ def schedule(cells: Sequence[Cell], seed: int) -> tuple[Cell, ...]:
         sorted(cells, key=lambda cell: cell.replicate), key=lambda cell: cell.replicate
     ):
         found += sorted(members, key=lambda _: source.random())
-    return tuple(found)
+    return tuple(_engine_by_engine(found))
+
+
+def _engine_by_engine(cells: Sequence[Cell]) -> list[Cell]:
+    """Bring cells that share an engine together, in the order of their first."""
+    first: dict[object, int] = {}
+    places = [
+        first.setdefault(cell.engine_key if cell.isolation == "engine" else place, place)
+        for place, cell in enumerate(cells)
+    ]
+    return [cell for _, cell in sorted(zip(places, cells, strict=True), key=lambda pair: pair[0])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,6 +397,7 @@ def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
         engine=sweep.engine.kind,
         engine_settings=tuple(sorted(known.settings(point).items())),
         simulated_settings=tuple(sorted(point.simulated.items())),
+        isolation=sweep.measure.isolation,
     )
 
 

@@ -27,6 +27,7 @@ Keep = Literal["head", "head_tail"]
 Markup = Literal["keep", "strip"]
 ControlTokens = Literal["refuse", "escape"]
 PromptType = Literal["text", "tokens"]
+Isolation = Literal["process", "engine"]
 EngineKind = Literal["vllm", "simulated"]
 Fault = Literal["none", "start", "oom", "crash", "hang", "unfinished", "wrong_cache", "caching_off"]
 
@@ -178,7 +179,8 @@ class MeasureTable(Table):
 
     A repeat is a further pass in the same engine, a replicate the same cell in another process.
     Where ``stop_at_half_width`` is set, passes repeat, up to ``max_repeats``, until half the 95 %
-    interval of the duration is at most that share of its mean.
+    interval of the duration is at most that share of its mean. ``isolation``: each cell in a
+    process and an engine of its own, or one engine for all cells of equal engine settings.
     """
 
     repeats: Positive = 3
@@ -190,6 +192,7 @@ class MeasureTable(Table):
     cache_state: Axis[CacheState] = ("cold",)
     ignore_eos: bool = True
     sample_conditions: bool = True
+    isolation: Isolation = "process"
 
 
 class LimitsTable(Table):
