@@ -11,6 +11,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import takewhile
 
 from packsweep.errors import ModelError, SpecError, TextsError, shown
@@ -149,6 +150,7 @@ def make(sweep: Sweep) -> Plan:
         chat=chat,
         auto_dtype=_auto_dtype(sweep, model),
         cutter=cutter,
+        label_tokens=cache(lambda words: label_budget.label_tokens(words, tokenizer)),
     )
     cells = [replace(cell, environ=environ) for cell in expanded]
     sent = {one: cutter(rows, one) for one in {cell.cut for cell in cells}}
@@ -449,7 +451,7 @@ def _planned(
     most = [max(prompt.num_texts, 1) * cell.output_tokens_per_text for prompt in prompts]
     needed = tuple(len(each) + output for each, output in zip(ids, most, strict=True))
     outputs = most
-    if cell.answer == "choice":
+    if cell.answer == "choice" and not cell.picks_token:
         cost = tokenized.cost(cell)
         outputs = [cost.constrained_tokens(prompt.num_texts) for prompt in prompts]
     load, kv_pass_tokens = _load(cell, ids, outputs, kind)

@@ -42,6 +42,8 @@ from packsweep.sweep.texts.cut import Cut, Cutter
 
 Setting = str | int | float | bool | None
 Settings = tuple[tuple[str, Setting], ...]
+# What an answer writes for each label -> the token that each is; none where one is not.
+LabelTokens = Callable[[tuple[str, ...]], tuple[int, ...]]
 
 _OLD = frozenset(
     (column.name, column.formerly) for column in schema.CELL if column.formerly is not None
@@ -114,6 +116,14 @@ class Cell:
     def words(self) -> tuple[str, ...]:
         """What an answer writes for each label."""
         return self.labelling.words(self.label_form)
+
+    @property
+    def picks_token(self) -> bool:
+        """A constrained answer is one of the labels' own tokens, where each label is one.
+
+        By a grammar every label has room for more: of such cells none has room for one.
+        """
+        return self.answer == "choice" and self.output_tokens_per_text == 1
 
     @property
     def cut(self) -> Cut:
@@ -195,6 +205,7 @@ def expand(  # noqa: PLR0913  (one for each thing that a cell depends on)
     chat: ChatTemplate | None = None,
     auto_dtype: str = "auto",
     cutter: Cutter | None = None,
+    label_tokens: LabelTokens | None = None,
 ) -> tuple[Cell, ...]:
     """Return the cells of ``sweep`` and of its variants in their order, each once.
 
@@ -207,6 +218,7 @@ def expand(  # noqa: PLR0913  (one for each thing that a cell depends on)
         auto_dtype: what ``engine.dtype = "auto"`` means here; "auto" leaves it to vLLM.
         cutter: sends less than whole texts, which a sweep with ``texts.max_tokens`` or
             ``texts.markup`` needs.
+        label_tokens: gives each label's own token; without it a grammar constrains all answers.
 
     Raises:
         TextsError: fewer texts than the largest n.
@@ -216,7 +228,7 @@ def expand(  # noqa: PLR0913  (one for each thing that a cell depends on)
         raise TextsError(message)
     assert chat is not None or not sweep.needs_chat
     hashes = _content_hashes(texts, chat, labelling.of(sweep.task), cutter)
-    known = _Known(model_fingerprint, max_model_len, auto_dtype)
+    known = _Known(model_fingerprint, max_model_len, auto_dtype, label_tokens or _no_tokens)
     found = [
         replace(_cell(each, point, hashes, known), replicate=replicate)
         for each in sweep.all
@@ -230,13 +242,14 @@ def axis_values(sweep: Sweep) -> Iterator[dict[str, Any]]:
     """Yield what the sweep file alone says of its cells, by the columns of ``schema.CELL``.
 
     Needs neither model nor texts, so what hashes them is left out; ``max_model_len`` is None
-    where the model's own limit counts. Replicates share a mapping, with ``replicates`` in it.
+    where the model's own limit counts, and constrained answers are as long as a grammar lets them
+    be. Replicates share a mapping, with ``replicates`` in it.
     """
     for each in sweep.all:
         for point in _points(each):
             caching = {"enable_prefix_caching": point.cache_state != "off"}
             yield {
-                **point.grid | point.texts | _lengths(each, point),
+                **point.grid | point.texts | _lengths(each, point, _no_tokens),
                 "task": each.task.name,
                 "cache_state": point.cache_state,
                 "engine_settings": point.settings | caching,
@@ -352,6 +365,7 @@ class _Known:
     model_fingerprint: str
     max_model_len: int
     auto_dtype: str
+    label_tokens: LabelTokens
 
     def settings(self, point: _Point) -> dict[str, Any]:
         """Return the engine's settings, with what the sweep file leaves open filled in."""
@@ -373,7 +387,7 @@ def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
         grid["n"], cut, answer_format=grid["format"], label_form=grid["label_form"], **wording
     )
     return Cell(
-        **grid | point.texts | _lengths(sweep, point),
+        **grid | point.texts | _lengths(sweep, point, known.label_tokens),
         task=task.name,
         task_settings=task.settings,
         cache_state=point.cache_state,
@@ -396,19 +410,26 @@ def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
     )
 
 
-def _lengths(sweep: Sweep, point: _Point) -> dict[str, Any]:
+def _no_tokens(_words: tuple[str, ...]) -> tuple[int, ...]:
+    return ()
+
+
+def _lengths(sweep: Sweep, point: _Point, label_tokens: LabelTokens) -> dict[str, Any]:
     """Return how long answers may be.
 
-    A constrained one is never forced and has room for all; log-probabilities take one token.
+    Log-probabilities take one token, as does a label that is one. What a grammar constrains is
+    never forced and has room for all.
     """
     grid = point.grid
-    if grid["answer"] == "logprob":
+    if grid["answer"] == "free":
+        return {"ignore_eos": sweep.measure.ignore_eos}
+    words = labelling.of(sweep.task).words(grid["label_form"])
+    num_texts = _texts_per_prompt(grid)
+    bare = num_texts == 1 and grid["format"] == "lines"
+    if grid["answer"] == "logprob" or (bare and label_tokens(words)):
         return {"ignore_eos": True, "output_tokens_per_text": 1}
-    if grid["answer"] == "choice":
-        words = labelling.of(sweep.task).words(grid["label_form"])
-        room = answers.max_tokens_per_text(words, _texts_per_prompt(grid), grid["format"])
-        return {"ignore_eos": False, "output_tokens_per_text": room}
-    return {"ignore_eos": sweep.measure.ignore_eos}
+    room = answers.max_tokens_per_text(words, num_texts, grid["format"])
+    return {"ignore_eos": False, "output_tokens_per_text": room}
 
 
 def _texts_per_prompt(grid: dict[str, Any]) -> int:

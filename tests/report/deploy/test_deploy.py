@@ -16,7 +16,8 @@ import pytest
 from tests.fakes import REVIEWS, pass_row, sweep
 
 from packsweep.errors import ResultsError
-from packsweep.models import resolve
+from packsweep.models import resolve, tokenizer
+from packsweep.plan import cells as plan_cells
 from packsweep.report import deploy
 from packsweep.results.schema import Row
 from packsweep.run import scoring
@@ -104,9 +105,26 @@ def test_script_constrains_answers_as_the_engine_did(byte_model: Path, tmp_path:
     )
     script = loaded(pass_row(cell), tmp_path)
     whole, _, rest = script.prompts([text.text for text in REVIEWS[:5]])
-    assert script.constraint(whole) == {"regex": "(positive|negative)(\\n(positive|negative)){1}"}
-    assert script.constraint(rest) == {"choice": ["positive", "negative"]}
+    assert script.constraint(whole) == {
+        "structured_outputs": {"regex": "(positive|negative)(\\n(positive|negative)){1}"}
+    }
+    assert script.constraint(rest) == {"structured_outputs": {"choice": ["positive", "negative"]}}
     assert script.max_tokens(rest) == cell.output_tokens_per_text
+
+
+def test_script_chooses_among_the_tokens_that_the_engine_did(
+    byte_model: Path, tmp_path: Path
+) -> None:
+    letters = {"n": 2, "strategy": "separate", "answer": "choice", "label_form": "letters"}
+    made = plan_cells.make(
+        sweep(model={"name": str(byte_model), "load_format": "dummy"}, grid=letters)
+    )
+    script = loaded(pass_row(made.cells[0].cell), tmp_path)
+    (prompt,) = script.prompts(["a text"])
+    tokens = tokenizer.load(made.model).encode(["A", "B"])
+    assert script.constraint(prompt) == {"allowed_token_ids": [ids[0] for ids in tokens]}
+    assert script.max_tokens(prompt) == 1
+    assert script.read([(prompt, Output("B"))]) == ["negative"]
 
 
 class FakeLabeller:

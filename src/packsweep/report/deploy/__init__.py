@@ -105,6 +105,7 @@ def _settings(cell: Cell, model: Model, words: Tokenizer) -> dict[str, Any]:
         "chat": None if chat is None else asdict(chat),
         "prompt_type": cell.prompt_type,
         "choice": list(cell.words) if cell.answer == "choice" else [],
+        "label_tokens": label_budget.label_tokens(cell.words, words) if cell.picks_token else (),
         "branches": [(each.text, asdict(each.branch)) for each in branches if each.branch],
         "output_tokens_per_text": cell.output_tokens_per_text,
         "reader": {"words": dict(reader.words), "exact_case": reader.exact_case},

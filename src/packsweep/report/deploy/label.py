@@ -127,14 +127,19 @@ def max_tokens(prompt: Prompt) -> int:
     return 1 if prompt.branch else prompt.num_texts * int(SETTINGS["output_tokens_per_text"])
 
 
-def constraint(prompt: Prompt) -> dict[str, Any] | None:
-    """Return the fields of vLLM's StructuredOutputsParams; None where the answer is free."""
+def constraint(prompt: Prompt) -> dict[str, Any]:
+    """Return the fields of vLLM's SamplingParams that constrain an answer; none where it is free.
+
+    ``structured_outputs`` is the fields of StructuredOutputsParams.
+    """
     form, choice = SETTINGS["asking"]["answer_format"], SETTINGS["choice"]
+    if SETTINGS["label_tokens"]:
+        return {"allowed_token_ids": list(SETTINGS["label_tokens"])}
     if not choice:
-        return None
+        return {}
     if prompt.num_texts == 1 and form == "lines":
-        return {"choice": choice}
-    return {"regex": pattern(choice, prompt.num_texts, form)}
+        return {"structured_outputs": {"choice": choice}}
+    return {"structured_outputs": {"regex": pattern(choice, prompt.num_texts, form)}}
 
 
 def sampling_params(prompt: Prompt) -> Any:  # noqa: ANN401  (vLLM's)
@@ -143,11 +148,13 @@ def sampling_params(prompt: Prompt) -> Any:  # noqa: ANN401  (vLLM's)
     from vllm.sampling_params import StructuredOutputsParams
 
     fields = constraint(prompt)
+    if "structured_outputs" in fields:
+        fields["structured_outputs"] = StructuredOutputsParams(**fields["structured_outputs"])
     return SamplingParams(
         temperature=0.0,
         max_tokens=max_tokens(prompt),
-        structured_outputs=None if fields is None else StructuredOutputsParams(**fields),
         logprob_token_ids=list(prompt.branch.token_ids) if prompt.branch else None,
+        **fields,
     )
 
 

@@ -88,6 +88,8 @@ def _key(values: Mapping[str, Any], columns: Iterable[str], *, own_length: bool 
     if own_length:
         settings["max_model_len"] = None
     parts = {**values, "engine_settings": settings}
+    if values["answer"] != "free":  # what follows from it depends on the model's tokens
+        parts |= dict.fromkeys(axes.FOLLOWING["answer"])
     return tuple(json.dumps(parts[name], sort_keys=True) for name in columns)
 
 
