@@ -11,7 +11,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from itertools import takewhile
 
 from packsweep.errors import ModelError, SpecError, TextsError, shown
@@ -150,7 +150,7 @@ def make(sweep: Sweep) -> Plan:
         chat=chat,
         auto_dtype=_auto_dtype(sweep, model),
         cutter=cutter,
-        label_tokens=cache(lambda words: label_budget.label_tokens(words, tokenizer)),
+        label_tokens=cache(partial(label_budget.label_tokens, tokenizer=tokenizer)),
     )
     cells = [replace(cell, environ=environ) for cell in expanded]
     sent = {one: cutter(rows, one) for one in {cell.cut for cell in cells}}

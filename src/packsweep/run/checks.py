@@ -18,7 +18,8 @@ def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:
 
     Every request must have finished without an error and, where lengths are forced, with the
     forced number of tokens; what a grammar constrains must have ended by itself; a constrained
-    answer must hold a label for every text; cached tokens must be the expected ones, request by request.
+    answer must hold a label for every text; cached tokens must be the expected ones, request by
+    request.
     """
     for index, item in enumerate(answered):
         result = item.result
