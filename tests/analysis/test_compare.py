@@ -74,7 +74,7 @@ def test_answers_are_compared_over_the_same_texts() -> None:
     (name,) = {of.group_id}
     a, b = ({name: next(iter(own.values()))} for own in drawn)
     speeds = [measured(of, [10.0, 10.1, 10.2]) for _ in range(2)]
-    (change,) = compare.compare(*speeds, answers=(a, b)).changes
+    (change,) = compare.compare(speeds[0], speeds[1], answers=(a, b)).changes
     assert change.answers is not None
     assert change.same_labels is not None
     assert change.quality == "down"

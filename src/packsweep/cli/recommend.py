@@ -57,10 +57,10 @@ def recommend_command(
     choice = _choice(results, where or [], terms, allow_mixed=allow_mixed)
     given = advice.of_choice(choice, terms)
     written = _write(choice, output, gpus)
+    left_out = _left_out(written)
     if json:
-        print_json(
-            advice_text.to_record(choice, given, terms) | {"files": [str(path) for path in written]}
-        )
+        files = {"files": [str(path) for path in written], "files_left_out": left_out}
+        print_json(advice_text.to_record(choice, given, terms) | files)
         return
     console = open_console()
     for line in advice_text.lines_above(given):
@@ -70,6 +70,8 @@ def recommend_command(
         say(console, line)
     if written:
         say(console, f"written: {', '.join(map(str, written))}")
+    for line in left_out:
+        say(console, line)
 
 
 def _terms(
@@ -115,6 +117,15 @@ def _choice(results: str, where: list[str], terms: Terms, *, allow_mixed: bool) 
     groups = {row["group_id"] for row in found.rows}
     answers = frames.load_answers(found.store, found.passes, groups=groups)
     return recommend.choose(found.rows, answers, terms)
+
+
+def _left_out(written: list[Path]) -> list[str]:
+    """Say which file could not be written, and what does its work."""
+    if not written or any(path.name == "ray_data.py" for path in written):
+        return []
+    from packsweep.report import deploy
+
+    return [deploy.NO_RAY_DATA]
 
 
 def _write(choice: Choice, folder: Path | None, gpus: int) -> list[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import pprint
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from packsweep.models.resolve import Model
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.plan import label_budget
 from packsweep.report.deploy.bundle import bundle
+from packsweep.results import schema
 from packsweep.results.schema import Row
 from packsweep.run import scoring
 from packsweep.sweep.cells import Cell, from_dict
@@ -30,6 +31,10 @@ from packsweep.sweep.prompts import Prompt
 
 _EMPTY = "SETTINGS: dict[str, Any] = {}"
 _SCRIPT = f"{__name__}.label"
+NO_RAY_DATA = (
+    "no ray_data.py: labels begin alike, so a text has several prompts, and Ray Data reads each by "
+    "itself; give each GPU a part of the texts with label.py --part"
+)
 # Of the arguments of vllm.LLM, those that measuring alone needs.
 _MEASURING = ("disable_log_stats", "use_tqdm_on_load")
 
@@ -43,7 +48,7 @@ def write(row: Row, folder: Path, *, num_gpus: int = 1) -> list[Path]:
     """
     settings = settings_of(row)
     contents = {"label.py": script(settings), "serve.sh": serve(settings)}
-    if not settings["branches"]:
+    if len(settings["branches"]) <= 1:
         contents["ray_data.py"] = ray_data(num_gpus)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +73,14 @@ def settings_of(row: Row) -> dict[str, Any]:
             f"{cell.model} is not the model that was measured any more: weights or tokenizer have "
             "changed; measure again"
         )
-    return _settings(cell, model, tokenizer.load(model))
+    resolved = schema.parsed(row.get("engine_resolved"))
+    return {
+        **_settings(cell, model, tokenizer.load(model)),
+        "environ": json.loads(cell.environ),
+        # On a CPU: one process, and as many threads.
+        "in_process": resolved.get("in_process", False),
+        "num_threads": resolved.get("num_threads"),
+    }
 
 
 def _cell(row: Row) -> Cell:
@@ -134,8 +146,21 @@ def serve(settings: Mapping[str, Any]) -> str:
     return (
         "#!/bin/sh\n"
         "# The engine as it was measured. Prompts are worded by label.py: send prompts() of it to\n"
-        "# /v1/completions, and read the answers with read_text().\n" + " \\\n  ".join(lines) + "\n"
+        "# /v1/completions, and read the answers with read_text().\n"
+        + "".join(_exported(settings))
+        + " \\\n  ".join(lines)
+        + "\n"
     )
+
+
+def _exported(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines that set the environment, unless it is set already."""
+    given = dict(settings["environ"])
+    if settings["in_process"]:
+        yield "# A server is several processes: none is bound to a core, and all cores compute.\n"
+        given |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": settings["num_threads"]}
+    for name, value in given.items():
+        yield f'[ -n "${{{name}+set}}" ] || export {name}={shlex.quote(str(value))}\n'
 
 
 def _option(name: str, value: object) -> list[str]:

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from packsweep.machine.processor import one_process
 from packsweep.models.chat import ChatTemplate
 from packsweep.run.scoring import Reader, score_logprobs
 from packsweep.sweep.answers import Branch, pattern
@@ -47,7 +48,7 @@ class Labeller:
 
     def __init__(self, model: str | None = None) -> None:
         """Start vLLM; ``model`` names another place of the same model."""
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        set_environment()
         from vllm import LLM
 
         engine = dict(SETTINGS["engine"])
@@ -95,6 +96,15 @@ class Labeller:
             return True
         num_tokens = len(self._llm.get_tokenizer().encode(prompt.text))
         return num_tokens <= room
+
+
+def set_environment() -> None:
+    """Set what vLLM reads when it is imported, as it was measured; what is set already stays."""
+    given = {"VLLM_NO_USAGE_STATS": "1", **SETTINGS["environ"]}
+    if SETTINGS["in_process"]:
+        given |= one_process({**os.environ, **given})
+    for name, value in given.items():
+        os.environ.setdefault(name, value)
 
 
 def shorten(text: str, tokenizer: Any) -> str:  # noqa: ANN401  (vLLM's)
@@ -169,6 +179,13 @@ def read(answered: Sequence[tuple[Prompt, Any]]) -> Sequence[str | None]:
         if own.branch is not None
     ]
     return score_logprobs(scored, SETTINGS["task"]["labels"], None).labels
+
+
+def label_of(token: int) -> str:
+    """Return the label that goes on with ``token`` at the one place where all labels part."""
+    ((_, branch),) = branches()
+    index = next(own[0] for tokens, own in branch.options if token in tokens)
+    return str(SETTINGS["task"]["labels"][index])
 
 
 def read_text(text: str, num_texts: int, *, cut: bool) -> Sequence[str | None]:
