@@ -63,7 +63,9 @@ def _parsed(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Swe
     variants = []
     for number, changes in enumerate(_list_of_variants(values, where), 1):
         told = f"{where}: variant {number}"
-        variants.append(_checked(_varied(common, changes, told), told, overrides))
+        varied = _varied(common, changes, told)
+        own = frozenset(f"{name}.{key}" for name, table in changes.items() for key in table)
+        variants.append(_checked(varied, told, overrides, own))
     total = sum(map(num_cells, (sweep, *variants)))
     if total > MOST_CELLS:
         raise SpecError(f"{where}: {too_many_cells(total)}")
@@ -93,21 +95,40 @@ def _varied(common: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:
     return merged
 
 
-def _checked(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Sweep:
+def _checked(
+    values: dict[str, Any],
+    where: str,
+    overrides: Sequence[str],
+    own: frozenset[str] | None = None,
+) -> Sweep:
+    """Return what ``values`` and then ``overrides`` say.
+
+    Of a key that has no effect beside the others a variant says nothing, unless it is one of its
+    ``own``, which the user wrote for it alone.
+    """
     tables = copy.deepcopy(values)
     for override in overrides:
         _apply_override(tables, override)
     _rename(tables, "reviews", "texts", where)
     if isinstance(tables.get("grid"), dict):
         _rename(tables["grid"], "output_tokens_per_review", "output_tokens_per_text", where)
-    try:
-        sweep = Sweep.model_validate(tables)
-    except ValidationError as error:
-        raise SpecError(f"{where}: {_explain(error)}") from None
-    problem = contradiction(sweep) or task.contradiction(sweep)
-    if problem:
+    sweep = _validated(tables, where)
+    while found := contradiction(sweep):
+        if own is None or found.key in own or found.instead is None:
+            raise SpecError(f"{where}: {found.told}")
+        table, key = found.key.split(".")
+        tables[table][key] = list(found.instead)
+        sweep = _validated(tables, where)
+    if problem := task.contradiction(sweep):
         raise SpecError(f"{where}: {problem}")
     return sweep
+
+
+def _validated(tables: dict[str, Any], where: str) -> Sweep:
+    try:
+        return Sweep.model_validate(tables)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {_explain(error)}") from None
 
 
 def _read_toml(path: Path, content: bytes | None) -> dict[str, Any]:
