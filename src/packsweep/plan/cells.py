@@ -410,14 +410,12 @@ class _Tokenized:
 def _requests_key(cell: Cell) -> tuple[object, ...]:
     """Return all that tells one pass's requests, and what the cache serves of them, from another's.
 
-    The prompts' hash stands for strategy, n, wording and texts.
+    The prompts' hash stands for n and the texts.
     """
     return (
         cell.prompts_sha256,
-        cell.template,
+        cell.asking,
         cell.answer,
-        cell.format,
-        cell.label_form,
         cell.output_tokens_per_text,
         cell.duplication,
         cell.cache_state,

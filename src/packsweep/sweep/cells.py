@@ -10,8 +10,8 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from packsweep.models.chat import ChatTemplate
 from packsweep.results import schema
 from packsweep.sweep import answers, prompts
 from packsweep.sweep import task as labelling
+from packsweep.sweep.prompts import Asking
 from packsweep.sweep.spec import (
     Answer,
     CacheState,
@@ -118,6 +119,11 @@ class Cell:
         return self.labelling.words(self.label_form)
 
     @property
+    def asking(self) -> Asking:
+        """What its prompts follow from, the task and the texts left out."""
+        return _asking(vars(self))
+
+    @property
     def picks_token(self) -> bool:
         """A constrained answer is one of the labels' own tokens, where each label is one.
 
@@ -174,17 +180,7 @@ class Cell:
         ``chat`` is the model's chat template, which the template ``chat`` needs.
         """
         assert chat is not None or self.template != "chat"
-        return prompts.build(
-            texts[: self.n],
-            strategy=self.strategy,
-            pack_size=self.pack_size,
-            instruction=self.instruction,
-            template=self.template,
-            chat=chat,
-            task=self.labelling,
-            answer_format=self.format,
-            label_form=self.label_form,
-        )
+        return prompts.build(texts[: self.n], self.asking, chat=chat, task=self.labelling)
 
 
 def from_dict(values: dict[str, Any]) -> Cell:
@@ -336,7 +332,7 @@ def _rows(table: Table, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]
     return [dict(zip(names, row, strict=True)) for row in itertools.product(*axes)]
 
 
-_Hashes = Callable[..., tuple[str, str]]
+_Hashes = Callable[[int, Cut, Asking], tuple[str, str]]
 
 
 def _content_hashes(
@@ -345,14 +341,14 @@ def _content_hashes(
     task: LabellingTask,
     cutter: Cutter | None,
 ) -> _Hashes:
-    """Return a function of the grid's values that gives (texts_sha256, prompts_sha256)."""
+    """Return a function of n, cut and asking that gives (texts_sha256, prompts_sha256)."""
 
     @cache
-    def hashes(n: int, cut: Cut, **wording: Any) -> tuple[str, str]:  # noqa: ANN401  (prompts.build's own)
+    def hashes(n: int, cut: Cut, asking: Asking) -> tuple[str, str]:
         whole = texts[:n]
         assert cutter is not None or cut == Cut()
         sent = whole if cutter is None else cutter(whole, cut)
-        built = prompts.build(sent, chat=chat, task=task, **wording)
+        built = prompts.build(sent, asking, chat=chat, task=task)
         return content_sha256(whole), prompts.content_sha256(built)
 
     return hashes
@@ -381,11 +377,8 @@ class _Known:
 
 def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
     grid, task = point.grid, labelling.of(sweep.task)
-    wording = {key: grid[key] for key in ("strategy", "pack_size", "instruction", "template")}
     cut = Cut(**{key.removeprefix("text_"): value for key, value in point.texts.items()})
-    texts_sha256, prompts_sha256 = hashes(
-        grid["n"], cut, answer_format=grid["format"], label_form=grid["label_form"], **wording
-    )
+    texts_sha256, prompts_sha256 = hashes(grid["n"], cut, _asking(grid))
     return Cell(
         **grid | point.texts | _lengths(sweep, point, known.label_tokens),
         task=task.name,
@@ -424,7 +417,7 @@ def _lengths(sweep: Sweep, point: _Point, label_tokens: LabelTokens) -> dict[str
     if grid["answer"] == "free":
         return {"ignore_eos": sweep.measure.ignore_eos}
     words = labelling.of(sweep.task).words(grid["label_form"])
-    num_texts = _texts_per_prompt(grid)
+    num_texts = _asking(grid).texts_per_prompt(grid["n"])
     bare = num_texts == 1 and grid["format"] == "lines"
     if grid["answer"] == "logprob" or (bare and label_tokens(words)):
         return {"ignore_eos": True, "output_tokens_per_text": 1}
@@ -432,6 +425,5 @@ def _lengths(sweep: Sweep, point: _Point, label_tokens: LabelTokens) -> dict[str
     return {"ignore_eos": False, "output_tokens_per_text": room}
 
 
-def _texts_per_prompt(grid: dict[str, Any]) -> int:
-    strategy: Strategy = grid["strategy"]
-    return prompts.TEXTS_PER_PROMPT[strategy](grid["n"], grid["pack_size"])
+def _asking(values: Mapping[str, Any]) -> Asking:
+    return Asking(**{field.name: values[field.name] for field in fields(Asking)})

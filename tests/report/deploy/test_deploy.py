@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -356,5 +356,4 @@ def test_script_asks_by_every_axis_of_a_prompt(byte_model: Path) -> None:
     """What words the prompts that are measured words those of the script, a new axis as well."""
     (cell,) = cells_of(byte_model)
     settings = deploy.settings_of(pass_row(cell))
-    axes = inspect.signature(prompts.build).parameters.keys() - {"texts", "chat", "task"}
-    assert set(settings["asking"]) == axes
+    assert set(settings["asking"]) == {field.name for field in fields(prompts.Asking)}

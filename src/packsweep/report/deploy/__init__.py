@@ -11,7 +11,7 @@ import json
 import pprint
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,9 @@ def _cell(row: Row) -> Cell:
 
 def _settings(cell: Cell, model: Model, words: Tokenizer) -> dict[str, Any]:
     """Return everything that a prompt, its answer and the engine follow from."""
-    packed = cell.strategy == "packed"
+    asking = cell.asking
+    if asking.strategy == "packed":  # a chunk of n texts of a longer file
+        asking = replace(asking, strategy="chunked", pack_size=cell.n)
     reader = scoring.reader(cell)
     chat = words.chat if cell.template == "chat" else None
     blank = Prompt(text="", first=0, num_texts=1)
@@ -103,15 +105,7 @@ def _settings(cell: Cell, model: Model, words: Tokenizer) -> dict[str, Any]:
     return {
         "cell": cell.cell_id,
         "text_column": "text",
-        "asking": {
-            # A packed prompt of n texts is a chunk of n texts of a longer file.
-            "strategy": "chunked" if packed else cell.strategy,
-            "pack_size": cell.n if packed else cell.pack_size,
-            "instruction": cell.instruction,
-            "template": cell.template,
-            "answer_format": cell.format,
-            "label_form": cell.label_form,
-        },
+        "asking": asdict(asking),
         "task": asdict(cell.labelling),
         "cut": asdict(cell.cut),
         "chat": None if chat is None else asdict(chat),

@@ -30,7 +30,7 @@ from packsweep.machine.processor import one_process
 from packsweep.models.chat import ChatTemplate
 from packsweep.run.scoring import Reader, score_logprobs
 from packsweep.sweep.answers import Branch, pattern
-from packsweep.sweep.prompts import Prompt, branched, build
+from packsweep.sweep.prompts import Asking, Prompt, branched, build
 from packsweep.sweep.task import LabellingTask
 from packsweep.sweep.texts.cut import shortened, without_markup
 from packsweep.sweep.texts.text import LabelledText
@@ -121,9 +121,9 @@ def prompts(texts: Sequence[str]) -> list[Prompt]:
     chat = SETTINGS["chat"]
     built = build(
         [LabelledText(text=text, label="") for text in texts],
+        Asking(**SETTINGS["asking"]),
         task=LabellingTask(**SETTINGS["task"]),
         chat=None if chat is None else ChatTemplate(**chat),
-        **SETTINGS["asking"],
     )
     return list(branched(built, branches())) if branches() else list(built)
 
@@ -142,7 +142,7 @@ def constraint(prompt: Prompt) -> dict[str, Any]:
 
     ``structured_outputs`` is the fields of StructuredOutputsParams.
     """
-    form, choice = SETTINGS["asking"]["answer_format"], SETTINGS["choice"]
+    form, choice = SETTINGS["asking"]["format"], SETTINGS["choice"]
     if SETTINGS["label_tokens"]:
         return {"allowed_token_ids": list(SETTINGS["label_tokens"])}
     if not choice:
@@ -190,7 +190,7 @@ def label_of(token: int) -> str:
 
 def read_text(text: str, num_texts: int, *, cut: bool) -> Sequence[str | None]:
     """Return the labels in a written answer; ``cut`` says that its token limit ended it."""
-    reader = Reader(answer_format=SETTINGS["asking"]["answer_format"], **SETTINGS["reader"])
+    reader = Reader(answer_format=SETTINGS["asking"]["format"], **SETTINGS["reader"])
     return reader.read(text, num_texts, cut=cut)[0]
 
 
