@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import stat
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ from packsweep.sweep.spec import (
 VARIED = ("grid", "engine", "measure", "simulated")
 _MOST_BYTES = 1 << 20
 _MOST_VARIANTS = 1000
+_OVERRIDE = "# --set "
 _BOM = "\ufeff"
 _LONGEST_VALUE = 80
 
@@ -41,6 +43,34 @@ def load(path: Path, overrides: Sequence[str] = (), content: bytes | None = None
         SpecError: the file is not there, is no TOML, or holds something that is not allowed.
     """
     return parse(_read_toml(path, content), where=str(path), overrides=overrides)
+
+
+def kept(text: str) -> Sweep:
+    """Return the sweep that was run, from the file that a run keeps with its results.
+
+    Raises:
+        SpecError: the text is no sweep file of this version.
+    """
+    try:
+        values = _toml(text)
+    except ValueError as error:
+        raise SpecError(f"sweep.toml: is not valid TOML: {error}") from None
+    return parse(values, where="sweep.toml", overrides=kept_overrides(text))
+
+
+def with_overrides(content: bytes, overrides: Sequence[str]) -> bytes:
+    """Return what a run keeps: the sweep file, and what overrode it, a comment line each."""
+    more = "".join(f"{_OVERRIDE}{override}\n" for override in overrides)
+    needs_newline = more and content and not content.endswith(b"\n")
+    return content + (b"\n" if needs_newline else b"") + more.encode()
+
+
+def kept_overrides(text: str) -> list[str]:
+    """Return the ``--set`` values that a run noted below the sweep file."""
+    below = itertools.takewhile(
+        lambda line: line.startswith(_OVERRIDE), reversed(text.splitlines())
+    )
+    return [line.removeprefix(_OVERRIDE) for line in below][::-1]
 
 
 def parse(values: dict[str, Any], *, where: str, overrides: Sequence[str] = ()) -> Sweep:

@@ -225,6 +225,27 @@ def test_a_column_that_is_not_there_is_one_line(
     )
 
 
+@pytest.mark.parametrize(
+    ("header", "named", "column"),
+    [
+        ("id,words,text", "words", "words"),
+        ("id,Message", None, "Message"),
+        ("text,body", None, "text"),
+    ],
+)
+def test_column_is_that_of_the_sweep_or_has_a_usual_name(
+    byte_model: Path, tmp_path: Path, header: str, named: str | None, column: str
+) -> None:
+    (cell,) = cells_of(byte_model, grid={"n": 4, "strategy": "separate"})
+    deploy.write(pass_row(cell), tmp_path, text_column=named)
+    script = imported(tmp_path / "label.py")
+    row = ",".join(f"<{name}>" for name in header.split(","))
+    (tmp_path / "a.csv").write_text(f"{header}\n{row}\n", encoding="utf-8")
+    assert list(script.read_texts(tmp_path / "a.csv", None)) == [f"<{column}>"]
+    written = (tmp_path / "ray_data.py").read_text(encoding="utf-8")
+    assert f'COLUMN = "{named or "text"}"\n' in written
+
+
 def test_files_are_whole_prompts_of_texts(script: ModuleType) -> None:
     script.SETTINGS["asking"]["pack_size"] = 3
     assert script.shard_size() == 3

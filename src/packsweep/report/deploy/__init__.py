@@ -28,6 +28,7 @@ from packsweep.results.schema import Row
 from packsweep.run import scoring
 from packsweep.sweep.cells import Cell, from_dict
 from packsweep.sweep.prompts import Prompt
+from packsweep.sweep.texts.columns import TEXT_NAMES
 
 _EMPTY = "SETTINGS: dict[str, Any] = {}"
 _SCRIPT = f"{__name__}.label"
@@ -39,17 +40,25 @@ NO_RAY_DATA = (
 _MEASURING = ("disable_log_stats", "use_tqdm_on_load")
 
 
-def write(row: Row, folder: Path, *, num_gpus: int = 1) -> list[Path]:
+def write(
+    row: Row, folder: Path, *, num_gpus: int = 1, text_column: str | None = None
+) -> list[Path]:
     """Write the configuration of a summary's cell into ``folder``; return the files.
+
+    Args:
+        row: of the summary.
+        folder: is made where it is not there.
+        num_gpus: that label.
+        text_column: of the files that will be labelled; None: one with a usual name.
 
     Raises:
         ModelError: the cell's model is not here, and its chat template or tokenizer is needed.
         ResultsError: it is another model by now, or the folder cannot be written.
     """
-    settings = settings_of(row)
+    settings = settings_of(row) | {"text_column": text_column}
     contents = {"label.py": script(settings), "serve.sh": serve(settings)}
     if len(settings["branches"]) <= 1:
-        contents["ray_data.py"] = ray_data(num_gpus)
+        contents["ray_data.py"] = ray_data(num_gpus, text_column)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
@@ -104,7 +113,7 @@ def _settings(cell: Cell, model: Model, words: Tokenizer) -> dict[str, Any]:
     arguments = engine.arguments(cell, model)
     return {
         "cell": cell.cell_id,
-        "text_column": "text",
+        "text_column": None,
         "asking": asdict(asking),
         "task": asdict(cell.labelling),
         "cut": asdict(cell.cut),
@@ -166,7 +175,8 @@ def _option(name: str, value: object) -> list[str]:
     return [f"--{flag} {shlex.quote(text)}"]
 
 
-def ray_data(num_gpus: int) -> str:
+def ray_data(num_gpus: int, text_column: str | None = None) -> str:
     """Return ray_data.py, which labels with an engine on each of ``num_gpus``."""
-    path = Path(__file__).with_name("ray_data.txt")
-    return path.read_text(encoding="utf-8").replace("{num_gpus}", str(num_gpus))
+    text = Path(__file__).with_name("ray_data.txt").read_text(encoding="utf-8")
+    column = json.dumps(text_column or TEXT_NAMES[0])
+    return text.replace("{num_gpus}", str(num_gpus)).replace("{column}", column)

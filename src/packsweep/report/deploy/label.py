@@ -32,6 +32,7 @@ from packsweep.run.scoring import Reader, score_logprobs
 from packsweep.sweep.answers import Branch, pattern
 from packsweep.sweep.prompts import Asking, Prompt, branched, build
 from packsweep.sweep.task import LabellingTask
+from packsweep.sweep.texts.columns import TEXT_NAMES
 from packsweep.sweep.texts.cut import shortened, without_markup
 from packsweep.sweep.texts.text import LabelledText
 
@@ -39,7 +40,6 @@ from packsweep.sweep.texts.text import LabelledText
 SETTINGS: dict[str, Any] = {}
 
 SHARD_TEXTS = 10_000
-_COLUMNS = ("text", "review", "body", "content")
 _WRONG_USE = 2
 
 
@@ -227,8 +227,9 @@ def _parquet(path: Path, column: str | None) -> Iterator[str]:
 
 
 def _column(asked: str | None, names: Sequence[str]) -> str:
-    wanted = [asked] if asked else [SETTINGS["text_column"], *_COLUMNS]
-    found = next((name for name in wanted if name in names), None)
+    wanted = [asked] if asked else [SETTINGS["text_column"], *TEXT_NAMES]
+    spelled = {name.strip().lower(): name for name in reversed(names)} | {n: n for n in names}
+    found = next((spelled[name] for name in wanted if name in spelled), None)
     if found is None:
         raise ValueError(f"which column holds the texts? --column {' or '.join(names)}")
     return found

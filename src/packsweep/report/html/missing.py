@@ -6,46 +6,20 @@ texts, which need not be on this machine, so cells are matched by their values.
 
 from __future__ import annotations
 
-import itertools
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from packsweep.analysis import axes
-from packsweep.errors import SpecError
 from packsweep.report.cell import strategy
 from packsweep.results import schema
 from packsweep.results.schema import Row
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read as sweep_read
 from packsweep.sweep import spec
 
-_OVERRIDE = "# --set "
 COLUMNS = tuple(column.name for column in schema.CELL)
 Key = tuple[str, ...]
-
-
-def overrides(text: str) -> list[str]:
-    """Return the ``--set`` values that ``packsweep run`` noted below the sweep file."""
-    below = itertools.takewhile(
-        lambda line: line.startswith(_OVERRIDE), reversed(text.splitlines())
-    )
-    return [line.removeprefix(_OVERRIDE) for line in below][::-1]
-
-
-def read(text: str) -> spec.Sweep:
-    """Return the sweep that was run.
-
-    Raises:
-        SpecError: the text is no sweep file of this version.
-    """
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"sweep.toml: is not valid TOML: {error}") from None
-    return sweep_read.parse(values, where="sweep.toml", overrides=overrides(text))
 
 
 def names(sweep: spec.Sweep, passes: Iterable[Row]) -> list[str]:

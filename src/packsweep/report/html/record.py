@@ -16,6 +16,7 @@ from packsweep.report.html.parts import Listing, Section, make_table
 from packsweep.report.table import Table
 from packsweep.results import schema
 from packsweep.results.schema import Row
+from packsweep.sweep import read
 
 _CONDITIONS = (
     ("sm_clock_p50_mhz", "SM clock, MHz"),
@@ -71,7 +72,7 @@ def absent_cells(sweep: str | None, passes: Iterable[Row]) -> list[str] | str:
     if sweep is None:
         return "Missing cells are not known: the folder has no sweep.toml."
     try:
-        return missing.names(missing.read(sweep), passes)
+        return missing.names(read.kept(sweep), passes)
     except SpecError as error:
         return f"Missing cells are not known: {error}."
 
@@ -133,7 +134,7 @@ def repeat(rows: Sequence[Row], sweep: str | None) -> Section:
 def _command(sweep: str) -> str:
     import shlex
 
-    sets = [f"--set {shlex.quote(each)}" for each in missing.overrides(sweep)]
+    sets = [f"--set {shlex.quote(each)}" for each in read.kept_overrides(sweep)]
     return " ".join(["packsweep run sweep.toml", *sets])
 
 
