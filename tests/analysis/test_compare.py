@@ -23,6 +23,7 @@ from packsweep.errors import ResultsError
 from packsweep.report import compare_table, table
 from packsweep.report.compare_table import word
 from packsweep.results import schema, stats
+from packsweep.results.shares import Figure
 from packsweep.sweep.cells import Cell
 
 Rows = list[dict[str, Any]]
@@ -82,6 +83,22 @@ def test_answers_are_compared_over_the_same_texts() -> None:
     (line,) = compare_table.answers([change])
     assert line.startswith("right labels, B - A, packed-n400-dup1-cold: -1")
     assert "over 400 texts, fewer right; 8" in line
+
+
+def test_answers_of_cells_of_one_name_are_told_apart() -> None:
+    """What varies is named; how long a constrained answer may be follows from it."""
+    forms = {"lines": 9, "json": 18}
+    of = [
+        replace(CELL, n=4, answer="choice", format=form, output_tokens_per_text=room)
+        for form, room in forms.items()
+    ]
+    side = [row for each in of for row in measured(each, [1.0])]
+    same = Figure(value=1.0)
+    found = [replace(each, same_labels=same) for each in compare.compare(side, side).changes]
+    assert sorted(compare_table.answers(found)) == [
+        "labels, packed-n4-dup1-cold with format=json: 100% of texts have the same label",
+        "labels, packed-n4-dup1-cold with format=lines: 100% of texts have the same label",
+    ]
 
 
 def test_without_answers_speeds_alone_are_compared() -> None:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from packsweep.analysis.axes import SHAPE, WORK
+from packsweep.analysis.axes import FOLLOWING, SHAPE, WORK
 from packsweep.analysis.compare import CALLED, Change, Compared, Gate, kept, less_is_better
 from packsweep.analysis.differences import Difference
 from packsweep.analysis.pairing import CellPasses, Pair
@@ -64,9 +64,7 @@ def table(compared: Compared) -> Table:
 
 
 def _cell_columns(pairs: Sequence[Pair]) -> list[Column]:
-    values = [{**pair.a.facts, **pair.axes} for pair in pairs]
-    names = [*(name for name in WORK if name not in SHAPE), *pairs[0].axes]
-    varying = [name for name in names if len({str(value[name]) for value in values}) > 1]
+    values, varying = _values_of(pairs), _varying(pairs)
     return [
         Column(heading="strategy", cells=tuple(map(cell_.strategy, values)), left=True),
         *(
@@ -82,6 +80,19 @@ def _cell_columns(pairs: Sequence[Pair]) -> list[Column]:
         Column(heading="n", cells=tuple(str(value["n"]) for value in values)),
         Column(heading="dup", cells=tuple(str(value["duplication"]) for value in values)),
     ]
+
+
+def _values_of(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    return [{**pair.a.facts, **pair.axes} for pair in pairs]
+
+
+def _varying(pairs: Sequence[Pair]) -> list[str]:
+    """Return what tells cells apart beside their shape; how long an answer is follows from it."""
+    values = _values_of(pairs)
+    names = [*(name for name in WORK if name not in SHAPE), *pairs[0].axes]
+    if all(value["answer"] != "free" for value in values):
+        names = [name for name in names if name not in FOLLOWING["answer"]]
+    return [name for name in names if len({str(value[name]) for value in values}) > 1]
 
 
 def _value(value: float | None) -> str:
@@ -107,19 +118,23 @@ def answers(compared: Sequence[Change]) -> list[str]:
     scored = [each for each in compared if each.same_labels is not None]
     many = len(scored) > _MOST_ANSWERS
     told = [each for each in scored if not many or each.quality in CALLED]
-    lines = [_answers(each) for each in told]
+    varying = _varying([each.pair for each in scored]) if scored else []
+    lines = [_answers(each, varying) for each in told]
     others = len(scored) - len(told)
     more = [f"right labels of {others} other cells: no significant difference"] if others else []
     return lines + more
 
 
-def _answers(change: Change) -> str:
+def _answers(change: Change, varying: Sequence[str]) -> str:
     assert change.same_labels is not None
+    (values,) = _values_of([change.pair])
+    told = ", ".join(f"{name.rpartition('.')[2]}={values[name]}" for name in varying)
+    name = f"{change.pair.a.slug} with {told}" if told else change.pair.a.slug
     same = f"{percent(change.same_labels.value)} of texts have the same label"
     if change.answers is None:
-        return f"labels, {change.pair.a.slug}: {same}"
+        return f"labels, {name}: {same}"
     found = quality_table.difference(change.answers, change.quality)
-    return f"right labels, B - A, {change.pair.a.slug}: {found}; {same}"
+    return f"right labels, B - A, {name}: {found}; {same}"
 
 
 def legend(compared: Compared) -> list[str]:
