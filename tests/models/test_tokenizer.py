@@ -16,6 +16,7 @@ from packsweep.models.resolve import resolve
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.sweep import prompts
+from packsweep.sweep.prompts import Asking
 from packsweep.sweep.texts import LabelledText
 
 CONFIG = {**fakes.CONFIG, "vocab_size": 8, "max_position_embeddings": 64, "eos_token_id": 6}
@@ -135,10 +136,7 @@ def test_short_wording_fills_a_block() -> None:
     asked = [
         prompts.build(
             [LabelledText(text=text, label="positive")],
-            strategy="separate",
-            pack_size=None,
-            instruction="before",
-            template="short",
+            Asking(strategy="separate", instruction="before", template="short"),
         )[0].text
         for text in (*TEXTS[:-1], "I", '"Quoted', "9", "...")
     ]

@@ -316,7 +316,7 @@ def priced(tmp_path: Path) -> Store:
         peak_dtype="bf16",
         gpu_hour_usd=36.0,
     )
-    store.write(of.cell_id, "a0", [{**row, "device": "NVIDIA H200"}], [])
+    store.write(of.cell_id, "a0", [{**row, "device": "NVIDIA H200", "device_uuid": "GPU-0"}], [])
     store.commit(of.cell_id, "a0")
     return store
 

@@ -15,6 +15,7 @@ from packsweep.errors import SpecError
 from packsweep.models.chat import ChatTemplate
 from packsweep.sweep import answers, cells, prompts
 from packsweep.sweep.cells import Cell
+from packsweep.sweep.prompts import Asking
 from packsweep.sweep.spec import Format
 from packsweep.sweep.task import SENTIMENT, TICKETS, LabellingTask
 from packsweep.sweep.texts import LabelledText
@@ -98,14 +99,7 @@ def test_ask_letters() -> None:
 
 def test_ask_sentiment_numbered() -> None:
     """The experiment's sentences know lines alone; other formats are worded by the task."""
-    built = prompts.build(
-        TEXTS[:2],
-        strategy="packed",
-        pack_size=None,
-        instruction="after",
-        template="original",
-        answer_format="numbered",
-    )
+    built = prompts.build(TEXTS[:2], Asking(strategy="packed", format="numbered"))
     assert "Is this comment positive or negative?" in built[0].text
 
 
@@ -121,15 +115,8 @@ def test_ask_in_chat() -> None:
         system="Be brief.",
         chat_template_kwargs=json.dumps({"enable_thinking": False}),
     )
-    built = prompts.build(
-        TEXTS[:1],
-        strategy="separate",
-        pack_size=None,
-        instruction="after",
-        template="chat",
-        chat=chat,
-        task=task,
-    )
+    asking = Asking(strategy="separate", template="chat")
+    built = prompts.build(TEXTS[:1], asking, chat=chat, task=task)
     assert built[0].text == "system:Be brief.|user:text0\na or b?|False"
 
 

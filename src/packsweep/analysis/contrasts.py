@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _CELL_NAMES = tuple(column.name for column in schema.CELL)
 # What a cell is compared with: column -> the value of the other cell, all else being equal.
 _BASELINES = {"strategy": "separate", "cache_state": "cold"}
+# What may differ with it: an answer to one text has one form, and is held beside every form.
+_WITH = {"strategy": ("format",)}
 SETTINGS = "settings"
 
 
@@ -46,7 +48,8 @@ class Comparison:
         cell: group_id of the cell.
         baseline: group_id of the other.
         axis: what differs, ``strategy``, ``cache_state`` or ``settings``.
-        change: the cell's settings that the baseline has otherwise, of the axis ``settings``.
+        change: the cell's settings that the baseline has otherwise, of the axis ``settings``; of
+            the axis ``strategy`` the format of its answers.
         instead: what the baseline has of the same names, without its defaults.
         ratio: texts per second of the cell over that of the baseline.
         speed: what may be called of ``ratio`` among all comparisons.
@@ -87,18 +90,37 @@ def of(passes: pd.DataFrame, answers: Mapping[str, Answers] | None = None) -> li
     cells = plain_rows(ok.drop_duplicates("group_id")[["group_id", *_CELL_NAMES]])
     found = []
     for axis, baseline in _BASELINES.items():
-        free = {axis, *FOLLOWING.get(axis, ()), *axes.names("replicate", "prompts")}
-        shared = [name for name in _CELL_NAMES if name not in free | {"engine_settings"}]
         alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for cell in cells:
-            computed = repr(sorted(axes.own_settings(cell).items()))
-            alike.setdefault((computed, *(cell[name] for name in shared)), []).append(cell)
+            alike.setdefault(_all_but(axis, cell), []).append(cell)
         for members in alike.values():
-            bases = [cell["group_id"] for cell in members if cell[axis] == baseline]
-            others = [cell["group_id"] for cell in members if cell[axis] != baseline]
-            found += [_comparison(speeds, one, base, axis) for base in bases for one in others]
+            bases = [cell for cell in members if cell[axis] == baseline]
+            others = [cell for cell in members if cell[axis] != baseline]
+            found += [_beside(speeds, one, base, axis) for base in bases for one in others]
     found += _of_settings(speeds, cells)
     return _called(_with_answers(found, answers or {}, cells))
+
+
+def _all_but(axis: str, cell: Row) -> tuple[Any, ...]:
+    """Return what a cell shares with the one it is compared with in ``axis``.
+
+    How long an answer may be follows from its form, unless it is free.
+    """
+    free = {axis, *FOLLOWING.get(axis, ()), *_WITH.get(axis, ()), "engine_settings"}
+    free |= {*axes.names("replicate", "prompts")}
+    if cell["answer"] != "free":
+        free |= {*FOLLOWING["answer"]}
+    computed = repr(sorted(axes.own_settings(cell).items()))
+    return (computed, *(cell[name] for name in _CELL_NAMES if name not in free))
+
+
+def _beside(speeds: _Speeds, cell: Row, baseline: Row, axis: str) -> Comparison:
+    """Compare a cell with its baseline in ``axis``, and name what else differs with that."""
+    names = [name for name in _WITH.get(axis, ()) if cell[name] != baseline[name]]
+    return replace(
+        _comparison(speeds, cell["group_id"], baseline["group_id"], axis),
+        change=tuple((name, str(cell[name])) for name in names),
+    )
 
 
 def _with_answers(

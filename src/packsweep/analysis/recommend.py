@@ -37,7 +37,8 @@ QualityKind = Literal["accuracy", "agreement"]
 # ``recommended``: shown to lose no more than allowed, and the cheapest that is.
 # ``provisional``: nothing is shown yet, and this one is the best measured.
 # ``shown``: shown to lose no more than allowed, but dearer.
-# ``not_shown``: may lose more than allowed. ``worse``: shown to lose more than allowed.
+# ``not_shown``: may lose more than allowed. ``worse``: shown to lose more than allowed; where few
+# prompts hold all texts, on these texts.
 # ``not_compared``: too few prompts, fewer texts, or answers that were not scored.
 Standing = Literal["recommended", "provisional", "shown", "not_shown", "worse", "not_compared"]
 
@@ -193,7 +194,8 @@ def _by_accuracy(settings: Sequence[Setting], terms: Terms) -> Choice:
     judged = [
         trial.judged(CHANCE / most, shown=good) for trial, good in zip(trials, shown, strict=True)
     ]
-    return _chosen([*judged, *left_out], "accuracy", None, len(pool))
+    others = [_over_these_texts(each, pool, terms) for each in left_out]
+    return _chosen([*judged, *others], "accuracy", None, len(pool))
 
 
 def _with_accuracy(setting: Setting) -> Setting:
@@ -230,6 +232,29 @@ def _compared(measured: Sequence[Setting]) -> tuple[list[Setting], list[Setting]
         else:
             left_out.append(replace(each, standing="not_compared", why=_fewer(each, widest)))
     return pool, left_out
+
+
+def _over_these_texts(setting: Setting, pool: Sequence[Setting], terms: Terms) -> Setting:
+    """Return a setting of few prompts with what its own texts say of it.
+
+    A text is paired with itself, so a loss on these texts can be shown, and none is shown for
+    others: the setting is never recommended.
+    """
+    if setting.answers is None or not shares.units_of(setting.answers.prompts).independence_assumed:
+        return setting
+    rivals = [(name, each) for name, each in _rivals(setting, pool) if each.num_texts]
+    if not rivals:
+        return setting
+    name, hardest = min(rivals, key=lambda rival: rival[1].value or 0.0)
+    assert hardest.counts is not None
+    ends = [100 * (end or 0.0) for end in (hardest.value, hardest.ci_low, hardest.ci_high)]
+    told = "{:+.1f} points [{:+.1f}, {:+.1f}] beside".format(*ends)
+    loses = hardest.counts.p_keeps(terms.max_loss) <= CHANCE / len(rivals)
+    return replace(
+        setting,
+        standing="worse" if loses else "not_compared",
+        why=f"{told} {name} on these {hardest.num_texts:,} texts; {setting.why}",
+    )
 
 
 def _num_shared(one: Setting, other: Setting) -> int:

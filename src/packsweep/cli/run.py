@@ -29,8 +29,6 @@ from packsweep.cli.signals import interrupt_on_signals
 from packsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from packsweep.analysis.frames import Overrides
     from packsweep.plan.cells import Plan
     from packsweep.report.progress import Expected
@@ -98,6 +96,8 @@ def run_command(
 
     Run the same command again to resume: nothing is measured twice.
     """
+    from packsweep.sweep.read import with_overrides
+
     if ray is not None and not ray.strip():
         raise UserError("--ray: the address is empty; write auto or ray://HOST:10001")
     if local and ray:
@@ -122,7 +122,7 @@ def run_command(
         store.prepare()
         # Only now: what was refused above leaves the record of an earlier run as it is.
         cell_ids = [each.cell.cell_id for each in planned.cells]
-        store.keep_sweep(_with_overrides(content, set_ or ()), cell_ids)
+        store.keep_sweep(with_overrides(content, set_ or ()), cell_ids)
         status = _measure(read, planned, store, executor, local=address is None)
     finally:
         executor.stop()
@@ -171,13 +171,6 @@ def _cluster(
     named = tuple(name.strip() for name in (accelerator or "").split(",") if name.strip())
     demand = Demand(accelerators=named, max_gpus=max_gpus)
     return RayExecutor(address, demand, forks=forks)
-
-
-def _with_overrides(content: bytes, overrides: Sequence[str]) -> bytes:
-    """Return what was run: the sweep file, and what overrode it, a comment line each."""
-    more = "".join(f"# --set {override}\n" for override in overrides)
-    needs_newline = more and content and not content.endswith(b"\n")
-    return content + (b"\n" if needs_newline else b"") + more.encode()
 
 
 def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, local: bool) -> int:

@@ -34,6 +34,8 @@ class Request:
         choice: what each label of the answer must be one of, ``num_texts`` in all; empty where
             the answer is free.
         format: how several labels are written.
+        allowed_token_ids: the tokens that ``choice`` consists of, where each label is one; then
+            they are the constraint, and no grammar is.
         score_token_ids: tokens whose log-probabilities are wanted in place of an answer.
     """
 
@@ -44,6 +46,7 @@ class Request:
     add_special_tokens: bool = True
     choice: tuple[str, ...] = ()
     format: Format = "lines"
+    allowed_token_ids: tuple[int, ...] = ()
     score_token_ids: tuple[int, ...] = ()
 
 

@@ -112,7 +112,7 @@ class SimulatedEngine:
                     done,
                     (duration_s, prefill_share),
                     text=text,
-                    natural_end=bool(asked.choice),
+                    natural_end=_ends_by_itself(asked),
                 ),
                 token_logprobs=self._token_logprobs(asked),
             )
@@ -151,7 +151,7 @@ class SimulatedEngine:
 
     def _length(self, request: Request, answer: str) -> int:
         """Return the output tokens: the limit, or of a constrained answer those it takes."""
-        if not request.choice:
+        if not _ends_by_itself(request):
             return request.max_tokens
         return self._tokenizer.count([answer], add_special_tokens=False)[0] + 1  # and the end
 
@@ -215,6 +215,10 @@ class SimulatedEngine:
             os.kill(os.getpid(), signal.SIGKILL)
         if self._fault == "hang":
             time.sleep(3600)
+
+
+def _ends_by_itself(request: Request) -> bool:
+    return bool(request.choice) and not request.allowed_token_ids
 
 
 def _plant_start_fault(fault: str) -> None:

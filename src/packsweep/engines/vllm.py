@@ -170,7 +170,8 @@ class VllmEngine:
             temperature=0.0,
             max_tokens=request.max_tokens,
             ignore_eos=request.ignore_eos,
-            structured_outputs=_constraint(request) if request.choice else None,
+            structured_outputs=_grammar(request),
+            allowed_token_ids=list(request.allowed_token_ids) or None,
             logprob_token_ids=list(request.score_token_ids) or None,
         )
 
@@ -221,8 +222,10 @@ def arguments(cell: Cell, model: Model) -> dict[str, Any]:
     }
 
 
-def _constraint(request: Request) -> Any:  # noqa: ANN401
+def _grammar(request: Request) -> Any:  # noqa: ANN401
     """Return vLLM's form of ``request.choice``; the engine compiles it at its first use."""
+    if not request.choice or request.allowed_token_ids:
+        return None
     from vllm.sampling_params import StructuredOutputsParams
 
     if request.num_texts == 1 and request.format == "lines":

@@ -67,12 +67,6 @@ _AT_IMPORT = re.compile(r"(PYTHON|LD_|HF_|TRANSFORMERS_|TRITON_|OPENBLAS_|LC_)\w
 # Set by Ray for its workers; vLLM must choose its threads as it does without Ray.
 _REMOVED = ("OMP_NUM_THREADS", "VLLM_PORT")
 _MOST_SOCKET_BYTES, _SOCKET_NAME_BYTES = 107, len("/") + 36
-# A user who says how vLLM is to place its threads on the CPU gets vLLM's own processes.
-_PLACEMENT = (
-    "VLLM_CPU_OMP_THREADS_BIND",
-    "VLLM_CPU_NUM_OF_RESERVED_CPU",
-    "VLLM_ENABLE_V1_MULTIPROCESSING",
-)
 
 
 def engine_environ(
@@ -101,7 +95,7 @@ def engine_environ(
     # Source: vLLM 0.26 to 0.33, ``v1/worker/startup_plan.py``.
     found.setdefault("VLLM_ENABLE_STARTUP_PLAN", "1")
     found["PYTHONPATH"] = import_path(found.get("PYTHONPATH", ""))
-    return {**found, **_FIXED, **_cpu_environ(found)}
+    return {**found, **_FIXED, **(processor.one_process(found) if on_cpu() else {})}
 
 
 def import_path(given: str) -> str:
@@ -119,23 +113,6 @@ def _is_here(folder: str) -> bool:
         return Path(folder).samefile(Path())
     except OSError:
         return False
-
-
-def _cpu_environ(base: Mapping[str, str]) -> dict[str, str]:
-    """Return what makes an engine on the CPU quick: one process, a thread for each core.
-
-    vLLM's own way is three processes, each of which imports it, and a core set aside for the
-    scheduler. In one process an engine starts in a third of the time and has all cores; the cell's
-    process is new all the same. Nothing is bound to a core: threads that Python starts after
-    OpenMP has bound the first would share its core.
-    Source: docs/LOG.md; vLLM 0.32, ``platforms/cpu.py``, ``utils/ompmultiprocessing.py``.
-    """
-    if not on_cpu() or any(name in base for name in _PLACEMENT):
-        return {}
-    return {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "OMP_NUM_THREADS": str(processor.num_threads()),
-    }
 
 
 def measuring(base: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -11,6 +11,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import takewhile
 
 from packsweep.errors import ModelError, SpecError, TextsError, shown
@@ -141,6 +142,7 @@ def make(sweep: Sweep) -> Plan:
         chat=chat,
         auto_dtype=_auto_dtype(sweep, model),
         cutter=cutter,
+        label_tokens=cache(partial(label_budget.label_tokens, tokenizer=tokenizer)),
     )
     cells = [replace(cell, environ=environ) for cell in expanded]
     sent = {one: cutter(rows, one) for one in {cell.cut for cell in cells}}
@@ -407,14 +409,12 @@ class _Tokenized:
 def _requests_key(cell: Cell) -> tuple[object, ...]:
     """Return all that tells one pass's requests, and what the cache serves of them, from another's.
 
-    The prompts' hash stands for strategy, n, wording and texts.
+    The prompts' hash stands for n and the texts.
     """
     return (
         cell.prompts_sha256,
-        cell.template,
+        cell.asking,
         cell.answer,
-        cell.format,
-        cell.label_form,
         cell.output_tokens_per_text,
         cell.duplication,
         cell.cache_state,
@@ -448,7 +448,7 @@ def _planned(
     most = [max(prompt.num_texts, 1) * cell.output_tokens_per_text for prompt in prompts]
     needed = tuple(len(each) + output for each, output in zip(ids, most, strict=True))
     outputs = most
-    if cell.answer == "choice":
+    if cell.answer == "choice" and not cell.picks_token:
         cost = tokenized.cost(cell)
         outputs = [cost.constrained_tokens(prompt.num_texts) for prompt in prompts]
     load, kv_pass_tokens = _load(cell, ids, outputs, kind)

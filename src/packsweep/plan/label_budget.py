@@ -87,6 +87,13 @@ def submitted(
     return tuple(prompts.branched(built, _branches(cell.words, tokenizer)))
 
 
+def label_tokens(words: Sequence[str], tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the token that each label is; none where one is not, or does not read as the label."""
+    tokens = answers.own_tokens(tokenizer.encode(words, add_special_tokens=False))
+    written = (tokenizer.backend.decode([token]) for token in tokens)
+    return tokens if all(map(str.__eq__, words, map(str.strip, written))) else ()
+
+
 def _branches(words: Sequence[str], tokenizer: Tokenizer) -> list[tuple[str, Branch]]:
     ids = tokenizer.encode(words, add_special_tokens=False)
     alike = {tuple(own): word for own, word in zip(ids, words, strict=True)}

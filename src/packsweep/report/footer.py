@@ -8,7 +8,7 @@ from packsweep.analysis.compare import CALLED
 from packsweep.analysis.contrasts import Comparison
 from packsweep.report import cell, verdict
 from packsweep.report.format import small
-from packsweep.results import schema
+from packsweep.results import schema, summary
 from packsweep.results.schema import Row
 from packsweep.results.warnings import WARNINGS
 
@@ -73,7 +73,8 @@ def _references(rows: Sequence[Row]) -> list[str]:
     prices = sorted({row["gpu_hour_usd"] for row in rows if row.get("gpu_hour_usd")})
     if prices:
         listed = ", ".join(small(price) for price in prices)
-        lines.append(f"$: ${listed} per GPU hour, engine start not included")
+        of = "/".join(sorted({summary.processor(row) for row in rows}))
+        lines.append(f"$: ${listed} per {of} hour, engine start not included")
     return lines
 
 

@@ -16,6 +16,7 @@ from packsweep.report.format import count, figure, percent
 from packsweep.report.table import Column, Table, of_rows
 from packsweep.results.schema import Row
 from packsweep.results.shares import Figure, PairedDifference
+from packsweep.results.stats import Verdict
 
 _HEADINGS = (
     *("cell", "label", "texts", "accuracy", "macro F1"),
@@ -86,7 +87,7 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str
     slugs = {row["group_id"]: row["cell_id"].rpartition("-")[0] for row in rows}
     return [
         f"{_side(slugs[each.cell], each.change)} - {_side(slugs[each.baseline], each.instead)}: "
-        f"{_difference(each.answers)}, {_SAID[each.quality]}"
+        f"{difference(each.answers, each.quality)}"
         for each in compared
         if each.answers is not None
     ]
@@ -96,12 +97,13 @@ def _side(slug: str, settings: Sequence[tuple[str, str]]) -> str:
     return slug + (f" with {', '.join(f'{n}={v}' for n, v in settings)}" if settings else "")
 
 
-def _difference(found: PairedDifference) -> str:
+def difference(found: PairedDifference, said: Verdict) -> str:
+    """Return ``-3.0 points [-5.1, -0.9] over 400 texts, fewer right``."""
     value, low, high = (100 * (end or 0.0) for end in (found.value, found.ci_low, found.ci_high))
     units = f"{found.num_units:,} {found.unit}s"
     if found.independence_assumed:
         units += " taken as independent"
-    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}] over {units}"
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}] over {units}, {_SAID[said]}"
 
 
 def to_record(quality: Quality) -> dict[str, Any]:

@@ -35,6 +35,12 @@ _SHARED = tuple(
 _CONDENSED = (*schema.UTILIZATION, *schema.CONDITIONS, *schema.ENERGY)
 
 
+def processor(row: Row) -> str:
+    """Return what a cell ran on in a word: a GPU, which a simulated cell stands for, or a CPU."""
+    on_gpu = row["device_uuid"] is not None or row["engine"] == schema.SIMULATED
+    return "GPU" if on_gpu else "CPU"
+
+
 def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
     """Condense the repeats and replicates of one cell; what failed keeps no measured value.
 

@@ -36,7 +36,7 @@ from packsweep.run import checks, lifeline, metrics, rows, session
 from packsweep.run.metrics import PassContext
 from packsweep.run.phases import PhaseClock
 from packsweep.run.task import BEGAN, STATUS, Status, Task, task_from_json
-from packsweep.run.workload import Workload
+from packsweep.run.workload import Workload, needs_tokenizer
 
 _MEMORY_TIMEOUT_S = 60.0
 
@@ -319,7 +319,7 @@ def _say(text: str) -> None:
 
 
 def _workload(task: Task, model: Model) -> Workload:
-    tokenizer = load_tokenizer(model) if task.cell.answer == "logprob" else None
+    tokenizer = load_tokenizer(model) if needs_tokenizer(task.cell) else None
     return Workload.of(task.cell, task.texts, task.chat, tokenizer)
 
 

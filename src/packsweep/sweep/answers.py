@@ -30,6 +30,16 @@ def max_tokens_per_text(words: Sequence[str], num_texts: int, answer_format: For
     return max(len(word.encode()) for word in words) + _AROUND[answer_format] + number + end
 
 
+def own_tokens(label_ids: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Return the token of each label; none where a label takes several or two take the same.
+
+    An answer that is one of these tokens needs no grammar, and cannot spell a label otherwise: by
+    pieces the likeliest beginning wins, which need not be that of the likeliest label.
+    """
+    tokens = {ids[0] for ids in label_ids if len(ids) == 1}
+    return tuple(ids[0] for ids in label_ids) if len(tokens) == len(label_ids) else ()
+
+
 def pattern(words: Sequence[str], num_texts: int, answer_format: Format) -> str:
     """Return a regular expression of an answer to ``num_texts`` texts, each one of ``words``.
 

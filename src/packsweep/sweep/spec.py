@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -280,8 +281,26 @@ DEFAULTS = {
 }
 
 
-def contradiction(sweep: Sweep) -> str | None:
-    """Return what two keys of the file say against each other, or None."""
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """What two keys of a sweep say against each other.
+
+    Attributes:
+        told: in one line, the key first that has no effect beside the other.
+        instead: what that key would have to say; None where nothing follows.
+    """
+
+    told: str
+    instead: tuple[object, ...] | None = None
+
+    @property
+    def key(self) -> str:
+        """The key that has no effect, such as ``grid.pack_size``."""
+        return self.told.partition(":")[0]
+
+
+def contradiction(sweep: Sweep) -> Contradiction | None:
+    """Return the first contradiction of a sweep, or None."""
     checks = (
         _check_pack_size,
         _check_answer,
@@ -295,81 +314,93 @@ def contradiction(sweep: Sweep) -> str | None:
     return next(filter(None, (check(sweep) for check in checks)), None)
 
 
-def _check_pack_size(sweep: Sweep) -> str | None:
+def _check_pack_size(sweep: Sweep) -> Contradiction | None:
     grid = sweep.grid
     if "chunked" in grid.strategy and not grid.pack_size:
-        return "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
+        return Contradiction(
+            "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
+        )
     if grid.pack_size and "chunked" not in grid.strategy:
-        return "grid.pack_size: has no effect without the strategy chunked; add that, or use []"
+        told = "grid.pack_size: has no effect without the strategy chunked; add that, or use []"
+        return Contradiction(told, instead=())
     return None
 
 
-def _check_answer(sweep: Sweep) -> str | None:
+def _check_answer(sweep: Sweep) -> Contradiction | None:
     grid = sweep.grid
     if grid.output_tokens_per_text != (1,) and "free" not in grid.answer:
         named = " and ".join(grid.answer)
-        return f"grid.output_tokens_per_text: has no effect with answer {named}; remove it"
+        told = f"grid.output_tokens_per_text: has no effect with answer {named}; remove it"
+        return Contradiction(told, instead=(1,))
     if "logprob" in grid.answer and "separate" not in grid.strategy:
-        return "grid.answer: logprob labels one text a prompt; it needs the strategy separate"
+        told = "grid.answer: logprob labels one text a prompt; it needs the strategy separate"
+        others = tuple(answer for answer in grid.answer if answer != "logprob")
+        return Contradiction(told, instead=others or None)
     return None
 
 
-def _check_format(sweep: Sweep) -> str | None:
+def _check_format(sweep: Sweep) -> Contradiction | None:
     grid = sweep.grid
+    told = None
     if grid.format != ("lines",) and grid.strategy == ("separate",):
-        return "grid.format: has no effect with one text a prompt; it is for packed and chunked"
-    if grid.format != ("lines",) and grid.answer == ("logprob",):
-        return "grid.format: has no effect with answer logprob; remove it"
-    return None
+        told = "grid.format: has no effect with one text a prompt; it is for packed and chunked"
+    elif grid.format != ("lines",) and grid.answer == ("logprob",):
+        told = "grid.format: has no effect with answer logprob; remove it"
+    return Contradiction(told, instead=("lines",)) if told else None
 
 
-def _check_cut(sweep: Sweep) -> str | None:
+def _check_cut(sweep: Sweep) -> Contradiction | None:
     texts = sweep.texts
     if texts.keep != ("head",) and not any(texts.max_tokens):
-        return "texts.keep: has no effect where whole texts are sent; set texts.max_tokens"
+        told = "texts.keep: has no effect where whole texts are sent; set texts.max_tokens"
+        return Contradiction(told, instead=("head",))
     return None
 
 
-def _check_caching(sweep: Sweep) -> str | None:
+def _check_caching(sweep: Sweep) -> Contradiction | None:
     cached = {state != "off" for state in sweep.measure.cache_state}
     asked = {asked for asked in sweep.engine.enable_prefix_caching if asked is not None}
     if not asked or asked == cached:
         return None
     states = ", ".join(sweep.measure.cache_state)
     said = ", ".join(str(value).lower() for value in sorted(asked))
-    return (
+    told = (
         f"engine.enable_prefix_caching: {said} contradicts measure.cache_state "
         f"{states}; leave it out: cold and primed switch caching on, off switches it off"
     )
+    return Contradiction(told, instead=(None,))
 
 
-def _check_simulated(sweep: Sweep) -> str | None:
+def _check_simulated(sweep: Sweep) -> Contradiction | None:
     if sweep.simulated.device not in DEVICES:
         known = ", ".join(sorted(DEVICES))
-        return f"simulated.device: {sweep.simulated.device!r} is not allowed: known are {known}"
+        told = f"simulated.device: {sweep.simulated.device!r} is not allowed: known are {known}"
+        return Contradiction(told)
     if sweep.engine.kind != "simulated" and sweep.simulated != SimulatedTable():
-        return 'simulated: has no effect without engine.kind = "simulated"'
+        return Contradiction('simulated: has no effect without engine.kind = "simulated"')
     return None
 
 
-def _check_stopping(sweep: Sweep) -> str | None:
+def _check_stopping(sweep: Sweep) -> Contradiction | None:
     measure = sweep.measure
     if (measure.stop_at_half_width is None) != (measure.max_repeats is None):
-        return "measure.stop_at_half_width: goes together with measure.max_repeats; set both"
+        told = "measure.stop_at_half_width: goes together with measure.max_repeats; set both"
+        return Contradiction(told)
     if measure.max_repeats is not None and measure.max_repeats < measure.repeats:
-        return f"measure.max_repeats: {measure.max_repeats} is less than repeats {measure.repeats}"
+        told = f"measure.max_repeats: {measure.max_repeats} is less than repeats {measure.repeats}"
+        return Contradiction(told)
     return None
 
 
-def _check_size(sweep: Sweep) -> str | None:
+def _check_size(sweep: Sweep) -> Contradiction | None:
     """Refuse what a slip of the keyboard asks for, before it is expanded."""
     grid = sweep.grid
     total = num_cells(sweep)
     if total > MOST_CELLS:
-        return too_many_cells(total)
+        return Contradiction(too_many_cells(total))
     num_requests = max(grid.n) * max(grid.duplication)
     if num_requests > MOST_TEXTS:
-        return (
+        return Contradiction(
             f"grid.duplication: {num_requests:,} texts in a pass, n times duplication, and "
             f"{MOST_TEXTS:,} are the most allowed"
         )

@@ -39,6 +39,7 @@ def row(strategy: str, n: int = 400, duplication: int = 1, **more: Any) -> dict[
         "engine_settings": "{}",
         "simulated_settings": "{}",
         "engine": "vllm",
+        "device_uuid": "GPU-0",
         "outcome": "ok",
         "texts_per_s_median": speed,
         "texts_per_s_mean": speed,

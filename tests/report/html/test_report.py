@@ -265,9 +265,3 @@ def _other(row: Any, index: int) -> dict[str, Any]:
         "texts_per_s_median": float(index + 1),
         "engine_settings": json.dumps({"max_num_seqs": index // 10}),
     }
-
-
-def test_overrides_at_the_end_alone() -> None:
-    """What was set stands below the file; the file's own comments are none of it."""
-    text = "# --set grid.n=1\n[model]\n# --set grid.n=2\n# --set engine.max_model_len=8\n"
-    assert record.overrides(text) == ["grid.n=2", "engine.max_model_len=8"]

@@ -150,7 +150,7 @@ def test_source_long_field(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["https://example.org/a.csv", "s3://bucket/a.csv", "S3://bucket/a.csv", "gs://b/x.parquet"],
+    ["http://example.org/a.csv", "ftp://host/a.csv", "S3://bucket/a.csv", "gs://b/x.parquet"],
 )
 def test_source_address(source: str) -> None:
     """An address is no path, and is shown as it was written."""

@@ -21,7 +21,7 @@ from packsweep.report import format as fmt
 from packsweep.report.html import charts
 from packsweep.report.html.charts import Axis
 from packsweep.report.html.parts import Figure, make_table
-from packsweep.results import schema
+from packsweep.results import schema, summary
 from packsweep.results.schema import Row
 from packsweep.results.stats import Ratio
 
@@ -162,7 +162,7 @@ def _cost(best: Row) -> Number | None:
     usd = best["usd_per_1000_texts"]
     if usd is None:
         return None
-    detail = f"at ${fmt.small(best['gpu_hour_usd'])} per GPU hour"
+    detail = f"at ${fmt.small(best['gpu_hour_usd'])} per {summary.processor(best)} hour"
     return Number(value=f"${fmt.small(usd)}", label="per 1,000 texts", detail=detail)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from packsweep.report.html.parts import Listing, Section, make_table
 from packsweep.report.table import Table
 from packsweep.results import schema
 from packsweep.results.schema import Row
+from packsweep.sweep import read
 
 _CONDITIONS = (
     ("sm_clock_p50_mhz", "SM clock, MHz"),
@@ -26,7 +26,6 @@ _CONDITIONS = (
 )
 _NOT_LISTED = {"versions", "engine_resolved", "device_uuid"}
 _MAX_LISTINGS = 3
-_OVERRIDE = "# --set "
 
 
 def failed(rows: Sequence[Row], absent: Sequence[str] | None) -> Section:
@@ -125,15 +124,8 @@ def repeat(rows: Sequence[Row], sweep: str | None) -> Section:
 def _command(sweep: str) -> str:
     import shlex
 
-    sets = [f"--set {shlex.quote(override)}" for override in overrides(sweep)]
+    sets = [f"--set {shlex.quote(each)}" for each in read.kept_overrides(sweep)]
     return " ".join(["packsweep run sweep.toml", *sets])
-
-
-def overrides(sweep: str) -> list[str]:
-    """Return the ``--set`` values that ``packsweep run`` noted below the sweep file."""
-    lines = reversed(sweep.splitlines())
-    below = itertools.takewhile(lambda line: line.startswith(_OVERRIDE), lines)
-    return [line.removeprefix(_OVERRIDE) for line in below][::-1]
 
 
 def _settings(rows: Sequence[Row]) -> list[Listing]:

@@ -255,7 +255,7 @@ def cost(rows: Sequence[Row]) -> Section:
         lines.append("No price was given: pass --gpu-hour-usd, or set [cost] gpu_hour_usd.")
     else:
         figures.append(dollars)
-        lines.append("Dollars: GPU time of the timed passes, without engine start.")
+        lines.append("Dollars: time of the timed passes, without engine start.")
     if joules is None:
         lines.append(
             "No energy: the device does not measure it, or passes were shorter than a second."
