@@ -89,7 +89,7 @@ def test_column_of_the_texts_is_that_of_the_kept_sweep(
     store = Store(tmp_path)
     store.prepare()
     if kept is not None:
-        store.keep_sweep(kept.encode())
+        store.keep_sweep(kept.encode(), [])
     assert _text_column(store) == column
 
 

@@ -70,7 +70,7 @@ def ended(byte_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
         for fault in FAULTS
     }
     supervisors = {fault: Supervisor(each) for fault, each in tasks.items()}
-    pids = {fault: each.process.pid for fault, each in supervisors.items()}
+    pids = {fault: each.process.pid or 0 for fault, each in supervisors.items()}
     folders = {fault: each._folder for fault, each in supervisors.items()}
     return Ended(store, tasks, _wait(supervisors), pids, folders)
 
@@ -151,6 +151,7 @@ def test_stop(store: Store, byte_model: Path) -> None:
     supervisor = Supervisor(slow)
     assert supervisor.poll() is None
     supervisor.stop()
+    assert supervisor.process.pid is not None
     assert not psutil.pid_exists(supervisor.process.pid)
     assert not supervisor._folder.exists()
     assert store.attempts(slow.cell.cell_id) == []

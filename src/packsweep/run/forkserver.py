@@ -24,7 +24,6 @@ import os
 import selectors
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,9 +33,8 @@ from typing import Any
 from packsweep.files import cache_root, replace_file
 from packsweep.machine import environment
 from packsweep.run import lifeline
+from packsweep.run.launch import LENGTH, NUM_DESCRIPTORS
 
-NUM_DESCRIPTORS = 2
-LENGTH = struct.Struct("!I")
 # Linux cuts the name of a process at 15 bytes.
 WORKER_NAME = "packsweep-cell"
 _REQUEST_TIMEOUT_S = 10.0

@@ -9,6 +9,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -17,9 +18,12 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
 from packsweep.machine import environment
-from packsweep.run import forkserver, lifeline, scratch
+from packsweep.run import lifeline, scratch
 
 Start = Literal["fork", "spawn"]
+# A request to a fork server: the length of its JSON, with the guard and the log, then the JSON.
+LENGTH = struct.Struct("!I")
+NUM_DESCRIPTORS = 2
 # The exit status may come a moment after the process has ended.
 _STATUS_TIMEOUT_S = 2.0
 
@@ -286,7 +290,7 @@ def ask(address: Path, folder: Path, environ: Mapping[str, str], log: BinaryIO) 
     try:
         connection.connect(str(address))
         request = json.dumps({"folder": str(folder), "environ": dict(environ)}).encode()
-        socket.send_fds(connection, [forkserver.LENGTH.pack(len(request))], [guard, log.fileno()])
+        socket.send_fds(connection, [LENGTH.pack(len(request))], [guard, log.fileno()])
         connection.sendall(request)
     except OSError:
         connection.close()
