@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.chaos.killer import is_worker
 from tests.engine_sweep import run
 
 import packsweep
@@ -161,7 +162,7 @@ def test_kill_leaves_the_gpu_empty_and_the_sweep_resumable(
         in_pass = lambda: any("pass 1" in log.read_text() for log in logs.rglob("*.log"))  # noqa: E731
         assert wait_for(in_pass, 300)
         family = psutil.Process(driver.pid).children(recursive=True)
-        worker = next(child for child in family if "packsweep.run.worker" in child.cmdline())
+        worker = next(child for child in family if is_worker(child))
         os.kill(driver.pid if victim == "driver" else worker.pid, signal.SIGKILL)
         driver.wait(timeout=300)
         assert is_empty(empty_gpu)
