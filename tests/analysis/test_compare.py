@@ -25,6 +25,7 @@ from packsweep.report.compare_table import word
 from packsweep.results import schema, stats
 from packsweep.results.shares import Figure
 from packsweep.sweep.cells import Cell
+from packsweep.sweep.spec import Format
 
 Rows = list[dict[str, Any]]
 CELL = cell()
@@ -87,7 +88,7 @@ def test_answers_are_compared_over_the_same_texts() -> None:
 
 def test_answers_of_cells_of_one_name_are_told_apart() -> None:
     """What varies is named; how long a constrained answer may be follows from it."""
-    forms = {"lines": 9, "json": 18}
+    forms: dict[Format, int] = {"lines": 9, "json": 18}
     of = [
         replace(CELL, n=4, answer="choice", format=form, output_tokens_per_text=room)
         for form, room in forms.items()
