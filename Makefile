@@ -71,13 +71,13 @@ lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY) ## Format the code and mend what can be mended
+format: $(READY) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 setup: $(READY) ## Make the virtual environment: a few minutes the first time
 
-lock: $(READY) ## Resolve the versions in requirements/ anew
+lock: $(READY) ## Resolve the versions in requirements/ again
 	$(PIP) install uv==$(UV_VERSION)
 	$(COMPILE) pyproject.toml requirements/cpu.in --extra dev --extra embedded --extra report --extra s3 \
 	  --override requirements/cpu-overrides.txt --no-emit-package torch -o requirements/cpu.txt
@@ -92,7 +92,7 @@ clean: ## Remove the virtual environment and the caches; results stay
 	find src sweeps tests cluster -name __pycache__ -prune -exec rm -rf {} +
 
 # The locks are complete, so nothing is resolved (--no-deps): that is fast, and it leaves out what
-# cpu-overrides.txt leaves out. The environment is made anew, so that it holds what the locks say
+# cpu-overrides.txt leaves out. The environment is made from scratch, so that it holds what the locks say
 # and nothing else.
 $(INSTALLED): $(REQUIREMENTS)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }

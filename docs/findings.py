@@ -22,7 +22,7 @@ AUTHOR = [
 ]
 LARGEST_N = 400
 INT8 = "/tmp/int8"  # noqa: S108  (the name of a model in results/reference/h200-w8a8)
-# Settings that are not told apart in the picture, and tokens of a step that are.
+# Settings that are not distinguished in the picture, and tokens of a step that are.
 PLAIN = {"kv_cache_dtype": "auto", "enforce_eager": False}
 STEPS = {16384: "", 4096: ", steps of 4,096"}
 SIZE: dict[str, int] = {"width": 330, "height": 260}

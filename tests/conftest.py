@@ -23,6 +23,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from packsweep.cli import main
 from packsweep.machine import environment
+from packsweep.results.store import Store
 
 # A busy machine is no failure of a property. The same examples every time, so that a test's verdict
 # is the code's alone; `make properties` looks for more.
@@ -218,3 +219,11 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def bucket(s3: S3Server) -> str:
     """URI of a prefix in an empty bucket of its own."""
     return f"s3://{s3.make_bucket()}/some/sweep"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty results folder."""
+    found = Store(tmp_path / "results")
+    found.prepare()
+    return found

@@ -42,6 +42,7 @@ class FakeLlm:
         self.arguments = arguments
         self.tokenizer = Tokenizer()
         self.prompts: list[Any] = []
+        self.params: list[Any] = []
         self.stamps: Callable[[], SimpleNamespace | None] = lambda: None
         self.llm_engine = SimpleNamespace(
             model_config=SimpleNamespace(try_get_generation_config=dict),
@@ -55,6 +56,7 @@ class FakeLlm:
 
     def generate(self, prompts: Any, params: list[Any], **_options: Any) -> list[Any]:
         self.prompts.extend(prompts)
+        self.params = params
         assert len(params) == len(prompts)
         return [self._answer() for _ in prompts]
 

@@ -130,7 +130,7 @@ def write_byte_model(folder: Path, **changes: object) -> Path:
 
 
 class FakeExecutor:
-    """Ends every attempt at once, as it is told; writes and commits what ends well."""
+    """Ends every attempt at once, as asked; writes and commits what ends well."""
 
     def __init__(
         self, ends: Callable[[Task], tuple[str, str | None]], *, num_slots: int = 1
@@ -182,7 +182,7 @@ class FakeExecutor:
 
 
 class FakeReporter:
-    """Keeps what it is told."""
+    """Keeps what is reported."""
 
     def __init__(self) -> None:
         """Start with nothing told."""

@@ -77,7 +77,7 @@ def _wait_for(head: RayHead, process: subprocess.Popen[bytes], log: Path) -> Non
 
 
 def _answers(head: RayHead) -> bool:
-    """Tell whether the dashboard takes jobs."""
+    """Return whether the dashboard takes jobs."""
     try:
         with contextlib.closing(http.client.HTTPConnection(head.dashboard, timeout=5)) as client:
             client.request("GET", "/api/jobs/")

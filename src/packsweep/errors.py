@@ -1,7 +1,7 @@
 """What can go wrong, as types.
 
     PacksweepError
-    |-- UserError               the user can mend it: one line, exit status 2, nothing was run
+    |-- UserError               the user can fix it: one line, exit status 2, nothing was run
     |   |-- SpecError           a sweep file or --set value
     |   |-- TextsError          a texts file or folder
     |   |-- ModelError          a model or tokenizer that is not there or does not fit
@@ -33,12 +33,11 @@ class PacksweepError(Exception):
     """Any error that packsweep raises on purpose. Its message never holds a URL's credentials."""
 
     def __str__(self) -> str:
-        """Return the message."""
         return without_credentials(super().__str__())
 
 
 class UserError(PacksweepError):
-    """The user can mend it; the command line prints it as one line and exits with 2."""
+    """The user can fix it; the command line prints it as one line and exits with 2."""
 
     def __init__(self, message: str) -> None:
         """Take a message, which becomes one line that a terminal shows and does not obey."""
@@ -58,7 +57,7 @@ class ModelError(UserError):
 
 
 class DesignError(ModelError):
-    """No formula of ours describes the model; it can be measured all the same."""
+    """No formula of ours describes the model; it can still be measured."""
 
 
 class ResultsError(UserError):

@@ -85,6 +85,17 @@ def test_numbers_tell_hours_and_money() -> None:
     assert cost.detail == "10 hours on 2 GPUs, starting not counted"
 
 
+def test_words_follow_the_device() -> None:
+    rows = [row(way, 2000, device="AMD EPYC", device_uuid=None) for way in WAYS]
+    found = advice.advise(rows, {}, Terms(num_texts=1_440_000))
+    assert found.numbers is not None
+    assert found.numbers[1].label == "texts/s on one CPU"
+    assert found.numbers[2].detail == "10 hours on 1 CPU"
+    per_million = advice.advise(rows, {}).numbers
+    assert per_million is not None
+    assert per_million[2].label == "of a CPU for a million texts"
+
+
 def test_the_price_of_right_labels_counts_the_wrong_ones() -> None:
     point = given(terms=Terms(gpu_hour_usd=3.6)).points[1]
     assert point.usd_per_1000_right.value == pytest.approx(3.6 / 3600 * 1000 / 20 / 0.95, rel=0.02)
@@ -109,12 +120,18 @@ def test_simulated_answers_are_never_quality() -> None:
     assert found.sentence.startswith("Simulated, answers were not scored")
 
 
-def test_one_prompt_is_not_compared() -> None:
-    ways = (WAYS[0], Way(accuracy=0.95, texts_per_s=50, pack_size=400))
+@pytest.mark.parametrize(
+    ("accuracy", "standing"), [(0.95, "not_compared"), (0.99, "not_compared"), (0.7, "worse")]
+)
+def test_one_prompt_may_show_a_loss_on_its_texts_and_nothing_else(
+    accuracy: float, standing: str
+) -> None:
+    ways = (WAYS[0], Way(accuracy=accuracy, texts_per_s=50, pack_size=400))
     rows = [row(way, 400) for way in ways]
     found = advice.advise(rows, draw(ways, rows, np.random.default_rng(0)))
-    assert found.points[0].standing == "not_compared"
-    assert "its texts sit in one prompt" in found.points[0].why
+    assert found.points[0].standing == standing
+    assert " beside separate on these 400 texts; its texts sit in one pr" in found.points[0].why
+    assert "recommended" not in {point.standing for point in found.points[:1]}
 
 
 def test_a_smaller_n_is_not_compared() -> None:
@@ -150,6 +167,6 @@ def test_texts_without_labels_must_be_labelled_as_the_baseline_labels() -> None:
     assert found.points[1].standing == "recommended"  # errs on the same texts
     assert found.points[1].quality.value == 1.0
     assert found.points[0].standing == "not_shown"
-    assert "shown to label at most 1 % otherwise than the baseline" in found.sentence
+    assert "shown to label at most 1 % differently from the baseline" in found.sentence
     with pytest.raises(ResultsError, match="the texts have no labels"):
         advice.advise(rows, drawn, Terms(min_accuracy=0.9))

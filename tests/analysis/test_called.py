@@ -114,6 +114,31 @@ def test_every_way_of_asking_is_compared_once_with_its_baseline() -> None:
     assert sorted(units) == ["prompt", "prompt", "text", "text"]
 
 
+def test_one_text_a_prompt_is_compared_with_every_format() -> None:
+    """An answer to one text has one form, and room that follows from it."""
+    common = {"n": 8, "answer": "choice", "engine": "vllm"}
+    cells = [
+        cell(strategy="separate", output_tokens_per_text=1, ignore_eos=True, **common),
+        *(
+            cell(
+                strategy="chunked",
+                pack_size=4,
+                format=form,
+                output_tokens_per_text=room,
+                ignore_eos=False,
+                **common,
+            )
+            for form, room in (("lines", 9), ("numbered", 13), ("json", 16))
+        ),
+    ]
+    rows = [pass_row(each, each.cell_id, texts_per_s=1.0, device_uuid=None) for each in cells]
+    found = contrasts.of(pd.DataFrame(rows))
+    asked = [(each.cell, dict(each.change)) for each in found if each.axis == "strategy"]
+    changes: list[dict[str, str]] = [{}, {"format": "numbered"}, {"format": "json"}]
+    assert asked == [(of.group_id, change) for of, change in zip(cells[1:], changes, strict=True)]
+    assert {each.baseline for each in found if each.axis == "strategy"} == {cells[0].group_id}
+
+
 def test_equal_cells_are_seldom_called() -> None:
     any_, quality = share_called(EQUAL, 60, seed=0)
     assert quality <= any_ <= 0.1

@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fabricated import Way, draw
+from tests.fabricated import row as fabricated_row
 from tests.fakes import cell, pass_row
 from tests.simulated_passes import passes, simulated
 
@@ -20,7 +23,9 @@ from packsweep.errors import ResultsError
 from packsweep.report import compare_table, table
 from packsweep.report.compare_table import word
 from packsweep.results import schema, stats
+from packsweep.results.shares import Figure
 from packsweep.sweep.cells import Cell
+from packsweep.sweep.spec import Format
 
 Rows = list[dict[str, Any]]
 CELL = cell()
@@ -54,6 +59,53 @@ def settings(**values: Any) -> tuple[tuple[str, Any], ...]:
 def the_word(a: Rows, b: Rows, metric: str = "texts_per_s") -> str:
     found = compare.compare(a, b, metric)
     return word(found.changes[0], found.metric)
+
+
+# Answers.
+
+
+def test_answers_are_compared_over_the_same_texts() -> None:
+    """A loss of right labels is called beside speeds, and how many labels are the same is told."""
+    ways = (Way(accuracy=0.95), Way(accuracy=0.8))
+    rows = [fabricated_row(way, 400) for way in ways]
+    drawn = [
+        draw([way], [of], np.random.default_rng(0), alike=1.0)
+        for way, of in zip(ways, rows, strict=True)
+    ]
+    of = replace(CELL, n=400)
+    (name,) = {of.group_id}
+    a, b = ({name: next(iter(own.values()))} for own in drawn)
+    speeds = [measured(of, [10.0, 10.1, 10.2]) for _ in range(2)]
+    (change,) = compare.compare(speeds[0], speeds[1], answers=(a, b)).changes
+    assert change.answers is not None
+    assert change.same_labels is not None
+    assert change.quality == "down"
+    assert change.answers.value == pytest.approx((change.same_labels.value or 0) - 1)
+    (line,) = compare_table.answers([change])
+    assert line.startswith("right labels, B - A, packed-n400-dup1-cold: -1")
+    assert "over 400 texts, fewer right; 8" in line
+
+
+def test_answers_of_cells_of_one_name_are_told_apart() -> None:
+    """What varies is named; how long a constrained answer may be follows from it."""
+    forms: dict[Format, int] = {"lines": 9, "json": 18}
+    of = [
+        replace(CELL, n=4, answer="choice", format=form, output_tokens_per_text=room)
+        for form, room in forms.items()
+    ]
+    side = [row for each in of for row in measured(each, [1.0])]
+    same = Figure(value=1.0)
+    found = [replace(each, same_labels=same) for each in compare.compare(side, side).changes]
+    assert sorted(compare_table.answers(found)) == [
+        "labels, packed-n4-dup1-cold with format=json: 100% of texts have the same label",
+        "labels, packed-n4-dup1-cold with format=lines: 100% of texts have the same label",
+    ]
+
+
+def test_without_answers_speeds_alone_are_compared() -> None:
+    (change,) = compare.compare(measured(CELL, [1.0, 2.0]), measured(CELL, [1.0, 2.0])).changes
+    assert (change.answers, change.same_labels) == (None, None)
+    assert compare_table.answers([change]) == []
 
 
 # What is called.

@@ -21,14 +21,6 @@ from packsweep.sweep.cells import Cell
 CELL = cell()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
 def _commit(store: Store, of: Cell, *values: dict[str, Any], **shared: Any) -> None:
     """Commit an attempt with a repeat for each of ``values``."""
     rows = [pass_row(of, **{**shared, "repeat": i, **each}) for i, each in enumerate(values)]
@@ -135,7 +127,7 @@ def test_merge_mixed(store: Store, name: str) -> None:
 
 
 def test_merge_mixed_allowed(store: Store) -> None:
-    """Asked for, mixed rows are merged and the difference is told."""
+    """Asked for, mixed rows are merged and the difference is reported."""
     written(store, CELL, device="one")
     written(store, cell(n=3), device="two")
     assert len(frames.merge(store, allow_mixed=True)) == 2
@@ -202,7 +194,7 @@ def test_load_null_integer(store: Store, table: Literal["passes", "summary"]) ->
 
 def test_load_unknown_table(store: Store) -> None:
     """Another name is answered with the three that there are."""
-    with pytest.raises(ResultsError, match="'cells' is no table; there are passes, requests"):
+    with pytest.raises(ResultsError, match="'cells' is not a table; there are passes, requests"):
         packsweep.load(store.root, "cells")  # type: ignore[arg-type]
 
 

@@ -152,7 +152,7 @@ def of_settings(kinds: dict[str, dict[str, Any]]) -> dict[str, contrasts.Compari
 
 
 def test_compare_settings() -> None:
-    """Of cells that differ in settings each is held against the plainest, whatever comes first."""
+    """The baseline among settings is the closest to the defaults, in any order."""
     fp8, plain = '{"quantization": "fp8"}', '{"quantization": null}'
     kinds = {
         "fp8-x": {"engine_settings": fp8, "instruction": "before", "speed": 20.0},
@@ -189,7 +189,7 @@ def test_compare_settings_tells_all_that_differs() -> None:
 
 
 def test_compare_settings_names_a_baseline_that_is_no_default() -> None:
-    """Where no cell is the plainest the smallest value is it, whatever comes first, and is told."""
+    """Where none has the defaults the smallest value is the baseline, in any order."""
     kinds = {
         f"{size}-x": {"engine_settings": f'{{"max_num_batched_tokens": {size}}}'}
         for size in (8192, 10240, 4096)

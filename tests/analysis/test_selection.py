@@ -47,7 +47,7 @@ def test_where(conditions: list[str], expected: list[int]) -> None:
         ("stratgy=packed", "no column 'stratgy'; did you mean strategy?"),
         ("zzz=1", "no column 'zzz'; docs/METRICS.md"),
         ("strategy", "expected NAME=VALUE"),
-        ("n=four", "n is a number, 'four' is none"),
+        ("n=four", "n is a number, and 'four' is not"),
         ("strategy>packed", "strategy is text"),
     ],
 )

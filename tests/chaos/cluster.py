@@ -83,7 +83,7 @@ class LogicalCluster:
         return raylet
 
     def is_alive(self, gpu: int) -> bool:
-        """Tell whether Ray takes a GPU's node for alive."""
+        """Return whether Ray takes a GPU's node for alive."""
         listed = self._cluster.global_state.node_table()
         return any(each["Alive"] and each["NodeID"] == self._nodes[gpu].node_id for each in listed)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from tests.chaos.killer import is_worker
 from tests.engine_sweep import write_sweep
 
 from packsweep.run import scratch
@@ -26,7 +27,7 @@ GONE_S = 10.0
 # A start takes about this long, so that half of the kills fall into it.
 _START_S = 12.0
 _CORE_TIMEOUT_S = 180.0
-VICTIMS = ("driver", "worker", "engine")
+VICTIMS = ("driver", "worker", "engine", "fork server")
 # How vLLM runs on a CPU when the user says where its threads go: in three processes of its own.
 OWN_PROCESSES = {"VLLM_CPU_OMP_THREADS_BIND": "auto"}
 
@@ -103,10 +104,10 @@ def _start(folder: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 def _wait_for_core(driver: subprocess.Popen[bytes]) -> None:
-    """Wait until the worker has started a process of vLLM's: from then on there are three."""
+    """Wait until the worker has started a process of vLLM's."""
     deadline = time.monotonic() + _CORE_TIMEOUT_S
     while time.monotonic() < deadline and driver.poll() is None:
-        if len(psutil.Process(driver.pid).children(recursive=True)) > 1:
+        if any(worker.children() for worker in _workers(driver)):
             return
         time.sleep(0.1)
 
@@ -121,10 +122,17 @@ def _victim(driver: subprocess.Popen[bytes], wanted: str) -> psutil.Process:
     """Return the process to kill; its parent where it is not there yet."""
     found = psutil.Process(driver.pid)
     if wanted != "driver" and (children := found.children()):
-        found = children[0]
-        if wanted == "engine" and (below := found.children(recursive=True)):
-            found = next((each for each in below if "VLLM" in each.name()), below[-1])
+        found = children[0]  # the fork server
+        if wanted in {"worker", "engine"} and (workers := _workers(driver)):
+            found = workers[0]
+            if wanted == "engine" and (below := found.children(recursive=True)):
+                found = next((each for each in below if "VLLM" in each.name()), below[-1])
     return found
+
+
+def _workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    family = psutil.Process(driver.pid).children(recursive=True)
+    return [process for process in family if is_worker(process)]
 
 
 def _standing_in(folder: Path) -> list[psutil.Process]:

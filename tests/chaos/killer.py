@@ -13,9 +13,21 @@ from dataclasses import dataclass
 import psutil
 from tests.chaos.cluster import LogicalCluster
 
+from packsweep.run import forkserver
+
 FROZEN = ("frozen raylet", "frozen node")
 SECOND = "second driver"
-KINDS = ("worker", "engine", "ray worker", "raylet", "node", "driver", SECOND, *FROZEN)
+KINDS = (
+    "worker",
+    "engine",
+    "ray worker",
+    "fork server",
+    "raylet",
+    "node",
+    "driver",
+    SECOND,
+    *FROZEN,
+)
 _MOST_FREEZE_S = 60.0
 
 
@@ -26,7 +38,7 @@ class Attempt:
     Attributes:
         gpu: which logical GPU's node it runs on.
         ray_worker: Ray's process, in which the supervisor watches.
-        worker: ``python -m packsweep.run.worker``.
+        worker: forked by the node's fork server, or ``python -m packsweep.run.worker``.
         below: whatever the worker started; the engine's core is among it.
     """
 
@@ -52,17 +64,23 @@ def attempts(cluster: LogicalCluster) -> list[Attempt]:
     found = []
     for gpu in cluster.gpus:
         with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(cluster.raylet(gpu).pid).children(recursive=True):
-                if is_worker(child):
+            family = psutil.Process(cluster.raylet(gpu).pid).children(recursive=True)
+            watching = [each for each in family if _runs_a_task(each)]
+            for child in family:
+                if is_worker(child) and watching:
                     below = tuple(child.children(recursive=True))
-                    found.append(Attempt(gpu, child.parent() or child, child, below))
+                    found.append(Attempt(gpu, watching[0], child, below))
     return found
+
+
+def _runs_a_task(process: psutil.Process) -> bool:
+    return any(word.startswith("ray::attempt") for word in cmdline(process))
 
 
 def kill(
     kind: str, cluster: LogicalCluster, driver: int, rng: random.Random
 ) -> list[psutil.Process] | None:
-    """Strike one victim, with SIGKILL; what is frozen goes on once Ray has called the node dead.
+    """Strike one victim, with SIGKILL; what is frozen resumes once Ray has called the node dead.
 
     Returns:
         What must be gone soon, or None where there was no victim.
@@ -80,7 +98,8 @@ def kill(
         return []  # what it runs on with may still end well
     if kind in {"raylet", "node"}:
         return [p for each in running if each.gpu == chosen.gpu for p in each.processes]
-    return chosen.processes[1:] if kind in {"worker", "engine"} else chosen.processes
+    survives = kind in {"worker", "engine", "fork server"}
+    return chosen.processes[1:] if survives else chosen.processes
 
 
 def _kill_of_attempt(
@@ -105,7 +124,12 @@ def _kill_of_attempt(
         _send(signal.SIGCONT, frozen)
     else:
         engine = chosen.engine
-        victims = {"worker": chosen.worker, "engine": engine, "ray worker": chosen.ray_worker}
+        victims = {
+            "worker": chosen.worker,
+            "engine": engine,
+            "ray worker": chosen.ray_worker,
+            "fork server": chosen.worker.parent(),
+        }
         kill_at_once([victim for victim in [victims[kind]] if victim])
 
 
@@ -141,8 +165,12 @@ def survivors(marker: str) -> list[psutil.Process]:
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Tell whether a process is a worker of ours, also while it is still becoming one."""
-    return "packsweep.run.worker" in cmdline(process)
+    """Return whether a process is a worker of ours, also while it is still becoming one."""
+    if "packsweep.run.worker" in cmdline(process):
+        return True
+    with contextlib.suppress(psutil.Error):
+        return process.name() == forkserver.WORKER_NAME
+    return False
 
 
 def cmdline(process: psutil.Process) -> list[str]:

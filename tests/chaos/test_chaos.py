@@ -52,7 +52,7 @@ def test_strikes_leave_one_result_a_cell(arena: Arena) -> None:
 
 
 def test_stopped_run_leaves_the_folder_to_another(arena: Arena) -> None:
-    """A run told to stop ends by itself; a second one goes on, on the GPU that it names."""
+    """A run asked to stop ends on its own; a second one resumes on the GPU that it names."""
     sweep, results = arena.sweep("stopped")
     first = arena.start(sweep, results)
     arena.wait_for_attempt(first)

@@ -100,7 +100,7 @@ gpu_locks = "{folder / "locks"}"
         """Return what all runs of a sweep have printed."""
         return (sweep.parent / "run.log").read_text(encoding="utf-8")
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Replace the nodes that are dead."""
         for gpu in self.cluster.gpus:
             if self.cluster.raylet(gpu).poll() is not None:
@@ -128,11 +128,11 @@ def run(arena: Arena, kind: str, seed: int) -> Report:
             found = _strike(arena, kind, driver, rng)
             early = [f"the run ended before the strike at its {kind}"]
             problems = early if found is None else found
-        num_more, told = _finish(arena, driver, sweep, _MOST_RUNS - 1)
+        num_more, wrong = _finish(arena, driver, sweep, _MOST_RUNS - 1)
     finally:
         driver.kill()
     overlapping = kind in {killer.SECOND, *killer.FROZEN}
-    problems += told + _at_the_end(arena, sweep[1], overlapping=overlapping)
+    problems += wrong + _at_the_end(arena, sweep[1], overlapping=overlapping)
     return Report(name, seed, 1 + num_more, time.monotonic() - began, tuple(problems))
 
 
@@ -157,10 +157,10 @@ def storm(arena: Arena, kinds: Sequence[str], seed: int, *, num_cells: int = 9) 
             if found is not None:
                 problems += found
                 del left[0]
-        num_more, told = _finish(arena, driver, sweep, _MOST_RUNS - 1)
+        num_more, wrong = _finish(arena, driver, sweep, _MOST_RUNS - 1)
     finally:
         driver.kill()
-    problems += told + _at_the_end(arena, sweep[1], num_cells=num_cells)
+    problems += wrong + _at_the_end(arena, sweep[1], num_cells=num_cells)
     seconds = time.monotonic() - began
     num_strikes = len(kinds) - len(left)
     return Report("storm", seed, num_runs + num_more, seconds, tuple(problems), num_strikes)
@@ -190,16 +190,16 @@ def _at_the_end(
 
 
 def _left(arena: Arena, doomed: Sequence[psutil.Process], when: str) -> list[str]:
-    """Wait for the end of what is doomed, mend the cluster, and return what still runs."""
+    """Wait for the end of what is doomed, repair the cluster, and return what still runs."""
     alive = killer.alive(doomed, GONE_S)
-    arena.mend()
+    arena.repair()
     return [f"runs {when}: {each}" for each in alive]
 
 
 def _strike(
     arena: Arena, kind: str, driver: subprocess.Popen[bytes], rng: random.Random
 ) -> list[str] | None:
-    """Strike once, see that what hung on the victim is gone, and mend the cluster.
+    """Strike once, see that what hung on the victim is gone, and repair the cluster.
 
     None where the run ended before there was a victim.
     """
@@ -259,7 +259,9 @@ def _misused(store: Store) -> list[str]:
         if "requests-" not in path.name
     ]
     outcomes = [(path, pq.read_table(path)["outcome"].to_pylist()) for path in files]
-    return [f"two engines on one GPU: {path}" for path, told in outcomes if "gpu_busy" in told]
+    return [
+        f"two engines on one GPU: {path}" for path, outcome in outcomes if "gpu_busy" in outcome
+    ]
 
 
 def _begun_after_commit(store: Store) -> list[str]:

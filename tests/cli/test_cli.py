@@ -314,6 +314,7 @@ def test_run_files(first_run: FirstRun) -> None:
     assert names == {
         "packsweep.json",
         "sweep.toml",
+        "sweep_cells.json",
         "cells",
         "logs",
         "summary.parquet",
@@ -358,7 +359,7 @@ def test_run_one_missing(cli: Cli, sweep_file: Path, finished: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_interrupted(cli: Cli, sweep_file: Path, number: signal.Signals) -> None:
-    """An interrupted run keeps what was committed, says so, and the same command goes on."""
+    """An interrupted run keeps what was committed, says so, and the same command resumes."""
     arguments = ["run", sweep_file, "--set", "grid.strategy=packed"]
     slow = [*arguments, "--set", "simulated.real_seconds=0.2"]
     process = _start(*slow, cwd=sweep_file.parent)
@@ -386,7 +387,7 @@ def test_plan_interrupted(tmp_path: Path) -> None:
 
 
 def test_run_cell_failed(cli: Cli, sweep_file: Path) -> None:
-    """A failed cell makes exit status 1; its reason is told and the other cells are measured."""
+    """A failed cell makes exit status 1; its reason is named and the other cells are measured."""
     fault = 'simulated.fault=["none", "oom"]'
     done = cli("run", sweep_file, *ONE_CELL, "--set", fault, cwd=sweep_file.parent)
     assert (done.returncode, done.stderr) == (1, "")
@@ -404,7 +405,7 @@ def test_run_infeasible(cli: Cli, sweep_file: Path) -> None:
 
 
 def test_run_cell_folder_blocked(cli: Cli, sweep_file: Path, finished: Path) -> None:
-    """A file where a cell's folder should be is told in a line, without a traceback."""
+    """A file where a cell's folder should be is reported in a line, without a traceback."""
     lost = _cells(finished)[0]
     shutil.rmtree(lost)
     lost.touch()
@@ -501,7 +502,7 @@ def test_show_where_sort_columns(capsys: pytest.CaptureFixture[str], finished: P
 
 
 def test_show_nothing_matches(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
-    """What there is instead is told; in JSON it is an empty list."""
+    """What there is instead is named; in JSON it is an empty list."""
     said = _said(capsys, "show", finished, "--where", "n=7")
     assert said == "no cell matches n=7; here n is 2\n"
     assert _said(capsys, "show", finished, "--where", "n=7", "--json") == "[]\n"
@@ -509,7 +510,7 @@ def test_show_nothing_matches(capsys: pytest.CaptureFixture[str], finished: Path
 
 @pytest.mark.parametrize("options", [[], ["--time"], ["--group-by", "n"], ["--columns", "device"]])
 def test_show_fits_80_columns(cli: Cli, finished: Path, options: list[str]) -> None:
-    """On a narrow terminal the tables are narrow, and what had no room is told."""
+    """On a narrow terminal the tables are narrow, and what had no room is reported."""
     done = cli("show", finished, *options, cwd=finished, COLUMNS="80")
     assert done.returncode == 0
     lines = itertools.takewhile(lambda line: line[:1] in {"", " "}, done.stdout.splitlines())

@@ -92,7 +92,7 @@ def test_numbers_have_bounds(
     ],
 )
 @pytest.mark.parametrize("command", ["show", "export", "report", "merge"])
-def test_addresses_are_told_as_what_they_are(
+def test_addresses_are_named_as_what_they_are(
     capsys: Captured, here: Path, command: str, place: str, expected: str
 ) -> None:
     more = ["--format", "csv"] if command == "export" else []

@@ -12,7 +12,9 @@ from tests.fakes import Cli
 
 from packsweep.analysis import advice, recommend
 from packsweep.analysis.recommend import Terms
-from packsweep.report import advice_text
+from packsweep.cli.recommend import _left_out, _text_column
+from packsweep.report import advice_text, deploy
+from packsweep.results.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_a_slip_is_one_line(results: Path, cli: Cli, options: list[str], message
     assert not (results / "out").exists()
 
 
-def test_record_tells_hours_and_money_of_the_recommended() -> None:
+def test_record_has_hours_and_money_of_the_recommended() -> None:
     ways = (
         Way(accuracy=0.95, texts_per_s=10),
         Way(accuracy=0.95, texts_per_s=20, template="short"),
@@ -70,3 +72,28 @@ def test_record_tells_hours_and_money_of_the_recommended() -> None:
     assert record["cell_id"] == rows[1]["cell_id"]
     assert record["hours"]["value"] == pytest.approx(10)
     assert record["usd"]["value"] == pytest.approx(60)
+
+
+@pytest.mark.parametrize(
+    ("kept", "column"),
+    [
+        ('[model]\nname = "m"\n[grid]\nn = 1\n[task]\ntext_column = "words"\n', "words"),
+        ('[model]\nname = "m"\n[grid]\nn = 1\n', None),
+        ("no sweep file", None),
+        (None, None),
+    ],
+)
+def test_column_of_the_texts_is_that_of_the_kept_sweep(
+    tmp_path: Path, kept: str | None, column: str | None
+) -> None:
+    store = Store(tmp_path)
+    store.prepare()
+    if kept is not None:
+        store.keep_sweep(kept.encode(), [])
+    assert _text_column(store) == column
+
+
+def test_a_file_that_is_not_written_is_told() -> None:
+    assert _left_out([Path("label.py"), Path("serve.sh")]) == [deploy.NO_RAY_DATA]
+    assert _left_out([Path("label.py"), Path("ray_data.py")]) == []
+    assert _left_out([]) == []

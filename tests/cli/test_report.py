@@ -7,40 +7,27 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.test_compare import Captured, said
 from tests.fakes import Cli, cell, pass_row, written
 from tests.report.html.composed import compose
 
-from packsweep import cli as command_line
 from packsweep.analysis import frames
 from packsweep.analysis.frames import Overrides
 from packsweep.cli import output, report
 from packsweep.results.store import Store
 
-Captured = pytest.CaptureFixture[str]
-
 
 @pytest.fixture
-def results(tmp_path: Path) -> Path:
+def results(store: Store) -> Path:
     """Results of one cell."""
-    store = Store(tmp_path / "results")
-    store.prepare()
     written(store, cell(), texts_per_s=2.0, num_requests=1)
-    return tmp_path / "results"
-
-
-def said(capsys: Captured, status: int, *arguments: object) -> str:
-    """Return what the command prints; it must end with ``status``."""
-    with pytest.raises(SystemExit) as ended:
-        command_line.main(["report", *map(str, arguments)])
-    captured = capsys.readouterr()
-    assert ended.value.code == status, captured.err
-    return captured.err if status == output.WRONG_USE else captured.out
+    return Path(store.root)
 
 
 def test_report_beside_the_results(capsys: Captured, results: Path) -> None:
     """The page lies beside the results, and one line says so."""
     page = results / "report.html"
-    assert re.fullmatch(rf"{page}: \d\.\d MiB\n", said(capsys, 0, results))
+    assert re.fullmatch(rf"{page}: \d\.\d MiB\n", said(capsys, 0, "report", results))
     text = page.read_text(encoding="utf-8")
     assert "<title>results: packsweep report</title>" in text
     assert 'href="summary.csv"' in text
@@ -49,7 +36,7 @@ def test_report_beside_the_results(capsys: Captured, results: Path) -> None:
 def test_report_elsewhere(capsys: Captured, results: Path, tmp_path: Path) -> None:
     """A page elsewhere leads back to the results."""
     page = tmp_path / "page.html"
-    assert said(capsys, 0, results, "-o", page).startswith(f"{page}: ")
+    assert said(capsys, 0, "report", results, "-o", page).startswith(f"{page}: ")
     assert 'href="results/summary.csv"' in page.read_text(encoding="utf-8")
     assert not (results / "report.html").exists()
 
@@ -58,37 +45,37 @@ def test_report_in_object_store(capsys: Captured, bucket: str, tmp_path: Path) -
     """Results in an object store have their page there."""
     store = Store(bucket)
     compose(store)
-    assert said(capsys, 0, bucket).startswith(f"{bucket}/report.html: ")
+    assert said(capsys, 0, "report", bucket).startswith(f"{bucket}/report.html: ")
     assert (store.storage.read("report.html") or b"").startswith(b"<!doctype html>")
     page = tmp_path / "page.html"
-    said(capsys, 0, bucket, "-o", page)
+    said(capsys, 0, "report", bucket, "-o", page)
     assert 'href="summary.csv"' not in page.read_text(encoding="utf-8")
 
 
 def test_report_price(capsys: Captured, results: Path) -> None:
     """The price of a GPU can be given when the page is made."""
-    said(capsys, 0, results, "--gpu-hour-usd", "2")
+    said(capsys, 0, "report", results, "--gpu-hour-usd", "2")
     assert "$ for 1,000 texts" in (results / "report.html").read_text(encoding="utf-8")
 
 
 def test_report_mixed(capsys: Captured, results: Path) -> None:
     """Rows that were not measured alike are refused, or told of."""
     written(Store(results), cell(n=3), device="another", texts_per_s=1.0)
-    assert "--allow-mixed" in said(capsys, output.WRONG_USE, results)
-    said(capsys, 0, results, "--allow-mixed")
+    assert "--allow-mixed" in said(capsys, output.WRONG_USE, "report", results)
+    said(capsys, 0, "report", results, "--allow-mixed")
     text = (results / "report.html").read_text(encoding="utf-8")
     assert "Measured under different conditions: device: another, simulated" in text
 
 
 def test_report_no_results(capsys: Captured, tmp_path: Path) -> None:
     """A folder that is not there is one line."""
-    assert "no such results folder" in said(capsys, output.WRONG_USE, tmp_path / "none")
+    assert "no such results folder" in said(capsys, output.WRONG_USE, "report", tmp_path / "none")
 
 
 def test_report_cannot_be_written(capsys: Captured, results: Path) -> None:
     """A file that cannot be written is one line."""
-    told = said(capsys, output.WRONG_USE, results, "-o", "/proc/none/page.html")
-    assert "page.html: cannot be written: No such file or directory" in told
+    line = said(capsys, output.WRONG_USE, "report", results, "-o", "/proc/none/page.html")
+    assert "page.html: cannot be written: No such file or directory" in line
 
 
 def test_report_without_charts(
@@ -97,8 +84,8 @@ def test_report_without_charts(
     """Where the charts' packages are not installed, one line says which command does it."""
     sweep = compose(Store(results.parent / "charted"))
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    told = said(capsys, output.WRONG_USE, sweep.root)
-    assert told == (
+    line = said(capsys, output.WRONG_USE, "report", sweep.root)
+    assert line == (
         "packsweep: the report needs vl-convert: make setup, or pip install vl-convert-python\n"
     )
 
@@ -108,8 +95,8 @@ def test_after_run_without_charts(results: Path, monkeypatch: pytest.MonkeyPatch
     store = Store(results)
     passes = frames.to_pandas(store.read_passes())
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    told = report.after_run(store, passes, Overrides(), allow_mixed=False)
-    assert told == f"report: packsweep report {results}"
+    line = report.after_run(store, passes, Overrides(), allow_mixed=False)
+    assert line == f"report: packsweep report {results}"
     assert not (results / "report.html").exists()
 
 
@@ -121,8 +108,8 @@ def test_after_run_many_cells(tmp_path: Path) -> None:
     written(store, cell())
     passes = frames.to_pandas(store.read_passes())
     many = passes.loc[[0] * len(rows)].assign(cell_id=[row["cell_id"] for row in rows])
-    told = report.after_run(store, many, Overrides(), allow_mixed=False)
-    assert told == f"report: packsweep report {store.root}"
+    line = report.after_run(store, many, Overrides(), allow_mixed=False)
+    assert line == f"report: packsweep report {store.root}"
 
 
 def test_run_writes_the_report(cli: Cli, sweep_file: Path) -> None:

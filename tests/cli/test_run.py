@@ -85,7 +85,7 @@ def test_run_poisoned_folder(shell: Cli, sweep_file: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_run_told_to_end(running: Running, number: signal.Signals) -> None:
+def test_run_asked_to_end(running: Running, number: signal.Signals) -> None:
     """A signal ends the run with 130; a second one makes no difference; no folder is left."""
     running.wait_until_measuring()
     running.process.send_signal(number)
@@ -98,7 +98,7 @@ def test_run_told_to_end(running: Running, number: signal.Signals) -> None:
     assert list(running.temporary.glob(f"{scratch.PREFIX}*")) == []
 
 
-def test_run_told_to_end_at_once(running: Running) -> None:
+def test_run_asked_to_end_at_once(running: Running) -> None:
     """So does one that comes while the sweep is still worked out."""
     running.wait_for(lambda: _handles(running.process.pid, signal.SIGTERM))
     running.process.send_signal(signal.SIGTERM)
@@ -107,14 +107,14 @@ def test_run_told_to_end_at_once(running: Running) -> None:
 
 
 def _handles(pid: int, number: signal.Signals) -> bool:
-    """Tell whether a process catches a signal. Source: proc(5), /proc/pid/status, SigCgt."""
+    """Return whether a process catches a signal. Source: proc(5), /proc/pid/status, SigCgt."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     caught = next(line.split()[1] for line in lines if line.startswith("SigCgt"))
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def test_run_worker_killed_by_nameless_signal(running: Running) -> None:
-    """A real-time signal has no name; its number is told, and the next attempt begins."""
+    """A real-time signal has no name; its number is reported, and the next attempt begins."""
     running.wait_until_measuring()
     first = running.worker()
     os.kill(first.pid, 35)

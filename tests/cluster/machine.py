@@ -23,7 +23,7 @@ INSIDE = Path(__file__).with_name("inside.py")
 
 
 def can_be_made() -> bool:
-    """Tell whether this machine lets a user make namespaces."""
+    """Return whether this machine lets a user make namespaces."""
     if shutil.which("unshare") is None:
         return False
     done = subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False)

@@ -149,7 +149,7 @@ def test_bundle_clears_no_other_environment(unpacked: Path, tmp_path: Path) -> N
 
 
 def test_bundle_installs_again(unpacked: Path, tmp_path: Path) -> None:
-    """What an earlier run of the script made, it may make anew."""
+    """What an earlier run of the script made, it may make again."""
     (tmp_path / "venv").mkdir()
     for name in (".packsweep-bundle", "old"):
         (tmp_path / "venv" / name).touch()

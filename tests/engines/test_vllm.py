@@ -55,6 +55,16 @@ def test_tokens_of_a_chat(run: Runs) -> None:
     assert llm.tokenizer.calls == [(list(TEXTS), {"add_special_tokens": False})]
 
 
+def test_tokens_of_labels(monkeypatch: pytest.MonkeyPatch, byte_model: Path) -> None:
+    """A choice among tokens needs no grammar."""
+    engine, llm = fake_vllm.start(monkeypatch, byte_model)
+    labels = Request(
+        text="ab", max_tokens=1, ignore_eos=True, choice=("A", "B"), allowed_token_ids=(65, 66)
+    )
+    engine.run([labels])
+    assert (llm.params[0].allowed_token_ids, llm.params[0].structured_outputs) == ([65, 66], None)
+
+
 def test_missing_answer(monkeypatch: pytest.MonkeyPatch, byte_model: Path) -> None:
     """A pass whose answers are fewer than its requests is no measurement."""
     engine, llm = fake_vllm.start(monkeypatch, byte_model)

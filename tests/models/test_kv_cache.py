@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.models import test_shape
 
 from packsweep.errors import ModelError
 from packsweep.models import kv_cache, parameters
@@ -15,16 +16,7 @@ from packsweep.models.config import ModelConfig
 from packsweep.models.known import KNOWN
 from packsweep.models.kv_cache import BlockPool, KvLayout
 
-TINY: dict[str, Any] = {
-    "model_type": "llama",
-    "num_hidden_layers": 4,
-    "hidden_size": 8,
-    "intermediate_size": 16,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 32,
-    "max_position_embeddings": 64,
-}
+TINY = {**test_shape.TINY, "num_hidden_layers": 4}
 # In bf16, all layers; layers x 2 x KV heads x width x 2 B, or layers x (512 + 64) x 2 B.
 BYTES_PER_TOKEN = {
     "llama-3.1-8b": 131_072,
@@ -196,7 +188,7 @@ def test_other_designs_refused(more: dict[str, Any], said: str) -> None:
 
 
 def test_unknown_type_has_a_cache() -> None:
-    """Grouped-query attention is told by its figures; only the parameters need the type."""
+    """Grouped-query attention is known by its figures; only the parameters need the type."""
     config = TINY | {"model_type": "brand_new"}
     assert _bytes(kv_cache.from_config(ModelConfig.of(config))) == 4 * 2 * 2 * 2 * 2
     assert parameters.count(ModelConfig.of(config)) is None
@@ -303,7 +295,7 @@ def test_parameters_as_transformers(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"layer_types": ["conv", "full_attention"]}, "layers of type conv"),
         ({"multi_query": True}, "multi_query"),
@@ -311,10 +303,10 @@ def test_parameters_as_transformers(name: str) -> None:
         ({"attn_type_list": [0, 1]}, "linear attention"),
     ],
 )
-def test_from_config_other_layers(changes: dict[str, Any], told: str) -> None:
+def test_from_config_other_layers(changes: dict[str, Any], message: str) -> None:
     """Layers without keys and values are refused, also where no window is set."""
     config = {"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2}
     config |= {"max_position_embeddings": 64}
     assert kv_cache.from_config(ModelConfig.of(config)).elements_per_token == 2 * 2 * 8
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         kv_cache.from_config(ModelConfig.of(config | changes))

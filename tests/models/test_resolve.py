@@ -15,20 +15,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from tests import fakes
 
 import packsweep
 from packsweep.errors import ModelError
 from packsweep.models.resolve import resolve
 
-CONFIG = {
-    "model_type": "llama",
-    "num_hidden_layers": 1,
-    "hidden_size": 8,
-    "intermediate_size": 16,
-    "num_attention_heads": 2,
-    "vocab_size": 32,
-    "max_position_embeddings": 64,
-}
+CONFIG = {**fakes.CONFIG, "vocab_size": 32, "max_position_embeddings": 64}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -164,7 +157,7 @@ def test_resolve_tokenizer_elsewhere(folder: Path, tmp_path: Path) -> None:
 
 def test_resolve_revision_of_folder(folder: Path) -> None:
     """A revision means nothing for a folder."""
-    assert "goes with a hub id" in _refusal(str(folder), revision="main")
+    assert "applies to a hub id" in _refusal(str(folder), revision="main")
 
 
 def test_resolve_unknown_embedded() -> None:

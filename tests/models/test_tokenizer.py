@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+from tests import fakes
 from tokenizers import pre_tokenizers, processors
 from tokenizers.models import WordLevel
 
@@ -15,18 +16,10 @@ from packsweep.models.resolve import resolve
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.sweep import prompts
+from packsweep.sweep.prompts import Asking
 from packsweep.sweep.texts import LabelledText
 
-CONFIG = {
-    "model_type": "llama",
-    "num_hidden_layers": 1,
-    "hidden_size": 8,
-    "intermediate_size": 16,
-    "num_attention_heads": 2,
-    "vocab_size": 8,
-    "max_position_embeddings": 64,
-    "eos_token_id": 6,
-}
+CONFIG = {**fakes.CONFIG, "vocab_size": 8, "max_position_embeddings": 64, "eos_token_id": 6}
 TEXTS = [
     "Hello positive negative",
     "It cost 1234 dollars,  9 of them mine.\n\nI'll say: don't!",
@@ -143,10 +136,7 @@ def test_short_wording_fills_a_block() -> None:
     asked = [
         prompts.build(
             [LabelledText(text=text, label="positive")],
-            strategy="separate",
-            pack_size=None,
-            instruction="before",
-            template="short",
+            Asking(strategy="separate", instruction="before", template="short"),
         )[0].text
         for text in (*TEXTS[:-1], "I", '"Quoted', "9", "...")
     ]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.cli.test_compare import said
 from tests.cluster.conftest import executable
 from tests.fakes import cell, cells, pass_row, sweep, task
+from tests.plan.test_roofline import works
 
 import packsweep
 from packsweep.analysis import frames
@@ -55,30 +56,12 @@ TINY = ModelShape.from_config(
         }
     )
 )
-WORKS = st.integers(1, 300).flatmap(
-    lambda prompt: st.builds(
-        Work,
-        prompt_tokens=st.just(prompt),
-        cached_tokens=st.integers(0, prompt - 1),
-        output_tokens=st.integers(1, 9),
-    )
-)
+WORKS = works(300)
 MANY = st.lists(WORKS, max_size=6)
 
 
 def request(prompt: int, cached: int = 0, output: int = 1) -> Work:
     return Work(prompt_tokens=prompt, cached_tokens=cached, output_tokens=output)
-
-
-def test_flops_of_a_llama_token_by_hand() -> None:
-    """32 layers of 4096 * (4096 + 1024) * 2 + 3 * 4096 * 14336 entries: 13.96 GFLOP a token."""
-    entries = 32 * (4096 * (4096 + 1024) * 2 + 3 * 4096 * 14336)
-    assert LLAMA.matmul_flops_per_token == 2 * entries == pytest.approx(13.96e9, rel=1e-3)
-
-
-def test_kv_cache_of_a_llama_token_by_hand() -> None:
-    """Keys and values of 8 heads of 128 in 32 layers, 2 bytes each."""
-    assert LLAMA.kv_cache_bytes_per_token(2) == 2 * 32 * 8 * 128 * 2 == 131_072
 
 
 def test_flops_agree_with_the_measured_h200() -> None:
@@ -333,7 +316,7 @@ def priced(tmp_path: Path) -> Store:
         peak_dtype="bf16",
         gpu_hour_usd=36.0,
     )
-    store.write(of.cell_id, "a0", [{**row, "device": "NVIDIA H200"}], [])
+    store.write(of.cell_id, "a0", [{**row, "device": "NVIDIA H200", "device_uuid": "GPU-0"}], [])
     store.commit(of.cell_id, "a0")
     return store
 

@@ -55,7 +55,7 @@ def test_make_separate_duplicated(byte_model: Path) -> None:
 
 
 def test_make_environ(byte_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the user sets for vLLM is another cell, and is told; a simulation does not depend on it.
+    """What the user sets for vLLM is another cell, and named; a simulation does not depend on it.
 
     Where things are printed changes nothing.
     """
@@ -175,7 +175,7 @@ LATENT |= {"moe_intermediate_size": 8}
 
 
 def test_other_design_is_planned(tmp_path: Path) -> None:
-    """A token of a latent layer keeps 6 elements of 2 B; that FLOPs are not known is told."""
+    """A token of a latent layer keeps 6 elements of 2 B; that FLOPs are not known is reported."""
     model = {"name": str(write_byte_model(tmp_path / "latent", **LATENT))}
     made = plan_cells.make(sweep(model=model, engine={"kind": "vllm"}))
     assert made.cells[0].kv_pass_bytes == made.cells[0].kv_pass_tokens * 6 * 2

@@ -99,14 +99,14 @@ def test_stored_formats(
     used = formats({}, "bfloat16", config.quantization)
     assert (used.layer_bytes, used.peak_dtype) == (entry_bytes, peak)
     (tmp_path / "config.json").write_text(json.dumps(_llama(stored)), encoding="utf-8")
-    told = kv_budget.of(str(tmp_path), Asked(**L4))
-    assert told.weight_bytes == weight_bytes(parameters.count(config), used)
+    budget = kv_budget.of(str(tmp_path), Asked(**L4))
+    assert budget.weight_bytes == weight_bytes(parameters.count(config), used)
     if entry_bytes is not None:
         tables = 2 * 128_256 * 4096 + 65 * 4096  # of tokens; norms
-        assert told.weight_bytes == round((8_030_261_248 - tables) * entry_bytes + 2 * tables)
+        assert budget.weight_bytes == round((8_030_261_248 - tables) * entry_bytes + 2 * tables)
     elif name != "mxfp4":
-        assert told.weight_bytes is None
-        text = " ".join(kv_budget.to_text(told).split())
+        assert budget.weight_bytes is None
+        text = " ".join(kv_budget.to_text(budget).split())
         assert "the bytes of this format are not known" in text
         assert "name a GPU" not in text
 
@@ -186,8 +186,8 @@ def test_cache_formats(tmp_path: Path, word: str, element_bytes: float | None) -
     (found,) = forecast.make(made, forecast.target("H200")).cells
     assert (found.pass_s is None) == (element_bytes is None)
     if element_bytes is not None:
-        told = kv_budget.of(str(folder), Asked(kv_cache_dtype=word))
-        assert told.bytes_per_token == 16 * element_bytes
+        budget = kv_budget.of(str(folder), Asked(kv_cache_dtype=word))
+        assert budget.bytes_per_token == 16 * element_bytes
 
 
 def test_every_format_is_tested() -> None:

@@ -34,7 +34,7 @@ def test_llama_on_h200_by_hand() -> None:
 
 
 def test_longest_request_of_a_small_gpu() -> None:
-    """On an L4 the cache ends before the context does, and vLLM is told so."""
+    """On an L4 the cache ends before the context does, and the budget says so."""
     asked = Asked(device="L4", memory_bytes=DEVICES["L4"].memory_bytes)
     found = kv_budget.of("llama-3.1-8b", asked)
     room = _room(found)
@@ -71,7 +71,7 @@ def test_fp8_cache_holds_twice_as_much() -> None:
     assert _room(fp8).capacity_tokens == pytest.approx(2 * _room(plain).capacity_tokens, abs=64)
 
 
-def test_sliding_windows_are_told() -> None:
+def test_sliding_windows_are_named() -> None:
     """Past its windows Gemma 3 27B grows by its ten full layers alone."""
     found = kv_budget.of("gemma-3-27b", Asked(prompt_tokens=(1000,)))
     assert found.bytes_per_token_beyond_windows == found.bytes_per_token * 10 / 62
@@ -103,8 +103,8 @@ def test_parameters_that_cannot_be_counted(byte_model: Path, tmp_path: Path) -> 
     unknown = kv_budget.of(str(tmp_path), Asked(**H200))
     assert (unknown.weight_bytes, unknown.room) == (None, None)
     assert "give --parameters" in kv_budget.to_text(unknown)
-    told = kv_budget.of(str(tmp_path), Asked(num_parameters=10, **H200))
-    assert (told.weight_bytes, told.room is None) == (20, False)
+    found = kv_budget.of(str(tmp_path), Asked(num_parameters=10, **H200))
+    assert (found.weight_bytes, found.room is None) == (20, False)
 
 
 def test_weights_that_do_not_fit() -> None:

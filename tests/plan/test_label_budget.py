@@ -112,11 +112,11 @@ def test_calc_labels_unknown_model(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_plan_advice(byte_model: Path) -> None:
-    """A packed answer too short for its labels is told at plan, with what would do."""
+    """A packed answer too short for its labels is reported at plan, with what would do."""
     made = plan_cells.make(sweep(model={"name": _weighty(byte_model), "load_format": "auto"}))
-    (told,) = made.advice
-    assert "the 2 output tokens of packed-n2-dup1-cold hold 0 labels of 2" in told
-    assert "grid.output_tokens_per_text = 9 has room for all" in told
+    (line,) = made.advice
+    assert "the 2 output tokens of packed-n2-dup1-cold hold 0 labels of 2" in line
+    assert "grid.output_tokens_per_text = 9 has room for all" in line
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,11 @@ BEFORE = {"strategy": "separate", "instruction": "before", "n": [1, 2, 3]}
 
 
 def test_plan_advice_split_block(byte_model: Path) -> None:
-    """What no whole block holds of the original sentence's 116 bytes is told, once."""
-    (told,) = plan_cells.make(sweep(model={"name": str(byte_model)}, grid=BEFORE)).advice
-    assert told.startswith("all prompts of separate-before-n3-dup1-cold begin with the same 116 ")
-    assert "4 of them are computed again in every prompt" in told
-    assert told.endswith("which a wording of 112 tokens would spare")
+    """What no whole block holds of the original sentence's 116 bytes is reported, once."""
+    (line,) = plan_cells.make(sweep(model={"name": str(byte_model)}, grid=BEFORE)).advice
+    assert line.startswith("all prompts of separate-before-n3-dup1-cold begin with the same 116 ")
+    assert "4 of them are computed again in every prompt" in line
+    assert line.endswith("which a wording of 112 tokens would avoid")
 
 
 @pytest.mark.parametrize(

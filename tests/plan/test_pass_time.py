@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.plan.test_roofline import SHAPE
+from tests.plan.test_roofline import SHAPE, WORKS
 
 from packsweep.machine.devices import Device
 from packsweep.plan import pass_time, roofline
@@ -32,14 +32,6 @@ ENGINE = Engine(
     mbu=0.25,
     max_num_batched_tokens=16,
     max_num_seqs=4,
-)
-WORKS = st.integers(1, 50).flatmap(
-    lambda prompt: st.builds(
-        Work,
-        prompt_tokens=st.just(prompt),
-        cached_tokens=st.integers(0, prompt - 1),
-        output_tokens=st.integers(1, 9),
-    )
 )
 LISTS = st.lists(WORKS, min_size=1, max_size=9)
 

@@ -141,7 +141,7 @@ GEMMA = CacheKind(groups={64: 3, None: 1})
 
 
 def _shared(num_shared: int, own: int, length: int) -> list[int]:
-    """Return a prompt of ``length`` that begins like the others and goes on as no other does."""
+    """Return a prompt of ``length`` that begins like the others and continues as no other does."""
     return list(range(1, num_shared + 1)) + [1000 * own + j for j in range(length - num_shared)]
 
 
@@ -209,5 +209,5 @@ def _layout(*windows: int | None) -> KvLayout:
 def test_kind_of(
     layout: KvLayout | None, resolved: dict[str, Any], expected: CacheKind | None
 ) -> None:
-    """What vLLM's manager does is told by the layers and by the settings in force."""
+    """What vLLM's manager does follows from the layers and by the settings in force."""
     assert kind_of(layout, resolved) == expected

@@ -24,14 +24,21 @@ SHAPE = ModelShape(
     model_type="llama",
 )
 SIZE = Formats(peak_dtype="fp8", layer_bytes=1.0, head_bytes=2.0, kv_bytes=0.5)
-WORKS = st.integers(1, 50).flatmap(
-    lambda prompt: st.builds(
-        Work,
-        prompt_tokens=st.just(prompt),
-        cached_tokens=st.integers(0, prompt - 1),
-        output_tokens=st.integers(1, 9),
+
+
+def works(longest_prompt: int) -> st.SearchStrategy[Work]:
+    """Return requests with prompts of at most so many tokens."""
+    return st.integers(1, longest_prompt).flatmap(
+        lambda prompt: st.builds(
+            Work,
+            prompt_tokens=st.just(prompt),
+            cached_tokens=st.integers(0, prompt - 1),
+            output_tokens=st.integers(1, 9),
+        )
     )
-)
+
+
+WORKS = works(50)
 
 
 def _work(prompt: int, cached: int = 0, output: int = 1) -> Work:

@@ -18,6 +18,7 @@ from packsweep.report import cell as cell_
 from packsweep.report import cells_table, footer, progress, table
 from packsweep.report import format as fmt
 from packsweep.results import schema
+from packsweep.results.shares import Figure
 from packsweep.results.stats import Ratio
 from packsweep.run.task import Status
 
@@ -75,11 +76,27 @@ def _settings(**changes: Any) -> str:
         (fmt.percent, 0.876, "88%"),
         (fmt.percent, 0.0, "0%"),
         (fmt.percent, None, "-"),
+        (fmt.small, 0.012345, "0.0123"),
+        (fmt.small, 999.6, "1,000"),
+        (fmt.small, 12345.6, "12,346"),
     ],
 )
 def test_value(function: Any, value: float | None, text: str) -> None:
     """A value is rounded, and undefined is a dash and never 0."""
     assert function(value) == text
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (Figure(value=0.912, ci_low=0.88, ci_high=0.936), "91.2% [88.0, 93.6]"),
+        (Figure(value=0.912), "91.2%"),
+        (Figure(), "-"),
+    ],
+)
+def test_figure(found: Figure, text: str) -> None:
+    """A figure has its interval behind it, where there is one."""
+    assert fmt.figure(found, digits=1, as_percent=True) == text
 
 
 @given(st.none() | st.floats(0, 1e12))
@@ -168,7 +185,7 @@ def test_conditions_nothing_measured() -> None:
 
 
 def test_reasons() -> None:
-    """Every cell without numbers is told with its reason, and no other."""
+    """Every cell without numbers is reported with its reason, and no other."""
     failed = _row("oom", "no room")
     assert footer.reasons([_row(), failed]) == [f"{failed['cell_id']}: oom: no room"]
 

@@ -116,7 +116,7 @@ def test_torn_anywhere(store: Store, whole: Path) -> None:
 
 
 def test_flipped_bit(store: Store, whole: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One flipped bit anywhere in a part costs time alone, and is told once."""
+    """One flipped bit anywhere in a part costs time alone, and is reported once."""
     path = _parts(store)[0]
     content = path.read_bytes()
     without = Store(whole).read_passes()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import packsweep
+from packsweep.analysis import labels
 from packsweep.results import parquet, schema
 from packsweep.results.schema import Column
 from packsweep.sweep.cells import Cell
@@ -126,3 +131,38 @@ def test_parquet_round_trip(rows: list[dict[str, Any]]) -> None:
     assert found is not None
     assert found.schema.equals(schema.arrow_schema(KINDS))
     assert found.to_pylist() == rows
+
+
+# Names of variables that hold rows, or frames of them.
+ROWS = {"row", "rows", "best", "first", "last", "passes", "requests", "measured", "ok"}
+
+
+def _columns_read(source: str) -> Iterator[str]:
+    """Yield the strings by which code looks into rows: ``row["n"]``, ``row.get("n")``."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(column))):
+                pass
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=name), attr="get"),
+                args=[ast.Constant(value=str(column)), *_],
+            ):
+                pass
+            case _:
+                continue
+        if name in ROWS:
+            yield column
+
+
+def test_columns_that_code_reads_exist() -> None:
+    """No branch, however seldom it runs, asks a row for a column of another name."""
+    known = {column.name for table in TABLES.values() for column in table}
+    known |= {*labels.COLUMNS, *labels.POSITIONS}
+    read = {
+        column
+        for wing in ("analysis", "report", "results")
+        for path in (Path(packsweep.__file__).parent / wing).rglob("*.py")
+        for column in _columns_read(path.read_text(encoding="utf-8"))
+    }
+    assert len(read) > 50
+    assert read - known == set()

@@ -173,11 +173,11 @@ def test_at_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "message"),
     [
-        ("s3:", "'s3:': is no address; write s3://bucket/prefix or file:///folder"),
-        ("S3:bucket/x", "'S3:bucket/x': is no address"),
-        ("file:folder", "is no address"),
+        ("s3:", "'s3:': is not an address; write s3://bucket/prefix or file:///folder"),
+        ("S3:bucket/x", "'S3:bucket/x': is not an address"),
+        ("file:folder", "is not an address"),
         ("s3://", "names no bucket; expected s3://bucket/prefix"),
         ("S3:///", "names no bucket"),
         ("s3://[::1", "names no bucket"),
@@ -194,12 +194,12 @@ def test_at_unknown() -> None:
         ("ftp://AKIA:pa@ss@b/x", "ftp://***@b/x: ftp:// is not known"),
     ],
 )
-def test_at_refused(where: str, told: str) -> None:
+def test_at_refused(where: str, message: str) -> None:
     """An address that is none is one line, before a client sees it, without its credentials."""
     with pytest.raises(ResultsError) as error:
         storage.at(where)
     text = str(error.value)
-    assert told in text
+    assert message in text
     assert text.isprintable()
     assert "pa" not in text.replace("part", "")
     assert storage.is_uri(where)
@@ -229,7 +229,7 @@ def test_at_scheme_in_capitals(bucket: str, tmp_path: Path) -> None:
 def test_environment_refused(
     bucket: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What would make the client panic is told by the variable's name."""
+    """What would make the client panic is named by the variable's name."""
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv(name, value)
     with pytest.raises(ResultsError) as error:
@@ -247,8 +247,8 @@ def test_at_client_missing(missing: str) -> None:
         "from packsweep.cli import main; main(['show', 's3://b/p'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    told = f"packsweep: s3://b/p: needs {missing}; make setup, or pip install obstore boto3\n"
-    assert (done.returncode, done.stderr) == (2, told)
+    message = f"packsweep: s3://b/p: needs {missing}; make setup, or pip install obstore boto3\n"
+    assert (done.returncode, done.stderr) == (2, message)
 
 
 def test_no_credentials(s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +392,7 @@ def test_no_bucket(s3: S3Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("AccessDenied", "access denied; s3:ListBucket, s3:GetObject and s3:PutObject are needed"),
         ("InvalidAccessKeyId", "the access key is not known there"),
@@ -401,8 +401,8 @@ def test_no_bucket(s3: S3Server) -> None:
         ("SomethingNew", "the server answers 403 Forbidden (SomethingNew)"),
     ],
 )
-def test_denied(gate: Gate, objects: ObjectStorage, code: str, told: str) -> None:
-    """What S3 refuses is told with what to do about it, for every verb."""
+def test_denied(gate: Gate, objects: ObjectStorage, code: str, message: str) -> None:
+    """What S3 refuses is reported with what to do about it, for every verb."""
     gate.judge = lambda _method, _path: (403, code)
     acts = (
         lambda: objects.read("a"),
@@ -413,7 +413,7 @@ def test_denied(gate: Gate, objects: ObjectStorage, code: str, told: str) -> Non
     for act in acts:
         with pytest.raises(ResultsError) as error:
             act()
-        assert told in _line(error)
+        assert message in _line(error)
 
 
 def test_denied_not_retried(gate: Gate, objects: ObjectStorage) -> None:
@@ -442,7 +442,7 @@ def test_server_error_passes(gate: Gate, objects: ObjectStorage, status: int, co
 
 
 def test_server_error_stays(gate: Gate, objects: ObjectStorage) -> None:
-    """One that stays is told after a few seconds, where no answer came before."""
+    """One that stays is reported after a few seconds, where no answer came before."""
     gate.judge = lambda _method, _path: (503, "SlowDown")
     with pytest.raises(ResultsError) as error:
         objects.write("a", b"1")
@@ -497,7 +497,7 @@ def test_condition_ignored(gate: Gate, bucket: str) -> None:
 
 
 def test_condition_not_implemented(gate: Gate, objects: ObjectStorage) -> None:
-    """A server that refuses the condition is told apart from one that is broken."""
+    """A server that refuses the condition is distinguished from one that is broken."""
     gate.judge = lambda method, _path: (501, "NotImplemented") if method == "PUT" else None
     with pytest.raises(ResultsError) as error:
         objects.create("a", b"")

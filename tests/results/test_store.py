@@ -26,20 +26,12 @@ from packsweep.errors import ResultsError
 from packsweep.results import parquet, schema
 from packsweep.results.commit import sha256
 from packsweep.results.storage.objects import ObjectStorage
-from packsweep.results.store import Store
+from packsweep.results.store import KeptSweep, Store
 
 CELL = cell()
 OTHER = cell(n=3)
 ID = CELL.cell_id
 REQUEST = {"cell_id": ID, "attempt_id": "a0", "repeat": 0, "request": 0, "text": "negative"}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -112,21 +104,18 @@ def test_prepare_foreign(tmp_path: Path) -> None:
     assert _files(tmp_path) == ["thesis.tex"]
 
 
-def test_prepare_file(tmp_path: Path) -> None:
-    """A file is no results folder."""
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("a", "is a file or lies in one"),
+        ("a/b", "is a file or lies in one"),
+        ("/proc/packsweep", "cannot be written: "),
+    ],
+)
+def test_prepare_refused(tmp_path: Path, folder: str, reason: str) -> None:
+    """A file is no folder and holds none, and what the system refuses has its reason."""
     (tmp_path / "a").touch()
-    assert "is a file or lies in one" in _refusal(Store(tmp_path / "a"))
-
-
-def test_prepare_under_file(tmp_path: Path) -> None:
-    """No folder can be made inside a file."""
-    (tmp_path / "a").touch()
-    assert "is a file or lies in one" in _refusal(Store(tmp_path / "a" / "b"))
-
-
-def test_prepare_not_writable() -> None:
-    """A folder that cannot be made is refused with the system's reason."""
-    assert "cannot be written: " in _refusal(Store(Path("/proc/packsweep")))
+    assert reason in _refusal(Store(tmp_path / folder))
 
 
 def test_prepare_read_only(store: Store) -> None:
@@ -157,12 +146,6 @@ def test_write_no_scratch(anywhere: Store) -> None:
     assert _files(anywhere) == found
 
 
-def test_write_alone_not_done(anywhere: Store) -> None:
-    """Nothing counts before it is committed."""
-    anywhere.write(ID, "a0", [pass_row(CELL)], [])
-    assert not anywhere.is_done(ID)
-
-
 def test_write_unknown_column(store: Store) -> None:
     """A value without a column is our mistake, not silently lost."""
     with pytest.raises(AssertionError, match="no such columns"):
@@ -186,7 +169,7 @@ def test_write_disk_full(store: Store) -> None:
 
 
 def test_commit_first_wins(anywhere: Store) -> None:
-    """The first of two attempts counts, and the second is told."""
+    """The first of two attempts counts, and the second is reported."""
     written(anywhere, CELL, "a0")
     anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
     assert not anywhere.commit(ID, "a1")
@@ -253,11 +236,11 @@ def test_commit_racing_processes(store: Store) -> None:
     ]
     for racer in racers:
         racer.start()
-    told = [won.get(timeout=300) for _ in range(2 * len(ids))]
+    answers = [won.get(timeout=300) for _ in range(2 * len(ids))]
     for racer in racers:
         racer.join()
-    winners = {cell_id: name for cell_id, name, first in told if first}
-    assert len([None for *_, first in told if first]) == len(ids)
+    winners = {cell_id: name for cell_id, name, first in answers if first}
+    assert len([None for *_, first in answers if first]) == len(ids)
     assert winners == {cell_id: store.committed(cell_id) for cell_id in ids}
 
 
@@ -303,13 +286,14 @@ def _no_rows(content: bytes) -> bytes:
 
 DAMAGE = [
     _truncated,
+    _zero_middle,
     lambda _: b"",
     _other_version,
     _version_of_bytes,
     _no_version,
     _no_rows,
 ]
-DAMAGE_IDS = ["truncated", "empty", "other version", "bytes", "no version", "no rows"]
+DAMAGE_IDS = ["truncated", "torn", "empty", "other version", "bytes", "no version", "no rows"]
 
 
 def test_is_done_missing(store: Store) -> None:
@@ -331,17 +315,6 @@ def test_is_done_damaged(anywhere: Store, damage: Callable[[bytes], bytes]) -> N
     _put(anywhere, key, damage(_get(anywhere, key)))
     assert not anywhere.is_done(ID)
     assert anywhere.done([ID, other.cell_id]) == {other.cell_id}
-    assert [row["n"] for row in anywhere.read_passes().to_pylist()] == [3]
-
-
-def test_is_done_torn_inside(anywhere: Store) -> None:
-    """A file whose pages are torn and whose footer is whole does not read back either."""
-    other = cell(n=3)
-    written(anywhere, CELL)
-    written(anywhere, other)
-    key = anywhere.attempt(ID, "a0")
-    _put(anywhere, key, _zero_middle(_get(anywhere, key)))
-    assert not anywhere.is_done(ID)
     assert [row["n"] for row in anywhere.read_passes().to_pylist()] == [3]
 
 
@@ -378,8 +351,9 @@ def test_read_committed_over_failed(anywhere: Store) -> None:
 
 
 def test_read_ok_not_committed(anywhere: Store) -> None:
-    """A good attempt that died before its commit does not count as measured."""
+    """A good attempt that died before its commit is not done and does not count as measured."""
     anywhere.write(ID, "a0", [pass_row(CELL)], [])
+    assert not anywhere.is_done(ID)
     assert [row for row in anywhere.read_passes().to_pylist() if row["outcome"] == "ok"] == []
 
 
@@ -560,27 +534,23 @@ def test_commit_path_outside(store: Store) -> None:
     assert not store.is_done(ID)
 
 
-def test_requests_not_committed(anywhere: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """Requests that are not those that were committed: not done, and the passes still hold."""
-    _two(anywhere)
-    key = anywhere.requests(ID, "a0")
-    other = {**REQUEST, "text": "positive"}
-    _put(anywhere, key, parquet.to_parquet(parquet.table([other], schema.REQUESTS)))
-    assert anywhere.done([ID, OTHER.cell_id]) == {OTHER.cell_id}
-    assert anywhere.read_requests().column("cell_id").to_pylist() == [OTHER.cell_id]
-    assert anywhere.read_passes().num_rows == 2
-    _named(caplog, f"{key}: is not as it was committed; it does not count")
-    anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
-    assert anywhere.commit(ID, "a1")
+@pytest.mark.parametrize("kind", ["requests", "passes"])
+def test_not_committed(anywhere: Store, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    """Whole, sealed rows of the same attempt that are not those committed: the cell is not done.
 
-
-def test_passes_not_committed(anywhere: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """Passes of the same attempt, whole and sealed, that are not those that were committed."""
+    Without its requests the passes still hold.
+    """
     _two(anywhere)
+    other = parquet.table([pass_row(CELL, texts_per_s=9.5)], schema.PASSES)
     key = anywhere.attempt(ID, "a0")
-    other = pass_row(CELL, "a0", texts_per_s=9.5)
-    _put(anywhere, key, parquet.to_parquet(parquet.table([other], schema.PASSES)))
+    if kind == "requests":
+        other = parquet.table([{**REQUEST, "text": "positive"}], schema.REQUESTS)
+        key = anywhere.requests(ID, "a0")
+    _put(anywhere, key, parquet.to_parquet(other))
     assert anywhere.done([ID, OTHER.cell_id]) == {OTHER.cell_id}
+    if kind == "requests":
+        assert anywhere.read_requests().column("cell_id").to_pylist() == [OTHER.cell_id]
+        assert anywhere.read_passes().num_rows == 2
     _named(caplog, f"{key}: is not as it was committed; it does not count")
     anywhere.write(ID, "a1", [pass_row(CELL, "a1")], [])
     assert anywhere.commit(ID, "a1")
@@ -660,15 +630,6 @@ def test_flipped_bit_failed(store: Store) -> None:
         assert store.read_passes().num_rows == 0
 
 
-def test_flipped_bit_in_the_name_of_the_seal(store: Store) -> None:
-    """A file of this schema whose seal has another name is not taken for one of before seals."""
-    store.write(ID, "a0", [pass_row(CELL, outcome="crashed", reason="the reason")], [])
-    key = store.attempt(ID, "a0")
-    content = _get(store, key)
-    _put(store, key, content.replace(b"packsweep.sha256", b"qacksweep.sha256"))
-    assert store.read_passes().num_rows == 0
-
-
 # The place is lost.
 
 
@@ -684,13 +645,23 @@ def test_lost(store: Store) -> None:
         lambda: store.local_log(ID, "a0"),
         lambda: store.write_log(ID, "a0", b""),
         lambda: store.write_summary([]),
-        lambda: store.keep_sweep(b""),
+        lambda: store.keep_sweep(b"", []),
     ]
     for act in acts:
         with pytest.raises(ResultsError) as caught:
             act()
         assert "\n" not in str(caught.value)
     assert not Path(store.root).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "cells"), [(b'["a-1", "b-2"]', ("a-1", "b-2")), (b'["a-1"', None), (None, None)]
+)
+def test_sweep_cells(store: Store, content: bytes | None, cells: tuple[str, ...] | None) -> None:
+    """Results of earlier versions have no list, and a damaged one is none."""
+    if content is not None:
+        store.storage.write("sweep_cells.json", content)
+    assert store.kept_sweep() == KeptSweep(cell_ids=cells)
 
 
 def test_emptied(anywhere: Store) -> None:

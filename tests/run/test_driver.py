@@ -46,14 +46,6 @@ MODEL = Model(
 )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
 def _plan(infeasible: dict[int, str] | None = None, num_cells: int = 4) -> Plan:
     """Return the cells of n = 1, 2, ...; ``infeasible`` maps n to a reason."""
     planned = tuple(
@@ -140,7 +132,7 @@ def test_run_crashed_retried(store: Store) -> None:
 
 @pytest.mark.parametrize("kind", ["crashed", "timeout", "gpu_busy"])
 def test_run_retried_to_the_limit(store: Store, kind: str) -> None:
-    """A cell that goes on failing is tried max_attempts times and then left."""
+    """A cell that keeps failing is tried max_attempts times and then left."""
     run = _Run(store, _ends(n1=kind), _plan(num_cells=1), max_attempts=3)
     outcome = run.run()
     assert run.attempts == [1, 1, 1]
@@ -150,7 +142,7 @@ def test_run_retried_to_the_limit(store: Store, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["oom", "invalid"])
 def test_run_deterministic_not_retried(store: Store, kind: str) -> None:
-    """What would only happen again is not tried again, and the other cells go on."""
+    """What would only happen again is not tried again, and the other cells run."""
     run = _Run(store, _ends(n1=kind))
     outcome = run.run()
     assert run.attempts == [1, 2, 3, 4]
@@ -454,7 +446,7 @@ def test_run_results_deleted(store: Store) -> None:
 
 
 def test_run_storage_fails(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A storage that takes no more is told once, not as the failure of every cell."""
+    """A storage that takes no more is reported once, not as the failure of every cell."""
 
     def full(*_: object) -> None:
         raise ResultsError("no space left")

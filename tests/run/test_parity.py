@@ -123,7 +123,7 @@ def test_more_than_one_cell_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"engine": "simulated"}, "engine.kind must be vllm"),
         ({"answer": "choice"}, "use answer free"),
@@ -131,9 +131,9 @@ def test_more_than_one_cell_is_refused() -> None:
         ({"cache_state": "primed"}, "cache_state cold"),
     ],
 )
-def test_what_the_benchmark_cannot_do_is_refused(changes: dict[str, str], told: str) -> None:
+def test_what_the_benchmark_cannot_do_is_refused(changes: dict[str, str], message: str) -> None:
     cell = dataclasses.replace(CELLS[0], engine="vllm")
-    with pytest.raises(SpecError, match=told):
+    with pytest.raises(SpecError, match=message):
         parity.check(plan(dataclasses.replace(cell, **changes)))  # type: ignore[arg-type]
 
 

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from tests.fakes import cell, task, written
 
 from packsweep.errors import ResultsError
 from packsweep.results.store import Store
 from packsweep.run.rows import describe_loss, lost
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
 
 
 def test_lost_row(store: Store) -> None:

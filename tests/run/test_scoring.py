@@ -255,7 +255,7 @@ def test_score_logprobs_one_branch() -> None:
 
 
 def test_score_logprobs_shared_beginning() -> None:
-    """Labels that begin alike share the beginning's mass, by how they go on."""
+    """Labels that begin alike share the beginning's mass, by how they continue."""
     branches = answers.branches([[1, 2], [1, 3], [4]], [0])
     assert [branch.prefix for branch in branches] == [(), (1,)]
     logprobs = [{1: math.log(0.6), 4: math.log(0.4)}, {2: math.log(0.1), 3: math.log(0.3)}]
@@ -265,7 +265,7 @@ def test_score_logprobs_shared_beginning() -> None:
 
 
 def test_branches_label_in_label() -> None:
-    """Where one label goes on and another ends, any token that ends an answer is the latter's."""
+    """Where one label continues and another ends, any token that ends an answer is the latter's."""
     root, inner = answers.branches([[5], [5, 6], [7]], [0, 9])
     assert root == Branch(prefix=(), options=(((5,), (0, 1)), ((7,), (2,))))
     assert inner == Branch(prefix=(5,), options=(((0, 9), (0,)), ((6,), (1,))))

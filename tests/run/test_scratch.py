@@ -48,7 +48,7 @@ def test_remove_abandoned(temporary: Path) -> None:
 
 
 def test_make_no_room(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no temporary file can be written the user is told in one line."""
+    """Where no temporary file can be written one line says so."""
     monkeypatch.setattr(tempfile, "tempdir", str(temporary / "gone"))
     with pytest.raises(UserError, match="set TMPDIR"):
         scratch.make()

@@ -70,7 +70,7 @@ def ended(byte_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
         for fault in FAULTS
     }
     supervisors = {fault: Supervisor(each) for fault, each in tasks.items()}
-    pids = {fault: each._process.pid for fault, each in supervisors.items()}
+    pids = {fault: each.process.pid or 0 for fault, each in supervisors.items()}
     folders = {fault: each._folder for fault, each in supervisors.items()}
     return Ended(store, tasks, _wait(supervisors), pids, folders)
 
@@ -132,16 +132,8 @@ def test_ok_status(ended: Ended) -> None:
     assert ended.statuses["none"].texts_per_s == pytest.approx(sum(speeds) / 2)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
 def test_timeout_names_phase(store: Store, byte_model: Path) -> None:
-    """A hang is told with the phase it happened in."""
+    """A hang is reported with the phase it happened in."""
     hanging = _task(
         byte_model,
         store,
@@ -159,7 +151,8 @@ def test_stop(store: Store, byte_model: Path) -> None:
     supervisor = Supervisor(slow)
     assert supervisor.poll() is None
     supervisor.stop()
-    assert not psutil.pid_exists(supervisor._process.pid)
+    assert supervisor.process.pid is not None
+    assert not psutil.pid_exists(supervisor.process.pid)
     assert not supervisor._folder.exists()
     assert store.attempts(slow.cell.cell_id) == []
 
@@ -178,7 +171,7 @@ def test_committed_then_killed(store: Store, byte_model: Path) -> None:
     }
     store.write(slow.cell.cell_id, "a0", [row], [])
     store.commit(slow.cell.cell_id, "a0")
-    supervisor._process.kill()
+    supervisor.process.kill()
     status = supervisor.wait()
     assert (status.outcome, status.reason) == ("ok", None)
 
@@ -190,7 +183,7 @@ def test_task_round_trip(store: Store, byte_model: Path) -> None:
 
 
 def _gone(pid: int) -> bool:
-    """Tell whether a process has ended, waited for or not."""
+    """Return whether a process has ended, waited for or not."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -233,7 +226,7 @@ def test_worker_dies_with_supervisor(
         "while supervisor.phase != 'warmup':\n"
         "    assert supervisor.poll() is None\n"
         "    time.sleep(0.05)\n"
-        "print(supervisor._process.pid, flush=True)\n"
+        "print(supervisor.process.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
     process, worker = _speak(code, tmp_path / "task.json")

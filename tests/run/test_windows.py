@@ -308,10 +308,11 @@ def test_run_key(
 def test_run_max_rate(store: Store, byte_model: Path, tmp_path: Path) -> None:
     """A search drives windows at rates of its own, and all of them say how it ended."""
     online = {"rate": [], "max_rate": 5.0, "window_s": 0.3, "slo": "p50 e2e <= 300 ms"}
-    status, rows = _run(store, _cell(byte_model, online=online), tmp_path / "w")
+    one = _cell(byte_model, online=online, measure={"repeats": 1})
+    status, rows = _run(store, one, tmp_path / "w")
     assert (status.outcome, status.reason) == ("ok", None)
     assert rows[0]["rate_texts_per_s"] == 5.0
-    assert len(rows) > 2  # whatever measure.repeats says
+    assert len(rows) > 1  # whatever measure.repeats says
     verdicts = {row["max_rate_verdict"] for row in rows}
     assert len(verdicts) == 1
     assert verdicts <= {"bracketed", "none_passes", "none_fails", "undecided"}

@@ -26,14 +26,6 @@ from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
 def _cell(model: Path, /, **tables: dict[str, Any]) -> Cell:
     """Return a cell of two texts, two repeats."""
     measure = {"repeats": 2, **tables.pop("measure", {})}

@@ -24,6 +24,7 @@ from packsweep.engines.simulated import SimulatedEngine
 from packsweep.errors import ModelError, ResultsError, SpecError
 from packsweep.models import tokenizer
 from packsweep.models.resolve import Model, resolve
+from packsweep.plan import cells as plan_cells
 from packsweep.plan import label_budget
 from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens
 from packsweep.report import cell as cell_
@@ -89,11 +90,13 @@ def test_lines_regex_accepts_lines(lines: list[str]) -> None:
     assert not re.fullmatch(pattern, "\n".join(lines[1:]))
 
 
-@given(st.text(max_size=20), st.integers(1, 4))
-def test_lines_regex_accepts_labels_alone(text: str, num_lines: int) -> None:
+@given(st.data(), st.integers(1, 4))
+def test_lines_regex_accepts_labels_alone(data: st.DataObject, num_lines: int) -> None:
     """What the constraint lets through is scored without a missing or a surplus label."""
-    if re.fullmatch(answers.pattern(LABELS, num_lines, "lines"), text):
-        assert None not in scoring.SENTIMENTS.read(text, num_lines)[0]
+    pattern = answers.pattern(LABELS, num_lines, "lines")
+    text = data.draw(st.from_regex(pattern, fullmatch=True))
+    found, num_surplus = scoring.SENTIMENTS.read(text, num_lines)
+    assert (len(found), None in found, num_surplus) == (num_lines, False, 0)
 
 
 def test_lines_regex_size() -> None:
@@ -426,6 +429,79 @@ def test_load_unknown_table(tmp_path: Path) -> None:
     written(store, cell())
     with pytest.raises(ResultsError, match="passes, requests, summary and labels"):
         packsweep.load(store.root, "answers")  # type: ignore[arg-type]
+
+
+# Constrained answers whose labels are one token each.
+
+LETTERS = {"answer": "choice", "strategy": "separate", "n": 4, "label_form": "letters"}
+
+
+def _planned(byte_model: Path, **grid: Any) -> tuple[Cell, ...]:
+    """Return the cells of a model of one token a byte, to which letters are one token."""
+    made = plan_cells.make(sweep(model={"name": str(byte_model)}, grid=LETTERS | grid))
+    return tuple(each.cell for each in made.cells)
+
+
+@pytest.mark.parametrize(
+    ("grid", "picks_token"),
+    [
+        ({}, True),
+        ({"label_form": "words"}, False),
+        ({"strategy": "packed", "n": 1}, True),
+        ({"strategy": "packed", "n": 1, "format": "json"}, False),
+        ({"strategy": "chunked", "pack_size": 3}, False),
+    ],
+)
+def test_choice_among_tokens(byte_model: Path, grid: dict[str, Any], picks_token: bool) -> None:  # noqa: FBT001
+    """One bare label a prompt that is one token is chosen among tokens; else by a grammar."""
+    (of,) = _planned(byte_model, **grid)
+    assert of.picks_token is picks_token
+    assert of.ignore_eos is picks_token  # its one token is forced
+
+
+def test_choice_among_tokens_is_another_cell() -> None:
+    """What a grammar constrained keeps the id that it had, and is not what is measured now."""
+    (grammar,) = cells(grid=LETTERS)
+    assert grammar.cell_id == "separate-n4-dup1-cold-b3ee3fe45f2e"
+    (of,) = sweep_cells.expand(
+        sweep(grid=LETTERS),
+        REVIEWS,
+        model_fingerprint="weights",
+        max_model_len=100,
+        label_tokens=lambda _words: (65, 66),
+    )
+    assert of.picks_token
+    assert of.cell_id != grammar.cell_id
+
+
+def test_choice_among_tokens_scored(byte_model: Path) -> None:
+    """A pass asks for one token among the labels' own, and holds a label for every text."""
+    (of,) = _planned(byte_model)
+    model = resolve(str(byte_model), load_format="dummy")
+    work = Workload.of(of, REVIEWS[:4], tokenizer=tokenizer.load(model))
+    asked = [(request.max_tokens, request.allowed_token_ids) for request in work.requests]
+    letters = tuple(tokenizer.load(model).encode(["A", "B"])[index][0] for index in (0, 1))
+    assert asked == [(1, letters)] * 4
+    result, items = _answered(work, model)
+    assert disagreement(of, items) is None
+    values = metrics.pass_values(0, result, items, tokenize_s=None)
+    assert (values["labels_found"], values["output_tokens"]) == (4, 4)
+
+
+def test_disagreement_no_label_among_tokens(byte_model: Path) -> None:
+    """An answer that is none of the labels came from an engine that was not constrained."""
+    (of,) = _planned(byte_model, n=1)
+    item = answered("C", num_texts=1, output_tokens=1, finish_reason="length")
+    assert (disagreement(of, [item]) or "").startswith("request 0 holds 0 labels, not 1")
+
+
+@pytest.mark.parametrize(
+    ("label_ids", "tokens"),
+    [([[7], [8]], (7, 8)), ([[7], [8, 9]], ()), ([[7], [7]], ()), ([[7], []], ())],
+)
+def test_own_tokens(label_ids: list[list[int]], tokens: tuple[int, ...]) -> None:
+    """Each label is a token of its own, or none counts."""
+    assert answers.own_tokens(label_ids) == tokens
 
 
 # Answers by log-probabilities.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fakes import REVIEWS
 
 from packsweep.sweep import prompts, spec
-from packsweep.sweep.prompts import Prompt
+from packsweep.sweep.prompts import Asking, Prompt
 from packsweep.sweep.texts import LabelledText
 
 # The experiment's own sentences, with its own spelling of "positive".
@@ -26,8 +26,7 @@ ONE = (
 
 
 def _build(num_texts: int, strategy: spec.Strategy, **wording: Any) -> tuple[Prompt, ...]:
-    values = {"pack_size": None, "instruction": "after", "template": "original", **wording}
-    return prompts.build(REVIEWS[:num_texts], strategy=strategy, **values)
+    return prompts.build(REVIEWS[:num_texts], Asking(strategy=strategy, **wording))
 
 
 def _texts(built: tuple[Prompt, ...]) -> list[str]:
@@ -95,11 +94,7 @@ def test_templates_complete() -> None:
 def test_build_line_break(line_break: str) -> None:
     """A line break inside a text becomes one space, since the wording counts lines."""
     built = prompts.build(
-        [LabelledText(text=f"a{line_break}b", label="positive")],
-        strategy="separate",
-        pack_size=None,
-        instruction="after",
-        template="original",
+        [LabelledText(text=f"a{line_break}b", label="positive")], Asking(strategy="separate")
     )
     assert built[0].text == f"a b\n{ONE}"
 
@@ -130,10 +125,7 @@ def test_build_every_review_once(
     """Every text is in exactly one prompt, on a line of its own, in the order of the texts."""
     built = prompts.build(
         [LabelledText(text=text, label="positive") for text in texts],
-        strategy=strategy,
-        pack_size=pack_size,
-        instruction=place,
-        template=template,
+        Asking(strategy=strategy, pack_size=pack_size, instruction=place, template=template),
     )
     folded = [text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ") for text in texts]
     lines = []

@@ -159,3 +159,21 @@ def test_fuzz(tmp_path: Path) -> None:
     assert len(messages) >= 10
     assert told
     assert all(message.isprintable() and len(message) <= 1500 for message in told)
+
+
+def test_kept_overrides_at_the_end_alone() -> None:
+    """What was set stands below the file; the file's own comments are none of it."""
+    text = "# --set grid.n=1\n[model]\n# --set grid.n=2\n# --set engine.max_model_len=8\n"
+    assert read.kept_overrides(text) == ["grid.n=2", "engine.max_model_len=8"]
+
+
+def test_kept_applies_overrides() -> None:
+    """The sweep is the one that was run."""
+    content = read.with_overrides(GOOD.rstrip().encode(), ["grid.n=[2]"])
+    assert read.kept(content.decode()).grid.n == (2,)
+
+
+def test_kept_refuses() -> None:
+    """A text that is no sweep file is refused."""
+    with pytest.raises(SpecError, match=r"sweep\.toml"):
+        read.kept("[model")

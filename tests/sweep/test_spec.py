@@ -322,7 +322,7 @@ def test_variant_obeys_overrides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "told"),
+    ("variant", "message"),
     [
         ([{"engine": {"max_num_seq": 1}}], "variant 1: engine.max_num_seq: unknown key"),
         ([{}, {"model": {"name": "x"}}], "variant 2: model cannot be varied"),
@@ -333,9 +333,71 @@ def test_variant_obeys_overrides(tmp_path: Path) -> None:
         ([{"grid": {"strategy": "chunked"}}], "variant 1: grid.pack_size: is missing"),
     ],
 )
-def test_variant_refusals(variant: Any, told: str) -> None:
+def test_variant_refusals(variant: Any, message: str) -> None:
     """One line with the variant's number."""
-    assert re.search(told, _parse_refusal(variant=variant))
+    assert re.search(message, _parse_refusal(variant=variant))
+
+
+CHUNKED = {"n": 4, "strategy": ["separate", "chunked"], "pack_size": [4], "format": "json"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "variant", "expected"),
+    [
+        (
+            {"grid": CHUNKED},
+            {"grid": {"strategy": "separate"}},
+            {"pack_size": (), "format": ("lines",)},
+        ),
+        (
+            {"grid": CHUNKED | {"answer": ["choice", "logprob"]}},
+            {"grid": {"answer": "logprob"}},
+            {"pack_size": (4,), "format": ("lines",)},
+        ),
+        (
+            {"grid": CHUNKED | {"answer": ["choice", "logprob"]}},
+            {"grid": {"strategy": "chunked"}},
+            {"answer": ("choice",)},
+        ),
+        (
+            {"grid": {"n": 4, "output_tokens_per_text": 3}},
+            {"grid": {"answer": "choice"}},
+            {"output_tokens_per_text": (1,)},
+        ),
+        (
+            {"grid": {"n": 4}, "engine": {"enable_prefix_caching": True}},
+            {"measure": {"cache_state": "off"}},
+            {},
+        ),
+    ],
+)
+def test_variant_drops_what_it_inherits_and_has_no_effect(
+    tables: dict[str, Any], variant: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """What the file says of the grid and the variant makes pointless is no fault of the variant."""
+    (found,) = _parse(**tables, variant=[variant]).variant
+    assert {name: getattr(found.grid, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        ({"strategy": "separate", "pack_size": [4]}, "grid.pack_size: has no effect without"),
+        ({"strategy": "separate", "format": "json"}, "grid.format: has no effect with one text"),
+        ({"strategy": "packed", "answer": "logprob"}, "grid.answer: logprob labels one text"),
+    ],
+)
+def test_variant_is_refused_what_it_says_itself(variant: dict[str, Any], told: str) -> None:
+    """What the user wrote in the variant and has no effect is a slip."""
+    said = _parse_refusal(grid={"n": 4, "strategy": "packed"}, variant=[{"grid": variant}])
+    assert said.startswith(f"f.toml: variant 1: {told}")
+
+
+def test_variant_without_any_answer_left_is_refused() -> None:
+    """A strategy with many texts a prompt leaves nothing of logprob alone."""
+    grid = {"n": 4, "strategy": "separate", "answer": "logprob"}
+    said = _parse_refusal(grid=grid, variant=[{"grid": {"strategy": "packed"}}])
+    assert said.startswith("f.toml: variant 1: grid.answer: logprob labels one text a prompt")
 
 
 def test_variants_add_their_cells_and_none_twice() -> None:
@@ -344,8 +406,8 @@ def test_variants_add_their_cells_and_none_twice() -> None:
     sweep = _parse(variant=[changed, {}])
     rows = [texts.LabelledText(text=f"text {i}", label="positive") for i in range(4)]
     cells = sweep_cells.expand(sweep, rows, model_fingerprint="m", max_model_len=100)
-    told = [(cell.strategy, cell.settings["quantization"]) for cell in cells]
-    assert told == [("packed", None), ("separate", None), ("separate", "fp8")]
+    found = [(cell.strategy, cell.settings["quantization"]) for cell in cells]
+    assert found == [("packed", None), ("separate", None), ("separate", "fp8")]
 
 
 def test_variant_with_more_reviews_needs_them() -> None:

@@ -15,6 +15,7 @@ from packsweep.errors import SpecError
 from packsweep.models.chat import ChatTemplate
 from packsweep.sweep import answers, cells, prompts
 from packsweep.sweep.cells import Cell
+from packsweep.sweep.prompts import Asking
 from packsweep.sweep.spec import Format
 from packsweep.sweep.task import SENTIMENT, TICKETS, LabellingTask
 from packsweep.sweep.texts import LabelledText
@@ -98,14 +99,7 @@ def test_ask_letters() -> None:
 
 def test_ask_sentiment_numbered() -> None:
     """The experiment's sentences know lines alone; other formats are worded by the task."""
-    built = prompts.build(
-        TEXTS[:2],
-        strategy="packed",
-        pack_size=None,
-        instruction="after",
-        template="original",
-        answer_format="numbered",
-    )
+    built = prompts.build(TEXTS[:2], Asking(strategy="packed", format="numbered"))
     assert "Is this comment positive or negative?" in built[0].text
 
 
@@ -121,15 +115,8 @@ def test_ask_in_chat() -> None:
         system="Be brief.",
         chat_template_kwargs=json.dumps({"enable_thinking": False}),
     )
-    built = prompts.build(
-        TEXTS[:1],
-        strategy="separate",
-        pack_size=None,
-        instruction="after",
-        template="chat",
-        chat=chat,
-        task=task,
-    )
+    asking = Asking(strategy="separate", template="chat")
+    built = prompts.build(TEXTS[:1], asking, chat=chat, task=task)
     assert built[0].text == "system:Be brief.|user:text0\na or b?|False"
 
 
@@ -213,12 +200,12 @@ def test_pattern_escapes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "grid", "told"),
+    ("task", "grid", "message"),
     [
         ({"name": "teams"}, {}, "task.labels: is missing; only the tasks sentiment and tickets"),
         ({"name": "teams", "labels": TEAMS}, {}, "task.instruction: is missing"),
         (_own(labels=["a", "A"]), {}, "task.labels: 'A' and 'a' are the same label"),
-        (_own(labels=["a", " "]), {}, "task.labels: blank is no label"),
+        (_own(labels=["a", " "]), {}, "task.labels: blank is not a label"),
         (_own(labels=["a"]), {}, "nothing to choose from"),
         (_own(labels=["a", "b\n"]), {}, "control character"),
         (_own(labels=[str(i) for i in range(10_000)]), {}, "10,000 labels are more than the 100"),
@@ -227,7 +214,7 @@ def test_pattern_escapes() -> None:
         (_own(instruction="Which {team}?"), {}, "{team} is not known; write {labels}"),
         (_own(instruction_many="These {texts}?"), {}, "has no place for the texts"),
         (_own(text_column="a", label_column="a"), {}, "task.label_column: is 'a', as text_column"),
-        (_own(label_map={"x": "y"}), {}, "task.label_map: 'y' is none of the labels billing"),
+        (_own(label_map={"x": "y"}), {}, "task.label_map: 'y' is not one of the labels billing"),
         (_own(system="Hi"), {}, "task.system: has no effect without grid.template"),
         (_own(), {"template": "short"}, "grid.template: short words the question of sentiment"),
         (_own(instruction="Team?"), {"label_form": "letters"}, "has no {labels}"),
@@ -238,9 +225,9 @@ def test_pattern_escapes() -> None:
         (_own(lables=TEAMS), {}, "task.lables: unknown key; did you mean task.labels?"),
     ],
 )
-def test_bad_task(task: dict[str, Any], grid: dict[str, Any], told: str) -> None:
+def test_bad_task(task: dict[str, Any], grid: dict[str, Any], message: str) -> None:
     """Whatever is wrong with a task is one line that names the key."""
-    with pytest.raises(SpecError, match=re.escape(told)) as caught:
+    with pytest.raises(SpecError, match=re.escape(message)) as caught:
         sweep(task=task, grid=grid)
     assert "\n" not in str(caught.value)
 

@@ -33,7 +33,7 @@ def _mount(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_run_full_then_more_room_then_read_only(disk: Path, shell: Cli, sweep_file: Path) -> None:
-    """Full: lines that say so, and what was committed stays. With room the same command goes on.
+    """Full: lines that say so, and what was committed stays. With room the same command resumes.
 
     Read-only: what is there is shown, and a run is refused in one line.
     """

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from tests.chaos.killer import is_worker
 from tests.engine_sweep import run, write_sweep
 from tests.ray_head import ray_head
 
@@ -172,7 +173,7 @@ def test_killed_process_leaves_no_engine_behind(tmp_path: Path, victim: str) -> 
             lambda: any("pass 0" in log.read_text() for log in logs.rglob("*.log")), 180
         )
         family = psutil.Process(driver.pid).children(recursive=True)
-        worker = next(child for child in family if "packsweep.run.worker" in child.cmdline())
+        worker = next(child for child in family if is_worker(child))
         engine = worker.children(recursive=True)
         assert any("VLLM" in process.name() for process in engine)
         (driver if victim == "driver" else worker).kill()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.chaos.killer import is_worker
 from tests.engine_sweep import run
 
 import packsweep
@@ -71,7 +72,7 @@ def empty_gpu() -> nvml.GpuUse:
 
 
 def is_empty(before: nvml.GpuUse) -> bool:
-    """Tell whether nobody computes on the GPU any more and its memory is back."""
+    """Return whether nobody computes on the GPU any more and its memory is back."""
     assert GPU is not None
     gone = nvml.wait_until_free(GPU, PROCESSES_GONE_S) is None
     return gone and nvml.wait_until_returned(GPU, before, MEMORY_BACK_S)
@@ -93,7 +94,7 @@ def seed_that_begins_with_the_impossible(path: Path) -> int:
     raise AssertionError("no order begins with it")
 
 
-def test_out_of_memory_is_a_row_and_the_sweep_goes_on(
+def test_out_of_memory_is_a_row_and_the_sweep_continues(
     tmp_path: Path, empty_gpu: nvml.GpuUse
 ) -> None:
     """The cell that asks for a pebibyte is oom in vLLM's words, the next one is measured.
@@ -152,7 +153,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
 def test_kill_leaves_the_gpu_empty_and_the_sweep_resumable(
     tmp_path: Path, empty_gpu: nvml.GpuUse, victim: str
 ) -> None:
-    """SIGKILL during a pass leaves no process and no memory; the same command measures anew."""
+    """SIGKILL during a pass leaves no process and no memory; the same command measures again."""
     path, results = write(tmp_path, SWEEP), tmp_path / "results"
     arguments = ["run", str(path), "--set", "measure.repeats=30", "--results", str(results)]
     driver = subprocess.Popen([sys.executable, "-m", "packsweep", *arguments])
@@ -161,7 +162,7 @@ def test_kill_leaves_the_gpu_empty_and_the_sweep_resumable(
         in_pass = lambda: any("pass 1" in log.read_text() for log in logs.rglob("*.log"))  # noqa: E731
         assert wait_for(in_pass, 300)
         family = psutil.Process(driver.pid).children(recursive=True)
-        worker = next(child for child in family if "packsweep.run.worker" in child.cmdline())
+        worker = next(child for child in family if is_worker(child))
         os.kill(driver.pid if victim == "driver" else worker.pid, signal.SIGKILL)
         driver.wait(timeout=300)
         assert is_empty(empty_gpu)

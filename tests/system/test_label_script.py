@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ from tests.engine_sweep import run, write_sweep
 
 import packsweep
 from packsweep.analysis import frames
-from packsweep.machine.environment import engine_environ
+from packsweep.machine import processor
+from packsweep.machine.environment import engine_environ, on_cpu
 from packsweep.report import deploy
 from packsweep.results.store import Store
 from packsweep.sweep import texts
@@ -37,8 +39,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def labels_of_script(folder: Path, source: Path) -> list[str | None]:
-    """Run the script in ``folder`` without packsweep; return the labels that it wrote."""
-    outside = {name: value for name, value in engine_environ().items() if name != "PYTHONPATH"}
+    """Run the script in ``folder`` without packsweep; return the labels that it wrote.
+
+    How an engine on the CPU is laid out it has to say itself.
+    """
+    own = {"PYTHONPATH", *processor.one_process({})}
+    outside = {name: value for name, value in engine_environ().items() if name not in own}
     done = subprocess.run(
         [sys.executable, str(folder / "label.py"), str(source), str(folder / "out")],
         env={**os.environ, **outside},
@@ -49,6 +55,8 @@ def labels_of_script(folder: Path, source: Path) -> list[str | None]:
         timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    if on_cpu():
+        assert not re.search(r"\(EngineCore\w* pid=", done.stdout + done.stderr)
     found: list[str | None] = pq.read_table(folder / "out")["label"].to_pylist()
     return found
 

@@ -1,4 +1,4 @@
-"""The entry of a Ray job: it runs on the cluster, stops when told to, and goes on afterwards."""
+"""The entry of a Ray job: it runs on the cluster, stops when asked to, and resumes afterwards."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def measured(results: Path) -> set[str]:
     return {attempt_id for attempt_id in found if attempt_id}
 
 
-def test_job_runs_on_the_cluster_stops_and_goes_on(
+def test_job_runs_on_the_cluster_stops_and_resumes(
     head: RayHead, tmp_path: Path, byte_model: Path
 ) -> None:
     """A job uses the cluster's GPUs without being told to, and says so first.

@@ -1,4 +1,4 @@
-"""A whole sweep with its results in a bucket: run, stop, go on, show, merge, load."""
+"""A whole sweep with its results in a bucket: run, stop, resume, show, merge, load."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_run_no_bucket(s3: S3Server, cli: Cli, sweep_file: Path) -> None:
 
 
 def test_run_interrupted(bucket: str, cli: Cli, sweep_file: Path) -> None:
-    """After Ctrl-C the same command goes on; what was committed is kept."""
+    """After Ctrl-C the same command resumes; what was committed is kept."""
     slow = ("--set", "simulated.real_seconds=0.5", *PACKED, "--results", bucket)
     run = subprocess.Popen(
         [sys.executable, "-m", "packsweep", "run", str(sweep_file), *slow],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from packsweep.analysis import recommend
 from packsweep.analysis.quality import Answers
 from packsweep.analysis.recommend import Choice, QualityKind, Setting, Standing, Terms
-from packsweep.results import schema
+from packsweep.results import schema, summary
 from packsweep.results.schema import Row
 from packsweep.results.shares import Figure
 
@@ -128,7 +128,7 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
             return (
                 f"Run {name}, {speed}: nothing faster is shown to label at most {share} otherwise."
             )
-        return f"Run {name}, {speed}: shown to label at most {share} otherwise than the baseline."
+        return f"Run {name}, {speed}: shown to label at most {share} differently from the baseline."
     right = f"{_percent(best.quality.value)} right"
     if choice.num_compared == 1:
         return f"Run {name}, {speed}, {right}: nothing else was measured that can be compared."
@@ -158,15 +158,17 @@ def _speed(best: Setting) -> Number:
     detail = "no interval: measured once"
     if figure.ci_low is not None and figure.ci_high is not None:
         detail = f"95 % interval {_number(figure.ci_low)} to {_number(figure.ci_high)}"
-    return Number(value=_number(figure.value), label="texts/s on one GPU", detail=detail)
+    label = f"texts/s on one {summary.processor(best.row)}"
+    return Number(value=_number(figure.value), label=label, detail=detail)
 
 
 def _cost(best: Setting, terms: Terms) -> Number:
     """Return what the texts cost, or 1,000 right labels, or the time of a million texts."""
-    price = price_of(best, terms)
+    price, processor = price_of(best, terms), summary.processor(best.row)
     if terms.num_texts is not None:
         hours = hours_for(best, terms).value
-        took = f"{_number(hours)} hours on {terms.num_gpus} GPU{'s' if terms.num_gpus > 1 else ''}"
+        several = "s" if terms.num_gpus > 1 else ""
+        took = f"{_number(hours)} hours on {terms.num_gpus} {processor}{several}"
         label = f"for {terms.num_texts:,} texts"
         if price is None or hours is None:
             return Number(value=f"{_number(hours)} h", label=label, detail=took)
@@ -179,7 +181,9 @@ def _cost(best: Setting, terms: Terms) -> Number:
     speed = best.texts_per_s.value
     hours = 1e6 / speed / 3600 if speed else None
     return Number(
-        value=f"{_number(hours)} h", label="of a GPU for a million texts", detail="no price given"
+        value=f"{_number(hours)} h",
+        label=f"of a {processor} for a million texts",
+        detail="no price given",
     )
 
 
@@ -238,7 +242,7 @@ def _point(setting: Setting, choice: Choice, terms: Terms) -> Point:
 
 
 def _beats(one: Setting, other: Setting) -> bool:
-    """Tell whether ``one`` is as good in quality and speed, and better in one of them."""
+    """Return whether ``one`` is as good in quality and speed, and better in one of them."""
     sides = [(each.quality.value or 0.0, each.texts_per_s.value or 0.0) for each in (one, other)]
     pairs = list(zip(*sides, strict=True))
     return all(mine >= theirs for mine, theirs in pairs) and sides[0] != sides[1]

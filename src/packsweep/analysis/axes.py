@@ -32,10 +32,10 @@ JSON_SETTINGS = {name: _COLUMNS[name].key for name in names("setting", "engine",
 MEASURE = {name: f"measure.{name}" for name in names("measure")}
 # Follows from cache_state, which is part of the work.
 FOLLOWS = "enable_prefix_caching"
-# A name -> those that follow from it and are told only where it is the same.
+# A name -> those that follow from it and are named only where it is the same.
 FOLLOWING = {
     cause: tuple(name for name, column in _COLUMNS.items() if cause in column.follows)
-    for cause in dict.fromkeys(each for column in schema.CELL for each in column.follows)
+    for cause in dict.fromkeys(follow for column in schema.CELL for follow in column.follows)
 }
 # How is asked and with what it is computed: what may differ where settings are compared.
 ASKED = names("wording", "setting")
@@ -62,7 +62,7 @@ def own_settings(cell: Row) -> dict[str, Any]:
 
 
 def has_defaults(cell: Row) -> bool:
-    """Tell whether a cell has of all that ``NAMED`` lists what a sweep file need not say."""
+    """Return whether a cell has of all that ``NAMED`` lists what a sweep file need not say."""
     defaults = DEFAULTS | FORMER
     return all(str(cell[name]) == defaults[name] for name in NAMED if name in defaults)
 
@@ -84,8 +84,8 @@ def asked_and_set(cell: Row) -> dict[str, str]:
     return {name: str(value) for name, value in (asked | own_settings(cell)).items()}
 
 
-def plainness(settings: Mapping[str, str]) -> tuple[int, list[tuple[float, str]]]:
-    """Return what sorts the plainest first: how many values are unusual, then the values."""
+def distance_from_defaults(settings: Mapping[str, str]) -> tuple[int, list[tuple[float, str]]]:
+    """Return a sort key: how many values are unusual, then the values."""
     defaults = DEFAULTS | FORMER
     unusual = sum(defaults.get(name) != value for name, value in settings.items())
     numbers = {value: float(value) for value in settings.values() if value.isdecimal()}
@@ -95,7 +95,7 @@ def plainness(settings: Mapping[str, str]) -> tuple[int, list[tuple[float, str]]
 def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[str]]:
     """Return the settings that are not the same in all cells: name -> one value per cell.
 
-    ``but`` names settings that are told elsewhere.
+    ``but`` names settings that are named elsewhere.
     """
     known = {name: [str(cell[name]) for cell in cells] for name in NAMED}
     own = [own_settings(cell) for cell in cells]

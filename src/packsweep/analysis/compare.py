@@ -1,5 +1,7 @@
 """Two results folders side by side: how much faster B is than A, and which changes are real.
 
+Answers are compared over the texts, which are the same on both sides, under the same correction.
+
 Each pair of cells gets the ratio B / A with its 95 % interval. A change is called, in words, only
 where the interval excludes 1 *and* it stands out among all cells compared: with a dozen intervals
 of 95 % one false call in two comparisons is likely, so the words follow Holm's procedure, under
@@ -10,15 +12,17 @@ Without an interval nothing is called.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from packsweep.analysis import differences, pairing
+from packsweep.analysis import differences, pairing, quality
 from packsweep.analysis.differences import Difference
 from packsweep.analysis.pairing import CellPasses, Pair, Pairing
+from packsweep.analysis.quality import Answers
 from packsweep.errors import ResultsError, nearest
 from packsweep.results import schema, stats
 from packsweep.results.schema import Row
+from packsweep.results.shares import Figure, PairedDifference
 
 CALLED = frozenset({"up", "down"})
 
@@ -49,9 +53,13 @@ class Change:
         median_a: of the metric over all its repeats; None where it is not known.
         ratio: B / A.
         verdict: ``up`` or ``down`` where the change is called; ``chance`` where the interval
-            excludes 1 but that is no wonder among so many cells.
+            excludes 1, which is expected by chance among so many cells.
         why: what keeps it from having an interval.
         same_gpu: both sides were measured on at least one GPU in common, or on no GPU.
+        answers: share of right labels of B less that of A; None where they were not scored or
+            texts have no labels.
+        quality: what may be called of ``answers``.
+        same_labels: share of texts that both give the same label, right or not.
     """
 
     pair: Pair
@@ -61,6 +69,9 @@ class Change:
     verdict: stats.Verdict
     why: str | None
     same_gpu: bool
+    answers: PairedDifference | None = None
+    quality: stats.Verdict = "no_interval"
+    same_labels: Figure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +93,19 @@ class Compared:
     differences: tuple[Difference, ...]
 
 
-def compare(a: Sequence[Row], b: Sequence[Row], metric: str = DEFAULT_METRIC) -> Compared:
+def compare(
+    a: Sequence[Row],
+    b: Sequence[Row],
+    metric: str = DEFAULT_METRIC,
+    answers: tuple[Mapping[str, Answers], Mapping[str, Answers]] = ({}, {}),
+) -> Compared:
     """Compare the passes of two folders, rows of ``schema.PASSES``.
+
+    Args:
+        a: of one folder.
+        b: of the other.
+        metric: a time, a rate or an energy.
+        answers: of both folders, by group_id; without them speeds alone are compared.
 
     Raises:
         ResultsError: the metric cannot be compared, or the folders cannot.
@@ -93,15 +115,18 @@ def compare(a: Sequence[Row], b: Sequence[Row], metric: str = DEFAULT_METRIC) ->
     both = [each for each in paired.pairs if each.a.outcome == each.b.outcome == "ok"]
     if not both:
         raise ResultsError(f"no cell ended ok in both A and B; {len(paired.pairs)} are in both")
-    return _compared(column, paired, both)
-
-
-def _compared(column: schema.Column, paired: Pairing, both: Sequence[Pair]) -> Compared:
-    ratios = [_ratio(each, column.name) for each in both]
-    changes = [
-        _change(each, column.name, ratio, verdict)
-        for each, ratio, verdict in zip(both, ratios, stats.verdicts(ratios), strict=True)
+    changes = [_change(each, column.name) for each in both]
+    of_a, of_b = answers
+    scored = [
+        _with_answers(each, of_a.get(each.pair.a.group_id), of_b.get(each.pair.b.group_id))
+        for each in changes
     ]
+    return _compared(column, paired, both, _called(scored))
+
+
+def _compared(
+    column: schema.Column, paired: Pairing, both: Sequence[Pair], changes: Sequence[Change]
+) -> Compared:
     return Compared(
         metric=column,
         changes=tuple(changes),
@@ -126,14 +151,37 @@ def _metric(name: str) -> schema.Column:
     raise ResultsError(f"--metric {name}: not a time, a rate or an energy; {hint}")
 
 
-def _change(pair: Pair, metric: str, ratio: stats.Ratio, verdict: stats.Verdict) -> Change:
+def _with_answers(change: Change, a: Answers | None, b: Answers | None) -> Change:
+    if a is None or b is None:
+        return change
+    found, agreement = quality.difference(b, a), quality.agreement(b, a)
+    return replace(
+        change,
+        answers=found if found.num_texts else None,
+        same_labels=agreement.share if agreement else None,
+    )
+
+
+def _called(changes: Sequence[Change]) -> list[Change]:
+    """Return the changes with what may be called of them, of speeds and answers together."""
+    ratios: list[stats.Tested] = [each.ratio for each in changes]
+    answers: list[stats.Tested] = [each.answers for each in changes if each.answers is not None]
+    verdicts = iter(stats.verdicts([*ratios, *answers]))
+    said = [replace(each, verdict=next(verdicts)) for each in changes]
+    return [
+        each if each.answers is None else replace(each, quality=next(verdicts)) for each in said
+    ]
+
+
+def _change(pair: Pair, metric: str) -> Change:
+    ratio = _ratio(pair, metric)
     medians = [stats.nested(_processes(side.ok, metric))[0].median for side in (pair.a, pair.b)]
     return Change(
         pair=pair,
         median_a=medians[0],
         median_b=medians[1],
         ratio=ratio,
-        verdict=verdict,
+        verdict="no_interval",
         why=_why(pair, metric) if ratio.ci_low is None else None,
         same_gpu=bool(_gpus(pair.a.ok) & _gpus(pair.b.ok)),
     )

@@ -15,7 +15,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from packsweep.analysis import axes, quality
-from packsweep.analysis.axes import FOLLOWING, MAY_DIFFER, asked_and_set, plainness, way_of_asking
+from packsweep.analysis.axes import (
+    FOLLOWING,
+    MAY_DIFFER,
+    asked_and_set,
+    distance_from_defaults,
+    way_of_asking,
+)
 from packsweep.analysis.frames import plain_rows
 from packsweep.analysis.quality import Answers
 from packsweep.results import schema, stats, summary
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
 _CELL_NAMES = tuple(column.name for column in schema.CELL)
 # What a cell is compared with: column -> the value of the other cell, all else being equal.
 _BASELINES = {"strategy": "separate", "cache_state": "cold"}
+# What may differ with it: an answer to one text has one form, and is held beside every form.
+_WITH = {"strategy": ("format",)}
 SETTINGS = "settings"
 
 
@@ -40,7 +48,8 @@ class Comparison:
         cell: group_id of the cell.
         baseline: group_id of the other.
         axis: what differs, ``strategy``, ``cache_state`` or ``settings``.
-        change: the cell's settings that the baseline has otherwise, of the axis ``settings``.
+        change: the cell's settings that the baseline has otherwise, of the axis ``settings``; of
+            the axis ``strategy`` the format of its answers.
         instead: what the baseline has of the same names, without its defaults.
         ratio: texts per second of the cell over that of the baseline.
         speed: what may be called of ``ratio`` among all comparisons.
@@ -82,18 +91,37 @@ def of(passes: pd.DataFrame, answers: Mapping[str, Answers] | None = None) -> li
     cells = plain_rows(ok.drop_duplicates("group_id")[["group_id", *_CELL_NAMES]])
     found = []
     for axis, baseline in _BASELINES.items():
-        free = {axis, *FOLLOWING.get(axis, ()), *axes.names("replicate", "prompts")}
-        shared = [name for name in _CELL_NAMES if name not in free | {"engine_settings"}]
         alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for cell in cells:
-            computed = repr(sorted(axes.own_settings(cell).items()))
-            alike.setdefault((computed, *(cell[name] for name in shared)), []).append(cell)
+            alike.setdefault(_all_but(axis, cell), []).append(cell)
         for members in alike.values():
-            bases = [cell["group_id"] for cell in members if cell[axis] == baseline]
-            others = [cell["group_id"] for cell in members if cell[axis] != baseline]
-            found += [_comparison(speeds, one, base, axis) for base in bases for one in others]
+            bases = [cell for cell in members if cell[axis] == baseline]
+            others = [cell for cell in members if cell[axis] != baseline]
+            found += [_beside(speeds, one, base, axis) for base in bases for one in others]
     found += _of_settings(speeds, cells)
     return _called(_with_answers(found, answers or {}, cells))
+
+
+def _all_but(axis: str, cell: Row) -> tuple[Any, ...]:
+    """Return what a cell shares with the one it is compared with in ``axis``.
+
+    How long an answer may be follows from its form, unless it is free.
+    """
+    free = {axis, *FOLLOWING.get(axis, ()), *_WITH.get(axis, ()), "engine_settings"}
+    free |= {*axes.names("replicate", "prompts")}
+    if cell["answer"] != "free":
+        free |= {*FOLLOWING["answer"]}
+    computed = repr(sorted(axes.own_settings(cell).items()))
+    return (computed, *(cell[name] for name in _CELL_NAMES if name not in free))
+
+
+def _beside(speeds: _Speeds, cell: Row, baseline: Row, axis: str) -> Comparison:
+    """Compare a cell with its baseline in ``axis``, and name what else differs with that."""
+    names = [name for name in _WITH.get(axis, ()) if cell[name] != baseline[name]]
+    return replace(
+        _comparison(speeds, cell["group_id"], baseline["group_id"], axis),
+        change=tuple((name, str(cell[name])) for name in names),
+    )
 
 
 def _with_answers(
@@ -129,7 +157,7 @@ def _difference(cell: Answers, baseline: Answers) -> PairedDifference | None:
 
 
 def _called(compared: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons with what may be called of them, looked at together."""
+    """Return the comparisons with their verdicts, as shown together."""
     speeds: list[stats.Tested] = [each.ratio for each in compared]
     answers: list[stats.Tested] = [each.answers for each in compared if each.answers is not None]
     verdicts = iter(stats.verdicts([*speeds, *answers]))
@@ -140,14 +168,17 @@ def _called(compared: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterator[Comparison]:
-    """Yield every cell beside the plainest of those that differ from it in settings alone."""
+    """Yield every cell beside its baseline.
+
+    Of the cells that differ in settings alone that is the one closest to the defaults.
+    """
     shared = [name for name in _CELL_NAMES if name not in MAY_DIFFER]
     alike: dict[tuple[Any, ...], list[tuple[str, dict[str, str]]]] = {}
     for cell in cells:
         key = tuple(cell[name] for name in shared)
         alike.setdefault(key, []).append((cell["group_id"], asked_and_set(cell)))
     for members in alike.values():
-        base, plain = min(members, key=lambda member: plainness(member[1]))
+        base, plain = min(members, key=lambda member: distance_from_defaults(member[1]))
         for one, own in members:
             change = _change(own, plain)
             if change:
@@ -160,10 +191,10 @@ def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterato
 
 
 def _change(settings: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, str]:
-    """Return what differs from the baseline, without what follows from something told."""
+    """Return what differs from the baseline, without what follows from something named."""
     found = {name: value for name, value in settings.items() if plain.get(name, "None") != value}
-    told = [names for cause, names in FOLLOWING.items() if cause in found]
-    followed = {*itertools.chain(*told)}
+    named = [names for cause, names in FOLLOWING.items() if cause in found]
+    followed = {*itertools.chain(*named)}
     return {name: value for name, value in found.items() if name not in followed}
 
 

@@ -37,13 +37,13 @@ def between(pairs: Sequence[Pair]) -> list[Difference]:
 
     What the engine resolved is listed where the setting of that name is not listed already.
     """
-    told = {_word(name) for each in pairs for name in each.axes}
+    named = {_word(name) for pair in pairs for name in pair.axes}
     found: list[Difference] = []
     for gather in (_settings, _measure, _environment, _resolved):
-        a, b = (gather([getattr(each, side) for each in pairs]) for side in "ab")
-        new = [each for each in _unlike(a, b) if _word(each.name) not in told]
+        a, b = (gather([getattr(pair, side) for pair in pairs]) for side in "ab")
+        new = [each for each in _unlike(a, b) if _word(each.name) not in named]
         found += new
-        told |= {_word(each.name) for each in new}
+        named |= {_word(each.name) for each in new}
     return found
 
 
@@ -89,7 +89,7 @@ def _resolved(cells: Sequence[CellPasses]) -> Values:
 
 
 def _of_json(cells: Sequence[CellPasses], column: str, prefix: str) -> Values:
-    told = {row[column] for cell in cells for row in cell.ok if row[column]}
-    rows = [schema.parsed(text) for text in told]
+    texts = {row[column] for cell in cells for row in cell.ok if row[column]}
+    rows = [schema.parsed(text) for text in texts]
     names = {name for row in rows for name in row}
     return _gather({prefix + name: row.get(name) for name in names} for row in rows)

@@ -1,6 +1,6 @@
 """From the passes of a sweep to a row per cell, and from a folder to pandas.
 
-Rows that were not measured alike are not put side by side unless asked: one device, one driver,
+Rows that were not measured alike are not compared unless asked: one device, one driver,
 one version of vLLM and torch; simulated rows never with real ones.
 """
 
@@ -48,7 +48,7 @@ def load_table(results: str | PathLike[str], table: str) -> pd.DataFrame:
         return _load_summary(to_pandas(store.read_passes()))
     if table == "labels":
         return load_labels(store)
-    raise ResultsError(f"{table!r} is no table; there are passes, requests, summary and labels")
+    raise ResultsError(f"{table!r} is not a table; there are passes, requests, summary and labels")
 
 
 def load_labels(store: Store) -> pd.DataFrame:

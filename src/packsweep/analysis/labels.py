@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NONE = "none"
-_POSITIONS = (
+COLUMNS = ("cell_id", "text", "position", "expected", "found")
+POSITIONS = (
     "cell_id",
     "first",
     "last",
@@ -37,9 +38,8 @@ def of_requests(requests: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    columns = ["cell_id", "text", "position", "expected", "found"]
     rows = [row for record in _first_pass(requests) for row in _label_rows(record)]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _first_pass(requests: pd.DataFrame) -> list[dict[Any, Any]]:
@@ -78,7 +78,7 @@ def by_position(found: pd.DataFrame, *, num_ranges: int | None = None) -> pd.Dat
         place = cell["position"].astype(int) * count // length
         for _, part in cell.groupby(place, sort=True):
             rows.append(_position_row(str(cell_id), part))
-    return pd.DataFrame(rows, columns=list(_POSITIONS))
+    return pd.DataFrame(rows, columns=list(POSITIONS))
 
 
 def _position_row(cell_id: str, part: pd.DataFrame) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _position_row(cell_id: str, part: pd.DataFrame) -> dict[str, Any]:
         None if num_right is None else num_right / total,
         *interval,
     )
-    return dict(zip(_POSITIONS, values, strict=True))
+    return dict(zip(POSITIONS, values, strict=True))
 
 
 def confusion(found: pd.DataFrame) -> pd.DataFrame:

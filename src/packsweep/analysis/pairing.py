@@ -148,10 +148,10 @@ def _by_key(cells: Sequence[CellPasses], axes: Sequence[str], side: str) -> dict
 
 def _ambiguous(side: str, one: CellPasses, other: CellPasses) -> str:
     differing = [name for name in one.facts if one.facts[name] != other.facts[name]]
-    told = ", ".join(f"{n} ({one.facts[n]} and {other.facts[n]})" for n in differing)
+    listed = ", ".join(f"{n} ({one.facts[n]} and {other.facts[n]})" for n in differing)
     narrow = f"--where {differing[0]}={other.facts[differing[0]]}" if differing else "--where"
     return (
-        f"{side} holds {one.slug} more than once, differing in {told or 'nothing that is known'}; "
+        f"{side} holds {one.slug} more than once, differing in {listed or 'nothing known'}; "
         f"say which is meant, e.g. {narrow}"
     )
 
@@ -159,11 +159,11 @@ def _ambiguous(side: str, one: CellPasses, other: CellPasses) -> str:
 def _check_engines(a: Sequence[CellPasses], b: Sequence[CellPasses]) -> None:
     engines = [{cell.facts["engine"] for cell in cells} for cells in (a, b)]
     if a and b and schema.SIMULATED in engines[0] ^ engines[1]:
-        told = " and ".join(
+        listed = " and ".join(
             f"{side} is {'simulated' if schema.SIMULATED in found else 'measured'}"
             for side, found in zip("AB", engines, strict=True)
         )
-        raise ResultsError(f"simulated and real results are never compared: {told}")
+        raise ResultsError(f"simulated and real results are never compared: {listed}")
 
 
 def _check_reviews(pairs: Sequence[Pair]) -> None:
@@ -181,12 +181,12 @@ def _nothing_in_common(a: Sequence[CellPasses], b: Sequence[CellPasses], axes: l
     """Say why: the first columns of which the folders share no value."""
     if not a or not b:
         return f"{'A' if not a else 'B'} holds no cells that this version of packsweep reads"
-    told = []
+    listed = []
     for name in (*WORK, *axes):
         values = [{str(_value(cell, name)) for cell in cells} for cells in (a, b)]
         if not values[0] & values[1]:
-            told.append(f"{name} is {_listed(values[0])} in A and {_listed(values[1])} in B")
-    return f"A and B have no cell in common: {'; '.join(told[:3]) or 'no combination is in both'}"
+            listed.append(f"{name} is {_listed(values[0])} in A and {_listed(values[1])} in B")
+    return f"A and B have no cell in common: {'; '.join(listed[:3]) or 'no combination is in both'}"
 
 
 def _value(cell: CellPasses, name: str) -> Any:  # noqa: ANN401

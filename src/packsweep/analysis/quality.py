@@ -101,7 +101,10 @@ def _answers(cell: Row, rows: pd.DataFrame) -> Answers:
 
 
 def baseline(cells: Sequence[Row], answers: Mapping[str, Answers]) -> Answers | None:
-    """Return the answers that others are held beside: one text a prompt, plainest, most texts."""
+    """Return the answers that others are compared with.
+
+    One text a prompt, closest to the defaults, most texts.
+    """
     separate = [
         cell for cell in cells if cell["strategy"] == "separate" and cell["group_id"] in answers
     ]
@@ -110,7 +113,7 @@ def baseline(cells: Sequence[Row], answers: Mapping[str, Answers]) -> Answers | 
         key=lambda cell: (
             -cell["n"],
             cell["duplication"],
-            axes.plainness(axes.asked_and_set(cell)),
+            axes.distance_from_defaults(axes.asked_and_set(cell)),
         ),
         default=None,
     )

@@ -37,7 +37,8 @@ QualityKind = Literal["accuracy", "agreement"]
 # ``recommended``: shown to lose no more than allowed, and the cheapest that is.
 # ``provisional``: nothing is shown yet, and this one is the best measured.
 # ``shown``: shown to lose no more than allowed, but dearer.
-# ``not_shown``: may lose more than allowed. ``worse``: shown to lose more than allowed.
+# ``not_shown``: may lose more than allowed. ``worse``: shown to lose more than allowed; where few
+# prompts hold all texts, on these texts.
 # ``not_compared``: too few prompts, fewer texts, or answers that were not scored.
 Standing = Literal["recommended", "provisional", "shown", "not_shown", "worse", "not_compared"]
 
@@ -194,7 +195,8 @@ def _by_accuracy(settings: Sequence[Setting], terms: Terms) -> Choice:
     judged = [
         trial.judged(CHANCE / most, shown=good) for trial, good in zip(trials, shown, strict=True)
     ]
-    return _chosen([*judged, *left_out], "accuracy", None, len(pool))
+    others = [_over_these_texts(each, pool, terms) for each in left_out]
+    return _chosen([*judged, *others], "accuracy", None, len(pool))
 
 
 def _with_accuracy(setting: Setting) -> Setting:
@@ -231,6 +233,29 @@ def _compared(measured: Sequence[Setting]) -> tuple[list[Setting], list[Setting]
         else:
             left_out.append(replace(each, standing="not_compared", why=_fewer(each, widest)))
     return pool, left_out
+
+
+def _over_these_texts(setting: Setting, pool: Sequence[Setting], terms: Terms) -> Setting:
+    """Return a setting of few prompts with what its own texts say of it.
+
+    A text is paired with itself, so a loss on these texts can be shown, and none is shown for
+    others: the setting is never recommended.
+    """
+    if setting.answers is None or not shares.units_of(setting.answers.prompts).independence_assumed:
+        return setting
+    rivals = [(name, each) for name, each in _rivals(setting, pool) if each.num_texts]
+    if not rivals:
+        return setting
+    name, hardest = min(rivals, key=lambda rival: rival[1].value or 0.0)
+    assert hardest.counts is not None
+    ends = [100 * (end or 0.0) for end in (hardest.value, hardest.ci_low, hardest.ci_high)]
+    told = "{:+.1f} points [{:+.1f}, {:+.1f}] beside".format(*ends)
+    loses = hardest.counts.p_keeps(terms.max_loss) <= CHANCE / len(rivals)
+    return replace(
+        setting,
+        standing="worse" if loses else "not_compared",
+        why=f"{told} {name} on these {hardest.num_texts:,} texts; {setting.why}",
+    )
 
 
 def _num_shared(one: Setting, other: Setting) -> int:
@@ -309,14 +334,14 @@ def _points(share: float) -> str:
 
 
 def _by_agreement(settings: Sequence[Setting], terms: Terms) -> Choice:
-    """Choose among the settings that label as the plainest with one text a prompt does."""
+    """Choose among the settings that label as the one closest to the defaults does."""
     separate = [each for each in settings if each.answers and each.row["strategy"] == "separate"]
     if not separate:
         return Choice(settings=tuple(settings), quality_kind=None, baseline=None, num_compared=0)
     widest = max(each.row["n"] for each in separate)
     base = min(
         (each for each in separate if each.row["n"] == widest),
-        key=lambda each: axes.plainness(axes.asked_and_set(each.row)),
+        key=lambda each: axes.distance_from_defaults(axes.asked_and_set(each.row)),
     )
     measured = [_with_agreement(each, base) for each in settings]
     pool = [each for each in measured if each.standing == "not_shown"]
@@ -366,7 +391,7 @@ def _judged_agreement(
         return replace(setting, standing="shown", why="")
     same, units = _same(setting, base)
     others = 1 - (setting.quality.ci_low or 0.0)
-    most = f"may label up to {others:.1%} of texts otherwise than {base.name}"
+    most = f"may label up to {others:.1%} of texts differently from {base.name}"
     # As if the baseline were right everywhere: what differs is lost.
     as_if = shares.paired_difference(same, same | True, units)
     assert as_if.counts is not None

@@ -70,7 +70,7 @@ class Condition:
     text: str
 
     def holds(self, row: Row) -> bool:
-        """Tell whether a row fulfils it; an undefined value is neither more nor less."""
+        """Return whether a row fulfils it; an undefined value is neither more nor less."""
         value = row.get(self.name)
         if self.sign in _ORDERED:
             return value is not None and _ORDERED[self.sign](value, float(self.text))
@@ -112,10 +112,10 @@ def parse(condition: str, rows: Sequence[Row]) -> Condition:
     values = [row[name] for row in rows if row.get(name) is not None]
     numbers = bool(values) and all(isinstance(value, int | float) for value in values)
     if sign in _ORDERED and not numbers and values:
-        raise ResultsError(f"{option}: {name} is text, which knows = and != alone")
+        raise ResultsError(f"{option}: {name} is text; only = and != apply to it")
     wanted = numbers and not isinstance(values[0], bool) and text.lower() not in _UNDEFINED
     if (sign in _ORDERED or wanted) and _number(text) is None:
-        raise ResultsError(f"{option}: {name} is a number, {text!r} is none")
+        raise ResultsError(f"{option}: {name} is a number, and {text!r} is not")
     return Condition(name=name, sign=sign, text=text)
 
 
@@ -128,7 +128,7 @@ def where(rows: Sequence[Row], conditions: Sequence[str]) -> list[Row]:
     return [
         row
         for row in rows
-        if all(each.holds(row) for each in others)
+        if all(other.holds(row) for other in others)
         and all(any(each.holds(row) for each in same) for same in either)
     ]
 
@@ -136,8 +136,8 @@ def where(rows: Sequence[Row], conditions: Sequence[str]) -> list[Row]:
 def nothing_matches(rows: Sequence[Row], conditions: Sequence[str]) -> str:
     """Say that no row is left, and what values the named columns have."""
     names = dict.fromkeys(parse(condition, rows).name for condition in conditions)
-    told = (f"{name} is {', '.join(_values(rows, name))}" for name in names)
-    return f"no cell matches {' '.join(conditions)}; here {'; '.join(told)}"
+    values = (f"{name} is {', '.join(_values(rows, name))}" for name in names)
+    return f"no cell matches {' '.join(conditions)}; here {'; '.join(values)}"
 
 
 def _values(rows: Sequence[Row], name: str, most: int = 8) -> list[str]:

@@ -34,6 +34,13 @@ ModelArg = Annotated[
 ]
 
 
+def _tokens(meaning: str) -> Any:  # noqa: ANN401  (typer's)
+    """Return the option ``--tokens``, which may be repeated."""
+    return typer.Option(
+        "--tokens", min=1, max=MOST_TOKENS, metavar="N", help=f"{meaning} May be repeated."
+    )
+
+
 @app.callback()
 def calc_group() -> None:
     """Ceilings and baselines: what fits a GPU, what it reaches at most."""
@@ -42,16 +49,7 @@ def calc_group() -> None:
 @app.command("labels")
 def labels_command(
     model: ModelArg,
-    tokens: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--tokens",
-            min=1,
-            max=MOST_TOKENS,
-            metavar="N",
-            help="Output tokens of an answer. May be repeated.",
-        ),
-    ] = None,
+    tokens: Annotated[list[int] | None, _tokens("Output tokens of an answer.")] = None,
     json: JsonOpt = False,
 ) -> None:
     """Show how many labels N output tokens can hold, in a model's tokenizer."""
@@ -125,16 +123,7 @@ def kv_command(
         int, typer.Option("--max-num-batched-tokens", min=1, max=MOST_TOKENS, metavar="N")
     ] = 16384,
     block_size: Annotated[int, typer.Option("--block-size", min=1, max=65536, metavar="N")] = 16,
-    prompt_tokens: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--tokens",
-            min=1,
-            max=MOST_TOKENS,
-            metavar="N",
-            help="Cache of a prompt this long. May be repeated.",
-        ),
-    ] = None,
+    prompt_tokens: Annotated[list[int] | None, _tokens("Cache of a prompt this long.")] = None,
     tokens_per_text: Annotated[
         float,
         typer.Option(

@@ -13,6 +13,7 @@ from packsweep.errors import ResultsError, UserError
 
 if TYPE_CHECKING:
     from packsweep.analysis.compare import Compared, Gate
+    from packsweep.analysis.quality import Answers
 
 
 def compare_command(
@@ -38,6 +39,8 @@ def compare_command(
 ) -> None:
     """Compare two results folders cell by cell: B / A, and which changes are significant.
 
+    Answers are compared over the texts, too: right labels of B less those of A.
+
     Cells are matched by their work (strategy, n, duplication, wording, cache state) and by the
     settings that vary inside a folder. Other settings, versions and devices that differ are listed.
     """
@@ -49,8 +52,10 @@ def compare_command(
         raise UserError(f"--fail-below {fail_below:g}: expected a share of A above 0, e.g. 0.95")
     if Store(place(a)).absolute == Store(place(b)).absolute:
         raise UserError(f"{a} and {b} are the same folder")
-    of_a, of_b = (_passes(folder, where or [], allow_mixed=allow_mixed) for folder in (a, b))
-    compared = compare.compare(of_a, of_b, metric)
+    (of_a, answers_a), (of_b, answers_b) = (
+        _measured(folder, where or [], allow_mixed=allow_mixed) for folder in (a, b)
+    )
+    compared = compare.compare(of_a, of_b, metric, (answers_a, answers_b))
     gate = None if fail_below is None else compare.gate(compared, fail_below)
     if json:
         print_json({"a": a, "b": b, **compare_table.to_record(compared, gate)})
@@ -59,14 +64,16 @@ def compare_command(
     raise typer.Exit(FAILED if gate is not None and gate.failed else 0)
 
 
-def _passes(folder: str, where: list[str], *, allow_mixed: bool) -> list[dict[str, Any]]:
-    """Return the passes of the cells of ``folder`` that are wanted."""
+def _measured(
+    folder: str, where: list[str], *, allow_mixed: bool
+) -> tuple[list[dict[str, Any]], dict[str, Answers]]:
+    """Return the passes of the cells of ``folder`` that are wanted, and their answers."""
     from packsweep.analysis import frames
 
     found = open_results(folder, where=where, allow_mixed=allow_mixed)
     if found.nothing:
         raise ResultsError(f"{folder}: {found.nothing}")
-    return frames.plain_rows(found.passes)
+    return frames.plain_rows(found.passes), frames.load_answers(found.store, found.passes)
 
 
 def _print(compared: Compared, gate: Gate | None, a: str, b: str) -> None:
@@ -78,6 +85,7 @@ def _print(compared: Compared, gate: Gate | None, a: str, b: str) -> None:
     say(console, f"B: {b}")
     lines = [
         *compare_table.unpaired(compared),
+        *compare_table.answers(compared.changes),
         *compare_table.legend(compared),
         "differs between A and B:" if compared.differences else "",
         *compare_table.differences(compared.differences),

@@ -102,7 +102,6 @@ def _say(line: str) -> None:
 
 
 def lines(found: Parity) -> list[str]:
-    """Return what is printed of a comparison."""
     from packsweep.report import format as fmt
     from packsweep.results import stats
 

@@ -41,7 +41,7 @@ def doctor_command(
                     {
                         "name": check.name,
                         "status": finding.status,
-                        "told": finding.told,
+                        "message": finding.message,
                         "remedy": finding.remedy or None,
                     }
                     for check, finding in found
@@ -63,7 +63,7 @@ def _print(found: Sequence[tuple[Check, Finding]], num_wrong: int) -> None:
     table.add_column(overflow="fold")
     for check, finding in found:
         status = Text(finding.status, style=_STYLE[finding.status])
-        table.add_row(status, check.name, Text(printable(finding.told)))
+        table.add_row(status, check.name, Text(printable(finding.message)))
         if finding.remedy:
             table.add_row("", "", Text(printable(f"-> {finding.remedy}"), style="bold"))
     console = open_console()

@@ -16,8 +16,6 @@ from packsweep.errors import ResultsError, UserError, printable
 
 
 class Format(StrEnum):
-    """What can be written."""
-
     csv = "csv"
     markdown = "markdown"
     parquet = "parquet"
@@ -25,8 +23,6 @@ class Format(StrEnum):
 
 
 class Table(StrEnum):
-    """What is written of a folder."""
-
     summary = "summary"
     passes = "passes"
     requests = "requests"

@@ -122,7 +122,6 @@ MixedOpt = Annotated[
 
 
 def overrides(ceiling: Path | None, gpu_hour_usd: float | None) -> Overrides:
-    """Return what ``--ceiling`` and ``--gpu-hour-usd`` replace."""
     from packsweep.analysis.frames import Overrides
     from packsweep.plan import ceilings
 

@@ -62,7 +62,7 @@ def ends(console: Console, lines: Sequence[str], *, brief: bool = False) -> list
 
 
 def _num_left_out(console: Console, num_lines: int, *, brief: bool) -> int:
-    """Return how many of so many lines a terminal is spared; a few are not worth it."""
+    """Return how many lines to leave out on a terminal; 0 where it would be a few."""
     num_more = num_lines - 2 * _NUM_ENDS
     return num_more if (brief or console.is_terminal) and num_more > _NUM_ENDS else 0
 

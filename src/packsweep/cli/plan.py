@@ -45,7 +45,7 @@ def plan_command(
 
     on = forecast.target(device)
     _, planned, store, _ = prepare(sweep, set_, results)
-    done = store.done([each.cell.cell_id for each in planned.cells])
+    done = store.done([cell.cell.cell_id for cell in planned.cells])
     found = forecast.make(
         planned,
         on,

@@ -10,11 +10,13 @@ import typer
 from packsweep.cli.options import JsonOpt, MixedOpt, PriceOpt, ResultsArg, WhereOpt
 from packsweep.cli.output import open_console, print_json, print_table, say
 from packsweep.cli.results import open_results
-from packsweep.errors import ResultsError, UserError
+from packsweep.errors import ResultsError, SpecError, UserError
 
 if TYPE_CHECKING:
     from packsweep.analysis.advice import Terms
     from packsweep.analysis.recommend import Choice
+    from packsweep.cli.results import Results
+    from packsweep.results.store import Store
 
 
 def recommend_command(
@@ -48,19 +50,20 @@ def recommend_command(
     """Name the cheapest setting that is shown to lose no more accuracy than allowed.
 
     Where nothing is shown yet the most accurate setting is named for the time being, with how many
-    more texts may tell.
+    more texts might decide it.
     """
     from packsweep.analysis import advice
     from packsweep.report import advice_text
 
     terms = _terms(max_loss, min_accuracy, texts, gpus, gpu_hour_usd)
-    choice = _choice(results, where or [], terms, allow_mixed=allow_mixed)
+    found = open_results(results, where=where or [], allow_mixed=allow_mixed)
+    choice = _choice(found, terms)
     given = advice.of_choice(choice, terms)
-    written = _write(choice, output, gpus)
+    written = _write(choice, output, gpus, found.store)
+    left_out = _left_out(written)
     if json:
-        print_json(
-            advice_text.to_record(choice, given, terms) | {"files": [str(path) for path in written]}
-        )
+        files = {"files": [str(path) for path in written], "files_left_out": left_out}
+        print_json(advice_text.to_record(choice, given, terms) | files)
         return
     console = open_console()
     for line in advice_text.lines_above(given):
@@ -70,6 +73,8 @@ def recommend_command(
         say(console, line)
     if written:
         say(console, f"written: {', '.join(map(str, written))}")
+    for line in left_out:
+        say(console, line)
 
 
 def _terms(
@@ -106,10 +111,9 @@ def _count(texts: str) -> int:
     return count
 
 
-def _choice(results: str, where: list[str], terms: Terms, *, allow_mixed: bool) -> Choice:
+def _choice(found: Results, terms: Terms) -> Choice:
     from packsweep.analysis import frames, recommend
 
-    found = open_results(results, where=where, allow_mixed=allow_mixed)
     if found.nothing:
         raise ResultsError(found.nothing)
     groups = {row["group_id"] for row in found.rows}
@@ -117,7 +121,16 @@ def _choice(results: str, where: list[str], terms: Terms, *, allow_mixed: bool) 
     return recommend.choose(found.rows, answers, terms)
 
 
-def _write(choice: Choice, folder: Path | None, gpus: int) -> list[Path]:
+def _left_out(written: list[Path]) -> list[str]:
+    """Say which file could not be written, and what does its work."""
+    if not written or any(path.name == "ray_data.py" for path in written):
+        return []
+    from packsweep.report import deploy
+
+    return [deploy.NO_RAY_DATA]
+
+
+def _write(choice: Choice, folder: Path | None, gpus: int, store: Store) -> list[Path]:
     """Write the files of what is named; speed alone is no ground for that."""
     if folder is None:
         return []
@@ -128,4 +141,18 @@ def _write(choice: Choice, folder: Path | None, gpus: int) -> list[Path]:
         )
     from packsweep.report import deploy
 
-    return deploy.write(choice.best.row, folder, num_gpus=gpus)
+    column = _text_column(store)
+    return deploy.write(choice.best.row, folder, num_gpus=gpus, text_column=column)
+
+
+def _text_column(store: Store) -> str | None:
+    """Return the column that the kept sweep file names; None where it names none."""
+    from packsweep.sweep import read
+
+    kept = store.storage.read("sweep.toml")
+    if kept is None:
+        return None
+    try:
+        return read.kept(kept.decode()).task.text_column
+    except (SpecError, UnicodeDecodeError):
+        return None

@@ -53,7 +53,7 @@ def report_command(
 
 
 def is_small(passes: pd.DataFrame) -> bool:
-    """Tell whether a run of these writes a report by itself."""
+    """Return whether a run of these writes a report by itself."""
     return bool(passes["cell_id"].nunique() <= _FEW_CELLS)
 
 
@@ -87,12 +87,11 @@ def _page(
     from packsweep.analysis import frames
     from packsweep.report import html
 
-    sweep = store.storage.read("sweep.toml")
     found = html.collect(
         passes,
         lambda cell_ids: frames.to_pandas(store.read_requests(cell_ids)),
         name=store.absolute.rstrip("/").rpartition("/")[2],
-        sweep=None if sweep is None else sweep.decode(),
+        sweep=store.kept_sweep(),
         overrides=replaced,
         allow_mixed=allow_mixed,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,14 +29,26 @@ from packsweep.cli.signals import interrupt_on_signals
 from packsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from packsweep.analysis.frames import Overrides
     from packsweep.plan.cells import Plan
     from packsweep.report.progress import Expected
     from packsweep.results.store import Store
     from packsweep.run.executors import Executor
-    from packsweep.sweep.spec import Sweep
+    from packsweep.sweep.spec import EngineKind, Sweep
+
+
+class Isolation(StrEnum):
+    """What no two cells share."""
+
+    PROCESS = "process"
+    ENGINE = "engine"
+
+
+class Start(StrEnum):
+    """How a worker's process begins."""
+
+    FORK = "fork"
+    SPAWN = "spawn"
 
 
 # Set for the entry of a Ray job and nothing else; RAY_JOB_ID is taken away from it.
@@ -62,6 +75,20 @@ def run_command(
     accelerator: AcceleratorOpt = None,
     max_gpus: MaxGpusOpt = None,
     ceiling: CeilingOpt = None,
+    isolation: Annotated[
+        Isolation | None,
+        typer.Option(
+            help="process: each cell has a process and an engine of its own, unless the sweep "
+            "file says otherwise; engine: cells of equal engine settings share one.",
+        ),
+    ] = None,
+    start: Annotated[
+        Start,
+        typer.Option(
+            help="How a cell's process begins: fork, of one that has imported vLLM and has touched "
+            "no GPU; spawn, as a new Python, which is slower.",
+        ),
+    ] = Start.FORK,
     gpu_hour_usd: PriceOpt = None,
     allow_mixed: MixedOpt = False,
     url: Annotated[
@@ -85,6 +112,8 @@ def run_command(
 
     Run the same command again to resume: nothing is measured twice.
     """
+    from packsweep.sweep.read import with_overrides
+
     if ray is not None and not ray.strip():
         raise UserError("--ray: the address is empty; write auto or ray://HOST:10001")
     if local and ray:
@@ -93,16 +122,27 @@ def run_command(
     if address is None and (accelerator or max_gpus):
         raise UserError("--accelerator and --max-gpus choose nodes of a Ray cluster: add --ray")
     set_ = [*(set_ or ()), *_of_server(url, api_key_env)]
+    if isolation is not None:
+        set_.append(f"measure.isolation={isolation}")
     read, planned, store, content = prepare(sweep, set_, results)
     _check_engine(read, store, in_ray=address is not None)
     _check_server(read, in_ray=address is not None)
+    if read.mode == "online":
+        start = Start.SPAWN  # what drives a server needs nothing of vLLM
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
-    executor = _executor(address, accelerator, max_gpus)
+    if address and read.measure.isolation == "engine":
+        raise UserError("measure.isolation: engine is for one machine; leave it or --ray out")
+    executor = (
+        _cluster(address, accelerator, max_gpus, read.engine.kind if start == "fork" else None)
+        if address
+        else _machine(read.engine.kind, start)
+    )
     interrupt_on_signals()  # anew: Ray installs its own handlers
     try:
         store.prepare()
         # Only now: what was refused above leaves the record of an earlier run as it is.
-        store.keep_sweep(_with_overrides(content, set_))
+        cell_ids = [each.cell.cell_id for each in planned.cells]
+        store.keep_sweep(with_overrides(content, set_), cell_ids)
         status = _measure(read, planned, store, executor, local=address is None)
     finally:
         executor.stop()
@@ -151,25 +191,24 @@ def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
         raise UserError(problem)
 
 
-def _executor(address: str | None, accelerator: str | None, max_gpus: int | None) -> Executor:
-    """Return the executor, on the cluster at ``address`` or on this machine."""
-    if address is None:
-        from packsweep.run.executors.local import LocalExecutor
+def _machine(engine: EngineKind, start: Start) -> Executor:
+    """Return the executor on this machine."""
+    from packsweep.run import launch
+    from packsweep.run.executors.local import LocalExecutor
 
-        return LocalExecutor()
+    return LocalExecutor(launch.launcher(engine, start.value))
+
+
+def _cluster(
+    address: str, accelerator: str | None, max_gpus: int | None, forks: EngineKind | None
+) -> Executor:
+    """Return the executor on the Ray cluster at ``address``."""
     from packsweep.run.executors.nodes import Demand
     from packsweep.run.executors.ray import RayExecutor
 
     named = tuple(name.strip() for name in (accelerator or "").split(",") if name.strip())
     demand = Demand(accelerators=named, max_gpus=max_gpus)
-    return RayExecutor(address, demand)
-
-
-def _with_overrides(content: bytes, overrides: Sequence[str]) -> bytes:
-    """Return what was run: the sweep file, and what overrode it, a comment line each."""
-    more = "".join(f"# --set {override}\n" for override in overrides)
-    needs_newline = more and content and not content.endswith(b"\n")
-    return content + (b"\n" if needs_newline else b"") + more.encode()
+    return RayExecutor(address, demand, forks=forks)
 
 
 def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, local: bool) -> int:

@@ -33,25 +33,20 @@ if TYPE_CHECKING:
 _NUM_RANGES = 10  # of positions: what fits a screen beside other cells
 
 
+def _view(name: str, what: str) -> Any:  # noqa: ANN401  (typer's)
+    """Return the option that prints something else than the table."""
+    return typer.Option(f"--{name}", help=f"Print {what}.")
+
+
 def show_command(
     results: ResultsArg,
-    vllm: Annotated[
-        bool, typer.Option("--vllm", help="Print each cell as vllm bench throughput does.")
-    ] = False,
-    positions: Annotated[
-        bool,
-        typer.Option("--positions", help="Print accuracy by position in the prompt."),
-    ] = False,
-    confusion: Annotated[
-        bool, typer.Option("--confusion", help="Print expected against predicted labels.")
-    ] = False,
+    vllm: Annotated[bool, _view("vllm", "each cell as vllm bench throughput does")] = False,
+    positions: Annotated[bool, _view("positions", "accuracy by position in the prompt")] = False,
+    confusion: Annotated[bool, _view("confusion", "expected against predicted labels")] = False,
     quality: Annotated[
-        bool,
-        typer.Option("--quality", help="Print accuracy, macro F1, and precision and recall."),
+        bool, _view("quality", "accuracy, macro F1, and precision and recall")
     ] = False,
-    time: Annotated[
-        bool, typer.Option("--time", help="Print where the time of each cell went.")
-    ] = False,
+    time: Annotated[bool, _view("time", "where the time of each cell went")] = False,
     where: WhereOpt = None,
     sort: SortOpt = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
@@ -218,7 +213,7 @@ def _print_footer(
 def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
     """Print what the answers held; JSON has a row for each position, the table one for a range."""
     from packsweep.analysis import frames, labels
-    from packsweep.report import labels_table
+    from packsweep.report import quality_table
 
     answers = frames.load_labels(found.store)
     if by_position:
@@ -236,7 +231,7 @@ def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
     elif not rows:
         say(open_console(), "no scored answers: random weights, or no cell ended ok yet")
     else:
-        made = labels_table.positions if by_position else labels_table.confusion
+        made = quality_table.positions if by_position else quality_table.confusion
         print_table(open_console(), made(rows, found.rows))
 
 

@@ -1,4 +1,4 @@
-"""Signals that ask a command to end, told apart from failures by the exit status 130."""
+"""Signals that ask a command to end, distinguished from failures by the exit status 130."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from packsweep.sweep.cells import Cell
 
 
-# What may look on while a pass is timed: entered just before the timed window opens and left just
+# What may observe a timed pass: entered just before the timed window opens and left just
 # after it closes.
 Watcher = AbstractContextManager[object]
 UNWATCHED: Watcher = nullcontext()
@@ -35,6 +35,8 @@ class Request:
         choice: what each label of the answer must be one of, ``num_texts`` in all; empty where
             the answer is free.
         format: how several labels are written.
+        allowed_token_ids: the tokens that ``choice`` consists of, where each label is one; then
+            they are the constraint, and no grammar is.
         score_token_ids: tokens whose log-probabilities are wanted in place of an answer.
     """
 
@@ -45,6 +47,7 @@ class Request:
     add_special_tokens: bool = True
     choice: tuple[str, ...] = ()
     format: Format = "lines"
+    allowed_token_ids: tuple[int, ...] = ()
     score_token_ids: tuple[int, ...] = ()
 
 
@@ -121,8 +124,6 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A started engine."""
-
     @property
     def info(self) -> EngineInfo:
         """What the engine resolved its settings to."""

@@ -170,7 +170,7 @@ def root_cause(log: str) -> str | None:
 
 
 def is_envelope(text: str) -> bool:
-    """Tell whether an error only says that another process failed."""
+    """Return whether an error only says that another process failed."""
     return any(each in text for each in _ENVELOPES)
 
 

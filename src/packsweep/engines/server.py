@@ -277,7 +277,9 @@ def body(request: Request, model: str, prompt: str | Sequence[int]) -> bytes:
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
-    if request.choice:
+    if request.allowed_token_ids:
+        values["allowed_token_ids"] = request.allowed_token_ids
+    elif request.choice:
         values["structured_outputs"] = _constraint(request)
     return json.dumps(values).encode()
 

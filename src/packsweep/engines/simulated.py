@@ -29,6 +29,7 @@ from packsweep.engines import (
 )
 from packsweep.engines.simulated_core import Core
 from packsweep.errors import EngineError
+from packsweep.machine import devices
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import pass_time, roofline
 from packsweep.plan.formats import Formats
@@ -66,7 +67,7 @@ class SimulatedEngine:
         _plant_start_fault(self._fault)
         locks = self._values["gpu_locks"]
         self._core = Core(Path(locks), cell.cell_id) if locks else None
-        device = roofline.DEVICES[self._values["device"]]
+        device = devices.DEVICES[self._values["device"]]
         assert model.shape is not None, "plan refuses to simulate what is not described"
         self._engine = pass_time.Engine(
             shape=model.shape,
@@ -101,7 +102,7 @@ class SimulatedEngine:
                     done,
                     (duration_s, prefill_share),
                     text=text,
-                    natural_end=bool(asked.choice),
+                    natural_end=_ends_by_itself(asked),
                 ),
                 token_logprobs=self._token_logprobs(asked),
             )
@@ -148,7 +149,7 @@ class SimulatedEngine:
 
     def _length(self, request: Request, answer: str) -> int:
         """Return the output tokens: the limit, or of a constrained answer those it takes."""
-        if not request.choice:
+        if not _ends_by_itself(request):
             return request.max_tokens
         return self._tokenizer.count([answer], add_special_tokens=False)[0] + 1  # and the end
 
@@ -225,6 +226,10 @@ def info_of(cell: Cell) -> EngineInfo:
         import_s=0.0,
         device=f"simulated {values['device']}",
     )
+
+
+def _ends_by_itself(request: Request) -> bool:
+    return bool(request.choice) and not request.allowed_token_ids
 
 
 def _plant_start_fault(fault: str) -> None:

@@ -23,8 +23,6 @@ _START_TIMEOUT_S = 60.0
 
 
 class Core:
-    """A started engine core."""
-
     def __init__(self, locks: Path, cell_id: str) -> None:
         """Start it on the GPU that CUDA_VISIBLE_DEVICES names.
 
@@ -65,7 +63,7 @@ class Core:
         self._process.join()
 
 
-def _hold(locks: Path, start: dict[str, object], told: Connection) -> None:
+def _hold(locks: Path, start: dict[str, object], report: Connection) -> None:
     """Hold the GPU until killed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -73,10 +71,10 @@ def _hold(locks: Path, start: dict[str, object], told: Connection) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            told.send(f"GPU {start['gpu']} is held by another simulated engine")
+            report.send(f"GPU {start['gpu']} is held by another simulated engine")
             return
         starts.write(json.dumps({**start, "core": os.getpid()}) + "\n")
         starts.flush()
-        told.send("")
+        report.send("")
         while True:
             signal.pause()

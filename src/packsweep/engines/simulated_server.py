@@ -151,6 +151,7 @@ class _Application:
             add_special_tokens=values.get("add_special_tokens", True),
             choice=self._cell.words if self._cell.answer == "choice" else (),
             format=form,
+            allowed_token_ids=tuple(values.get("allowed_token_ids", ())),
         )
 
 

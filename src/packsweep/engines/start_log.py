@@ -25,6 +25,26 @@ _LINES = {
 }
 
 
+_MONITORED = "Kernel JIT monitor activated"
+_COMPILED = " during inference: "
+_PHASE = "packsweep: "
+
+
+def jit_compilations(log: str) -> int | None:
+    """Return how many kernels vLLM compiled in timed passes; None where it did not watch.
+
+    Source: vLLM 0.31 to 0.33, ``utils/jit_monitor.py``.
+    """
+    if _MONITORED not in log:
+        return None
+    found, is_timed = 0, False
+    for line in log.splitlines():
+        if line.startswith(_PHASE):
+            is_timed = line.startswith(f"{_PHASE}pass ")
+        found += is_timed and _COMPILED in line
+    return found
+
+
 def start_phases(log: str) -> dict[str, float | None]:
     """Return the seconds of each part that ``log`` tells of; None where it has no such line."""
     return {name: _first_found(patterns, log) for name, patterns in _LINES.items()}

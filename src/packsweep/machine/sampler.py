@@ -33,12 +33,12 @@ class Conditions:
     """What was seen in one timed window; None where there was nothing to see or to read it with.
 
     Attributes:
-        num_samples: how often the GPU was looked at.
+        num_samples: how often the GPU was sampled.
         throttle_reasons: every reason seen, by nvidia-smi's names.
         power_mean_w: mean over the samples.
         foreign_gpu_pids: processes on the GPU that are not of this process's tree.
         other_cpu_share: CPU time of the host that others used, of all that there was.
-        gc_s: how long Python's garbage collector held this process up.
+        gc_s: garbage-collection pauses of this process.
         energy_j: of the whole GPU, by its own counter.
     """
 
@@ -90,7 +90,7 @@ class CpuTimes:
 
 
 class ConditionSampler:
-    """Looks on while the ``with`` block that is the timed window runs."""
+    """Samples while the ``with`` block that is the timed window runs."""
 
     def __init__(
         self,
@@ -122,7 +122,6 @@ class ConditionSampler:
         self._thread = threading.Thread(target=self._look_on, name="conditions", daemon=True)
 
     def __enter__(self) -> Self:
-        """Open the window."""
         self._note_end()
         gc.callbacks.append(self._collector)
         if self._gauges is not None:
@@ -166,7 +165,7 @@ class ConditionSampler:
 
 
 class NullSampler(contextlib.nullcontext[None]):
-    """A window that nobody looks into."""
+    """Samples nothing."""
 
     def conditions(self) -> Conditions:
         """Return that nothing is known."""
@@ -174,11 +173,15 @@ class NullSampler(contextlib.nullcontext[None]):
 
 
 def _seen(readings: Sequence[Reading], own: frozenset[int]) -> dict[str, Any]:
-    clocks = [each.sm_clock_mhz for each in readings if each.sm_clock_mhz is not None]
-    powers = [each.power_w for each in readings if each.power_w is not None]
-    temperatures_c = [each.temperature_c for each in readings if each.temperature_c is not None]
-    reasons = [each.throttle_reasons for each in readings if each.throttle_reasons is not None]
-    pids = [each.processes for each in readings if each.processes is not None]
+    clocks = [reading.sm_clock_mhz for reading in readings if reading.sm_clock_mhz is not None]
+    powers = [reading.power_w for reading in readings if reading.power_w is not None]
+    temperatures_c = [
+        reading.temperature_c for reading in readings if reading.temperature_c is not None
+    ]
+    reasons = [
+        reading.throttle_reasons for reading in readings if reading.throttle_reasons is not None
+    ]
+    pids = [reading.processes for reading in readings if reading.processes is not None]
     foreign = frozenset[int]().union(*pids) - own
     return {
         "num_samples": len(readings),
@@ -202,7 +205,6 @@ def own_pids(on_gpu: Iterable[int]) -> frozenset[int]:
 
 
 def process_tree() -> frozenset[int]:
-    """Return this process and all its descendants."""
     return frozenset(process.pid for process in _tree())
 
 

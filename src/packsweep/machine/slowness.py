@@ -1,4 +1,4 @@
-"""Why an engine on this machine may be slower than predicted: looked at while it runs."""
+"""Why an engine on this machine may be slower than predicted: observed while it runs."""
 
 from __future__ import annotations
 

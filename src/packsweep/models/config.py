@@ -1,7 +1,7 @@
 """What a model's ``config.json`` says, read and checked once.
 
 ``ModelConfig`` is the one home of its keys: shapes, parameters, the KV cache and the context length
-are computed from it. A key that is missing, null, 0 or told layer by layer is None; one of another
+are computed from it. A key that is missing, null, 0 or given layer by layer is None; one of another
 type than it must be is a ``ModelError`` that names it.
 """
 
@@ -11,8 +11,9 @@ import json
 import math
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from packsweep.errors import ModelError
 from packsweep.models.quantization import Quantization
@@ -31,27 +32,6 @@ _MOST_LAYERS = 10_000
 _SHOWN = 60
 # Where a multimodal model keeps its language model.
 _TEXT_PARTS = ("text_config", "llm_config", "language_config")
-# Positive whole numbers that are read as they stand.
-_FIGURES = (
-    "hidden_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "v_head_dim",
-    "vocab_size",
-    "num_experts_per_tok",
-    "n_shared_experts",
-    "moe_intermediate_size",
-    "decoder_sparse_step",
-    "first_k_dense_replace",
-    "kv_lora_rank",
-    "q_lora_rank",
-    "qk_nope_head_dim",
-    "qk_rope_head_dim",
-    "sliding_window",
-    "max_window_layers",
-)
 _NUM_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 # Keys that show a cache of other parts than keys and values of equal width in every layer.
 _FOREIGN_CACHES = {
@@ -143,11 +123,13 @@ _LONGROPE = frozenset({"longrope", "su"})
 class ModelConfig:
     """The language model's part of a ``config.json``, by its own names.
 
+    What ``of`` does not name is a positive whole number, read as it stands.
+
     Attributes:
         dtype: that the weights are stored in, by the config's own word.
         quantization: of the stored matrices; None: they are not quantized.
         max_model_len: the longest context, in tokens, that vLLM allows; None: no key says it.
-        default_model_len: the context that vLLM takes if it is not told one.
+        default_model_len: the context that vLLM takes where none is asked for.
         num_experts: under any of its names; ``experts_key`` is the one.
         layer_types: a word for each layer.
         foreign_cache: what the KV cache has that no formula here describes, or None.
@@ -214,27 +196,28 @@ class ModelConfig:
         text = _language_part(config)
         limit, default = _context(text)
         experts_key = next((key for key in _NUM_EXPERTS if text.get(key)), None)
-        return cls(
-            model_type=_word(text, "model_type"),
-            dtype=_word(text, "dtype") or _word(text, "torch_dtype") or "float32",
-            quantization=_quantization(config) or _quantization(text),
-            max_model_len=limit,
-            default_model_len=default,
-            random_weights=config.get(RANDOM_WEIGHTS) is True,
-            multimodal=_inner(config) is not None,
-            num_hidden_layers=_figure(text, "num_hidden_layers", most=_MOST_LAYERS),
-            tie_word_embeddings=_flag(text, "tie_word_embeddings"),
-            attention_bias=_flag(text, "attention_bias"),
-            mlp_bias=_flag(text, "mlp_bias"),
-            num_experts=_figure(text, experts_key) if experts_key else None,
-            experts_key=experts_key,
-            mlp_only_layers=_layers(text, "mlp_only_layers"),
-            use_sliding_window=_flag(text, "use_sliding_window"),
-            sliding_window_pattern=_pattern(text),
-            layer_types=_words(text, "layer_types"),
-            foreign_cache=_foreign_cache(text),
-            **{name: _figure(text, name) for name in _FIGURES},
-        )
+        named: dict[str, Any] = {
+            "model_type": _word(text, "model_type"),
+            "dtype": _word(text, "dtype") or _word(text, "torch_dtype") or "float32",
+            "quantization": _quantization(config) or _quantization(text),
+            "max_model_len": limit,
+            "default_model_len": default,
+            "random_weights": config.get(RANDOM_WEIGHTS) is True,
+            "multimodal": _inner(config) is not None,
+            "num_hidden_layers": _figure(text, "num_hidden_layers", most=_MOST_LAYERS),
+            "tie_word_embeddings": _flag(text, "tie_word_embeddings"),
+            "attention_bias": _flag(text, "attention_bias"),
+            "mlp_bias": _flag(text, "mlp_bias"),
+            "num_experts": _figure(text, experts_key) if experts_key else None,
+            "experts_key": experts_key,
+            "mlp_only_layers": _layers(text, "mlp_only_layers"),
+            "use_sliding_window": _flag(text, "use_sliding_window"),
+            "sliding_window_pattern": _pattern(text),
+            "layer_types": _words(text, "layer_types"),
+            "foreign_cache": _foreign_cache(text),
+        }
+        figures = [field.name for field in fields(cls) if field.name not in named]
+        return cls(**named | {name: _figure(text, name) for name in figures})
 
     def need(self, name: str) -> int:
         """Return a figure that is computed with.
@@ -253,7 +236,6 @@ class ModelConfig:
 
     @property
     def head_width(self) -> int:
-        """Width of one attention head."""
         return self.head_dim or self.need("hidden_size") // self.need("num_attention_heads")
 
     @property
@@ -301,7 +283,7 @@ def _language_part(config: Table) -> Table:
 
 
 def _figure(text: Table, key: str, *, most: int = _MOST) -> int | None:
-    """Return a positive whole number; None where it is missing, 0 or told layer by layer."""
+    """Return a positive whole number; None where it is missing, 0 or given layer by layer."""
     value = text.get(key)
     if value is None or value is False or value == 0 or isinstance(value, list | dict):
         return None
@@ -381,9 +363,9 @@ def _context(text: Table) -> tuple[int | None, int | None]:
 
     The smallest of the keys counts, but model_max_length before all of them. RoPE's ``factor``
     stretches it, except where the keys say the stretched length already, as YaRN, Llama 3 and
-    LongRoPE do and all Gemma 3. With LongRoPE vLLM stays within the length of pre-training if it is
-    not told a longer one. The tokenizer's ``model_max_length`` counts for pooling models alone, and
-    a sliding window only where it is switched off: neither happens here.
+    LongRoPE do and all Gemma 3. With LongRoPE vLLM stays within the length of pre-training unless a
+    longer one is asked for. The tokenizer's ``model_max_length`` counts for pooling models alone,
+    and a sliding window only where it is switched off: neither happens here.
 
     Source: vLLM 0.32, ``config/model.py`` (``_get_and_verify_max_len``) and
     ``transformers_utils/model_arch_config_convertor.py`` (``derive_max_model_len_and_key``).

@@ -47,7 +47,7 @@ class Place:
 def remedy(file: str) -> str:
     if file == TOKENIZER:
         return ": name another place with model.tokenizer=..."
-    return ": it is no model folder in the Hugging Face form"
+    return ": it is not a model folder in the format of Hugging Face"
 
 
 def snapshot(repo: str, revision: str | None, needed: Sequence[str]) -> Place:
@@ -60,13 +60,13 @@ def snapshot(repo: str, revision: str | None, needed: Sequence[str]) -> Place:
 
 
 def is_whole(folder: Path, *, weights: bool) -> bool:
-    """Tell whether a snapshot holds all that an engine loads, code of its own among it."""
+    """Return whether a snapshot holds all that an engine loads, code of its own among it."""
     own_code = read_table(folder / CONFIG).get("auto_map") and not list(folder.glob("*.py"))
     return not own_code and (not weights or _has_weights(folder))
 
 
 def _has_weights(folder: Path) -> bool:
-    """Tell whether a snapshot holds every file of weights of one form."""
+    """Return whether a snapshot holds every file of weights of one form."""
     for name in _WHOLE:
         index = folder / f"{name}.index.json"
         if index.is_file():

@@ -13,6 +13,7 @@ Source: vLLM 0.32, ``v1/core/kv_cache_utils.py`` (``_get_kv_cache_groups_uniform
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -178,14 +179,8 @@ class BlockPool:
     def longest_request(self, room_bytes: int, max_model_len: int) -> int:
         """Return the most tokens of one request alone; one block stays unused."""
         usable = self.num_blocks(room_bytes) - 1
-        low, high = 0, max_model_len
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.request_blocks(middle) <= usable:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        lengths = range(1, max_model_len + 1)
+        return bisect.bisect_right(lengths, usable, key=self.request_blocks)
 
     def _window_blocks(self, window: int | None, num_tokens: int) -> int:
         """Return the blocks that a layer reserves; a window may begin within a block."""

@@ -135,7 +135,7 @@ def _mxfp4(_: Table, method: str) -> Quantization:
 def _compressed(table: Table, method: str) -> Quantization:
     """Return what all groups of compressed-tensors have in common."""
     groups = table.get("config_groups")
-    kinds = {_group(each) for each in groups.values()} if isinstance(groups, Mapping) else set()
+    kinds = {_group(group) for group in groups.values()} if isinstance(groups, Mapping) else set()
     if len(kinds) != 1:
         return Quantization(name=method)
     weights, activations, group_size, zeros = kinds.pop()
@@ -191,7 +191,7 @@ def _method(table: Table) -> str:
 
 
 def _keeps_little(table: Table) -> bool:
-    """Tell whether the modules left out are none of the layers' matrices."""
+    """Return whether the modules left out are none of the layers' matrices."""
     names: list[object] = []
     for key in _KEPT:
         value = table.get(key)

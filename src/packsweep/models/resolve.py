@@ -26,7 +26,7 @@ __all__ = ["RANDOM_WEIGHTS", "Model", "is_there", "read_config", "resolve"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model that is there, as far as can be told without its weights.
+    """A model that is there, as far as is known without its weights.
 
     Attributes:
         name: as the sweep file writes it.
@@ -40,7 +40,7 @@ class Model:
         kv_layout: what it keeps in the KV cache; None where that is not described.
         kv_design: why it is not, in words; None where it is.
         max_model_len: the longest context that vLLM allows, in tokens.
-        default_model_len: the context that vLLM takes if it is not told one.
+        default_model_len: the context that vLLM takes where none is asked for.
         torch_dtype: dtype the weights are stored in, by the config's own word.
         quantization: of the checkpoint's matrices; None: they are not quantized.
         config_path: folder that holds config.json and, where there is one, generation_config.json.
@@ -159,7 +159,7 @@ def read_config(name: str) -> tuple[ModelConfig, str]:
 
 
 def is_there(name: str) -> bool:
-    """Tell whether ``name`` is a folder or a file here."""
+    """Return whether ``name`` is a folder or a file here."""
     return expanded(name).exists()
 
 
@@ -187,7 +187,7 @@ def _is_path(name: str) -> bool:
 
 def _refuse_revision(name: str, revision: str | None) -> None:
     if revision is not None:
-        raise ModelError(f"model.revision={revision} goes with a hub id, and {name} is none")
+        raise ModelError(f"model.revision={revision} applies to a hub id, which {name} is not")
 
 
 def _embedded(name: str) -> Place:

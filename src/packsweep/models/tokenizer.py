@@ -57,12 +57,11 @@ class Tokenizer:
         return sorted(found, key=lambda content: (-len(content), content))
 
     def encode(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
-        """Return the prompt token ids of each text, special tokens included unless told."""
+        """Return the prompt token ids of each text, special tokens included unless asked not to."""
         found = self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
         return [encoding.ids for encoding in found]
 
     def count(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[int]:
-        """Return the number of prompt tokens of each text."""
         return [len(ids) for ids in self.encode(texts, add_special_tokens=add_special_tokens)]
 
 

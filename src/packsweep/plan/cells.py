@@ -11,6 +11,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import takewhile
 
 from packsweep.errors import ModelError, SpecError, TextsError, shown
@@ -127,15 +128,7 @@ def make(sweep: Sweep) -> Plan:
     Raises:
         UserError: the model, the tokenizer or the texts are not there or do not suffice.
     """
-    model = resolve(
-        sweep.model.name,
-        revision=sweep.model.revision,
-        tokenizer=sweep.model.tokenizer,
-        load_format=sweep.model.load_format,
-    )
-    _check_context(sweep, model)
-    if model.shape is None and sweep.engine.kind == "simulated":
-        raise SpecError(f"engine.kind: {model.name} cannot be simulated: {model.design}")
+    model = _model(sweep)
     notes: list[str] = []
     rows = _texts(sweep, notes)
     tokenizer = load_tokenizer(model)
@@ -151,6 +144,7 @@ def make(sweep: Sweep) -> Plan:
         chat=chat,
         auto_dtype=_auto_dtype(sweep, model),
         cutter=cutter,
+        label_tokens=cache(partial(label_budget.label_tokens, tokenizer=tokenizer)),
     )
     cells = [replace(cell, environ=environ) for cell in expanded]
     sent = {one: cutter(rows, one) for one in {cell.cut for cell in cells}}
@@ -188,6 +182,25 @@ def make(sweep: Sweep) -> Plan:
     del tokenizer, tokenized
     give_back_memory()
     return made
+
+
+def _model(sweep: Sweep) -> Model:
+    """Return the model of a sweep; refuse what no engine would do with it."""
+    model = resolve(
+        sweep.model.name,
+        revision=sweep.model.revision,
+        tokenizer=sweep.model.tokenizer,
+        load_format=sweep.model.load_format,
+    )
+    longest = max(length or 0 for each in sweep.all for length in each.engine.max_model_len)
+    if longest > model.max_model_len:  # vLLM would refuse it, after minutes
+        raise SpecError(
+            f"engine.max_model_len: {longest} is more than the {model.max_model_len} positions "
+            f"of {model.name}"
+        )
+    if model.shape is None and sweep.engine.kind == "simulated":
+        raise SpecError(f"engine.kind: {model.name} cannot be simulated: {model.design}")
+    return model
 
 
 def _texts(sweep: Sweep, notes: list[str]) -> tuple[LabelledText, ...]:
@@ -236,7 +249,7 @@ def _without_control_tokens(
 
 
 def _manager(sweep: Sweep, model: Model) -> CacheKind:
-    """Return what the engine's prefix cache does with the model's layers, so far as is known."""
+    """Return what the engine's prefix cache does with the model's layers, as far as is known."""
     if model.kv_layout is None or sweep.engine.kind == "simulated":
         return FULL_ATTENTION
     return CacheKind(groups=model.kv_layout.groups)
@@ -325,7 +338,7 @@ def _split_block(cells: Iterable[PlannedCell]) -> Iterator[str]:
     yield (
         f"all prompts of {most.cell.slug} begin with the same {shared} tokens, and the cache keeps "
         f"whole blocks of {size}: {again} of them are computed again in every prompt, which a "
-        f"wording of {shared - again or size} tokens would spare"
+        f"wording of {shared - again or size} tokens would avoid"
     )
 
 
@@ -352,7 +365,7 @@ def _overlong(
             fits = min(num - over for num, over in zip(counts, excess.values(), strict=True))
             hint = f"; texts.max_tokens = {fits} would fit" if fits > 0 else ""
             yield (
-                f"{len(excess)} of the {cell.n} texts of {cell.slug} are too long by themselves, "
+                f"{len(excess)} of the {cell.n} texts of {cell.slug} are too long on their own, "
                 f"the first of them text {first + 1}, {shown(texts_sent[0])}{hint}"
             )
             return
@@ -368,17 +381,6 @@ def _chat(tokenizer: Tokenizer, model: Model) -> ChatTemplate:
     return tokenizer.chat
 
 
-def _check_context(sweep: Sweep, model: Model) -> None:
-    """Refuse a context that the model does not have; vLLM would, after minutes."""
-    longest = max(length or 0 for each in sweep.all for length in each.engine.max_model_len)
-    if longest > model.max_model_len:
-        message = (
-            f"engine.max_model_len: {longest} is more than the {model.max_model_len} positions "
-            f"of {model.name}"
-        )
-        raise SpecError(message)
-
-
 class _Tokenized:
     """Token ids of prompts; each text is tokenized once, however many cells submit it."""
 
@@ -388,7 +390,6 @@ class _Tokenized:
         self._costs: dict[tuple[tuple[str, ...], Format], LabelCost] = {}
 
     def cost(self, cell: Cell) -> LabelCost:
-        """Return what the labels of ``cell`` take."""
         key = (cell.words, cell.format)
         if key not in self._costs:
             self._costs[key] = label_budget.cost_of(self._tokenizer, *key)
@@ -411,14 +412,12 @@ class _Tokenized:
 def _requests_key(cell: Cell) -> tuple[object, ...]:
     """Return all that tells one pass's requests, and what the cache serves of them, from another's.
 
-    The prompts' hash stands for strategy, n, wording and texts.
+    The prompts' hash stands for n and the texts.
     """
     return (
         cell.prompts_sha256,
-        cell.template,
+        cell.asking,
         cell.answer,
-        cell.format,
-        cell.label_form,
         cell.output_tokens_per_text,
         cell.duplication,
         cell.cache_state,
@@ -452,7 +451,7 @@ def _planned(
     most = [max(prompt.num_texts, 1) * cell.output_tokens_per_text for prompt in prompts]
     needed = tuple(len(each) + output for each, output in zip(ids, most, strict=True))
     outputs = most
-    if cell.answer == "choice":
+    if cell.answer == "choice" and not cell.picks_token:
         cost = tokenized.cost(cell)
         outputs = [cost.constrained_tokens(prompt.num_texts) for prompt in prompts]
     load, kv_pass_tokens = _load(cell, ids, outputs, kind)

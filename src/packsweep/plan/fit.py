@@ -78,7 +78,7 @@ class Fit:
         return self.needed_bytes <= self.room_bytes
 
     def holds(self, num_tokens: int) -> bool:
-        """Tell whether the engine starts and can run a request of ``num_tokens``."""
+        """Return whether the engine starts and can run a request of ``num_tokens``."""
         return self.starts and num_tokens <= self.longest_tokens
 
 

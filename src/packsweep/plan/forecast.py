@@ -41,11 +41,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellForecast:
-    """What a cell will take; None where it cannot be told.
+    """What a cell will take; None where it is not known.
 
     Attributes:
         time: of one timed pass.
-        peak_dtype: bf16, fp8 or int8: whose share of the peak it was reckoned with.
+        peak_dtype: bf16, fp8 or int8: the dtype whose MFU constant applies.
         warm_s: from the start of the worker to its end, the compile cache filled.
         measured_s: median of the timed passes, where the cell is done.
         too_big: why it does not fit the GPU, or None.
@@ -74,7 +74,7 @@ class CellForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """A sweep's missing cells on ``num_gpus`` GPUs; None where it cannot be told.
+    """A sweep's missing cells on ``num_gpus`` GPUs; None where it is not known.
 
     Attributes:
         reason: why there are no durations, or None.

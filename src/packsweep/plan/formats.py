@@ -71,7 +71,7 @@ ONLINE: dict[str, Quantization] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Formats:
-    """In which formats a pass computes and reads; None where it cannot be told.
+    """In which formats a pass computes and reads; None where it is not known.
 
     Attributes:
         peak_dtype: bf16, fp8, int8 or fp32: whose peak FLOP/s apply.

@@ -97,7 +97,6 @@ class KvBudget:
     assumptions: tuple[str, ...]
 
     def to_json(self) -> str:
-        """Return the values as JSON."""
         return json.dumps(asdict(self), indent=2)
 
 
@@ -263,7 +262,6 @@ def _assumptions(asked: Asked, layout: KvLayout, config: ModelConfig) -> Sequenc
 
 
 def to_text(budget: KvBudget) -> str:
-    """Return the values as lines."""
     kinds = ", ".join(f"{num} {kind}" for kind, num in budget.layers.items())
     where = f" on each of {budget.tensor_parallel_size} GPUs" * (budget.tensor_parallel_size > 1)
     lines = [
@@ -280,7 +278,7 @@ def to_text(budget: KvBudget) -> str:
     ]
     lines.append(_weights_line(budget, where))
     lines += _room_lines(budget)
-    lines += [f"assumed: {each}" for each in budget.assumptions]
+    lines += [f"assumed: {assumption}" for assumption in budget.assumptions]
     return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent="  ") for line in lines)
 
 

@@ -38,12 +38,10 @@ class LabelBudget:
     held: dict[int, int]
 
     def to_json(self) -> str:
-        """Return the values as JSON."""
         advice = {"output_tokens_per_text": self.cost.per_text}
         return json.dumps({**asdict(self), **advice}, indent=2)
 
     def to_text(self) -> str:
-        """Return the values as lines."""
         written = (f"  {json.dumps(form):<14}{num}" for form, num in self.spellings.items())
         held = (
             f"  {budget:>5} output tokens: {labels} labels ({100 * labels / budget:.0f}% of "
@@ -87,6 +85,13 @@ def submitted(
         return tuple(built)
     assert tokenizer is not None
     return tuple(prompts.branched(built, _branches(cell.words, tokenizer)))
+
+
+def label_tokens(words: Sequence[str], tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the token that each label is; none where one is not, or does not read as the label."""
+    tokens = answers.own_tokens(tokenizer.encode(words, add_special_tokens=False))
+    written = (tokenizer.backend.decode([token]) for token in tokens)
+    return tokens if all(map(str.__eq__, words, map(str.strip, written))) else ()
 
 
 def _branches(words: Sequence[str], tokenizer: Tokenizer) -> list[tuple[str, Branch]]:

@@ -33,10 +33,10 @@ MFU = {"bf16": 0.62, "fp8": 0.495, "int8": 0.52}
 # Share of the data sheet's bytes/s that decode reaches: 167 GB in a step of 37.4 ms.
 # Source: docs/LOG.md, packed 400 x 10: 399 steps in 14.91 s.
 MBU = 0.93
-# What a decode step takes beside reading: 8.4 ms for 30.1 GB, of which 6.7 ms are reading.
+# What a decode step takes besides reading: 8.4 ms for 30.1 GB, of which 6.7 ms are reading.
 # Source: packed 400, 400 output tokens in 3.35 s.
 DECODE_STEP_S = 0.0017
-# What a step with prefill takes beside computing; such steps run without CUDA graphs.
+# What a step with prefill takes besides computing; such steps run without CUDA graphs.
 # Source: passes over 4 texts take 37 to 44 ms; computing and decoding explain 16 to 31 ms.
 PREFILL_STEP_S = 0.010
 # Tokenizing, by the process that feeds the engine. A request is tokenized while earlier ones run.
@@ -120,7 +120,6 @@ class Pass:
 
     @property
     def longest_answer(self) -> int:
-        """Output tokens of the longest answer."""
         return max((work.output_tokens for work in self.requests), default=0)
 
 

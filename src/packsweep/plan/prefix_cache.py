@@ -9,8 +9,8 @@ least one token of a prompt is always computed: a prompt whose every token is ca
 last block.
 
 Layers with a sliding window have blocks of their own, and a prefix is served as far as every kind
-of layer can go on from it: with a window that takes the blocks that the window reaches back into,
-no more. So vLLM registers only those before the places where it expects a prompt to go on: its
+of layer can follow it: with a window that takes the blocks that the window reaches back into,
+no more. So vLLM registers only those before the places where it expects a prompt to continue: its
 last token, where the same prompt would, and the end of a prefix that layers without a window have
 found and those with one have not. The first prompt that shares a prefix with another one therefore
 leaves it behind for the third.
@@ -111,7 +111,7 @@ class PrefixCache:
             candidate = hits
 
     def _found(self, window: int | None, hashes: Sequence[int]) -> int:
-        """Return up to which block layers of one kind can go on: the longest such prefix."""
+        """Return up to which block layers of one kind can continue: the longest such prefix."""
         blocks = self._blocks[window]
         if window is None:
             return next((i for i, each in enumerate(hashes) if each not in blocks), len(hashes))

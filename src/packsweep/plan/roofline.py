@@ -12,22 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from packsweep.machine.devices import DEVICES, Device
 from packsweep.models.shape import ModelShape
-
-__all__ = [
-    "DEVICES",
-    "Bytes",
-    "Device",
-    "Work",
-    "decode_context",
-    "flops",
-    "kv_bytes",
-    "least_steps",
-    "prefill_flops",
-    "read_bytes",
-    "step_bytes",
-]
 
 
 class Bytes(Protocol):

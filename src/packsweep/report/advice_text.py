@@ -8,6 +8,7 @@ from typing import Any
 from packsweep.analysis import advice
 from packsweep.analysis.advice import Advice, Point, Terms
 from packsweep.analysis.recommend import Choice
+from packsweep.report import format as fmt
 from packsweep.report.table import Table, of_rows
 from packsweep.results.shares import Figure
 
@@ -39,24 +40,12 @@ def table(given: Advice) -> Table:
 def _cells(point: Point) -> list[str]:
     return [
         point.name,
-        _number(point.texts_per_s.value),
-        _share(point.quality),
-        _number(point.usd_per_1000_right.value),
+        fmt.small(point.texts_per_s.value),
+        fmt.figure(point.quality, digits=1, as_percent=True),
+        fmt.small(point.usd_per_1000_right.value),
         "on" if point.on_frontier else "",
         _STANDING[point.standing],
     ]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"  # noqa: PLR2004
-
-
-def _share(figure: Figure) -> str:
-    if figure.value is None:
-        return "-"
-    if figure.ci_low is None or figure.ci_high is None:
-        return f"{figure.value:.1%}"
-    return f"{figure.value:.1%} [{100 * figure.ci_low:.1f}, {100 * figure.ci_high:.1f}]"
 
 
 def lines_below(given: Advice, terms: Terms) -> list[str]:
@@ -67,13 +56,12 @@ def lines_below(given: Advice, terms: Terms) -> list[str]:
     loss = f"{100 * terms.max_loss:.3g}"
     meant = f"loses at most {loss} points of accuracy to every other setting"
     if given.quality_kind == "agreement":
-        meant = f"labels at most {loss} % of texts otherwise than the baseline {given.baseline}"
+        meant = f"labels at most {loss} % of texts differently from the baseline {given.baseline}"
     chance = "wrong in at most 5 of 100 folders (paired over the same texts, Holm's correction)"
     return [*not_shown, f"shown: {meant}, {chance}"]
 
 
 def to_record(choice: Choice, given: Advice, terms: Terms) -> dict[str, Any]:
-    """Return all of it for a script."""
     best = choice.best
     hours = advice.hours_for(best, terms) if best else Figure()
     price = advice.price_of(best, terms) if best else None
@@ -87,6 +75,6 @@ def to_record(choice: Choice, given: Advice, terms: Terms) -> dict[str, Any]:
             name: None if end is None or per_hour is None else end * per_hour
             for name, end in asdict(hours).items()
         },
-        "more_texts": {each.row["cell_id"]: each.more_texts for each in choice.settings},
+        "more_texts": {setting.row["cell_id"]: setting.more_texts for setting in choice.settings},
         **asdict(given),
     }

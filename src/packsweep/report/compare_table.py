@@ -6,19 +6,21 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from packsweep.analysis.axes import SHAPE, WORK
+from packsweep.analysis.axes import FOLLOWING, SHAPE, WORK
 from packsweep.analysis.compare import CALLED, Change, Compared, Gate, kept, less_is_better
 from packsweep.analysis.differences import Difference
 from packsweep.analysis.pairing import CellPasses, Pair
 from packsweep.report import cell as cell_
-from packsweep.report import verdict
+from packsweep.report import quality_table, verdict
 from packsweep.report.cells_table import heading
 from packsweep.report.format import interval, number, percent, small
 from packsweep.report.table import Column, Table
 from packsweep.results import schema
+from packsweep.results.shares import PairedDifference
 from packsweep.results.stats import ONE_PROCESS_MARGIN
 
 _MOST_VALUES = 3
+_MOST_ANSWERS = 12
 _TIME, _AMOUNT = ("slower", "faster"), ("more", "less")
 
 
@@ -62,9 +64,7 @@ def table(compared: Compared) -> Table:
 
 
 def _cell_columns(pairs: Sequence[Pair]) -> list[Column]:
-    values = [{**pair.a.facts, **pair.axes} for pair in pairs]
-    names = [*(name for name in WORK if name not in SHAPE), *pairs[0].axes]
-    varying = [name for name in names if len({str(value[name]) for value in values}) > 1]
+    values, varying = _values_of(pairs), _varying(pairs)
     return [
         Column(heading="strategy", cells=tuple(map(cell_.strategy, values)), left=True),
         *(
@@ -82,6 +82,19 @@ def _cell_columns(pairs: Sequence[Pair]) -> list[Column]:
     ]
 
 
+def _values_of(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    return [{**pair.a.facts, **pair.axes} for pair in pairs]
+
+
+def _varying(pairs: Sequence[Pair]) -> list[str]:
+    """Return what tells cells apart beside their shape; how long an answer is follows from it."""
+    values = _values_of(pairs)
+    names = [*(name for name in WORK if name not in SHAPE), *pairs[0].axes]
+    if all(value["answer"] != "free" for value in values):
+        names = [name for name in names if name not in FOLLOWING["answer"]]
+    return [name for name in names if len({str(value[name]) for value in values}) > 1]
+
+
 def _value(value: float | None) -> str:
     return small(value) if value is not None and abs(value) < 1 else number(value)
 
@@ -96,6 +109,34 @@ def _marked(change: Change, metric: schema.Column) -> str:
     return word(change, metric) + mark
 
 
+def answers(compared: Sequence[Change]) -> list[str]:
+    """Return a line for the answers of each cell; of many, those that are not called are counted.
+
+    ``right labels, B - A, separate-n400-dup1-cold: +0.5 points [-1.0, +2.0] over 400 texts, no
+    difference shown; 97.5 % of texts have the same label``.
+    """
+    scored = [each for each in compared if each.same_labels is not None]
+    many = len(scored) > _MOST_ANSWERS
+    told = [each for each in scored if not many or each.quality in CALLED]
+    varying = _varying([each.pair for each in scored]) if scored else []
+    lines = [_answers(each, varying) for each in told]
+    others = len(scored) - len(told)
+    more = [f"right labels of {others} other cells: no significant difference"] if others else []
+    return lines + more
+
+
+def _answers(change: Change, varying: Sequence[str]) -> str:
+    assert change.same_labels is not None
+    (values,) = _values_of([change.pair])
+    told = ", ".join(f"{name.rpartition('.')[2]}={values[name]}" for name in varying)
+    name = f"{change.pair.a.slug} with {told}" if told else change.pair.a.slug
+    same = f"{percent(change.same_labels.value)} of texts have the same label"
+    if change.answers is None:
+        return f"labels, {name}: {same}"
+    found = quality_table.difference(change.answers, change.quality)
+    return f"right labels, B - A, {name}: {found}; {same}"
+
+
 def legend(compared: Compared) -> list[str]:
     """Return what the verdicts mean and what they rest on."""
     metric, changes = compared.metric, compared.changes
@@ -105,7 +146,7 @@ def legend(compared: Compared) -> list[str]:
     if known:
         lines.append(
             f"{' or '.join(sorted(_words(metric)))}: significant at 5% after Holm's correction "
-            f"over {len(known)} cells; inconclusive: the interval includes 1"
+            f"over {_num_tests(changes)} comparisons; inconclusive: the interval includes 1"
         )
     if any(change.verdict == "chance" for change in changes):
         lines.append(
@@ -122,12 +163,17 @@ def legend(compared: Compared) -> list[str]:
     return lines
 
 
+def _num_tests(changes: Sequence[Change]) -> int:
+    tests = [each.ratio.p_differs for each in changes]
+    tests += [each.answers.p_differs for each in changes if each.answers is not None]
+    return sum(p_value is not None for p_value in tests)
+
+
 def _devices_differ(compared: Compared) -> bool:
     return any(difference.name == "device" for difference in compared.differences)
 
 
 def differences(between: Sequence[Difference]) -> list[str]:
-    """Return a line for each difference."""
     if not between:
         return ["no other recorded difference between A and B"]
     return [f"  {each.name}: {_values(each.a)} -> {_values(each.b)}" for each in between]
@@ -213,6 +259,19 @@ def _record(change: Change, metric: schema.Column) -> dict[str, Any]:
         "called": change.verdict in CALLED,
         "accuracy_a": _accuracy(change.pair.a),
         "accuracy_b": _accuracy(change.pair.b),
+        "accuracy_difference": None if change.answers is None else _plain(change.answers),
+        "accuracy_called": change.quality in CALLED,
+        "same_labels": None if change.same_labels is None else change.same_labels.value,
+    }
+
+
+def _plain(found: PairedDifference) -> dict[str, float | int | None]:
+    return {
+        "value": found.value,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "p_value": found.p_differs,
+        "num_texts": found.num_texts,
     }
 
 

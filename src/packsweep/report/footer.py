@@ -8,7 +8,7 @@ from packsweep.analysis.compare import CALLED
 from packsweep.analysis.contrasts import Comparison
 from packsweep.report import cell, verdict
 from packsweep.report.format import small
-from packsweep.results import schema
+from packsweep.results import schema, summary
 from packsweep.results.schema import Row
 from packsweep.results.warnings import WARNINGS
 
@@ -43,7 +43,7 @@ def _measured_with(rows: Sequence[Row]) -> str:
         for name in ("device", "vllm_version", "model")
     }
     values["vllm_version"] = [f"vLLM {version}" for version in values["vllm_version"]]
-    return ", ".join(" and ".join(each) for each in values.values() if each)
+    return ", ".join(" and ".join(value) for value in values.values() if value)
 
 
 def _sample(rows: Sequence[Row]) -> str:
@@ -73,7 +73,8 @@ def _references(rows: Sequence[Row]) -> list[str]:
     prices = sorted({row["gpu_hour_usd"] for row in rows if row.get("gpu_hour_usd")})
     if prices:
         listed = ", ".join(small(price) for price in prices)
-        lines.append(f"$: ${listed} per GPU hour, engine start not included")
+        of = "/".join(sorted({summary.processor(row) for row in rows}))
+        lines.append(f"$: ${listed} per {of} hour, engine start not included")
     return lines
 
 
@@ -85,9 +86,9 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str
     names = cell.names(rows)
     lines = {
         f"{cell.pair(names[each.cell], names[each.baseline])}: "
-        + verdict.text(each.ratio, said)
-        + ("" if each.same_gpu else ", on different GPUs"): said in CALLED
-        for each, said in verdict.of(compared)
+        + verdict.text(each.ratio, each.speed)
+        + ("" if each.same_gpu else ", on different GPUs"): each.speed in CALLED
+        for each in compared
     }
     if len(lines) <= _LISTED_COMPARISONS:
         return list(lines)

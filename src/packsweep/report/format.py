@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from packsweep.results.shares import Figure
+
 DASH = "-"
 OUTCOME_STYLE = {"ok": "green", "infeasible": "yellow"}
 
@@ -27,8 +29,22 @@ def percent(value: float | None) -> str:
 
 
 def small(value: float | None) -> str:
-    """Return a number with three significant digits, of whatever size."""
-    return DASH if value is None else f"{value:.3g}"
+    """Return a number with three significant digits; from 1,000 on a whole one."""
+    if value is None:
+        return DASH
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"  # noqa: PLR2004
+
+
+def figure(found: Figure, *, digits: int, as_percent: bool = False) -> str:
+    """Return ``91.2% [88.0, 93.6]``, without an interval where there is none."""
+    scale, unit = (100, "%") if as_percent else (1, "")
+    value, low, high = (
+        None if end is None else f"{scale * end:.{digits}f}"
+        for end in (found.value, found.ci_low, found.ci_high)
+    )
+    if value is None:
+        return DASH
+    return value + unit if low is None or high is None else f"{value}{unit} [{low}, {high}]"
 
 
 def interval(low: float | None, high: float | None) -> str:

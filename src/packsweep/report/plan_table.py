@@ -25,7 +25,7 @@ def table(forecast: Forecast) -> Table:
     cells = forecast.cells
     figures = _KNOWN | (_TIMES if forecast.reason is None else _LENGTHS)
     columns = (
-        *cells_table.cell_columns([cell_values(each.planned.cell) for each in cells]),
+        *cells_table.cell_columns([cell_values(cell.planned.cell) for cell in cells]),
         *(
             Column(heading=heading, cells=tuple(map(text, cells)), rank=rank)
             for heading, (text, rank) in figures.items()

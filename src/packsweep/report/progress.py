@@ -72,7 +72,6 @@ class LineReporter:
         expected: Mapping[str, Expected] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Print to ``console``; ``expected`` is by cell_id."""
         self._console = console
         self._expected = expected or {}
         self._clock = clock
@@ -83,7 +82,6 @@ class LineReporter:
         self._said_s = clock()
 
     def began(self, *, num_cells: int, num_done: int) -> None:
-        """Say how much is missing."""
         self._total, self._ended = num_cells, num_done
         kept = f", {num_done} done before" if num_done else ""
         self.say(f"{num_cells} cells{kept}, {num_cells - num_done} to do")
@@ -122,15 +120,18 @@ class LineReporter:
 
     def _now(self, activities: Sequence[Activity], waiting: Sequence[str]) -> str:
         """Return what runs and what is left, in one line."""
-        ids = {*(each.cell_id for each in activities), *waiting}
+        ids = {*(activity.cell_id for activity in activities), *waiting}
         self._left.cells = {
             cell_id: (known.cell_s if (known := self._expected.get(cell_id)) else None)
             for cell_id in ids
         }
         spent = sum(
-            min(self._clock() - self._began[each.cell_id], self._left.cells[each.cell_id] or 0.0)
-            for each in activities
-            if each.cell_id in self._began
+            min(
+                self._clock() - self._began[activity.cell_id],
+                self._left.cells[activity.cell_id] or 0.0,
+            )
+            for activity in activities
+            if activity.cell_id in self._began
         )
         running = "; ".join(map(_activity, activities))
         return f"[{self._ended}/{self._total}] {running}; {self._left.text(spent)}"
@@ -154,7 +155,6 @@ class BarReporter(LineReporter):
     """The same lines above a live line that says what runs."""
 
     def __init__(self, console: Console, expected: Mapping[str, Expected] | None = None) -> None:
-        """Draw the bar on ``console``."""
         super().__init__(console, expected)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -167,7 +167,6 @@ class BarReporter(LineReporter):
         self._task = self._bar.add_task("starting", total=None)
 
     def began(self, *, num_cells: int, num_done: int) -> None:
-        """Show the bar."""
         super().began(num_cells=num_cells, num_done=num_done)
         self._bar.update(self._task, total=num_cells, completed=num_done)
         self._bar.start()

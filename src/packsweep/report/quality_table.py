@@ -1,17 +1,22 @@
-"""The table of ``show --quality``, and the lines that compare answers."""
+"""The tables of ``show --quality``, ``--positions`` and ``--confusion``; answers compared."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from packsweep.analysis import axes
+from packsweep.analysis import axes, labels
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import LabelQuality, Quality
-from packsweep.report.table import Table, of_rows
+from packsweep.report.cell import accuracy
+from packsweep.report.cells_table import cell_columns
+from packsweep.report.format import count, figure, percent
+from packsweep.report.table import Column, Table, of_rows
 from packsweep.results.schema import Row
 from packsweep.results.shares import Figure, PairedDifference
+from packsweep.results.stats import Verdict
 
 _HEADINGS = (
     *("cell", "label", "texts", "accuracy", "macro F1"),
@@ -53,22 +58,12 @@ def _label(label: LabelQuality) -> list[str]:
     return [f"{label.num_expected:,}", "", "", *(_percent(share) for share in shares)]
 
 
-def _percent(figure: Figure) -> str:
-    return _written(figure, 100, "%", digits=0)
+def _percent(found: Figure) -> str:
+    return figure(found, digits=0, as_percent=True)
 
 
-def _plain(figure: Figure) -> str:
-    return _written(figure, 1, "", digits=2)
-
-
-def _written(figure: Figure, scale: float, unit: str, *, digits: int) -> str:
-    if figure.value is None:
-        return "-"
-    value = f"{scale * figure.value:.{digits}f}{unit}"
-    if figure.ci_low is None or figure.ci_high is None:
-        return value
-    low, high = (f"{scale * end:.{digits}f}" for end in (figure.ci_low, figure.ci_high))
-    return f"{value} [{low}, {high}]"
+def _plain(found: Figure) -> str:
+    return figure(found, digits=2)
 
 
 def meaning(found: Sequence[Quality]) -> list[str]:
@@ -92,7 +87,7 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str
     slugs = {row["group_id"]: row["cell_id"].rpartition("-")[0] for row in rows}
     return [
         f"{_side(slugs[each.cell], each.change)} - {_side(slugs[each.baseline], each.instead)}: "
-        f"{_difference(each.answers)}, {_SAID[each.quality]}"
+        f"{difference(each.answers, each.quality)}"
         for each in compared
         if each.answers is not None
     ]
@@ -102,12 +97,13 @@ def _side(slug: str, settings: Sequence[tuple[str, str]]) -> str:
     return slug + (f" with {', '.join(f'{n}={v}' for n, v in settings)}" if settings else "")
 
 
-def _difference(found: PairedDifference) -> str:
+def difference(found: PairedDifference, said: Verdict) -> str:
+    """Return ``-3.0 points [-5.1, -0.9] over 400 texts, fewer right``."""
     value, low, high = (100 * (end or 0.0) for end in (found.value, found.ci_low, found.ci_high))
     units = f"{found.num_units:,} {found.unit}s"
     if found.independence_assumed:
         units += " taken as independent"
-    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}] over {units}"
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}] over {units}, {_SAID[said]}"
 
 
 def to_record(quality: Quality) -> dict[str, Any]:
@@ -118,3 +114,73 @@ def to_record(quality: Quality) -> dict[str, Any]:
         for (expected, found), count in quality.confusion.items()
     ]
     return record
+
+
+def positions(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
+    """Return a table of ``labels.by_position`` over the ``cells`` of a summary.
+
+    Positions are counted from 1.
+    """
+    headings = ("position\nin prompt", "texts", "labels\nfound", "accuracy\n(95% CI)")
+    body = [
+        [
+            (_span(row), count(row["num_texts"]), percent(row["coverage"]), accuracy(row))
+            for row in own
+        ]
+        for own in _by_cell(rows, cells)
+    ]
+    return _beside(cells, headings, body, text=0)
+
+
+def _span(row: Row) -> str:
+    first, last = row["first"] + 1, row["last"] + 1
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def confusion(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
+    """Return a table of ``labels.confusion``: a line per cell and expected label."""
+    names = _labels(rows)
+    predicted = (*names, labels.NONE)
+    body = []
+    for own in _by_cell(rows, cells):
+        counts = {(row["expected"], row["found"]): row["num_texts"] for row in own}
+        body.append(
+            [
+                (expected, *(count(counts.get((expected, label), 0)) for label in predicted))
+                for expected in (names if own else ())
+            ]
+        )
+    return _beside(cells, ("expected", *(f"predicted\n{label}" for label in predicted)), body)
+
+
+def _beside(
+    cells: Sequence[Row],
+    headings: Sequence[str],
+    body: Sequence[Sequence[tuple[str, ...]]],
+    *,
+    text: int = 1,
+) -> Table:
+    """Return the lines of each cell beside what tells it apart, a section for each cell."""
+    lengths = [len(lines) for lines in body]
+    repeated = [
+        replace(column, cells=_repeated(column, lengths), once=True)
+        for column in cell_columns(cells)
+    ]
+    own = of_rows(headings, list(itertools.chain(*body)), text=text)
+    ends = itertools.accumulate(length for length in lengths if length)
+    return Table(columns=(*repeated, *own.columns), sections=tuple(end - 1 for end in ends)[:-1])
+
+
+def _repeated(column: Column, lengths: Sequence[int]) -> tuple[str, ...]:
+    pairs = zip(column.cells, lengths, strict=True)
+    return tuple(itertools.chain(*([str(text)] * length for text, length in pairs)))
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    """Return every label of a table's rows, in the order in which they occur."""
+    names = dict.fromkeys(row[column] for column in ("expected", "found") for row in rows)
+    return [name for name in names if name and name != labels.NONE]
+
+
+def _by_cell(rows: Sequence[Row], cells: Sequence[Row]) -> list[list[Row]]:
+    return [[row for row in rows if row["cell_id"] == cell["cell_id"]] for cell in cells]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from packsweep.analysis.contrasts import Comparison
 from packsweep.report import format as fmt
 from packsweep.results.stats import ONE_PROCESS_MARGIN, Ratio, Verdict
 
@@ -30,11 +29,6 @@ def text(ratio: Ratio, verdict: Verdict) -> str:
     significant = " (significant)" if verdict in _CALLED else ""
     interval = "" if ratio.ci_low is None else f" {fmt.interval(ratio.ci_low, ratio.ci_high)}"
     return f"{fmt.number(ratio.value)}x{interval}, {word(ratio, verdict)}{significant}"
-
-
-def of(compared: Sequence[Comparison]) -> list[tuple[Comparison, Verdict]]:
-    """Return every comparison of speeds with its verdict among all of them."""
-    return [(each, each.speed) for each in compared]
 
 
 def explained(ratios: Sequence[Ratio]) -> list[str]:

@@ -34,7 +34,6 @@ class Commit:
 
     @classmethod
     def of(cls, attempt_id: str, version: str, passes: bytes, requests: bytes | None) -> Commit:
-        """Return the commit of an attempt with these files."""
         return cls(
             attempt_id=attempt_id,
             version=version,
@@ -43,12 +42,11 @@ class Commit:
         )
 
     def to_bytes(self) -> bytes:
-        """Return the file."""
         words = (self.attempt_id, self.version, self.passes, self.requests or _NONE)
         return "".join(f"{word}\n" for word in words).encode()
 
     def has_requests(self, content: bytes | None) -> bool:
-        """Tell whether ``content`` is the attempt's file of requests; None: there is no file."""
+        """Return whether ``content`` is the attempt's file of requests; None: there is no file."""
         return self.requests in {None, _NONE if content is None else sha256(content)}
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
-_MOST_LETTERS = 500
+from packsweep.errors import printable
+
 _log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=4096)
 def name_once(line: str) -> None:
     """Log a warning, on stderr where nobody set up logging; names of files are made printable."""
-    plain = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
-    _log.warning("packsweep: %s", plain[:_MOST_LETTERS])
+    _log.warning("packsweep: %s", printable(line, one_line=True))

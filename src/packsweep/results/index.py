@@ -44,13 +44,11 @@ class Part:
         return self.table.filter(pc.is_in(self.table["cell_id"], value_set=wanted))
 
     def to_parquet(self) -> bytes:
-        """Return the part as a file."""
         metadata = {**self.table.schema.metadata, _FILES_KEY: json.dumps(dict(self.files))}
         return parquet.to_parquet(self.table.replace_schema_metadata(metadata))
 
 
 def new_key() -> str:
-    """Return a key for one more part."""
     return f"{FOLDER}/{uuid.uuid4().hex}.parquet"
 
 

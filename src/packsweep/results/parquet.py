@@ -72,7 +72,7 @@ def _with_seal(content: bytes, before: bytes) -> bytes:
 
 
 def _is_whole(content: bytes, metadata: Mapping[bytes, bytes]) -> bool:
-    """Tell whether a file is as it was written; one of the time before there were seals passes.
+    """Return whether a file is as it was written; one of the time before there were seals passes.
 
     One flipped bit in the seal's name, and a file of today has none: it is not whole.
     """

@@ -78,7 +78,7 @@ class Column:
         role: of a column of ``CELL``.
         key: of a setting in the sweep file: its key, or the table that a JSON column holds.
         follows: the columns that decide its value in most sweeps: where one of them differs, this
-            one is not told as well.
+            one is not named as well.
     """
 
     name: str
@@ -223,7 +223,7 @@ CELL = (
     _int(
         "max_repeats",
         "",
-        "most timed passes, where repeats go on until the spread is small",
+        "most timed passes, where passes are repeated until the spread is small",
         role="measure",
     ),
     _float(
@@ -247,7 +247,7 @@ CELL = (
     Column(
         name="sample_conditions",
         kind="bool",
-        meaning="the GPU and the host were looked at while a pass was timed",
+        meaning="the GPU and the host were sampled while a pass was timed",
         role="measure",
     ),
     _string(
@@ -325,6 +325,13 @@ CELL = (
         key="online",
         formerly="{}",
     ),
+    _string(
+        "isolation",
+        "process: each cell has a process and an engine of its own; engine: cells of equal engine "
+        "settings share one, its cache emptied between them",
+        formerly="process",
+        role="measure",
+    ),
 )
 
 ENVIRONMENT = (
@@ -343,6 +350,11 @@ ENVIRONMENT = (
     _string("hostname", "host that the attempt ran on"),
     _string("platform", "operating system and processor architecture"),
     _int("num_cpus", "", "processors that the attempt could use"),
+    _string(
+        "start_method",
+        "how the attempt's process began: fork, of one that had imported vLLM; spawn, as a new "
+        "Python; shared, with an earlier cell's engine",
+    ),
 )
 
 # These add up to wall_s: every second of an attempt belongs to one of them.
@@ -375,6 +387,12 @@ ENGINE_START = (
         "s",
         "profiling, KV cache and warm-up of the model; compilation and graphs included",
         source="vLLM's log",
+    ),
+    _int(
+        "jit_compilations",
+        "",
+        "kernels compiled during timed passes; null where vLLM does not watch",
+        source="vLLM's JIT monitor",
     ),
 )
 
@@ -641,7 +659,7 @@ CONDITIONS = (
     _int(
         "num_samples",
         "",
-        "looks at the GPU in the timed window; null without a GPU",
+        "samples of the GPU in the timed window; null without a GPU",
         over_repeats="sum",
     ),
     _float("sm_clock_p50_mhz", "MHz", "median of the SM clock", source="NVML"),
@@ -678,7 +696,7 @@ CONDITIONS = (
     _float(
         "gc_s",
         "s",
-        "time for which Python's garbage collector held up the process that feeds the engine",
+        "garbage-collection pauses in the engine's client process",
         over_repeats="highest",
     ),
     _float(
@@ -907,8 +925,8 @@ def _spread(column: Column) -> tuple[Column, ...]:
 
 
 def _condensed(column: Column) -> Column:
-    told = f"{column.over_repeats} over the repeats: {column.meaning}"
-    return replace(column, meaning=told, formula="")  # that is of one pass
+    meaning = f"{column.over_repeats} over the repeats: {column.meaning}"
+    return replace(column, meaning=meaning, formula="")  # that is of one pass
 
 
 CONDENSED = (
@@ -988,14 +1006,14 @@ def to_markdown() -> str:
 
 def _section(title: str, what: str, columns: Iterable[Column]) -> str:
     rows = [
-        f"| `{column.name}` | {column.kind} | {column.unit} | {_told(column)} | {column.source} |"
-        for column in columns
+        f"| `{each.name}` | {each.kind} | {each.unit} | {_meaning(each)} | {each.source} |"
+        for each in columns
     ]
     head = ["| column | type | unit | meaning | source |", "|---|---|---|---|---|"]
     return "\n".join([f"## {title}", "", what, "", *head, *rows])
 
 
-def _told(column: Column) -> str:
+def _meaning(column: Column) -> str:
     formula = f"`{column.formula}`" if column.formula else ""
     return "; ".join(part for part in (column.meaning, formula) if part)
 

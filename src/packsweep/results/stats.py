@@ -141,7 +141,6 @@ class Ratio:
 
     @property
     def inverse(self) -> Ratio:
-        """The ratio turned around."""
         value, low, high = (
             None if end is None else 1 / end for end in (self.value, self.ci_high, self.ci_low)
         )
@@ -247,7 +246,7 @@ class Tested(Protocol):
 
 
 def verdicts(tests: Sequence[Tested]) -> list[Verdict]:
-    """Return what may be called of comparisons that are looked at together."""
+    """Return the verdict on each of several comparisons that are shown together."""
     known = [(index, p) for index, test in enumerate(tests) if (p := test.p_differs) is not None]
     called = holm([p for _, p in known], 1 - CONFIDENCE)
     of_index = {index: call for (index, _), call in zip(known, called, strict=True)}

@@ -1,7 +1,7 @@
 """The results of a sweep: what lies where, and how a result becomes the one that counts.
 
     packsweep.json                              says that the place is ours
-    sweep.toml                                  the sweep file of the last run
+    sweep.toml, sweep_cells.json                the sweep file of the last run, and its cells
     cells/<cell_id>/<attempt_id>.parquet        one row per repeat
     cells/<cell_id>/requests-<attempt_id>.parquet   one row per request
     cells/<cell_id>/COMMIT                      names the attempt that counts and its files' hashes
@@ -40,6 +40,15 @@ if TYPE_CHECKING:
 MARKER = "packsweep.json"
 COMMIT = "COMMIT"
 _CELLS = "cells"
+_SWEEP, _SWEEP_CELLS = "sweep.toml", "sweep_cells.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptSweep:
+    """The sweep that was run last; earlier versions did not list its cells."""
+
+    text: str | None = None
+    cell_ids: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +82,9 @@ class Store:
         return f"{_CELLS}/{cell_id}"
 
     def attempt(self, cell_id: str, attempt_id: str) -> str:
-        """Key of the passes of one attempt."""
         return f"{self.cell(cell_id)}/{attempt_id}.parquet"
 
     def requests(self, cell_id: str, attempt_id: str) -> str:
-        """Key of the requests of one attempt."""
         return f"{self.cell(cell_id)}/requests-{attempt_id}.parquet"
 
     def log(self, cell_id: str, attempt_id: str) -> str:
@@ -129,9 +136,20 @@ class Store:
                 f"{self.root}: holds something else ({found}); name another --results folder"
             )
 
-    def keep_sweep(self, content: bytes) -> None:
-        """Keep the sweep file of this run beside its results."""
-        self.storage.write("sweep.toml", content)
+    def keep_sweep(self, content: bytes, cell_ids: Sequence[str]) -> None:
+        """Keep the sweep file of this run and its cells beside the results."""
+        self.storage.write(_SWEEP_CELLS, json.dumps(cell_ids, indent=0).encode())
+        self.storage.write(_SWEEP, content)
+
+    def kept_sweep(self) -> KeptSweep:
+        """Return what ``keep_sweep`` kept, as far as it is there."""
+        text, listed = (self.storage.read(key) for key in (_SWEEP, _SWEEP_CELLS))
+        cell_ids = None
+        try:
+            cell_ids = None if listed is None else tuple(map(str, json.loads(listed)))
+        except (ValueError, TypeError):
+            self._name(_SWEEP_CELLS, "is damaged")
+        return KeptSweep(text=None if text is None else text.decode(), cell_ids=cell_ids)
 
     def local_log(self, cell_id: str, attempt_id: str) -> Path | None:
         """Return the file that a log is written to as it grows; None where there are no files.
@@ -200,12 +218,11 @@ class Store:
         return None if found is None else found.attempt_id
 
     def is_done(self, cell_id: str) -> bool:
-        """Tell whether the cell's files are the committed ones and can be read."""
+        """Return whether the cell's files are the committed ones and can be read."""
         file = self._committed_file(cell_id)
         return file is not None and self._requests_of(file) is not None
 
     def done(self, cell_ids: Sequence[str]) -> set[str]:
-        """Return those of ``cell_ids`` that are done."""
         found = storage.in_parallel(self.is_done, cell_ids)
         return {cell_id for cell_id, is_done in zip(cell_ids, found, strict=True) if is_done}
 
@@ -222,7 +239,7 @@ class Store:
 
         Args:
             cell_id: the cell.
-            known: hashes of its files whose rows need not be looked at again.
+            known: hashes of its files whose rows need not be read again.
         """
         named = self._commit(cell_id)
         if named is None:

@@ -35,10 +35,16 @@ _SHARED = tuple(
 )
 
 
+def processor(row: Row) -> str:
+    """Return what a cell ran on in a word: a GPU, which a simulated cell stands for, or a CPU."""
+    on_gpu = row["device_uuid"] is not None or row["engine"] == schema.SIMULATED
+    return "GPU" if on_gpu else "CPU"
+
+
 def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
     """Condense the repeats and replicates of one cell; what failed keeps no measured value.
 
-    A cell with replicates that failed beside some that did not is ok, and its reason tells.
+    A cell with replicates that failed beside some that did not is ok, and its reason says so.
     """
     ok = _counting([row for row in passes if row["outcome"] == "ok"])
     first = (ok or passes)[0]
@@ -118,9 +124,9 @@ def _failed_replicates(passes: Sequence[Row]) -> str | None:
     if not failed:
         return None
     last = next(iter(failed.values()))
-    told = f"{last['outcome']}: {last['reason']}"
+    reason = f"{last['outcome']}: {last['reason']}"
     num_replicates = len({row["cell_id"] for row in passes})
-    return f"{len(failed)} of {num_replicates} replicates failed, last {told}"
+    return f"{len(failed)} of {num_replicates} replicates failed, last {reason}"
 
 
 def _estimates(name: str, measured: list[list[float]]) -> dict[str, float | None]:

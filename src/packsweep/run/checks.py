@@ -17,8 +17,9 @@ def disagreement(cell: Cell, answered: Sequence[Answered]) -> str | None:
     """Return what is wrong with a pass, with the figures, or None.
 
     Every request must have finished without an error and, where lengths are forced, with the
-    forced number of tokens; a constrained answer must have ended by itself and hold a label for
-    every text; cached tokens must be the expected ones, request by request.
+    forced number of tokens; what a grammar constrains must have ended by itself; a constrained
+    answer must hold a label for every text; cached tokens must be the expected ones, request by
+    request.
     """
     for index, item in enumerate(answered):
         result = item.result
@@ -48,7 +49,7 @@ def _not_as_asked(cell: Cell, item: Answered) -> str | None:
 def _unconstrained(cell: Cell, item: Answered) -> str | None:
     """Return what is wrong with an answer that could only be labels, or None."""
     result, wanted = item.result, item.prompt.num_texts
-    if result.finish_reason != "stop":
+    if result.finish_reason != "stop" and not cell.picks_token:
         return f"was cut after {result.output_tokens} output tokens; its answer is constrained"
     labels, surplus = scoring.reader(cell).read(result.text, wanted)
     found = sum(label is not None for label in labels) + surplus

@@ -28,7 +28,7 @@ _WAIT_S = 1.0
 
 
 class Reporter(Protocol):
-    """Whoever tells the user how the sweep goes."""
+    """Reports the progress of a sweep to the user."""
 
     def began(self, *, num_cells: int, num_done: int) -> None:
         """The driver knows what is missing."""
@@ -68,8 +68,6 @@ class Outcome:
 
 
 class Driver:
-    """One run of a sweep."""
-
     def __init__(
         self, plan: Plan, store: Store, executor: Executor, reporter: Reporter, limits: LimitsTable
     ) -> None:
@@ -171,7 +169,7 @@ class Driver:
         return replace(status, reason="another attempt was committed first and counts")
 
     def _try_again(self, status: Status) -> bool:
-        """Tell whether another attempt may end better than this one."""
+        """Return whether another attempt may end better than this one."""
         return status.is_retryable and self._tries[status.cell_id] < self._limits.max_attempts
 
     def _abort_on_common_failure(self, status: Status) -> None:
@@ -195,7 +193,7 @@ class Driver:
             self._running.clear()
 
     def _only_lost(self, status: Status) -> bool:
-        """Tell whether a node took the attempt with it: that shows nothing until it goes on."""
+        """Return whether the failure is one of the node, which says nothing of the cell."""
         return status.lost and self._try_again(status)
 
     def _task(self, planned: PlannedCell) -> Task:
@@ -228,7 +226,7 @@ class Driver:
         self._report(status, again=False)
 
 
-# UUIDs, paths, addresses and other hexadecimal numbers, numbers: what the same failure has anew.
+# UUIDs, paths, addresses and other hexadecimal numbers, numbers: what differs in the same failure.
 _VARIABLE = re.compile(
     r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     r"|(?:[a-z]+://|~|\.{1,2})?(?:/[\w.@%+=:,~#-]+)+/?"

@@ -12,14 +12,18 @@ Elsewhere than on Linux this is a plain exec: the supervisor then kills what it 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import multiprocessing.spawn
 import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # Source: linux/prctl.h
+_F_SETSIG = 10  # Source: asm-generic/fcntl.h
 # What multiprocessing gives a new Python to do.
 # Source: CPython 3.11 to 3.14, ``multiprocessing/spawn.py`` (``get_command_line``).
 _SPAWNED = "from multiprocessing.spawn import spawn_main"
@@ -52,6 +56,44 @@ def guard_children(folder: Path) -> None:
         return  # mounted noexec: the supervisor kills what it has seen
     os.environ[_WRAPPER] = str(wrapper)
     guard_own_children()
+
+
+def guard_forks() -> None:
+    """Make children that are forked by this process's main thread, and theirs, die with it.
+
+    Linux sends the signal when the *thread* ends that forked, so other threads' are left alone.
+    """
+    if sys.platform == "linux":
+        os.register_at_fork(before=_note_parent, after_in_child=_die_with_parent)
+
+
+_forking: list[int] = []
+
+
+def _note_parent() -> None:
+    _forking[:] = [os.getpid()] if threading.current_thread() is threading.main_thread() else []
+
+
+def _die_with_parent() -> None:
+    for parent in _forking:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def die_at_end_of(pipe: int) -> None:
+    """Ask for SIGKILL when nobody holds the other end of ``pipe`` any more.
+
+    The kernel sends it, whatever this process is busy with. Nothing may ever be written into it.
+    Source: fcntl(2), F_SETSIG; the owner and the signal are the open file's, so also its copies'.
+    """
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    if poll.poll(0):  # it closed before we asked
+        os._exit(1)
 
 
 def guard_own_children() -> None:

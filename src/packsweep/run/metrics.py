@@ -75,7 +75,7 @@ class PassContext:
 
 
 def is_due(cell: Cell, repeat: int, durations_s: Sequence[float]) -> bool:
-    """Tell whether another timed pass is due; see ``spec.MeasureTable`` for when it stops."""
+    """Return whether another timed pass is due; see ``spec.MeasureTable`` for when it stops."""
     if repeat < cell.repeats or cell.stop_at_half_width is None:
         return repeat < cell.repeats
     half = stats.half_width(list(durations_s))

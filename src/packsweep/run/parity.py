@@ -3,7 +3,7 @@
 A pair is one process of each: a worker that measures a cell as any sweep does, and one that calls
 what ``vllm bench throughput`` times (``python -m packsweep.run.parity TASK OUTPUT``). Which of the
 two goes first changes from pair to pair, so that whatever drifts falls on both. Each is written to
-a file as it ends, so a comparison that was stopped goes on where it was.
+a file as it ends, so a comparison that was stopped resumes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def check(plan: Plan) -> None:
     asked = (cell.answer, cell.template == "chat", cell.prompt_type, cell.cache_state)
     if asked != ("free", False, "text", "cold"):
         raise SpecError(
-            "compare-tool: vllm bench throughput knows free answers to plain text in a new engine: "
+            "compare-tool: vllm bench throughput has free answers to plain text in a new engine: "
             "use answer free, any template but chat, prompt_type text, cache_state cold"
         )
 
@@ -90,7 +90,7 @@ class Pairs:
         plan: of one cell, a replicate for each pair.
         store: where ours go; theirs go into its folder ``vllm-bench``.
         limits: deadlines.
-        reporter: told of ours.
+        reporter: of our attempts.
         make_executor: gives a place to run ours.
         bench: measures theirs and writes it to a file.
     """

@@ -13,14 +13,13 @@ class PhaseClock:
     """Splits the time since it was made into phases; one is always running."""
 
     def __init__(self, phase: str, now: Callable[[], float] = time.perf_counter) -> None:
-        """Start in ``phase``."""
         self._now = now
         self._phase = phase
         self._since = now()
         self._spent: dict[str, float] = {}
 
     def enter(self, phase: str) -> None:
-        """End the running phase and go on in ``phase``, which may have run before."""
+        """End the running phase and begin ``phase``, which may have run before."""
         self._settle()
         self._phase = phase
 

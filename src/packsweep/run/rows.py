@@ -82,7 +82,6 @@ def engine_values(info: EngineInfo, gpu: nvml.Gpu | None) -> dict[str, Any]:
 
 
 def cell_values(cell: Cell) -> dict[str, Any]:
-    """Return the columns of ``schema.CELL``."""
     return {
         **asdict(cell),
         "engine_settings": json.dumps(dict(cell.engine_settings)),

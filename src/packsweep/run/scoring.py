@@ -243,7 +243,7 @@ def _gap(text: str, found: Sequence[_Mention], index: int) -> str:
 
 
 def _negated(text: str, mention: _Mention) -> bool:
-    """Tell whether a negation stands a few words before, in the same clause."""
+    """Return whether a negation stands a few words before, in the same clause."""
     clause = re.split(r"[.!?;,:\n]|\bbut\b", text[: mention.start])[-1]
     return _NEGATION.search(" ".join(clause.split()[-_NEGATED_WORDS:])) is not None
 
@@ -321,7 +321,7 @@ def score_logprobs(
     labels: Sequence[str],
     expected: str | None,
 ) -> Score:
-    """Return the likeliest of ``labels``, from how labels go on wherever they part.
+    """Return the likeliest of ``labels``, from how labels continue wherever they part.
 
     Args:
         branches: every branch and the log-probabilities of its tokens.

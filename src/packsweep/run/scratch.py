@@ -44,7 +44,7 @@ def remove_abandoned() -> int:
 
 
 def _mine(folder: Path) -> bool:
-    """Tell whether a folder is this user's and its owner has ended; in doubt it is not."""
+    """Return whether a folder is this user's and its owner has ended; in doubt it is not."""
     try:
         ours = not folder.is_symlink() and folder.stat().st_uid == os.getuid()
         owner = json.loads((folder / OWNER).read_text(encoding="utf-8")) if ours else None

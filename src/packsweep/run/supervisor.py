@@ -12,8 +12,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +20,9 @@ import psutil
 
 from packsweep.errors import ResultsError, UserError
 from packsweep.machine import environment, process
-from packsweep.run import lifeline, rows, scratch
-from packsweep.run.task import BEGAN, Activity, Status, Task, status_from_json
+from packsweep.run import rows, scratch
+from packsweep.run.launch import Interpreter, Launcher, WorkerProcess
+from packsweep.run.task import BEGAN, STATUS, Activity, Status, Task, status_from_json
 from packsweep.sweep.spec import LimitsTable
 
 POLL_S = 0.25
@@ -39,23 +38,25 @@ class Supervisor:
 
     Attributes:
         phase: what the worker is at, as it says itself.
+        process: the worker.
     """
 
-    def __init__(self, task: Task) -> None:
-        """Start the worker for ``task``."""
+    def __init__(self, task: Task, launcher: Launcher | None = None) -> None:
+        """Start the worker for ``task``, as a new interpreter where no ``launcher`` is given."""
         self.task = task
+        self._launcher = launcher or Interpreter()
         self._folder = scratch.make()
         self._began = self._phase_began = time.monotonic()
         self.phase = "spawn"
         self._phase_mark = 0
         self._family: dict[int, psutil.Process] = {}
         try:
-            self._process = self._start()
+            self.process = self._start()
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> WorkerProcess:
         """Start the worker's process, in the environment that its cell asks for.
 
         Raises:
@@ -70,28 +71,19 @@ class Supervisor:
         except OSError as error:
             message = f"the files of an attempt cannot be written: {error}"
             raise UserError(message) from None
-        program = lifeline.command(
-            *(sys.executable, "-P", "-m", "packsweep.run.worker", str(self._folder))
-        )
         environ = environment.engine_environ(measuring_asked=self.task.cell.environ)
         environ |= _time_limits(self.task.limits)
         with log:
-            return subprocess.Popen(  # noqa: S603  (our own worker)
-                program,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environ,
-            )
+            return self._launcher.launch(self._folder, environ, log)
 
     def poll(self) -> Status | None:
         """Return how the attempt ended, or None while it runs; ends it at a deadline."""
         self._watch()
-        if self._process.poll() is not None:
+        if self.process.poll() is not None:
             return self._finished()
         spent = time.monotonic() - self._phase_began
-        if (self._folder / "status.json").exists() and spent > _EXIT_GRACE_S:
-            return self._finished()  # the result is in; what lingers is killed
+        if (self._folder / STATUS).exists() and spent > _EXIT_GRACE_S:
+            return self._finished()  # the result is in; what still runs is killed
         limit = phase_limit_s(self.task.limits, self.phase)
         if spent > limit:
             self._kill()
@@ -99,7 +91,6 @@ class Supervisor:
         return None
 
     def activity(self) -> Activity:
-        """Return what the worker is at."""
         return Activity(
             cell_id=self.task.cell.cell_id,
             phase=self.phase,
@@ -108,7 +99,6 @@ class Supervisor:
         )
 
     def wait(self) -> Status:
-        """Wait for the end of the attempt."""
         while (status := self.poll()) is None:
             time.sleep(POLL_S)
         return status
@@ -144,20 +134,22 @@ class Supervisor:
             if phase != self.phase:
                 self.phase, self._phase_began = phase, time.monotonic()
                 self._phase_mark = self._log.stat().st_size
+        if self.process.pid is None:
+            return
         with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self._process.pid).children(recursive=True):
+            for child in psutil.Process(self.process.pid).children(recursive=True):
                 self._family[child.pid] = child
 
     def _finished(self) -> Status:
         self._kill()
-        path = self._folder / "status.json"
+        path = self._folder / STATUS
         if path.exists():
             status = status_from_json(path.read_text(encoding="utf-8"))
             return replace(status, log=self._clear())
         return self._failed("crashed", self._why())
 
     def _committed(self) -> bool:
-        """Tell whether the worker committed its result before it ended."""
+        """Return whether the worker committed its result before it ended."""
         store, cell_id = self.task.store, self.task.cell.cell_id
         try:
             return store.committed(cell_id) == self.task.attempt_id and store.is_done(cell_id)
@@ -165,7 +157,7 @@ class Supervisor:
             return False  # whoever runs the sweep again will see
 
     def _why(self) -> str:
-        code = self._process.returncode
+        code = self.process.wait()
         said = _last_error(self._log)
         if code < 0:
             return f"the worker was ended by {_signal_name(-code)} in phase {self.phase}"
@@ -183,13 +175,15 @@ class Supervisor:
     def _kill(self) -> None:
         """Kill the worker and every descendant seen, and wait until they are gone."""
         self._watch()
+        if self.process.poll() is not None and self.process.lives_on:
+            return
         family = [child for child in self._family.values() if child.is_running()]
-        if self._process.poll() is None:
-            self._process.kill()
+        if self.process.poll() is None:
+            self.process.kill()
         for child in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
-        self._process.wait()
+        self.process.wait()
         psutil.wait_procs(family, timeout=10)
 
 

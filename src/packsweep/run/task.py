@@ -23,6 +23,8 @@ from packsweep.sweep.texts import LabelledText
 
 # File in which a supervisor notes the moment at which it starts the worker (machine.process).
 BEGAN = "began"
+# File in which a worker says how its attempt ended.
+STATUS = "status.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +79,10 @@ class Task:
         )
 
     def to_json(self) -> str:
-        """Return the task as JSON."""
         return json.dumps({**_plain(self), "limits": self.limits.model_dump()})
 
 
 def task_from_json(text: str) -> Task:
-    """Return the task that ``to_json`` wrote."""
     values = json.loads(text)
     return Task(
         cell=sweep_cells.from_dict(values["cell"]),
@@ -134,7 +134,6 @@ class Status:
         return self.outcome != "ok" and self.outcome not in schema.DETERMINISTIC and not self.final
 
     def to_json(self) -> str:
-        """Return the status as JSON."""
         return json.dumps(asdict(self))
 
 
@@ -166,7 +165,6 @@ def done_by_another(task: Task) -> Status:
 
 
 def status_from_json(text: str) -> Status:
-    """Return the status that ``to_json`` wrote."""
     return Status(**json.loads(text))
 
 

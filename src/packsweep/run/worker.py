@@ -11,23 +11,21 @@ is in in ``FOLDER/phase`` and leaves ``FOLDER/status.json``. A supervisor watche
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from packsweep import engines
 from packsweep.engines import Engine, EngineInfo, PassResult, Request, causes, external
 from packsweep.engines.server import Server
-from packsweep.engines.start_log import start_phases
+from packsweep.engines.start_log import jit_compilations, start_phases
 from packsweep.errors import EngineError, PacksweepError, ResultsError
 from packsweep.files import replace_file
 from packsweep.machine import environment, nvml, process
@@ -35,16 +33,14 @@ from packsweep.machine.sampler import Conditions, ConditionSampler, NullSampler,
 from packsweep.models.resolve import Model
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.results import schema
-from packsweep.run import checks, lifeline, metrics, rows, window_metrics, windows
+from packsweep.run import checks, lifeline, metrics, rows, session, window_metrics, windows
 from packsweep.run.metrics import PassContext
 from packsweep.run.phases import PhaseClock
-from packsweep.run.task import BEGAN, Status, Task, task_from_json
+from packsweep.run.task import BEGAN, STATUS, Status, Task, task_from_json
 from packsweep.run.windows import Driven, Windows
-from packsweep.run.workload import Workload
-from packsweep.sweep.cells import Cell
+from packsweep.run.workload import Workload, needs_tokenizer
 
 _MEMORY_TIMEOUT_S = 60.0
-_Started = TypeVar("_Started", Engine, Server)
 
 
 @dataclass(slots=True)
@@ -70,11 +66,19 @@ class Ending:
     final: bool = False
 
 
+@dataclass(slots=True)
+class KeptEngine:
+    """The engine that cells of a session share; None before the first has ended."""
+
+    engine: Engine | None = None
+
+
 class Attempt:
     """One attempt, phase by phase."""
 
-    def __init__(self, task: Task, folder: Path) -> None:
+    def __init__(self, task: Task, folder: Path, kept: KeptEngine | None = None) -> None:
         """Take ``task``; phases are announced in ``folder``."""
+        self._kept = kept or KeptEngine()
         self._clock = PhaseClock("check")
         self._spawn_s = seconds_since_start(folder)
         self._task = task
@@ -107,12 +111,33 @@ class Attempt:
         self.measured.model = model
         self._workload = _workload(self._task, model)
         if self._task.cell.mode == "online":
-            key = external.api_key(self._task.api_key_env)
-            with self._running(partial(engines.start_server, api_key=key), gpu_before) as server:
-                self._run_windows(server, model, key)
+            self._measure_online(model, gpu_before)
         else:
-            with self._running(engines.start, gpu_before) as engine:
-                self._run_passes(engine)
+            self._measure_offline(model, gpu_before)
+
+    def _measure_offline(self, model: Model, gpu_before: nvml.GpuUse | None) -> None:
+        engine = self._start_engine(model)
+        try:
+            self._check_caching(engine.info)
+            self._run_passes(engine)
+        except BaseException:
+            self._stop(engine, gpu_before)
+            raise
+        if self._task.cell.isolation == "engine":
+            self._keep_engine(engine)
+        else:
+            self._stop(engine, gpu_before)
+
+    def _measure_online(self, model: Model, gpu_before: nvml.GpuUse | None) -> None:
+        key = external.api_key(self._task.api_key_env)
+        self._clock.enter("engine_start")
+        server = engines.start_server(self._task.cell, model, key)
+        try:
+            self._started(server.info)
+            self._check_caching(server.info)
+            self._run_windows(server, model, key)
+        finally:
+            self._stop(server, gpu_before)
 
     def _check_gpu(self) -> nvml.GpuUse | None:
         """Return who uses the GPU before the start, which must be nobody."""
@@ -120,7 +145,7 @@ class Attempt:
             return None
         gpu = nvml.visible_gpu()
         self.measured.gpu = gpu
-        if gpu is None:
+        if gpu is None or self._kept.engine is not None:
             return None
         busy = nvml.wait_until_free(gpu, self._task.limits.gpu_free_timeout_s)
         if busy is not None:
@@ -128,23 +153,19 @@ class Attempt:
             raise EngineError(f"{gpu.name} is used by process {pids}", outcome="gpu_busy")
         return nvml.use(gpu)
 
-    @contextlib.contextmanager
-    def _running(
-        self, start: Callable[[Cell, Model], _Started], gpu_before: nvml.GpuUse | None
-    ) -> Iterator[_Started]:
-        """Start an engine or a server, and stop it however what is done with it ends."""
+    def _start_engine(self, model: Model) -> Engine:
         self._clock.enter("engine_start")
-        assert self.measured.model is not None
-        started = start(self._task.cell, self.measured.model)
-        try:
-            self._clock.carve("import", started.info.import_s)
-            self.measured.info = started.info
-            if self.measured.gpu is not None:
-                self.measured.engine_pids = own_pids(nvml.use(self.measured.gpu).processes)
-            self._check_caching(started.info)
-            yield started
-        finally:
-            self._stop(started, gpu_before)
+        engine = self._kept.engine
+        if engine is None:
+            engine = engines.start(self._task.cell, model)
+            self._clock.carve("import", engine.info.import_s)
+        self._started(engine.info)
+        return engine
+
+    def _started(self, info: EngineInfo) -> None:
+        self.measured.info = info
+        if self.measured.gpu is not None:
+            self.measured.engine_pids = own_pids(nvml.use(self.measured.gpu).processes)
 
     def _check_caching(self, info: EngineInfo) -> None:
         """Refuse an engine that vLLM started without the prefix cache that the cell is about."""
@@ -282,6 +303,13 @@ class Attempt:
             workload=self._workload, model=found.model, info=found.info, device=device
         )
 
+    def _keep_engine(self, engine: Engine) -> None:
+        """Put the engine back into the state in which it started, for the next cell."""
+        self._announce("stop", "stop")
+        if self._task.cell.cache_state != "off":
+            engine.reset_prefix_cache()  # which it refuses where a request is left
+        self._kept.engine = engine
+
     def _stop(self, engine: Engine | Server, gpu_before: nvml.GpuUse | None) -> None:
         self._announce("stop", "stop")
         engine.close()
@@ -333,6 +361,7 @@ class Attempt:
             **environment.describe(found.gpu),
             **({} if found.info is None else rows.engine_values(found.info, found.gpu)),
             **start_phases(self._log_text()),
+            "jit_compilations": jit_compilations(self._log_text()),
             **({} if context is None else asdict(context.ceiling)),
             "gpu_hour_usd": self._task.gpu_hour_usd,
             "memory_returned": found.memory_returned,
@@ -372,7 +401,7 @@ def _say(text: str) -> None:
 
 
 def _workload(task: Task, model: Model) -> Workload:
-    tokenizer = load_tokenizer(model) if task.cell.answer == "logprob" else None
+    tokenizer = load_tokenizer(model) if needs_tokenizer(task.cell) else None
     return Workload.of(task.cell, task.texts, task.chat, tokenizer)
 
 
@@ -384,11 +413,22 @@ def seconds_since_start(folder: Path) -> float | None:
 
 def main() -> None:
     """Run the task in the folder that the command line names."""
-    folder = Path(sys.argv[1])
+    run(Path(sys.argv[1]))
+
+
+def run(folder: Path) -> None:
+    """Run the task in ``folder``, in this process."""
     lifeline.guard_children(folder)
+    lifeline.guard_forks()
+    kept = KeptEngine()
+    for each in itertools.chain([folder], session.further_attempts()):
+        _attempt(each, kept)
+
+
+def _attempt(folder: Path, kept: KeptEngine) -> None:
     task = task_from_json((folder / "task.json").read_text(encoding="utf-8"))
-    status = Attempt(task, folder).run()
-    replace_file(folder / "status.json", status.to_json().encode())
+    status = Attempt(task, folder, kept).run()
+    replace_file(folder / STATUS, status.to_json().encode())
 
 
 if __name__ == "__main__":

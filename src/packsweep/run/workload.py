@@ -22,6 +22,7 @@ class Workload:
     prompts: tuple[Prompt, ...]
     order: tuple[int, ...]
     texts: Sequence[LabelledText]
+    label_tokens: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -33,11 +34,16 @@ class Workload:
     ) -> Workload:
         """Build the prompts of ``cell`` over its ``texts``, cut as they are sent.
 
-        ``tokenizer`` says where labels part, which answers by log-probabilities need.
+        ``tokenizer`` says where labels part, and which token each is; ``needs_tokenizer`` tells
+        whether ``cell`` asks that.
         """
         prompts = label_budget.submitted(cell, cell.build_prompts(texts, chat), tokenizer)
         order = submission_order(len(prompts), cell.duplication, cell.duplication_order)
-        return cls(cell, prompts, order, texts)
+        tokens: tuple[int, ...] = ()
+        if cell.picks_token:
+            assert tokenizer is not None
+            tokens = label_budget.label_tokens(cell.words, tokenizer)
+        return cls(cell, prompts, order, texts, tokens)
 
     @property
     def requests(self) -> list[Request]:
@@ -55,7 +61,6 @@ class Workload:
         return self.cell.answer == "logprob"
 
     def labels(self, prompt: Prompt) -> tuple[str | None, ...]:
-        """Return the labels of the texts in ``prompt``."""
         inside = self.texts[prompt.first : prompt.first + prompt.num_texts]
         return tuple(text.label for text in inside)
 
@@ -68,8 +73,14 @@ class Workload:
             add_special_tokens=prompt.add_special_tokens,
             choice=self.cell.words if self.cell.answer == "choice" else (),
             format=self.cell.format,
+            allowed_token_ids=self.label_tokens,
             score_token_ids=prompt.branch.token_ids if prompt.branch else (),
         )
+
+
+def needs_tokenizer(cell: Cell) -> bool:
+    """Tell whether the requests of ``cell`` name tokens."""
+    return cell.answer == "logprob" or cell.picks_token
 
 
 def output_limit(prompt: Prompt, cell: Cell) -> int:

@@ -3,7 +3,7 @@
 Pure functions over the labels of a task. A constrained answer to k texts is k labels in the form
 that the cell asks for; a free one may be anything, and what it holds is read by
 ``packsweep.run.scoring``. An answer by log-probabilities is a choice among the tokens with which
-labels go on where they part (``branches``).
+labels continue where they part (``branches``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from packsweep.sweep.spec import Format
 
-# What a line or an entry holds beside its label, the number left out.
+# What a line or an entry holds besides its label, the number left out.
 _AROUND: dict[Format, int] = {"lines": 1, "numbered": len(". \n"), "json": len('"": "", ')}
 _LINE, _SPACE = "\n", " "
 
@@ -28,6 +28,16 @@ def max_tokens_per_text(words: Sequence[str], num_texts: int, answer_format: For
     number = 0 if answer_format == "lines" else len(str(num_texts))
     end = 0 if answer_format == "lines" else 1
     return max(len(word.encode()) for word in words) + _AROUND[answer_format] + number + end
+
+
+def own_tokens(label_ids: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Return the token of each label; none where a label takes several or two take the same.
+
+    An answer that is one of these tokens needs no grammar, and cannot spell a label otherwise: by
+    pieces the likeliest beginning wins, which need not be that of the likeliest label.
+    """
+    tokens = {ids[0] for ids in label_ids if len(ids) == 1}
+    return tuple(ids[0] for ids in label_ids) if len(tokens) == len(label_ids) else ()
 
 
 def pattern(words: Sequence[str], num_texts: int, answer_format: Format) -> str:
@@ -67,8 +77,8 @@ class Branch:
 
     Attributes:
         prefix: the tokens that they share.
-        options: how they go on: the next token, or all that end an answer, and the indices of the
-            labels that go on so.
+        options: what follows: the next token, or all that end an answer, and the indices of the
+            labels that continue so.
     """
 
     prefix: tuple[int, ...]
@@ -85,7 +95,7 @@ def branches(label_ids: Sequence[Sequence[int]], end_ids: Sequence[int]) -> tupl
 
     Args:
         label_ids: each label's tokens; no two alike.
-        end_ids: the tokens that end an answer, which a label takes where another goes on.
+        end_ids: the tokens that end an answer, which a label takes where another continues.
     """
     found: list[Branch] = []
     everything = tuple(range(len(label_ids)))

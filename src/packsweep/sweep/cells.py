@@ -10,8 +10,8 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from packsweep.models.chat import ChatTemplate
 from packsweep.results import schema
 from packsweep.sweep import answers, prompts
 from packsweep.sweep import task as labelling
+from packsweep.sweep.prompts import Asking
 from packsweep.sweep.spec import (
     Answer,
     Arrivals,
@@ -28,6 +29,7 @@ from packsweep.sweep.spec import (
     EngineKind,
     Format,
     Instruction,
+    Isolation,
     Keep,
     LabelForm,
     Markup,
@@ -44,6 +46,8 @@ from packsweep.sweep.texts.cut import Cut, Cutter
 
 Setting = str | int | float | bool | None
 Settings = tuple[tuple[str, Setting], ...]
+# What an answer writes for each label -> the token that each is; none where one is not.
+LabelTokens = Callable[[tuple[str, ...]], tuple[int, ...]]
 
 _OLD = frozenset(
     (column.name, column.formerly) for column in schema.CELL if column.formerly is not None
@@ -103,6 +107,7 @@ class Cell:
         replicate: which process of those that measure the same, from 0.
         environ: JSON of the environment variables that change what is measured.
         online: the load of a server, as JSON; {} offline.
+        isolation: what no other cell shares, the process or not even that.
     """
 
     strategy: Strategy
@@ -143,6 +148,7 @@ class Cell:
     environ: str = "{}"
     mode: Mode = "offline"
     online: str = "{}"
+    isolation: Isolation = "process"
 
     @cached_property
     def load(self) -> LoadSettings:
@@ -155,6 +161,20 @@ class Cell:
         """vLLM's settings as a mapping."""
         return dict(self.engine_settings)
 
+    @property
+    def engine_key(self) -> tuple[object, ...]:
+        """What cells have in common that one engine could serve."""
+        return (
+            self.engine,
+            self.model_fingerprint,
+            self.tokenizer,
+            self.load_format,
+            self.engine_settings,
+            self.simulated_settings,
+            self.prompt_type,
+            self.environ,
+        )
+
     @cached_property
     def labelling(self) -> LabellingTask:
         """What is asked of each text."""
@@ -164,6 +184,19 @@ class Cell:
     def words(self) -> tuple[str, ...]:
         """What an answer writes for each label."""
         return self.labelling.words(self.label_form)
+
+    @property
+    def asking(self) -> Asking:
+        """What its prompts follow from, the task and the texts left out."""
+        return _asking(vars(self))
+
+    @property
+    def picks_token(self) -> bool:
+        """A constrained answer is one of the labels' own tokens, where each label is one.
+
+        By a grammar every label has room for more: of such cells none has room for one.
+        """
+        return self.answer == "choice" and self.output_tokens_per_text == 1
 
     @property
     def cut(self) -> Cut:
@@ -216,17 +249,7 @@ class Cell:
         ``chat`` is the model's chat template, which the template ``chat`` needs.
         """
         assert chat is not None or self.template != "chat"
-        return prompts.build(
-            texts[: self.n],
-            strategy=self.strategy,
-            pack_size=self.pack_size,
-            instruction=self.instruction,
-            template=self.template,
-            chat=chat,
-            task=self.labelling,
-            answer_format=self.format,
-            label_form=self.label_form,
-        )
+        return prompts.build(texts[: self.n], self.asking, chat=chat, task=self.labelling)
 
 
 def from_dict(values: dict[str, Any]) -> Cell:
@@ -247,6 +270,7 @@ def expand(  # noqa: PLR0913  (one for each thing that a cell depends on)
     chat: ChatTemplate | None = None,
     auto_dtype: str = "auto",
     cutter: Cutter | None = None,
+    label_tokens: LabelTokens | None = None,
 ) -> tuple[Cell, ...]:
     """Return the cells of ``sweep`` and of its variants in their order, each once.
 
@@ -259,6 +283,7 @@ def expand(  # noqa: PLR0913  (one for each thing that a cell depends on)
         auto_dtype: what ``engine.dtype = "auto"`` means here; "auto" leaves it to vLLM.
         cutter: sends less than whole texts, which a sweep with ``texts.max_tokens`` or
             ``texts.markup`` needs.
+        label_tokens: gives each label's own token; without it a grammar constrains all answers.
 
     Raises:
         TextsError: fewer texts than the largest n.
@@ -268,7 +293,7 @@ def expand(  # noqa: PLR0913  (one for each thing that a cell depends on)
         raise TextsError(message)
     assert chat is not None or not sweep.needs_chat
     hashes = _content_hashes(texts, chat, labelling.of(sweep.task), cutter)
-    known = _Known(model_fingerprint, max_model_len, auto_dtype)
+    known = _Known(model_fingerprint, max_model_len, auto_dtype, label_tokens or _no_tokens)
     found = [
         replace(_cell(each, point, hashes, known), replicate=replicate)
         for each in sweep.all
@@ -278,33 +303,8 @@ def expand(  # noqa: PLR0913  (one for each thing that a cell depends on)
     return tuple(dict.fromkeys(found))
 
 
-def axis_values(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """Yield what the sweep file alone says of its cells, by the columns of ``schema.CELL``.
-
-    Needs neither model nor texts, so what hashes them is left out; ``max_model_len`` is None
-    where the model's own limit counts. Replicates share a mapping, with ``replicates`` in it.
-    """
-    for each in sweep.all:
-        for point in _points(each):
-            caching = {"enable_prefix_caching": point.cache_state != "off"}
-            yield {
-                **point.grid | point.texts | _lengths(each, point),
-                "task": each.task.name,
-                "cache_state": point.cache_state,
-                "engine_settings": point.settings | caching,
-                "simulated_settings": point.simulated,
-                "repeats": each.measure.repeats,
-                "replicates": each.measure.replicates,
-                "model": each.model.name,
-                "load_format": each.model.load_format,
-                "engine": each.engine.kind,
-                "mode": each.mode,
-                "online": point.load,
-            }
-
-
 def schedule(cells: Sequence[Cell], seed: int) -> tuple[Cell, ...]:
-    """Return the order in which to measure: every replicate a round, each round shuffled anew.
+    """Return the order in which to measure: every replicate a round, each round shuffled again.
 
     Whatever drifts during a sweep then falls on all cells alike, and replicates of one cell lie a
     round apart.
@@ -315,7 +315,17 @@ def schedule(cells: Sequence[Cell], seed: int) -> tuple[Cell, ...]:
         sorted(cells, key=lambda cell: cell.replicate), key=lambda cell: cell.replicate
     ):
         found += sorted(members, key=lambda _: source.random())
-    return tuple(found)
+    return tuple(_engine_by_engine(found))
+
+
+def _engine_by_engine(cells: Sequence[Cell]) -> list[Cell]:
+    """Bring cells that share an engine together, in the order of their first."""
+    first: dict[object, int] = {}
+    places = [
+        first.setdefault(cell.engine_key if cell.isolation == "engine" else place, place)
+        for place, cell in enumerate(cells)
+    ]
+    return [cell for _, cell in sorted(zip(places, cells, strict=True), key=lambda pair: pair[0])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,7 +407,7 @@ def _rows(table: Table, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]
     return [dict(zip(names, row, strict=True)) for row in itertools.product(*axes)]
 
 
-_Hashes = Callable[..., tuple[str, str]]
+_Hashes = Callable[[int, Cut, Asking], tuple[str, str]]
 
 
 def _content_hashes(
@@ -406,14 +416,14 @@ def _content_hashes(
     task: LabellingTask,
     cutter: Cutter | None,
 ) -> _Hashes:
-    """Return a function of the grid's values that gives (texts_sha256, prompts_sha256)."""
+    """Return a function of n, cut and asking that gives (texts_sha256, prompts_sha256)."""
 
     @cache
-    def hashes(n: int, cut: Cut, **wording: Any) -> tuple[str, str]:  # noqa: ANN401  (prompts.build's own)
+    def hashes(n: int, cut: Cut, asking: Asking) -> tuple[str, str]:
         whole = texts[:n]
         assert cutter is not None or cut == Cut()
         sent = whole if cutter is None else cutter(whole, cut)
-        built = prompts.build(sent, chat=chat, task=task, **wording)
+        built = prompts.build(sent, asking, chat=chat, task=task)
         return content_sha256(whole), prompts.content_sha256(built)
 
     return hashes
@@ -426,6 +436,7 @@ class _Known:
     model_fingerprint: str
     max_model_len: int
     auto_dtype: str
+    label_tokens: LabelTokens
 
     def settings(self, point: _Point) -> dict[str, Any]:
         """Return the engine's settings, with what the sweep file leaves open filled in."""
@@ -441,13 +452,10 @@ class _Known:
 
 def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
     grid, task = point.grid, labelling.of(sweep.task)
-    wording = {key: grid[key] for key in ("strategy", "pack_size", "instruction", "template")}
     cut = Cut(**{key.removeprefix("text_"): value for key, value in point.texts.items()})
-    texts_sha256, prompts_sha256 = hashes(
-        grid["n"], cut, answer_format=grid["format"], label_form=grid["label_form"], **wording
-    )
+    texts_sha256, prompts_sha256 = hashes(grid["n"], cut, _asking(grid))
     return Cell(
-        **grid | point.texts | _lengths(sweep, point),
+        **grid | point.texts | _lengths(sweep, point, known.label_tokens),
         task=task.name,
         task_settings=task.settings,
         cache_state=point.cache_state,
@@ -469,24 +477,31 @@ def _cell(sweep: Sweep, point: _Point, hashes: _Hashes, known: _Known) -> Cell:
         simulated_settings=tuple(sorted(point.simulated.items())),
         mode=sweep.mode,
         online=json.dumps(point.load, sort_keys=True),
+        isolation=sweep.measure.isolation,
     )
 
 
-def _lengths(sweep: Sweep, point: _Point) -> dict[str, Any]:
+def _no_tokens(_words: tuple[str, ...]) -> tuple[int, ...]:
+    return ()
+
+
+def _lengths(sweep: Sweep, point: _Point, label_tokens: LabelTokens) -> dict[str, Any]:
     """Return how long answers may be.
 
-    A constrained one is never forced and has room for all; log-probabilities take one token.
+    Log-probabilities take one token, as does a label that is one. What a grammar constrains is
+    never forced and has room for all.
     """
     grid = point.grid
-    if grid["answer"] == "logprob":
+    if grid["answer"] == "free":
+        return {"ignore_eos": sweep.measure.ignore_eos}
+    words = labelling.of(sweep.task).words(grid["label_form"])
+    num_texts = _asking(grid).texts_per_prompt(grid["n"])
+    bare = num_texts == 1 and grid["format"] == "lines"
+    if grid["answer"] == "logprob" or (bare and label_tokens(words)):
         return {"ignore_eos": True, "output_tokens_per_text": 1}
-    if grid["answer"] == "choice":
-        words = labelling.of(sweep.task).words(grid["label_form"])
-        room = answers.max_tokens_per_text(words, _texts_per_prompt(grid), grid["format"])
-        return {"ignore_eos": False, "output_tokens_per_text": room}
-    return {"ignore_eos": sweep.measure.ignore_eos}
+    room = answers.max_tokens_per_text(words, num_texts, grid["format"])
+    return {"ignore_eos": False, "output_tokens_per_text": room}
 
 
-def _texts_per_prompt(grid: dict[str, Any]) -> int:
-    strategy: Strategy = grid["strategy"]
-    return prompts.TEXTS_PER_PROMPT[strategy](grid["n"], grid["pack_size"])
+def _asking(values: Mapping[str, Any]) -> Asking:
+    return Asking(**{field.name: values[field.name] for field in fields(Asking)})

@@ -51,7 +51,7 @@ _CORRECTED = (
 )
 _SHORT = "positive or negative? Answer only with positive or negative:\n"
 
-# A chat model that is not told to keep to lines writes sentences.
+# A chat model that is not asked for lines writes sentences.
 _LINES = (
     "in order, determine whether it is a positive or a negative comment. "
     "Answer with one line for each comment, only positive or negative on each line:\n"
@@ -120,17 +120,28 @@ class Prompt:
     branch: Branch | None = None
 
 
-def build(  # noqa: PLR0913  (one for each axis)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How a task is asked: what of a cell its prompts follow from, by the cell's own names."""
+
+    strategy: Strategy
+    pack_size: int | None = None
+    instruction: Instruction = "after"
+    template: Template = "original"
+    format: Format = "lines"
+    label_form: LabelForm = "words"
+
+    def texts_per_prompt(self, num_texts: int) -> int:
+        """Return the texts in each prompt but the last, which holds what is left."""
+        return TEXTS_PER_PROMPT[self.strategy](num_texts, self.pack_size)
+
+
+def build(
     texts: Sequence[LabelledText],
+    asking: Asking,
     *,
-    strategy: Strategy,
-    pack_size: int | None,
-    instruction: Instruction,
-    template: Template,
     chat: ChatTemplate | None = None,
     task: LabellingTask = SENTIMENT,
-    answer_format: Format = "lines",
-    label_form: LabelForm = "words",
 ) -> tuple[Prompt, ...]:
     """Return the distinct prompts of a cell, in the order of the texts.
 
@@ -140,29 +151,28 @@ def build(  # noqa: PLR0913  (one for each axis)
     of that is what the user says in the model's own template, ``chat``. The experiment's own
     sentences ask for its own labels as words on lines; all else is worded by the task.
     """
-    around = chat if template == "chat" else None
-    size = TEXTS_PER_PROMPT[strategy](len(texts), pack_size)
-    many = strategy != "separate"
-    original = asks_in_own_words(task) and (answer_format, label_form) == ("lines", "words")
-
-    def asked(lines: list[str]) -> str:
-        if original:
-            ask = TEMPLATES[template].instruction(many=many, place=instruction)
-            return _join(lines, ask, instruction)
-        if many:
-            return task.ask_many(lines, instruction, label_form, answer_format)
-        return task.ask_one(lines[0], instruction, label_form)
-
+    around = chat if asking.template == "chat" else None
+    size = asking.texts_per_prompt(len(texts))
     lines = [_LINE_BREAK.sub(" ", text.text) for text in texts]
     return tuple(
         Prompt(
-            text=_within(asked(lines[first : first + size]), around, task),
+            text=_within(_asked(lines[first : first + size], asking, task), around, task),
             first=first,
             num_texts=min(size, len(texts) - first),
             add_special_tokens=around is None,
         )
         for first in range(0, len(texts), size)
     )
+
+
+def _asked(lines: list[str], asking: Asking, task: LabellingTask) -> str:
+    many, place = asking.strategy != "separate", asking.instruction
+    if asks_in_own_words(task) and (asking.format, asking.label_form) == ("lines", "words"):
+        ask = TEMPLATES[asking.template].instruction(many=many, place=place)
+        return _join(lines, ask, place)
+    if many:
+        return task.ask_many(lines, place, asking.label_form, asking.format)
+    return task.ask_one(lines[0], place, asking.label_form)
 
 
 def _join(texts: Sequence[str], ask: str, place: Instruction) -> str:
@@ -180,7 +190,7 @@ def _within(text: str, chat: ChatTemplate | None, task: LabellingTask) -> str:
 
 
 def asks_in_own_words(task: LabellingTask) -> bool:
-    """Tell whether the experiment's sentences ask what ``task`` asks."""
+    """Return whether the experiment's sentences ask what ``task`` asks."""
     same = (task.labels, task.instruction) == (SENTIMENT.labels, SENTIMENT.instruction)
     return same and task.instruction_many is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import stat
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ from packsweep.sweep.spec import (
 VARIED = ("grid", "engine", "measure", "simulated")
 _MOST_BYTES = 1 << 20
 _MOST_VARIANTS = 1000
+_OVERRIDE = "# --set "
 _BOM = "\ufeff"
 _LONGEST_VALUE = 80
 
@@ -41,6 +43,34 @@ def load(path: Path, overrides: Sequence[str] = (), content: bytes | None = None
         SpecError: the file is not there, is no TOML, or holds something that is not allowed.
     """
     return parse(_read_toml(path, content), where=str(path), overrides=overrides)
+
+
+def kept(text: str) -> Sweep:
+    """Return the sweep that was run, from the file that a run keeps with its results.
+
+    Raises:
+        SpecError: the text is no sweep file of this version.
+    """
+    try:
+        values = _toml(text)
+    except ValueError as error:
+        raise SpecError(f"sweep.toml: is not valid TOML: {error}") from None
+    return parse(values, where="sweep.toml", overrides=kept_overrides(text))
+
+
+def with_overrides(content: bytes, overrides: Sequence[str]) -> bytes:
+    """Return what a run keeps: the sweep file, and what overrode it, a comment line each."""
+    more = "".join(f"{_OVERRIDE}{override}\n" for override in overrides)
+    needs_newline = more and content and not content.endswith(b"\n")
+    return content + (b"\n" if needs_newline else b"") + more.encode()
+
+
+def kept_overrides(text: str) -> list[str]:
+    """Return the ``--set`` values that a run noted below the sweep file."""
+    below = itertools.takewhile(
+        lambda line: line.startswith(_OVERRIDE), reversed(text.splitlines())
+    )
+    return [line.removeprefix(_OVERRIDE) for line in below][::-1]
 
 
 def parse(values: dict[str, Any], *, where: str, overrides: Sequence[str] = ()) -> Sweep:
@@ -63,7 +93,9 @@ def _parsed(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Swe
     variants = []
     for number, changes in enumerate(_list_of_variants(values, where), 1):
         told = f"{where}: variant {number}"
-        variants.append(_checked(_varied(common, changes, told), told, overrides))
+        varied = _varied(common, changes, told)
+        own = frozenset(f"{name}.{key}" for name, table in changes.items() for key in table)
+        variants.append(_checked(varied, told, overrides, own))
     total = sum(map(num_cells, (sweep, *variants)))
     if total > MOST_CELLS:
         raise SpecError(f"{where}: {too_many_cells(total)}")
@@ -93,21 +125,40 @@ def _varied(common: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:
     return merged
 
 
-def _checked(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Sweep:
+def _checked(
+    values: dict[str, Any],
+    where: str,
+    overrides: Sequence[str],
+    own: frozenset[str] | None = None,
+) -> Sweep:
+    """Return what ``values`` and then ``overrides`` say.
+
+    Of a key that has no effect beside the others a variant says nothing, unless it is one of its
+    ``own``, which the user wrote for it alone.
+    """
     tables = copy.deepcopy(values)
     for override in overrides:
         _apply_override(tables, override)
     _rename(tables, "reviews", "texts", where)
     if isinstance(tables.get("grid"), dict):
         _rename(tables["grid"], "output_tokens_per_review", "output_tokens_per_text", where)
-    try:
-        sweep = Sweep.model_validate(tables)
-    except ValidationError as error:
-        raise SpecError(f"{where}: {_explain(error)}") from None
-    problem = contradiction(sweep) or task.contradiction(sweep)
-    if problem:
+    sweep = _validated(tables, where)
+    while found := contradiction(sweep):
+        if own is None or found.key in own or found.instead is None:
+            raise SpecError(f"{where}: {found.told}")
+        table, key = found.key.split(".")
+        tables[table][key] = list(found.instead)
+        sweep = _validated(tables, where)
+    if problem := task.contradiction(sweep):
         raise SpecError(f"{where}: {problem}")
     return sweep
+
+
+def _validated(tables: dict[str, Any], where: str) -> Sweep:
+    try:
+        return Sweep.model_validate(tables)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {_explain(error)}") from None
 
 
 def _read_toml(path: Path, content: bytes | None) -> dict[str, Any]:

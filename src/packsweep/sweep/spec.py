@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
@@ -30,6 +31,7 @@ Keep = Literal["head", "head_tail"]
 Markup = Literal["keep", "strip"]
 ControlTokens = Literal["refuse", "escape"]
 PromptType = Literal["text", "tokens"]
+Isolation = Literal["process", "engine"]
 EngineKind = Literal["vllm", "simulated", "external"]
 Mode = Literal["offline", "online"]
 Arrivals = Literal["poisson", "constant"]
@@ -211,8 +213,9 @@ class MeasureTable(Table):
     """``[measure]``: how a cell is measured.
 
     A repeat is a further pass in the same engine, a replicate the same cell in another process.
-    Where ``stop_at_half_width`` is set, repeats go on, up to ``max_repeats``, until half the 95 %
-    interval of the duration is at most that share of its mean.
+    Where ``stop_at_half_width`` is set, passes repeat, up to ``max_repeats``, until half the 95 %
+    interval of the duration is at most that share of its mean. ``isolation``: each cell in a
+    process and an engine of its own, or one engine for all cells of equal engine settings.
     """
 
     repeats: Positive = 3
@@ -224,6 +227,7 @@ class MeasureTable(Table):
     cache_state: Axis[CacheState] = ("cold",)
     ignore_eos: bool = True
     sample_conditions: bool = True
+    isolation: Isolation = "process"
 
 
 class OnlineTable(Table):
@@ -336,8 +340,26 @@ DEFAULTS = {
 }
 
 
-def contradiction(sweep: Sweep) -> str | None:
-    """Return what two keys of the file say against each other, or None."""
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """What two keys of a sweep say against each other.
+
+    Attributes:
+        told: in one line, the key first that has no effect beside the other.
+        instead: what that key would have to say; None where nothing follows.
+    """
+
+    told: str
+    instead: tuple[object, ...] | None = None
+
+    @property
+    def key(self) -> str:
+        """The key that has no effect, such as ``grid.pack_size``."""
+        return self.told.partition(":")[0]
+
+
+def contradiction(sweep: Sweep) -> Contradiction | None:
+    """Return the first contradiction of a sweep, or None."""
     checks = (
         _check_pack_size,
         _check_answer,
@@ -352,75 +374,90 @@ def contradiction(sweep: Sweep) -> str | None:
     return next(filter(None, (check(sweep) for check in checks)), None)
 
 
-def _check_pack_size(sweep: Sweep) -> str | None:
+def _check_pack_size(sweep: Sweep) -> Contradiction | None:
     grid = sweep.grid
     if "chunked" in grid.strategy and not grid.pack_size:
-        return "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
+        return Contradiction(
+            "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
+        )
     if grid.pack_size and "chunked" not in grid.strategy:
-        return "grid.pack_size: has no effect without the strategy chunked; add that, or use []"
+        told = "grid.pack_size: has no effect without the strategy chunked; add that, or use []"
+        return Contradiction(told, instead=())
     return None
 
 
-def _check_answer(sweep: Sweep) -> str | None:
+def _check_answer(sweep: Sweep) -> Contradiction | None:
     grid = sweep.grid
     if grid.output_tokens_per_text != (1,) and "free" not in grid.answer:
         named = " and ".join(grid.answer)
-        return f"grid.output_tokens_per_text: has no effect with answer {named}; remove it"
+        told = f"grid.output_tokens_per_text: has no effect with answer {named}; remove it"
+        return Contradiction(told, instead=(1,))
     if "logprob" in grid.answer and "separate" not in grid.strategy:
-        return "grid.answer: logprob labels one text a prompt; it needs the strategy separate"
+        told = "grid.answer: logprob labels one text a prompt; it needs the strategy separate"
+        others = tuple(answer for answer in grid.answer if answer != "logprob")
+        return Contradiction(told, instead=others or None)
     return None
 
 
-def _check_format(sweep: Sweep) -> str | None:
+def _check_format(sweep: Sweep) -> Contradiction | None:
     grid = sweep.grid
+    told = None
     if grid.format != ("lines",) and grid.strategy == ("separate",):
-        return "grid.format: has no effect with one text a prompt; it is for packed and chunked"
-    if grid.format != ("lines",) and grid.answer == ("logprob",):
-        return "grid.format: has no effect with answer logprob; remove it"
-    return None
+        told = "grid.format: has no effect with one text a prompt; it is for packed and chunked"
+    elif grid.format != ("lines",) and grid.answer == ("logprob",):
+        told = "grid.format: has no effect with answer logprob; remove it"
+    return Contradiction(told, instead=("lines",)) if told else None
 
 
-def _check_cut(sweep: Sweep) -> str | None:
+def _check_cut(sweep: Sweep) -> Contradiction | None:
     texts = sweep.texts
     if texts.keep != ("head",) and not any(texts.max_tokens):
-        return "texts.keep: has no effect where whole texts are sent; set texts.max_tokens"
+        told = "texts.keep: has no effect where whole texts are sent; set texts.max_tokens"
+        return Contradiction(told, instead=("head",))
     return None
 
 
-def _check_caching(sweep: Sweep) -> str | None:
+def _check_caching(sweep: Sweep) -> Contradiction | None:
     cached = {state != "off" for state in sweep.measure.cache_state}
     asked = {asked for asked in sweep.engine.enable_prefix_caching if asked is not None}
     if not asked or asked == cached:
         return None
     states = ", ".join(sweep.measure.cache_state)
     said = ", ".join(str(value).lower() for value in sorted(asked))
-    return (
+    told = (
         f"engine.enable_prefix_caching: {said} contradicts measure.cache_state "
         f"{states}; leave it out: cold and primed switch caching on, off switches it off"
     )
+    return Contradiction(told, instead=(None,))
 
 
-def _check_simulated(sweep: Sweep) -> str | None:
+def _check_simulated(sweep: Sweep) -> Contradiction | None:
     if sweep.simulated.device not in DEVICES:
         known = ", ".join(sorted(DEVICES))
-        return f"simulated.device: {sweep.simulated.device!r} is not allowed: known are {known}"
+        told = f"simulated.device: {sweep.simulated.device!r} is not allowed: known are {known}"
+        return Contradiction(told)
     if sweep.engine.kind != "simulated" and sweep.simulated != SimulatedTable():
-        return 'simulated: has no effect without engine.kind = "simulated"'
+        return Contradiction('simulated: has no effect without engine.kind = "simulated"')
     return None
 
 
-def _check_stopping(sweep: Sweep) -> str | None:
+def _check_stopping(sweep: Sweep) -> Contradiction | None:
     measure = sweep.measure
     if (measure.stop_at_half_width is None) != (measure.max_repeats is None):
-        return "measure.stop_at_half_width: goes together with measure.max_repeats; set both"
+        told = "measure.stop_at_half_width: goes together with measure.max_repeats; set both"
+        return Contradiction(told)
     if measure.max_repeats is not None and measure.max_repeats < measure.repeats:
-        return f"measure.max_repeats: {measure.max_repeats} is less than repeats {measure.repeats}"
+        told = f"measure.max_repeats: {measure.max_repeats} is less than repeats {measure.repeats}"
+        return Contradiction(told)
     return None
 
 
-def _check_mode(sweep: Sweep) -> str | None:
-    if sweep.mode == "online":
-        return _check_load(sweep.online) or _check_url(sweep) or _check_online_measure(sweep)
+def _check_mode(sweep: Sweep) -> Contradiction | None:
+    told = _online_problem(sweep) if sweep.mode == "online" else _offline_problem(sweep)
+    return None if told is None else Contradiction(told)
+
+
+def _offline_problem(sweep: Sweep) -> str | None:
     if sweep.engine.kind == "external":
         return 'engine.kind: external is for mode = "online"'
     if sweep.online != OnlineTable():
@@ -428,7 +465,11 @@ def _check_mode(sweep: Sweep) -> str | None:
     return None
 
 
-def _check_load(online: OnlineTable) -> str | None:
+def _online_problem(sweep: Sweep) -> str | None:
+    return _load_problem(sweep.online) or _url_problem(sweep) or _measure_problem(sweep)
+
+
+def _load_problem(online: OnlineTable) -> str | None:
     """Return why a table is no load, or None."""
     kinds = ("rate", "concurrency", "max_rate")
     loads = [name for name in kinds if getattr(online, name) not in {(), None}]
@@ -442,7 +483,7 @@ def _check_load(online: OnlineTable) -> str | None:
     return None
 
 
-def _check_url(sweep: Sweep) -> str | None:
+def _url_problem(sweep: Sweep) -> str | None:
     """Return what does not go together with a server that is there, or None."""
     online, kind = sweep.online, sweep.engine.kind
     if (online.url is not None) != (kind == "external"):
@@ -452,24 +493,26 @@ def _check_url(sweep: Sweep) -> str | None:
     return None
 
 
-def _check_online_measure(sweep: Sweep) -> str | None:
+def _measure_problem(sweep: Sweep) -> str | None:
     """Return what only a pass of known requests can do, or None."""
     if sweep.measure.stop_at_half_width is not None:
         return "measure.stop_at_half_width: is for offline passes; give online windows repeats"
+    if sweep.measure.isolation != "process":
+        return "measure.isolation: engine is for offline cells; online each has its own server"
     if "logprob" in sweep.grid.answer:
         return "grid.answer: logprob is measured offline; servers answer free or choice"
     return None
 
 
-def _check_size(sweep: Sweep) -> str | None:
+def _check_size(sweep: Sweep) -> Contradiction | None:
     """Refuse what a slip of the keyboard asks for, before it is expanded."""
     grid = sweep.grid
     total = num_cells(sweep)
     if total > MOST_CELLS:
-        return too_many_cells(total)
+        return Contradiction(too_many_cells(total))
     num_requests = max(grid.n) * max(grid.duplication)
     if num_requests > MOST_TEXTS:
-        return (
+        return Contradiction(
             f"grid.duplication: {num_requests:,} texts in a pass, n times duplication, and "
             f"{MOST_TEXTS:,} are the most allowed"
         )
@@ -497,5 +540,4 @@ def too_many_cells(total: int) -> str:
 
 
 def choices(literal: object) -> tuple[str, ...]:
-    """Return the words that a ``Literal`` allows."""
     return get_args(literal)

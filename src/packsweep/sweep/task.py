@@ -187,7 +187,7 @@ def _labels_problem(labels: Sequence[str]) -> str | None:
 
 def _label_fault(label: str) -> str | None:
     if not label.strip():
-        return "is no label"
+        return "is not a label"
     if len(label) > _LONGEST_LABEL:
         return f"is longer than {_LONGEST_LABEL} characters"
     if label != label.strip() or not label.isprintable() or any(mark in label for mark in '"\\{}'):
@@ -203,7 +203,7 @@ def _columns_problem(table: TaskTable) -> str | None:
     labels = table.labels or BUILTIN[table.name].labels
     strange = next((to for to in table.label_map.values() if to not in labels), None)
     if strange is not None:
-        return f"task.label_map: {strange!r} is none of the labels {', '.join(labels)}"
+        return f"task.label_map: {strange!r} is not one of the labels {', '.join(labels)}"
     return None
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -16,7 +18,9 @@ import pytest
 from tests.fakes import REVIEWS, pass_row, sweep
 
 from packsweep.errors import ResultsError
-from packsweep.models import resolve
+from packsweep.machine import processor
+from packsweep.models import resolve, tokenizer
+from packsweep.plan import cells as plan_cells
 from packsweep.report import deploy
 from packsweep.results.schema import Row
 from packsweep.run import scoring
@@ -44,11 +48,16 @@ def cells_of(model: Path, **tables: Any) -> tuple[Cell, ...]:
 def loaded(row: Row, folder: Path) -> ModuleType:
     """Return the script that is written for a row, imported."""
     deploy.write(row, folder)
-    spec = importlib.util.spec_from_file_location("emitted_label", folder / "label.py")
+    return imported(folder / "label.py")
+
+
+def imported(path: Path) -> ModuleType:
+    name = f"emitted_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["emitted_label"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -104,9 +113,26 @@ def test_script_constrains_answers_as_the_engine_did(byte_model: Path, tmp_path:
     )
     script = loaded(pass_row(cell), tmp_path)
     whole, _, rest = script.prompts([text.text for text in REVIEWS[:5]])
-    assert script.constraint(whole) == {"regex": "(positive|negative)(\\n(positive|negative)){1}"}
-    assert script.constraint(rest) == {"choice": ["positive", "negative"]}
+    assert script.constraint(whole) == {
+        "structured_outputs": {"regex": "(positive|negative)(\\n(positive|negative)){1}"}
+    }
+    assert script.constraint(rest) == {"structured_outputs": {"choice": ["positive", "negative"]}}
     assert script.max_tokens(rest) == cell.output_tokens_per_text
+
+
+def test_script_chooses_among_the_tokens_that_the_engine_did(
+    byte_model: Path, tmp_path: Path
+) -> None:
+    letters = {"n": 2, "strategy": "separate", "answer": "choice", "label_form": "letters"}
+    made = plan_cells.make(
+        sweep(model={"name": str(byte_model), "load_format": "dummy"}, grid=letters)
+    )
+    script = loaded(pass_row(made.cells[0].cell), tmp_path)
+    (prompt,) = script.prompts(["a text"])
+    tokens = tokenizer.load(made.model).encode(["A", "B"])
+    assert script.constraint(prompt) == {"allowed_token_ids": [ids[0] for ids in tokens]}
+    assert script.max_tokens(prompt) == 1
+    assert script.read([(prompt, Output("B"))]) == ["negative"]
 
 
 class FakeLabeller:
@@ -199,6 +225,27 @@ def test_a_column_that_is_not_there_is_one_line(
     )
 
 
+@pytest.mark.parametrize(
+    ("header", "named", "column"),
+    [
+        ("id,words,text", "words", "words"),
+        ("id,Message", None, "Message"),
+        ("text,body", None, "text"),
+    ],
+)
+def test_column_is_that_of_the_sweep_or_has_a_usual_name(
+    byte_model: Path, tmp_path: Path, header: str, named: str | None, column: str
+) -> None:
+    (cell,) = cells_of(byte_model, grid={"n": 4, "strategy": "separate"})
+    deploy.write(pass_row(cell), tmp_path, text_column=named)
+    script = imported(tmp_path / "label.py")
+    row = ",".join(f"<{name}>" for name in header.split(","))
+    (tmp_path / "a.csv").write_text(f"{header}\n{row}\n", encoding="utf-8")
+    assert list(script.read_texts(tmp_path / "a.csv", None)) == [f"<{column}>"]
+    written = (tmp_path / "ray_data.py").read_text(encoding="utf-8")
+    assert f'COLUMN = "{named or "text"}"\n' in written
+
+
 def test_files_are_whole_prompts_of_texts(script: ModuleType) -> None:
     script.SETTINGS["asking"]["pack_size"] = 3
     assert script.shard_size() == 3
@@ -207,13 +254,15 @@ def test_files_are_whole_prompts_of_texts(script: ModuleType) -> None:
 def test_serve_names_every_setting_as_vllm_does() -> None:
     text = deploy.serve(
         {
+            "environ": {},
+            "in_process": False,
             "engine": {
                 "model": "my/model",
                 "max_num_seqs": 64,
                 "enforce_eager": True,
                 "enable_prefix_caching": False,
                 "compilation_config": {"mode": 3},
-            }
+            },
         }
     )
     assert "exec vllm serve my/model \\\n  --max-num-seqs 64 \\\n  --enforce-eager \\\n" in text
@@ -221,10 +270,99 @@ def test_serve_names_every_setting_as_vllm_does() -> None:
     assert "--compilation-config '{\"mode\": 3}'" in text
 
 
+def in_process(cell: Cell, **values: str) -> Row:
+    """Return a row that an engine on the CPU measured in one process."""
+    resolved = json.dumps({"in_process": True, "num_threads": 2})
+    return pass_row(cell, engine_resolved=resolved, environ=json.dumps(values))
+
+
+def test_script_lays_an_engine_on_the_cpu_out_as_it_was_measured(
+    byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell,) = cells_of(byte_model, grid={"n": 2, "strategy": "separate"})
+    script = loaded(in_process(cell, VLLM_CPU_KVCACHE_SPACE="1"), tmp_path)
+    environ = {"HOME": "/home"}
+    monkeypatch.setattr(os, "environ", environ)
+    script.set_environment()
+    threads = str(processor.num_threads())
+    assert environ == {
+        "HOME": "/home",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "OMP_NUM_THREADS": threads,
+    }
+    own = {"VLLM_CPU_OMP_THREADS_BIND": "0-1"}
+    monkeypatch.setattr(os, "environ", own)
+    script.set_environment()
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in own  # a user's own layout stays
+
+
+def test_script_of_a_gpu_sets_no_layout(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ: dict[str, str] = {}
+    monkeypatch.setattr(os, "environ", environ)
+    script.set_environment()
+    assert environ == {"VLLM_NO_USAGE_STATS": "1"}
+
+
+def test_server_on_a_cpu_computes_with_all_cores(byte_model: Path, tmp_path: Path) -> None:
+    (cell,) = cells_of(byte_model, grid={"n": 2, "strategy": "separate"})
+    text = deploy.serve(deploy.settings_of(in_process(cell, VLLM_X="it's; $HOME")))
+    lines = text[: text.index("exec vllm serve")] + 'echo "$VLLM_X $OMP_NUM_THREADS"\n'
+    (tmp_path / "exports.sh").write_text(lines, encoding="utf-8")
+    given = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "7"}
+    done = subprocess.run(
+        ["sh", str(tmp_path / "exports.sh")], env=given, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "it's; $HOME 7\n"  # what is set already stays
+    assert "export VLLM_CPU_OMP_THREADS_BIND=nobind\n" in text
+
+
 def test_ray_data_is_python_for_so_many_gpus() -> None:
     text = deploy.ray_data(8)
     compile(text, "ray_data.py", "exec")
     assert "NUM_GPUS = 8" in text
+
+
+TWO = {"name": "t", "labels": ["ab", "cd"], "instruction": "{labels}?"}
+ALIKE = TWO | {"labels": ["ab", "ac", "x"]}
+SEPARATE = {"n": 2, "strategy": "separate", "answer": "logprob"}
+
+
+def ray_data_of(folder: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return the emitted ray_data.py, imported with stand-ins for Ray."""
+    llm = SimpleNamespace(vLLMEngineProcessorConfig=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "ray.data", SimpleNamespace(llm=llm))
+    monkeypatch.setitem(sys.modules, "label", script)
+    return imported(folder / "ray_data.py")
+
+
+def test_ray_data_gives_the_likeliest_label_of_logprob(
+    byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell,) = cells_of(byte_model, grid=SEPARATE, task=TWO)
+    script = loaded(pass_row(cell), tmp_path)
+    module = ray_data_of(tmp_path, script, monkeypatch)
+    backend = tokenizer.load(resolve.resolve(str(byte_model), load_format="dummy"))
+    monkeypatch.setattr(module, "tokenizer", lambda: SimpleNamespace(encode=lambda *_, **__: [1]))
+    asked = module.ask({"text": ["one", "two"]})
+    a, c = (ids[0] for ids in backend.encode(["a", "c"]))
+    assert asked["texts"] == [["one"], ["two"]]
+    assert (
+        asked["sampling_params"]
+        == [{"temperature": 0.0, "max_tokens": 1, "allowed_token_ids": [a, c]}] * 2
+    )
+    read = module.read({"texts": ["one"], "generated_tokens": [c]})
+    assert read == {"texts": ["one"], "labels": ["cd"]}
+
+
+def test_labels_that_begin_alike_have_no_ray_data(byte_model: Path, tmp_path: Path) -> None:
+    (cell,) = cells_of(byte_model, grid=SEPARATE, task=ALIKE)
+    written = deploy.write(pass_row(cell), tmp_path / "deploy")
+    assert [path.name for path in written] == ["label.py", "serve.sh"]
 
 
 def test_another_model_than_measured_is_refused(byte_model: Path, tmp_path: Path) -> None:
@@ -239,5 +377,4 @@ def test_script_asks_by_every_axis_of_a_prompt(byte_model: Path) -> None:
     """What words the prompts that are measured words those of the script, a new axis as well."""
     (cell,) = cells_of(byte_model)
     settings = deploy.settings_of(pass_row(cell))
-    axes = inspect.signature(prompts.build).parameters.keys() - {"texts", "chat", "task"}
-    assert set(settings["asking"]) == axes
+    assert set(settings["asking"]) == {field.name for field in fields(prompts.Asking)}

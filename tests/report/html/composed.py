@@ -52,7 +52,7 @@ def cells(text: str = SWEEP) -> tuple[Cell, ...]:
 def compose(store: Store, *, spread: float = 0.01) -> Store:
     """Write the results of ``SWEEP``; repeats differ by ``spread`` of the speed."""
     store.prepare()
-    store.keep_sweep(SWEEP.encode())
+    store.keep_sweep(SWEEP.encode(), [cell.cell_id for cell in cells()])
     for cell in cells():
         outcome, reason = ENDS.get(cell.slug, ("ok", None))
         if outcome == "ok":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.report.html.composed import SWEEP, compose
+from tests.report.html.composed import compose
 
 from packsweep.analysis import frames
 from packsweep.report import html
@@ -28,7 +28,7 @@ def found(composed: Path) -> Found:
         passes,
         lambda cells: requests[[cell in cells for cell in requests["cell_id"]]],
         name="composed",
-        sweep=SWEEP,
+        sweep=Store(composed).kept_sweep(),
     )
 
 

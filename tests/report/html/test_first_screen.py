@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from packsweep.analysis.contrasts import Comparison
 from packsweep.report.html import first_screen, sections
 from packsweep.results import schema
+from packsweep.results.shares import Figure
 from packsweep.results.stats import Ratio, verdicts
 
 SPEEDS = {"separate": 100.0, "packed": 50.0, "chunked4": 130.0}
@@ -38,6 +39,7 @@ def row(strategy: str, n: int = 400, duplication: int = 1, **more: Any) -> dict[
         "engine_settings": "{}",
         "simulated_settings": "{}",
         "engine": "vllm",
+        "device_uuid": "GPU-0",
         "outcome": "ok",
         "texts_per_s_median": speed,
         "texts_per_s_mean": speed,
@@ -109,6 +111,15 @@ def test_settings_are_named() -> None:
     assert sentence([SEPARATE, FP8], compared(FP8, SEPARATE, 1.76)) == (
         "Use one text per prompt with quantization=fp8 at n = 400: 1.76x [1.69, 1.83] the speed "
         "of the defaults."
+    )
+
+
+def test_another_strategy_is_named_before_other_settings() -> None:
+    fast = row("chunked4", cell_id="fast", texts_per_s_median=200.0)
+    settings = compared({**fast, "strategy": "separate"}, FP8, 1.1)
+    assert settings.axis == "settings"
+    assert sentence([SEPARATE, FP8, fast], settings, compared(fast, SEPARATE, 2.0)) == (
+        "Use 4 texts per prompt at n = 400: 2.00x [1.92, 2.08] the speed of separate."
     )
 
 
@@ -197,27 +208,29 @@ SCORED = {
 }
 
 
-def test_numbers_with_scores() -> None:
+def test_numbers_with_scores_that_nothing_can_be_chosen_by() -> None:
+    """The recommendation stays one of speed, with its price, and says so."""
     rows = [{**SEPARATE, **SCORED}, {**PACKED, **SCORED, "accuracy": 0.85}]
     advice = first_screen.advise(rows, [compared(PACKED, SEPARATE, 0.5)])
     assert advice.numbers is not None
     assert [(each.value, each.label) for each in advice.numbers] == [
-        ("90%", "correct labels"),
+        ("2.00x", "the speed of packed"),
         ("100.00", "texts per second"),
-        ("$0.0222", "per 1,000 correct labels"),
+        ("$0.02", "per 1,000 texts"),
     ]
+    assert advice.not_shown == ("Speed only: compare the accuracies below.",)
     assert [point.on_frontier for point in advice.points] == [True, False]
-    figure = first_screen.frontier(advice, rows)
+
+
+def test_frontier_shows_the_quality_and_what_a_guess_reaches() -> None:
+    rows = [{**SEPARATE, **SCORED}]
+    advice = first_screen.advise(rows, [])
+    quality = Figure(value=0.9, ci_low=0.8, ci_high=0.95)
+    points = (replace(advice.points[0], quality=quality),)
+    figure = first_screen.frontier(replace(advice, quality_kind="accuracy", points=points), rows)
     assert figure is not None
-    assert figure.data.rows[0][:2] == ("separate n=400", "0.9")
+    assert figure.data.rows[0][:3] == ("separate n=400", "0.9", "[0.80, 0.95]")
     assert "Dashed: always giving the most frequent label, 50%." in figure.notes[0]
-
-
-def test_a_guess_is_called_one() -> None:
-    guess = {**SEPARATE, **SCORED, "accuracy_ci_low": 0.4}
-    advice = first_screen.advise([guess, {**PACKED, **SCORED}], [])
-    assert advice.numbers is not None
-    assert advice.numbers[0].detail.endswith("; always the most frequent label: 50%")
 
 
 def test_comparisons_table_has_the_verdict() -> None:

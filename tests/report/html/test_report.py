@@ -13,11 +13,13 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pytest
+from tests.report.html.composed import ENDS
 
 from packsweep.analysis import frames
 from packsweep.report import html
-from packsweep.report.html import Found, Report
+from packsweep.report.html import Found, Report, record
 from packsweep.report.html.parts import Figure, Section
+from packsweep.results.store import KeptSweep
 
 MEBIBYTE = 2**20
 
@@ -145,6 +147,20 @@ def test_failed_section(built: Report) -> None:
     assert section.lines[0] == "34 cells: 30 ok, 1 infeasible, 1 invalid, 1 oom, 1 timeout."
     assert {row[1] for row in section.tables[0].rows} == {"infeasible", "oom", "invalid", "timeout"}
     assert section.lines[1].startswith("2 cells of the sweep file were not measured")
+    missing = {row[0].rpartition("-")[0] for row in section.tables[1].rows}
+    assert missing == {slug for slug, (outcome, _) in ENDS.items() if not outcome}
+
+
+@pytest.mark.parametrize(
+    ("absent", "line"),
+    [
+        ((), "No cell of the sweep file is missing."),
+        (None, "Missing cells are not known: the folder does not list those of its sweep."),
+    ],
+)
+def test_failed_section_nothing_missing(found: Found, absent: tuple[()] | None, line: str) -> None:
+    """Nothing missing is distinguished from nothing known."""
+    assert record.failed(found.rows, absent).lines[1] == line
 
 
 def test_duplication_limit(built: Report) -> None:
@@ -209,7 +225,7 @@ def test_few_requests_are_read(composed: Path) -> None:
         return none
 
     passes = frames.load_table(composed, "passes")
-    html.collect(passes, read, name="composed", sweep=None)
+    html.collect(passes, read, name="composed", sweep=KeptSweep())
     scored = passes.loc[passes["accuracy"].notna(), "cell_id"].nunique()
     assert [len(cells) for cells in asked] == [scored]
 

@@ -79,7 +79,7 @@ ON_DEMAND = "; if it starts nodes on demand, say up to how many GPUs with --max-
 
 
 @pytest.mark.parametrize(
-    ("listed", "wanted", "told"),
+    ("listed", "wanted", "message"),
     [
         (
             CLUSTER,
@@ -104,11 +104,11 @@ ON_DEMAND = "; if it starts nodes on demand, say up to how many GPUs with --max-
         ((HEAD,), (), "no alive node has a GPU or a CPU for Ray"),
     ],
 )
-def test_problem(listed: tuple[Node, ...], wanted: tuple[str, ...], told: str) -> None:
+def test_problem(listed: tuple[Node, ...], wanted: tuple[str, ...], message: str) -> None:
     """What no node has is said in one line, with what there is and what to do."""
     line = nodes.problem(listed, Demand(accelerators=wanted))
     assert line is not None
-    assert line.endswith(told)
+    assert line.endswith(message)
 
 
 def test_problem_nodes_on_demand() -> None:

@@ -15,14 +15,6 @@ from packsweep.run.executors.ray import _env_vars, stream_attempt
 from packsweep.sweep.cells import Cell
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
 def _cell(model: Path, **simulated: Any) -> Cell:
     return cells(model={"name": str(model)}, simulated=simulated)[0]
 
@@ -66,7 +58,7 @@ def test_stream_attempt_folder_not_shared(tmp_path: Path, byte_model: Path) -> N
 
 
 def test_env_vars(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes are told where things are, never a secret."""
+    """Nodes learn where things are, never a secret."""
     for name in ("PACKSWEEP_CACHE", "HF_HOME", "AWS_REGION"):
         monkeypatch.setenv(name, "there")
     for name in ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):

@@ -91,7 +91,7 @@ def test_folder_that_is_not_the_set_is_refused(tmp_path: Path) -> None:
         load(str(tmp_path), limit=1)
 
 
-def test_folder_above_the_set_is_told_where_it_is(root: Path) -> None:
+def test_folder_above_the_set_is_named_with_where_it_is(root: Path) -> None:
     """One level too high is a common slip."""
     with pytest.raises(TextsError, match=r"did you mean .*/aclImdb\?"):
         load(str(root.parent), limit=1)

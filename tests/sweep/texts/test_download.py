@@ -111,7 +111,7 @@ def test_fetch_over_a_wrong_file_replaces_it(site: Served, tmp_path: Path) -> No
     assert download.fetch(site[1], tmp_path).read_bytes() == CONTENT
 
 
-def test_fetch_when_the_connection_breaks_goes_on_where_it_broke(
+def test_fetch_when_the_connection_breaks_resumes_where_it_broke(
     site: Served, tmp_path: Path
 ) -> None:
     """The second request asks for what is missing."""
@@ -151,7 +151,7 @@ def test_fetch_of_a_missing_page_is_refused(site: Served, tmp_path: Path) -> Non
 
 
 def test_fetch_without_a_server_is_refused(site: Served, tmp_path: Path) -> None:
-    """A closed port is told at once."""
+    """A closed port is reported at once."""
     archive = replace(site[1], url=f"http://127.0.0.1:{_closed_port()}/set.tar.gz")
     _refused(archive, tmp_path, "no connection", "refused")
 

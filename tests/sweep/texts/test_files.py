@@ -158,7 +158,7 @@ def test_source_with_fewer_rows_than_needed_is_refused(tmp_path: Path) -> None:
 
 
 def test_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """A slip in the path is told with the words that could have been meant."""
+    """A slip in the path is reported with the words that could have been meant."""
     _refused(str(tmp_path / "imbd.csv"), "no such file", "builtin, imdb or a path")
 
 

@@ -32,10 +32,10 @@ def _read(
     return load(source, limit=limit, reading=reading, notes=notes), notes
 
 
-def _refused(source: str, told: str, reading: Reading = TEAMS) -> None:
+def _refused(source: str, message: str, reading: Reading = TEAMS) -> None:
     with pytest.raises(TextsError) as caught:
         load(source, limit=1, reading=reading)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -150,7 +150,7 @@ def test_source_long_field(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["https://example.org/a.csv", "s3://bucket/a.csv", "S3://bucket/a.csv", "gs://b/x.parquet"],
+    ["http://example.org/a.csv", "ftp://host/a.csv", "S3://bucket/a.csv", "gs://b/x.parquet"],
 )
 def test_source_address(source: str) -> None:
     """An address is no path, and is shown as it was written."""
@@ -166,7 +166,7 @@ def test_source_no_file(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.jsonl", "[" * 100_000, "row 1 (line 1): is nested too deeply"),
         ("a.jsonl", "[1]\n", "row 1 (line 1): is [1]; expected a JSON object"),
@@ -178,10 +178,10 @@ def test_source_no_file(tmp_path: Path, name: str) -> None:
         ("a.txt", "\n\n", "holds no texts"),
     ],
 )
-def test_source_that_is_wrong(tmp_path: Path, name: str, content: str, told: str) -> None:
+def test_source_that_is_wrong(tmp_path: Path, name: str, content: str, message: str) -> None:
     """Whatever a file holds, the message is short, on one line, and safe to print."""
     source = _write(tmp_path / name, content)
-    _refused(source, told)
+    _refused(source, message)
     with pytest.raises(TextsError) as caught:
         load(source, limit=1, reading=TEAMS)
     assert len(str(caught.value)) < 1000
@@ -201,7 +201,7 @@ def test_builtin_other_labels() -> None:
 
 
 def test_hub_id() -> None:
-    """An id of the hub, with its revision, is told from a path."""
+    """An id of the hub, with its revision, is distinguished from a path."""
     assert hub.dataset_id("stanfordnlp/imdb") == ("stanfordnlp/imdb", None)
     assert hub.dataset_id("hf://datasets/a/b@v2") == ("a/b", "v2")
     assert hub.dataset_id("some/deeper/path.csv") is None
@@ -213,8 +213,8 @@ def test_hub_splits() -> None:
     assert hub.of_split("a/b", files, None) == files
     both = [*files, "plain_text/test/0000.parquet"]
     assert hub.of_split("a/b", both, "test") == both[2:]
-    for split, told in ((None, "several splits"), ("dev", "no split 'dev'")):
-        with pytest.raises(TextsError, match=told):
+    for split, message in ((None, "several splits"), ("dev", "no split 'dev'")):
+        with pytest.raises(TextsError, match=message):
             hub.of_split("a/b", both, split)
 
 

@@ -167,7 +167,6 @@ def provide(name: str) -> Path:
 
 
 def _source(entry: EmbeddedModel) -> Path:
-    """Return the installed source file."""
     wanted = f"{PREFIX}{entry.name} is made from the package {entry.distribution}=={entry.version}"
     try:
         distribution = metadata.distribution(entry.distribution)
@@ -177,8 +176,8 @@ def _source(entry: EmbeddedModel) -> Path:
         raise ModelError(f"{wanted}, not {distribution.version}: {entry.pip_command}")
     path = Path(str(distribution.locate_file(entry.member)))
     if not path.is_file():
-        mend = f"{entry.pip_command} --force-reinstall"
-        raise ModelError(f"{wanted}, which lacks {entry.member}: {mend}")
+        fix = f"{entry.pip_command} --force-reinstall"
+        raise ModelError(f"{wanted}, which lacks {entry.member}: {fix}")
     return path
 
 

@@ -126,7 +126,6 @@ def _tensor_name(name: str) -> str:
 def _write_safetensors(
     path: Path, tensors: Sequence[gguf.ReaderTensor], config: dict[str, Any]
 ) -> None:
-    """Write all tensors in bf16."""
     hub_format.write_safetensors(
         path,
         [

@@ -63,7 +63,6 @@ def write(source: Path, folder: Path) -> None:
 
 
 def config() -> dict[str, Any]:
-    """Return the ``config.json``."""
     return llama3.CONFIG | {"quantization_config": QUANTIZATION, "random_weights": True}
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import pprint
 import shlex
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +23,42 @@ from packsweep.models.resolve import Model
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.plan import label_budget
 from packsweep.report.deploy.bundle import bundle
+from packsweep.results import schema
 from packsweep.results.schema import Row
 from packsweep.run import scoring
 from packsweep.sweep.cells import Cell, from_dict
 from packsweep.sweep.prompts import Prompt
+from packsweep.sweep.texts.columns import TEXT_NAMES
 
 _EMPTY = "SETTINGS: dict[str, Any] = {}"
 _SCRIPT = f"{__name__}.label"
+NO_RAY_DATA = (
+    "no ray_data.py: labels begin alike, so a text has several prompts, and Ray Data reads each by "
+    "itself; give each GPU a part of the texts with label.py --part"
+)
 # Of the arguments of vllm.LLM, those that measuring alone needs.
 _MEASURING = ("disable_log_stats", "use_tqdm_on_load")
 
 
-def write(row: Row, folder: Path, *, num_gpus: int = 1) -> list[Path]:
+def write(
+    row: Row, folder: Path, *, num_gpus: int = 1, text_column: str | None = None
+) -> list[Path]:
     """Write the configuration of a summary's cell into ``folder``; return the files.
+
+    Args:
+        row: of the summary.
+        folder: is made where it is not there.
+        num_gpus: that label.
+        text_column: of the files that will be labelled; None: one with a usual name.
 
     Raises:
         ModelError: the cell's model is not here, and its chat template or tokenizer is needed.
         ResultsError: it is another model by now, or the folder cannot be written.
     """
-    settings = settings_of(row)
+    settings = settings_of(row) | {"text_column": text_column}
     contents = {"label.py": script(settings), "serve.sh": serve(settings)}
-    if not settings["branches"]:
-        contents["ray_data.py"] = ray_data(num_gpus)
+    if len(settings["branches"]) <= 1:
+        contents["ray_data.py"] = ray_data(num_gpus, text_column)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
@@ -68,7 +82,14 @@ def settings_of(row: Row) -> dict[str, Any]:
             f"{cell.model} is not the model that was measured any more: weights or tokenizer have "
             "changed; measure again"
         )
-    return _settings(cell, model, tokenizer.load(model))
+    resolved = schema.parsed(row.get("engine_resolved"))
+    return {
+        **_settings(cell, model, tokenizer.load(model)),
+        "environ": json.loads(cell.environ),
+        # On a CPU: one process, and as many threads.
+        "in_process": resolved.get("in_process", False),
+        "num_threads": resolved.get("num_threads"),
+    }
 
 
 def _cell(row: Row) -> Cell:
@@ -82,7 +103,9 @@ def _cell(row: Row) -> Cell:
 
 def _settings(cell: Cell, model: Model, words: Tokenizer) -> dict[str, Any]:
     """Return everything that a prompt, its answer and the engine follow from."""
-    packed = cell.strategy == "packed"
+    asking = cell.asking
+    if asking.strategy == "packed":  # a chunk of n texts of a longer file
+        asking = replace(asking, strategy="chunked", pack_size=cell.n)
     reader = scoring.reader(cell)
     chat = words.chat if cell.template == "chat" else None
     blank = Prompt(text="", first=0, num_texts=1)
@@ -90,21 +113,14 @@ def _settings(cell: Cell, model: Model, words: Tokenizer) -> dict[str, Any]:
     arguments = engine.arguments(cell, model)
     return {
         "cell": cell.cell_id,
-        "text_column": "text",
-        "asking": {
-            # A packed prompt of n texts is a chunk of n texts of a longer file.
-            "strategy": "chunked" if packed else cell.strategy,
-            "pack_size": cell.n if packed else cell.pack_size,
-            "instruction": cell.instruction,
-            "template": cell.template,
-            "answer_format": cell.format,
-            "label_form": cell.label_form,
-        },
+        "text_column": None,
+        "asking": asdict(asking),
         "task": asdict(cell.labelling),
         "cut": asdict(cell.cut),
         "chat": None if chat is None else asdict(chat),
         "prompt_type": cell.prompt_type,
         "choice": list(cell.words) if cell.answer == "choice" else [],
+        "label_tokens": label_budget.label_tokens(cell.words, words) if cell.picks_token else (),
         "branches": [(each.text, asdict(each.branch)) for each in branches if each.branch],
         "output_tokens_per_text": cell.output_tokens_per_text,
         "reader": {"words": dict(reader.words), "exact_case": reader.exact_case},
@@ -133,8 +149,21 @@ def serve(settings: Mapping[str, Any]) -> str:
     return (
         "#!/bin/sh\n"
         "# The engine as it was measured. Prompts are worded by label.py: send prompts() of it to\n"
-        "# /v1/completions, and read the answers with read_text().\n" + " \\\n  ".join(lines) + "\n"
+        "# /v1/completions, and read the answers with read_text().\n"
+        + "".join(_exported(settings))
+        + " \\\n  ".join(lines)
+        + "\n"
     )
+
+
+def _exported(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines that set the environment, unless it is set already."""
+    given = dict(settings["environ"])
+    if settings["in_process"]:
+        yield "# A server is several processes: none is bound to a core, and all cores compute.\n"
+        given |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": settings["num_threads"]}
+    for name, value in given.items():
+        yield f'[ -n "${{{name}+set}}" ] || export {name}={shlex.quote(str(value))}\n'
 
 
 def _option(name: str, value: object) -> list[str]:
@@ -146,7 +175,8 @@ def _option(name: str, value: object) -> list[str]:
     return [f"--{flag} {shlex.quote(text)}"]
 
 
-def ray_data(num_gpus: int) -> str:
+def ray_data(num_gpus: int, text_column: str | None = None) -> str:
     """Return ray_data.py, which labels with an engine on each of ``num_gpus``."""
-    path = Path(__file__).with_name("ray_data.txt")
-    return path.read_text(encoding="utf-8").replace("{num_gpus}", str(num_gpus))
+    text = Path(__file__).with_name("ray_data.txt").read_text(encoding="utf-8")
+    column = json.dumps(text_column or TEXT_NAMES[0])
+    return text.replace("{num_gpus}", str(num_gpus)).replace("{column}", column)

@@ -38,7 +38,7 @@ class _Module:
     imports: dict[str, str] = field(default_factory=dict)
 
     def is_plain(self, name: str) -> bool:
-        """Tell whether ``name`` needs little else: an import from elsewhere, or an assignment."""
+        """Return whether ``name`` needs little else: an import from elsewhere, or an assignment."""
         if name in self.taken:
             module, original = self.taken[name]
             return _read(module).is_plain(original)

@@ -26,11 +26,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from packsweep.machine.processor import one_process
 from packsweep.models.chat import ChatTemplate
 from packsweep.run.scoring import Reader, score_logprobs
 from packsweep.sweep.answers import Branch, pattern
-from packsweep.sweep.prompts import Prompt, branched, build
+from packsweep.sweep.prompts import Asking, Prompt, branched, build
 from packsweep.sweep.task import LabellingTask
+from packsweep.sweep.texts.columns import TEXT_NAMES
 from packsweep.sweep.texts.cut import shortened, without_markup
 from packsweep.sweep.texts.text import LabelledText
 
@@ -38,7 +40,6 @@ from packsweep.sweep.texts.text import LabelledText
 SETTINGS: dict[str, Any] = {}
 
 SHARD_TEXTS = 10_000
-_COLUMNS = ("text", "review", "body", "content")
 _WRONG_USE = 2
 
 
@@ -47,7 +48,7 @@ class Labeller:
 
     def __init__(self, model: str | None = None) -> None:
         """Start vLLM; ``model`` names another place of the same model."""
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        set_environment()
         from vllm import LLM
 
         engine = dict(SETTINGS["engine"])
@@ -97,6 +98,15 @@ class Labeller:
         return num_tokens <= room
 
 
+def set_environment() -> None:
+    """Set what vLLM reads when it is imported, as it was measured; what is set already stays."""
+    given = {"VLLM_NO_USAGE_STATS": "1", **SETTINGS["environ"]}
+    if SETTINGS["in_process"]:
+        given |= one_process({**os.environ, **given})
+    for name, value in given.items():
+        os.environ.setdefault(name, value)
+
+
 def shorten(text: str, tokenizer: Any) -> str:  # noqa: ANN401  (vLLM's)
     """Return what of a text is sent."""
     cut = SETTINGS["cut"]
@@ -111,9 +121,9 @@ def prompts(texts: Sequence[str]) -> list[Prompt]:
     chat = SETTINGS["chat"]
     built = build(
         [LabelledText(text=text, label="") for text in texts],
+        Asking(**SETTINGS["asking"]),
         task=LabellingTask(**SETTINGS["task"]),
         chat=None if chat is None else ChatTemplate(**chat),
-        **SETTINGS["asking"],
     )
     return list(branched(built, branches())) if branches() else list(built)
 
@@ -127,14 +137,19 @@ def max_tokens(prompt: Prompt) -> int:
     return 1 if prompt.branch else prompt.num_texts * int(SETTINGS["output_tokens_per_text"])
 
 
-def constraint(prompt: Prompt) -> dict[str, Any] | None:
-    """Return the fields of vLLM's StructuredOutputsParams; None where the answer is free."""
-    form, choice = SETTINGS["asking"]["answer_format"], SETTINGS["choice"]
+def constraint(prompt: Prompt) -> dict[str, Any]:
+    """Return the fields of vLLM's SamplingParams that constrain an answer; none where it is free.
+
+    ``structured_outputs`` is the fields of StructuredOutputsParams.
+    """
+    form, choice = SETTINGS["asking"]["format"], SETTINGS["choice"]
+    if SETTINGS["label_tokens"]:
+        return {"allowed_token_ids": list(SETTINGS["label_tokens"])}
     if not choice:
-        return None
+        return {}
     if prompt.num_texts == 1 and form == "lines":
-        return {"choice": choice}
-    return {"regex": pattern(choice, prompt.num_texts, form)}
+        return {"structured_outputs": {"choice": choice}}
+    return {"structured_outputs": {"regex": pattern(choice, prompt.num_texts, form)}}
 
 
 def sampling_params(prompt: Prompt) -> Any:  # noqa: ANN401  (vLLM's)
@@ -143,11 +158,13 @@ def sampling_params(prompt: Prompt) -> Any:  # noqa: ANN401  (vLLM's)
     from vllm.sampling_params import StructuredOutputsParams
 
     fields = constraint(prompt)
+    if "structured_outputs" in fields:
+        fields["structured_outputs"] = StructuredOutputsParams(**fields["structured_outputs"])
     return SamplingParams(
         temperature=0.0,
         max_tokens=max_tokens(prompt),
-        structured_outputs=None if fields is None else StructuredOutputsParams(**fields),
         logprob_token_ids=list(prompt.branch.token_ids) if prompt.branch else None,
+        **fields,
     )
 
 
@@ -164,9 +181,16 @@ def read(answered: Sequence[tuple[Prompt, Any]]) -> Sequence[str | None]:
     return score_logprobs(scored, SETTINGS["task"]["labels"], None).labels
 
 
+def label_of(token: int) -> str:
+    """Return the label that goes on with ``token`` at the one place where all labels part."""
+    ((_, branch),) = branches()
+    index = next(own[0] for tokens, own in branch.options if token in tokens)
+    return str(SETTINGS["task"]["labels"][index])
+
+
 def read_text(text: str, num_texts: int, *, cut: bool) -> Sequence[str | None]:
     """Return the labels in a written answer; ``cut`` says that its token limit ended it."""
-    reader = Reader(answer_format=SETTINGS["asking"]["answer_format"], **SETTINGS["reader"])
+    reader = Reader(answer_format=SETTINGS["asking"]["format"], **SETTINGS["reader"])
     return reader.read(text, num_texts, cut=cut)[0]
 
 
@@ -203,8 +227,9 @@ def _parquet(path: Path, column: str | None) -> Iterator[str]:
 
 
 def _column(asked: str | None, names: Sequence[str]) -> str:
-    wanted = [asked] if asked else [SETTINGS["text_column"], *_COLUMNS]
-    found = next((name for name in wanted if name in names), None)
+    wanted = [asked] if asked else [SETTINGS["text_column"], *TEXT_NAMES]
+    spelled = {name.strip().lower(): name for name in reversed(names)} | {n: n for n in names}
+    found = next((spelled[name] for name in wanted if name in spelled), None)
     if found is None:
         raise ValueError(f"which column holds the texts? --column {' or '.join(names)}")
     return found

@@ -21,19 +21,11 @@ from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.frames import Overrides
 from packsweep.analysis.quality import Answers
 from packsweep.report import footer
-from packsweep.report.html import (
-    author,
-    curves,
-    first_screen,
-    missing,
-    online,
-    record,
-    sections,
-    vega,
-)
+from packsweep.report.html import author, curves, first_screen, online, record, sections, vega
 from packsweep.report.html.parts import Figure, Group, Section
 from packsweep.report.html.vega import installed
 from packsweep.results.schema import Row
+from packsweep.results.store import KeptSweep
 from packsweep.version import __version__
 
 if TYPE_CHECKING:
@@ -51,11 +43,11 @@ class Found:
     Attributes:
         name: of the folder.
         rows: of the summary.
-        mixed: what differs between rows that were put side by side all the same.
+        mixed: what differs between rows that were compared nevertheless.
         positions: rows of ``labels.by_position``.
         confusion: rows of ``labels.confusion``.
         sweep: text of the sweep file that was run last; None where it was not kept.
-        absent: cells of that file without a row, or why that is not known.
+        absent: cells of that file without a row; None where they are not known.
     """
 
     name: str
@@ -67,7 +59,7 @@ class Found:
     positions: Sequence[Row]
     confusion: Sequence[Row]
     sweep: str | None
-    absent: Sequence[str] | str
+    absent: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +89,7 @@ def collect(
     read_requests: Callable[[Container[str]], pd.DataFrame],
     *,
     name: str,
-    sweep: str | None,
+    sweep: KeptSweep,
     overrides: Overrides | None = None,
     allow_mixed: bool = False,
 ) -> Found:
@@ -107,7 +99,7 @@ def collect(
         passes: of all cells.
         read_requests: gives those of the cells asked for, which are a few: requests can be many.
         name: of the results.
-        sweep: text of the sweep file, where it was kept.
+        sweep: that was run last.
         overrides: ceiling and price in place of the rows' own.
         allow_mixed: put rows side by side that were not measured alike.
 
@@ -120,7 +112,7 @@ def collect(
     counts = passes.loc[passes["outcome"] == "ok", "cell_id"]
     found = labels.of_requests(requests[requests["cell_id"].isin(counts)])
     answers = frames.answers_of(found, passes)
-    each_cell = passes.drop_duplicates("cell_id")
+    asked, tried = sweep.cell_ids, set(passes["cell_id"])
     return Found(
         name=name,
         rows=rows,
@@ -130,8 +122,8 @@ def collect(
         requests=requests,
         positions=_records(labels.by_position(found, num_ranges=NUM_RANGES)),
         confusion=_records(labels.confusion(found)),
-        sweep=sweep,
-        absent=record.absent_cells(sweep, _records(each_cell[list(missing.COLUMNS)])),
+        sweep=sweep.text,
+        absent=None if asked is None else [cell_id for cell_id in asked if cell_id not in tried],
     )
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packsweep.analysis import axes
 from packsweep.models.config import ModelConfig
@@ -42,8 +41,7 @@ _HEADINGS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class Published(NamedTuple):
     """What the author printed for one cell."""
 
     texts_per_s: float
@@ -53,28 +51,14 @@ class Published:
 
 # (strategy, n, duplication). One output token a text, so output tokens/s are texts/s.
 PUBLISHED = {
-    ("packed", 400, 1): Published(
-        texts_per_s=16.80, total_tokens_per_s=5058.22, prompt_tokens=120_006
-    ),
-    ("separate", 400, 1): Published(
-        texts_per_s=65.75, total_tokens_per_s=21299.52, prompt_tokens=129_180
-    ),
-    ("packed", 40, 1): Published(
-        texts_per_s=40.65, total_tokens_per_s=11443.23, prompt_tokens=11_220
-    ),
-    ("separate", 40, 1): Published(
-        texts_per_s=73.27, total_tokens_per_s=22262.43, prompt_tokens=12_114
-    ),
-    ("packed", 4, 1): Published(texts_per_s=32.03, total_tokens_per_s=8118.47, prompt_tokens=1_010),
-    ("separate", 4, 1): Published(
-        texts_per_s=32.03, total_tokens_per_s=8648.41, prompt_tokens=1_076
-    ),
-    ("packed", 400, 10): Published(
-        texts_per_s=78.58, total_tokens_per_s=23652.82, prompt_tokens=1_200_060
-    ),
-    ("separate", 400, 10): Published(
-        texts_per_s=503.24, total_tokens_per_s=163025.79, prompt_tokens=1_291_800
-    ),
+    ("packed", 400, 1): Published(16.80, 5058.22, 120_006),
+    ("separate", 400, 1): Published(65.75, 21299.52, 129_180),
+    ("packed", 40, 1): Published(40.65, 11443.23, 11_220),
+    ("separate", 40, 1): Published(73.27, 22262.43, 12_114),
+    ("packed", 4, 1): Published(32.03, 8118.47, 1_010),
+    ("separate", 4, 1): Published(32.03, 8648.41, 1_076),
+    ("packed", 400, 10): Published(78.58, 23652.82, 1_200_060),
+    ("separate", 400, 10): Published(503.24, 163025.79, 1_291_800),
 }
 
 
@@ -88,7 +72,7 @@ def section(rows: Sequence[Row], requests: pd.DataFrame) -> Section | None:
     alike = [row for own in _models(rows) if is_8b(_telling(own), requests) for row in own]
     if not alike:
         return None
-    title = "Beside the published H800 figures"
+    title = "Compared with the published H800 figures"
     cells = [row for row in alike if _published(row) and row["outcome"] == "ok"]
     if not cells:
         line = (
@@ -119,7 +103,7 @@ def _telling(rows: Sequence[Row]) -> Row:
 
 
 def is_8b(row: Row, requests: pd.DataFrame) -> bool:
-    """Tell whether a cell's model has the shape of Llama-3.1-8B, by its name or by its FLOPs."""
+    """Return whether a cell's model has the shape of Llama-3.1-8B, by its name or by its FLOPs."""
     if _NAMED.search(row["model"]):
         return True
     if row["flops"] is None:

@@ -133,12 +133,8 @@ def frontier(
     across = _number("x", x.title, scale=_scale(x, ends))
     up = _number("value", y.title, scale=_scale(y, _extent(drawn)))
     colour = {"color": _colour(shown, series)}
-    layers = []
-    if baseline is not None:
-        at = {"y": _number("value", y.title), "color": {"value": "var(--ink)"}}
-        rule = {"type": "rule", "strokeDash": _DASHES}
-        layers.append(_layer(rule, at, data=[{"value": baseline}]))
-    layers += [
+    layers = [
+        *_baseline("y", y.title, baseline),
         _interval({**colour, "x": across}, "y", y.title),
         _interval({**colour, "y": up}, "x", x.title, low="x_low", high="x_high"),
         _points(
@@ -158,11 +154,7 @@ def dots(points: Sequence[Point], *, x: Axis, reference: float | None = None) ->
     series = list(dict.fromkeys(point.series for point in points))
     shared = {"y": _rows_axis(), "color": _colour(series, series, legend=False)}
     at = {**shared, "x": _number("value", x.title, scale=_scale(x, extent))}
-    layers = []
-    if reference is not None:
-        line = {"x": _number("value", x.title), "color": {"value": "var(--ink)"}}
-        rule = {"type": "rule", "strokeDash": _DASHES}
-        layers.append(_layer(rule, line, data=[{"value": reference}]))
+    layers = _baseline("x", x.title, reference)
     if any(point.high is not None for point in points):
         layers.append(_interval(shared, "x", x.title, yOffset=_BELOW_ROW_LABEL))
     shape = _shape(series, series, legend=False)
@@ -179,15 +171,15 @@ def bars(shares: Sequence[Mapping[str, Any]], *, series: Sequence[str], title: s
         series: the parts, in the order in which they are stacked.
         title: of the axis.
     """
-    cells = list(dict.fromkeys(each["cell"] for each in shares))
+    cells = list(dict.fromkeys(share["cell"] for share in shares))
     drawn = [
         {
-            **each,
-            "row": cells.index(each["cell"]),
-            "order": list(series).index(each["part"]),
-            "said": f"{each['cell']}, {each['part']}: {each['share']:.1%}",
+            **share,
+            "row": cells.index(share["cell"]),
+            "order": list(series).index(share["part"]),
+            "said": f"{share['cell']}, {share['part']}: {share['share']:.1%}",
         }
-        for each in shares
+        for share in shares
     ]
     at = {
         "x": _number("share", title, stack="zero", scale={"domain": [0, 1], "clamp": True}),
@@ -221,6 +213,14 @@ def _layer(
     if data is not None:
         layer["data"] = {"values": list(data)}
     return layer
+
+
+def _baseline(channel: str, title: str, value: float | None) -> list[Spec]:
+    """Return a dashed line across the chart at ``value``, where there is one."""
+    if value is None:
+        return []
+    at = {channel: _number("value", title), "color": {"value": "var(--ink)"}}
+    return [_layer({"type": "rule", "strokeDash": _DASHES}, at, data=[{"value": value}])]
 
 
 def _interval(

@@ -37,11 +37,58 @@ _NOT_PRIMED = 'That was not measured: add "primed" to measure.cache_state to see
 _INTERVALS = "Points are medians, bars the 95 % interval of the mean."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Curve:
+    """What is drawn against what.
+
+    Attributes:
+        title: of every figure.
+        x: a cell's place on the axis.
+        axis: the title of the axis.
+        series: a cell's line.
+        fixed: a column that a figure has one value of, beside whatever else varies.
+        none: why there is no curve, where the axis has fewer than two places.
+    """
+
+    title: str
+    x: Callable[[Row], float]
+    axis: str
+    series: Callable[[Row], str]
+    fixed: str
+    none: str
+
+
+_OVER_N = _Curve(
+    title="texts/s against n",
+    x=lambda row: row["n"],
+    axis="n, texts",
+    series=strategy,
+    fixed="duplication",
+    none="No curve over n: fewer than two values of grid.n were measured.",
+)
+_OVER_PACK_SIZE = _Curve(
+    title="texts/s against pack size",
+    x=texts_per_prompt,
+    axis="texts in a prompt (separate 1, packed n)",
+    series=lambda row: f"n = {row['n']}",
+    fixed="duplication",
+    none="No curve over pack size: fewer than two numbers of texts a prompt were measured.",
+)
+_OVER_DUPLICATION = _Curve(
+    title="texts/s against duplication",
+    x=lambda row: row["duplication"],
+    axis="times each request is submitted",
+    series=lambda row: strategy(row) + (", cache off" if row["cache_state"] == "off" else ""),
+    fixed="n",
+    none="No duplication curve: fewer than two values of grid.duplication were measured.",
+)
+
+
 def throughput(rows: Sequence[Row]) -> Section:
     """Return texts per second against n and against the texts in a prompt; and every cell."""
     measured = _measured(rows)
-    figures, lines = _against_n(measured)
-    more, more_lines = _against_pack_size(measured)
+    figures, lines = _panels(measured, _OVER_N)
+    more, more_lines = _panels(measured, _OVER_PACK_SIZE)
     shown, note = extremes(rows, 100, by="texts_per_s_median")
     caption = "Every cell, as packsweep show prints it"
     return Section(
@@ -53,69 +100,15 @@ def throughput(rows: Sequence[Row]) -> Section:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Curve:
-    """What is drawn against what.
-
-    Attributes:
-        title: of every figure.
-        x: a cell's place on the axis.
-        axis: the title of the axis.
-        series: a cell's line.
-        fixed: a column that a figure has one value of, beside whatever else varies.
-    """
-
-    title: str
-    x: Callable[[Row], float]
-    axis: str
-    series: Callable[[Row], str]
-    fixed: str
-
-
-def _against_n(rows: Sequence[Row]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
-    if len({row["n"] for row in rows}) < 2:  # noqa: PLR2004  (a curve has two points)
-        return (), ("No curve over n: fewer than two values of grid.n were measured.",)
-    curve = _Curve(
-        title="texts/s against n",
-        x=lambda row: row["n"],
-        axis="n, texts",
-        series=strategy,
-        fixed="duplication",
-    )
-    return _panels(rows, curve)
-
-
-def _against_pack_size(rows: Sequence[Row]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
-    if len({texts_per_prompt(row) for row in rows}) < 2:  # noqa: PLR2004
-        line = "No curve over pack size: fewer than two numbers of texts a prompt were measured."
-        return (), (line,)
-    curve = _Curve(
-        title="texts/s against pack size",
-        x=texts_per_prompt,
-        axis="texts in a prompt (separate 1, packed n)",
-        series=lambda row: f"n = {row['n']}",
-        fixed="duplication",
-    )
-    return _panels(rows, curve)
-
-
 def duplication(rows: Sequence[Row]) -> Section:
     """Return texts per second against duplication, toward what a primed cache reaches."""
     key, title = "duplication", "Repeated requests and the prefix cache"
     measured = _measured(rows)
     primed = [row for row in measured if row["cache_state"] == "primed"]
     others = [row for row in measured if row["cache_state"] != "primed"]
-    if len({row["duplication"] for row in others}) < 2:  # noqa: PLR2004
-        line = "No duplication curve: fewer than two values of grid.duplication were measured."
-        return Section(key=key, title=title, lines=(line,))
-    curve = _Curve(
-        title="texts/s against duplication",
-        x=lambda row: row["duplication"],
-        axis="times each request is submitted",
-        series=_with_cache,
-        fixed="n",
-    )
-    figures, lines = _panels(others, curve, primed)
+    figures, lines = _panels(others, _OVER_DUPLICATION, primed)
+    if lines == (_OVER_DUPLICATION.none,):
+        return Section(key=key, title=title, lines=lines)
     limit = _TOWARD if primed else f"{_TOWARD} {_NOT_PRIMED}"
     return Section(key=key, title=title, lines=(limit, *lines), figures=figures)
 
@@ -127,6 +120,8 @@ def _panels(
 
     ``primed`` are cells whose value is what the lines run toward.
     """
+    if len({curve.x(row) for row in rows}) < 2:  # noqa: PLR2004  (a curve has two points)
+        return (), (curve.none,)
     conditions = _conditions([*rows, *primed], curve.fixed)
     panels = grouped(rows, lambda row: conditions[row["cell_id"]])
     several = {
@@ -175,8 +170,8 @@ def _figure(
 def limit_notes(limits: Sequence[Limit]) -> tuple[str, ...]:
     """Say what the dashed lines are, and where they lie."""
     by_meaning: dict[str, list[str]] = {}
-    for each in limits:
-        by_meaning.setdefault(each.meaning, []).append(f"{each.series} {fmt.exact(each.value)}")
+    for limit in limits:
+        by_meaning.setdefault(limit.meaning, []).append(f"{limit.series} {fmt.exact(limit.value)}")
     return tuple(f"Dashed: {meaning}; {', '.join(own)}." for meaning, own in by_meaning.items())
 
 
@@ -246,7 +241,3 @@ def _left_out(rows: Sequence[Row]) -> list[str]:
     listed = ", ".join(words[row["cell_id"]] for row in without[:5])
     more = f" and {len(without) - 5} more" if len(without) > 5 else ""  # noqa: PLR2004
     return [f"Not drawn, not measured: {listed}{more}; see Cells without a result."]
-
-
-def _with_cache(row: Row) -> str:
-    return strategy(row) + (", cache off" if row["cache_state"] == "off" else "")

@@ -16,12 +16,12 @@ from packsweep.analysis.advice import Figure as Value
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import Answers
 from packsweep.errors import ResultsError
-from packsweep.report import cell, verdict
+from packsweep.report import cell
 from packsweep.report import format as fmt
 from packsweep.report.html import charts
 from packsweep.report.html.charts import Axis
 from packsweep.report.html.parts import Figure, make_table
-from packsweep.results import schema
+from packsweep.results import schema, summary
 from packsweep.results.schema import Row
 from packsweep.results.stats import Ratio
 
@@ -45,26 +45,34 @@ def advise(
 def _of_speed(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
     alike = _workload([row for row in rows if row["outcome"] == "ok"])
     ranked = sorted(alike, key=lambda row: float(row["texts_per_s_median"]), reverse=True)
-    scored = bool(ranked) and all(row["accuracy"] is not None for row in ranked)
+    scored = any(row["accuracy"] is not None for row in ranked)
     names = cell.names(rows)
     sentence, significant = _sentence(ranked, compared, names)
     if any(row["engine"] == schema.SIMULATED for row in ranked):
         sentence = f"Simulated, not measured: {sentence[0].lower()}{sentence[1:]}"
-    not_shown = []
-    if ranked and not scored:
-        not_shown.append("Speed only: answers were not scored.")
-    elif ranked:
-        not_shown.append("The recommendation is about speed; compare the accuracies below.")
+    why = "compare the accuracies below" if scored else "answers were not scored"
     return Advice(
         sentence=sentence,
         numbers=_numbers(ranked[0], compared, names) if ranked else None,
         points=tuple(
-            _point(row, names, ranked[:index], first=significant and index == 0)
-            for index, row in enumerate(ranked)
+            Point(
+                cell_id=row["cell_id"],
+                name=names[row["cell_id"]],
+                quality=Value(),
+                texts_per_s=Value(
+                    value=row["texts_per_s_median"],
+                    ci_low=row["texts_per_s_ci_low"],
+                    ci_high=row["texts_per_s_ci_high"],
+                ),
+                usd_per_1000_right=Value(),
+                on_frontier=row is ranked[0],
+                standing="recommended" if significant and row is ranked[0] else "not_compared",
+            )
+            for row in ranked
         ),
-        quality_kind="accuracy" if scored else None,
+        quality_kind=None,
         baseline=None,
-        not_shown=tuple(not_shown),
+        not_shown=(f"Speed only: {why}.",) if ranked else (),
     )
 
 
@@ -127,46 +135,35 @@ def _apart(name: str, other: str) -> tuple[list[str], list[str]]:
 
 def _lead(best: Row, compared: Sequence[Comparison]) -> tuple[Ratio, str, str] | None:
     """Return the ratio of the best to its baseline, or to the nearest cell that has it as one."""
-    own = [pair for pair in verdict.of(compared) if pair[0].cell == best["cell_id"]]
+    own = [one for one in compared if one.cell == best["cell_id"]]
     if own:
-        each, said = max(own, key=lambda pair: pair[0].axis == "strategy")
-        return each.ratio, said, each.baseline
-    others = [pair for pair in verdict.of(compared) if pair[0].baseline == best["cell_id"]]
+        nearest = max(own, key=lambda comparison: comparison.axis == "strategy")
+        return nearest.ratio, nearest.speed, nearest.baseline
+    others = [one for one in compared if one.baseline == best["cell_id"]]
     if not others:
         return None
-    each, said = max(others, key=lambda pair: pair[0].ratio.value or 0.0)
-    return each.ratio.inverse, said, each.cell
+    nearest = max(others, key=lambda comparison: comparison.ratio.value or 0.0)
+    return nearest.ratio.inverse, nearest.speed, nearest.cell
 
 
 def _numbers(
     best: Row, compared: Sequence[Comparison], names: dict[str, str]
 ) -> tuple[Number, Number, Number]:
-    """Return quality, or where there is none the gain, then speed, then cost or hours."""
+    """Return the gain, then the speed, then cost or hours."""
     low, high = best["texts_per_s_ci_low"], best["texts_per_s_ci_high"]
     interval = "no interval" if low is None else f"95 % interval {low:.2f} to {high:.2f}"
     speed = Number(
         value=fmt.number(best["texts_per_s_median"]), label="texts per second", detail=interval
     )
-    scored = best["accuracy"] is not None
-    first = _quality(best) if scored else _gain(best, compared, names)
-    return first, speed, _cost(best) or _hours(best)
-
-
-def _quality(best: Row) -> Number:
-    low, high = best["accuracy_ci_low"], best["accuracy_ci_high"]
-    detail = f"95 % interval {fmt.percent(low)} to {fmt.percent(high)}"
-    if cell.guess(best):
-        detail += f"; always the most frequent label: {fmt.percent(best['majority_class_share'])}"
-    return Number(value=fmt.percent(best["accuracy"]), label="correct labels", detail=detail)
+    return _gain(best, compared, names), speed, _cost(best) or _hours(best)
 
 
 def _cost(best: Row) -> Number | None:
-    usd = best["usd_per_1000_correct_texts"] or best["usd_per_1000_texts"]
+    usd = best["usd_per_1000_texts"]
     if usd is None:
         return None
-    label = "per 1,000 correct labels" if best["usd_per_1000_correct_texts"] else "per 1,000 texts"
-    detail = f"at ${fmt.small(best['gpu_hour_usd'])} per GPU hour"
-    return Number(value=f"${fmt.small(usd)}", label=label, detail=detail)
+    detail = f"at ${fmt.small(best['gpu_hour_usd'])} per {summary.processor(best)} hour"
+    return Number(value=f"${fmt.small(usd)}", label="per 1,000 texts", detail=detail)
 
 
 def _hours(best: Row) -> Number:
@@ -187,25 +184,6 @@ def _gain(best: Row, compared: Sequence[Comparison], names: dict[str, str]) -> N
     beside = " ".join(_apart(names[best["cell_id"]], names[other])[1]) or "the defaults"
     value = f"{fmt.number(ratio.value)}x"
     return Number(value=value, label=f"the speed of {beside}", detail=detail)
-
-
-def _point(row: Row, names: dict[str, str], faster: Sequence[Row], *, first: bool) -> Point:
-    quality = row["accuracy"]
-    return Point(
-        cell_id=row["cell_id"],
-        name=names[row["cell_id"]],
-        quality=Value(
-            value=quality, ci_low=row["accuracy_ci_low"], ci_high=row["accuracy_ci_high"]
-        ),
-        texts_per_s=Value(
-            value=row["texts_per_s_median"],
-            ci_low=row["texts_per_s_ci_low"],
-            ci_high=row["texts_per_s_ci_high"],
-        ),
-        usd_per_1000_right=Value(value=row["usd_per_1000_correct_texts"]),
-        on_frontier=not any((each["accuracy"] or 0) >= (quality or 0) for each in faster),
-        standing="recommended" if first else "not_compared",
-    )
 
 
 def frontier(advice: Advice, rows: Sequence[Row]) -> Figure | None:

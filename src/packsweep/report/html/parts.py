@@ -28,7 +28,7 @@ class Figure:
     Attributes:
         described: what it shows in a sentence, for those who do not see it.
         spec: Vega-Lite.
-        notes: what is not drawn, or drawn otherwise than one would expect.
+        notes: what is not drawn, or drawn in another way than expected.
     """
 
     title: str

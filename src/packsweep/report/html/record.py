@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from packsweep.errors import SpecError
 from packsweep.report import footer
 from packsweep.report import format as fmt
 from packsweep.report.cell import names
-from packsweep.report.html import missing
 from packsweep.report.html.parts import Listing, Section, make_table
 from packsweep.report.table import Table
 from packsweep.results import schema
 from packsweep.results.schema import Row
+from packsweep.sweep import read
 
 _CONDITIONS = (
     ("sm_clock_p50_mhz", "SM clock, MHz"),
@@ -29,12 +28,12 @@ _NOT_LISTED = {"versions", "engine_resolved", "device_uuid"}
 _MAX_LISTINGS = 3
 
 
-def failed(rows: Sequence[Row], absent: Sequence[str] | str) -> Section:
+def failed(rows: Sequence[Row], absent: Sequence[str] | None) -> Section:
     """Return the cells without numbers, and those without a row at all.
 
     Args:
         rows: of a summary.
-        absent: cells of the sweep file without a row, or why that is not known.
+        absent: cells of the sweep file without a row; None where they are not known.
     """
     without = [row for row in rows if row["outcome"] != "ok"]
     partly = [row for row in rows if row["outcome"] == "ok" and row["reason"]]
@@ -50,8 +49,8 @@ def failed(rows: Sequence[Row], absent: Sequence[str] | str) -> Section:
         ]
         caption = "Cells without a result, or with replicates that failed"
         tables.append(make_table(caption, ("cell", "outcome", "reason"), body, text=3))
-    if isinstance(absent, str):
-        lines.append(absent)
+    if absent is None:
+        lines.append("Missing cells are not known: the folder does not list those of its sweep.")
     elif absent:
         lines.append(f"{len(absent)} cells of the sweep file were not measured, or left no row.")
         caption = "Missing cells of the sweep file"
@@ -64,16 +63,6 @@ def failed(rows: Sequence[Row], absent: Sequence[str] | str) -> Section:
         lines=tuple(lines),
         tables=tuple(tables),
     )
-
-
-def absent_cells(sweep: str | None, passes: Iterable[Row]) -> list[str] | str:
-    """Return the cells of the sweep file without a row, or why they are not known."""
-    if sweep is None:
-        return "Missing cells are not known: the folder has no sweep.toml."
-    try:
-        return missing.names(missing.read(sweep), passes)
-    except SpecError as error:
-        return f"Missing cells are not known: {error}."
 
 
 def conditions(rows: Sequence[Row], mixed: Sequence[str]) -> Section:
@@ -94,7 +83,9 @@ def conditions(rows: Sequence[Row], mixed: Sequence[str]) -> Section:
 
 def _seen(rows: Sequence[Row]) -> Table:
     words = names(rows)
-    known = [each for each in _CONDITIONS if any(row[each[0]] is not None for row in rows)]
+    known = [
+        condition for condition in _CONDITIONS if any(row[condition[0]] is not None for row in rows)
+    ]
     headings = ("cell", "warnings", "throttled by", "started, UTC", "repeats", "processes")
     body = [
         (
@@ -133,7 +124,7 @@ def repeat(rows: Sequence[Row], sweep: str | None) -> Section:
 def _command(sweep: str) -> str:
     import shlex
 
-    sets = [f"--set {shlex.quote(each)}" for each in missing.overrides(sweep)]
+    sets = [f"--set {shlex.quote(each)}" for each in read.kept_overrides(sweep)]
     return " ".join(["packsweep run sweep.toml", *sets])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from packsweep.analysis.contrasts import SETTINGS, Comparison
-from packsweep.report import cells_table, labels_table, verdict
+from packsweep.report import cells_table, quality_table, verdict
 from packsweep.report import format as fmt
 from packsweep.report.cell import names, pair, texts_per_prompt
 from packsweep.report.html import charts
@@ -19,6 +19,7 @@ from packsweep.report.html.parts import (
     Section,
     bounded,
     extremes,
+    grouped,
     make_table,
 )
 from packsweep.report.table import Table
@@ -68,7 +69,6 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
         for each in shown
         if each.ratio.value is not None
     ]
-    said = {id(each): verdict.text(each.ratio, word) for each, word in verdict.of(compared)}
     heading = "texts/s of a cell over that of its baseline"
     figure = Figure(
         title=heading,
@@ -79,12 +79,15 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
         data=make_table(
             "Data of the comparisons",
             ("cell", "baseline", "ratio, 95 % interval and verdict"),
-            [(words[each.cell], words[each.baseline], said[id(each)]) for each in shown],
+            [
+                (words[each.cell], words[each.baseline], verdict.text(each.ratio, each.speed))
+                for each in shown
+            ],
             text=3,
         ),
         notes=(f"Shown: {note}.",) if note else (),
     )
-    apart = sum(not each.same_gpu for each in compared)
+    apart = sum(not comparison.same_gpu for comparison in compared)
     lines = [
         *(
             f"{line[0].upper()}{line[1:]}."
@@ -143,13 +146,13 @@ def _bars(
     ]
     if not shares:
         return None
-    series = [part for part in parts if any(each["part"] == part for each in shares)]
+    series = [part for part in parts if any(share["part"] == part for share in shares)]
     data = make_table(
         f"Data of: {title}",
         ("cell", "part", "seconds", "share"),
         [
-            (each["cell"], each["part"], fmt.exact(each["seconds"]), f"{each['share']:.1%}")
-            for each in shares
+            (share["cell"], share["part"], fmt.exact(share["seconds"]), f"{share['share']:.1%}")
+            for share in shares
         ],
         text=2,
         most=len(shares),
@@ -183,8 +186,8 @@ def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[
         line = "No answers were scored: random weights, or no cell ended ok."
         return Section(key=key, title=title, lines=(line,))
     few = [row for row in rows if row["cell_id"] in looked_into]
-    own = {row["cell_id"]: [each for each in positions if _is_of(each, row)] for row in few}
-    several = [row for row in few if len(own[row["cell_id"]]) > 1]
+    own = grouped(positions, lambda position: str(position["cell_id"]))
+    several = [row for row in few if len(own.get(row["cell_id"], ())) > 1]
     words = names(rows)
     figures = tuple(
         _position_figure(row, own[row["cell_id"]], words[row["cell_id"]])
@@ -198,18 +201,14 @@ def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[
     if number > len(few):
         lines.append(f"Shown: {len(few)} of {number:,} scored cells.")
     tables = (
-        _captioned(labels_table.positions(positions, few), "Accuracy by position in the prompt"),
-        _captioned(labels_table.confusion(confusion, few), "Expected against predicted labels"),
+        _captioned(quality_table.positions(positions, few), "Accuracy by position in the prompt"),
+        _captioned(quality_table.confusion(confusion, few), "Expected against predicted labels"),
     )
     return Section(key=key, title=title, lines=tuple(lines), figures=figures, folded=tables)
 
 
 def _captioned(whole: Table, caption: str) -> Table:
     return bounded(replace(whole, caption=caption))
-
-
-def _is_of(each: Row, row: Row) -> bool:
-    return bool(each["cell_id"] == row["cell_id"])
 
 
 def _position_figure(row: Row, own: Sequence[Row], words: str) -> Figure:
@@ -256,7 +255,7 @@ def cost(rows: Sequence[Row]) -> Section:
         lines.append("No price was given: pass --gpu-hour-usd, or set [cost] gpu_hour_usd.")
     else:
         figures.append(dollars)
-        lines.append("Dollars: GPU time of the timed passes, without engine start.")
+        lines.append("Dollars: time of the timed passes, without engine start.")
     if joules is None:
         lines.append(
             "No energy: the device does not measure it, or passes were shorter than a second."

@@ -17,14 +17,14 @@ INSTALL = "make setup, or pip install vl-convert-python"
 
 
 def installed() -> bool:
-    """Tell whether what draws charts is installed."""
+    """Return whether what draws charts is installed."""
     from importlib.util import find_spec
 
     return find_spec("vl_convert") is not None
 
 
 def check_installed() -> None:
-    """Refuse to go on without what draws charts.
+    """Refuse to continue without what draws charts.
 
     Raises:
         UserError: vl-convert is not installed.

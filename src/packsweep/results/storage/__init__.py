@@ -71,7 +71,7 @@ class Storage(Protocol):
     def create(self, key: str, content: bytes) -> bool:
         """Put ``content`` at ``key`` if nothing is there; tell whether ``content`` is there now.
 
-        Of several at once with different contents exactly one is told True.
+        Of several at once with different contents exactly one gets True.
         """
 
     def list(self, folder: str) -> Iterator[tuple[str, int]]:
@@ -91,7 +91,9 @@ def at(where: str | os.PathLike[str]) -> Storage:
 def _at(where: str) -> Storage:
     """Every task names its storage; connections are shared within a process."""
     if _MISSPELT.match(where):
-        raise ResultsError(f"{where!r}: is no address; write s3://bucket/prefix or file:///folder")
+        raise ResultsError(
+            f"{where!r}: is not an address; write s3://bucket/prefix or file:///folder"
+        )
     found = _URI.fullmatch(where)
     if found is None:
         return LocalStorage(Path(where))

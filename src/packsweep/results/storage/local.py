@@ -35,11 +35,10 @@ class LocalStorage:
         return str(self.folder.resolve())
 
     def local(self, key: str) -> Path:
-        """Return the file of ``key``."""
         return self.folder / key
 
     def write(self, key: str, content: bytes) -> None:
-        """Write a file by one rename; the root itself is not made anew where it was deleted."""
+        """Write a file by one rename; the root itself is not recreated where it was deleted."""
         with self._writing(key) as path:
             if not self.folder.is_dir():
                 raise ResultsError(f"{self.root}: is not there; was it deleted or moved meanwhile?")
@@ -102,7 +101,7 @@ class LocalStorage:
             return None
 
     def read(self, key: str) -> bytes | None:
-        """Return a file's content; whoever opened a FIFO would wait for ever."""
+        """Return a file's content; whoever opened a FIFO would wait forever."""
         found = self._stat(key)
         if found is None or stat.S_ISDIR(found.st_mode):
             return None

@@ -53,8 +53,6 @@ class _UnansweredError(ResultsError):
 
 
 class ObjectStorage:
-    """A prefix in a bucket."""
-
     def __init__(self, uri: str) -> None:
         """Take ``uri``, ``s3://bucket/prefix``; nothing is asked of the server yet.
 
@@ -69,7 +67,6 @@ class ObjectStorage:
 
     @property
     def root(self) -> str:
-        """The URI."""
         return self._uri
 
     @property
@@ -194,13 +191,13 @@ def _place(region: str | None) -> dict[str, str]:
     """Return region and endpoint; the client panics at what is no such thing."""
     region = region or os.environ.get("AWS_REGION") or "us-east-1"
     if not _REGION.fullmatch(region):
-        raise ResultsError(f"AWS_REGION: {region!r} is no region, such as us-east-1")
+        raise ResultsError(f"AWS_REGION: {region!r} is not a region, such as us-east-1")
     name = "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
     endpoint = os.environ.get(name)
     if not endpoint:
         return {"region": region}
     if not _is_endpoint(endpoint):
-        raise ResultsError(f"{name}: {endpoint!r} is no address, such as https://host:9000")
+        raise ResultsError(f"{name}: {endpoint!r} is not an address, such as https://host:9000")
     return {"region": region, "endpoint": endpoint}
 
 
@@ -231,10 +228,10 @@ def _as_results_error(where: str) -> Iterator[None]:
             raise ResultsError(f"{where}: {answer}") from None
         if "error sending request" in text or "timed out" in text:
             server = re.search(r"https?://[^/\s]+", text)
-            told = f"{server.group() if server else 'the server'} does not answer"
-            raise _UnansweredError(f"{where}: {told}, or the connection was lost") from None
-        told = " ".join(text.partition("Debug source")[0].split())[:300]
-        raise ResultsError(f"{where}: {told}") from None
+            reason = f"{server.group() if server else 'the server'} does not answer"
+            raise _UnansweredError(f"{where}: {reason}, or the connection was lost") from None
+        reason = " ".join(text.partition("Debug source")[0].split())[:300]
+        raise ResultsError(f"{where}: {reason}") from None
 
 
 def _code(error: BaseException) -> str | None:

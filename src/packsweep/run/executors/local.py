@@ -10,8 +10,11 @@ import time
 from collections.abc import Sequence
 
 from packsweep.run import scratch
+from packsweep.run.launch import Interpreter, Launcher
+from packsweep.run.session import Session
 from packsweep.run.supervisor import POLL_S, Supervisor
 from packsweep.run.task import Activity, Status, Task
+from packsweep.sweep.cells import Cell
 
 
 class LocalExecutor:
@@ -20,14 +23,32 @@ class LocalExecutor:
     num_slots = 1
     num_places = 1
 
-    def __init__(self) -> None:
-        """Remove what a run before could not, since it was killed."""
+    def __init__(self, launcher: Launcher | None = None) -> None:
+        """Remove what a run before could not, since it was killed.
+
+        Args:
+            launcher: starts the workers; new interpreters where none is given.
+        """
         scratch.remove_abandoned()
+        self._launcher = launcher or Interpreter()
         self._running: list[Supervisor] = []
+        self._session: Session | None = None
 
     def start(self, task: Task) -> None:
-        """Start a worker process."""
-        self._running.append(Supervisor(task))
+        """Start a worker process, or go on in the one whose engine the cell shares."""
+        launcher = self._session_of(task.cell) if task.cell.isolation == "engine" else None
+        self._running.append(Supervisor(task, launcher or self._launcher))
+
+    def _session_of(self, cell: Cell) -> Session:
+        if self._session is None or self._session.key != cell.engine_key:
+            self._end_session()
+            self._session = Session(self._launcher, cell.engine_key)
+        return self._session
+
+    def _end_session(self) -> None:
+        if self._session is not None:
+            self._session.stop()
+            self._session = None
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
         """Look four times a second until an attempt ends."""
@@ -40,11 +61,11 @@ class LocalExecutor:
             time.sleep(POLL_S)
 
     def activity(self) -> Sequence[Activity]:
-        """Return what the worker is at."""
         return [supervisor.activity() for supervisor in self._running]
 
     def stop(self) -> None:
-        """Kill what runs."""
         for supervisor in self._running:
             supervisor.stop()
         self._running = []
+        self._end_session()
+        self._launcher.stop()

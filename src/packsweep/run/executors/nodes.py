@@ -1,6 +1,6 @@
 """Which nodes of a Ray cluster can run an attempt, in numbers and in words.
 
-Ray lets a task that no node can ever run wait for ever, without a word. So the nodes are looked at
+Ray lets a task that no node can ever run wait forever, without a word. So the nodes are checked
 before anything is submitted. Nothing here imports Ray: it reads what ``ray.nodes()`` returns.
 """
 

@@ -16,7 +16,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from packsweep.run import scratch
 from packsweep.run.executors import nodes, ray_address
 from packsweep.run.executors.exclusion import NodeExclusion
 from packsweep.run.executors.nodes import Demand, Node
+from packsweep.run.executors.ray_fork import NodeForkServers
+from packsweep.run.launch import Launcher
 from packsweep.run.rows import describe_loss, lost
 from packsweep.run.supervisor import phase_limit_s
 from packsweep.run.task import (
@@ -82,7 +84,11 @@ class RayExecutor:
     """Attempts on a Ray cluster: one a GPU, or one a node where the cluster has no GPU."""
 
     def __init__(
-        self, address: str, demand: Demand | None = None, say: Callable[[str], None] = print
+        self,
+        address: str,
+        demand: Demand | None = None,
+        say: Callable[[str], None] = print,
+        forks: str | None = None,
     ) -> None:
         """Join the cluster at ``address``; ``auto`` is the one that this job runs on.
 
@@ -90,6 +96,7 @@ class RayExecutor:
             address: as ``ray.init`` takes it.
             demand: what attempts ask of a node.
             say: takes a line that the user should read.
+            forks: the kind of engine whose workers each node forks; None starts each anew.
 
         Raises:
             UserError: no cluster answers there, Ray is too old, or no node can do it.
@@ -111,6 +118,7 @@ class RayExecutor:
         self._num_cpus = nodes.cpu_slots(self._nodes)[0]
         self._waiting_said = False
         self._attempt = _remote(self._ray)
+        self._servers = None if forks is None else NodeForkServers(self._ray, forks)
         self._running: dict[Any, _Running] = {}
         self._exclusion: NodeExclusion | None = None
         at_once = self._num_at_once()
@@ -127,9 +135,8 @@ class RayExecutor:
         return len(self._fitting())
 
     def start(self, task: Task) -> None:
-        """Submit a Ray task."""
         self._exclusion = self._exclusion or NodeExclusion(task.limits.stop_after_failures)
-        ref = self._attempt.options(**self._options()).remote(task.to_json())
+        ref = self._attempt.options(**self._options()).remote(task.to_json(), self._fork_servers())
         self._running[ref] = _Running(task)
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
@@ -144,7 +151,7 @@ class RayExecutor:
         return [status for status in (*heard, *given_up) if status is not None]
 
     def activity(self) -> Sequence[Activity]:
-        """Return the phases that the tasks told last."""
+        """Return the phases that the tasks reported last."""
         now = time.monotonic()
         return [
             Activity(cell_id=each.task.cell.cell_id, phase=each.phase, seconds=now - each.heard)
@@ -250,6 +257,12 @@ class RayExecutor:
         now = sum(node.num_gpu_slots for node in self._fitting())
         return max(now, self._demand.max_gpus or 0)
 
+    def _fork_servers(self) -> Mapping[str, Any]:
+        """Return the actors of the nodes that attempts may go to."""
+        if self._servers is None:
+            return {}
+        return self._servers.on(node.node_id for node in self._fitting())
+
     def _options(self) -> dict[str, Any]:
         """Return the options of a task: a GPU, of the kinds asked for, or a node's CPUs."""
         excluded = self._exclusion.excluded if self._exclusion else set()
@@ -262,18 +275,22 @@ def _remote(ray: Any) -> Any:  # noqa: ANN401
     """Return the remote function; ``max_calls=1`` gives every attempt a new worker process."""
 
     @ray.remote(num_gpus=1, max_calls=1, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
-    def attempt(task_json: str) -> Iterator[dict[str, str] | str]:
+    def attempt(task_json: str, servers: Mapping[str, Any]) -> Iterator[dict[str, str] | str]:
         here = {"", os.getcwd()}  # noqa: PTH109  (as it stands in the path)
         sys.path[:] = [folder for folder in sys.path if folder not in here]
+        from packsweep.run.executors import ray_fork
         from packsweep.run.executors.ray import stream_attempt
 
         node_id = ray.get_runtime_context().get_node_id()
-        yield from stream_attempt(task_from_json(task_json), node_id)
+        launcher = ray_fork.launcher(ray, servers, node_id)
+        yield from stream_attempt(task_from_json(task_json), node_id, launcher)
 
     return attempt
 
 
-def stream_attempt(task: Task, node_id: str) -> Iterator[dict[str, str] | str]:
+def stream_attempt(
+    task: Task, node_id: str, launcher: Launcher | None = None
+) -> Iterator[dict[str, str] | str]:
     """Run an attempt here; yield its phases as they begin, and last its status as JSON.
 
     An attempt whose cell another one has committed is not begun, or ended at its next phase. One
@@ -290,7 +307,7 @@ def stream_attempt(task: Task, node_id: str) -> Iterator[dict[str, str] | str]:
     yield {"phase": phase, **where}
     scratch.remove_abandoned()
     task.store.check()  # or this node does not share the driver's folder, and would make another
-    supervisor = Supervisor(task)
+    supervisor = Supervisor(task, launcher)
     try:
         while (status := supervisor.poll()) is None:
             if os.getppid() != raylet:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import socket
 import tempfile
 from pathlib import Path
 
 from packsweep.errors import UserError
+from packsweep.machine import environment
 
 # Before 2.57 Ray leaves a killed worker's children alive.
 _OLDEST = (2, 57)
@@ -45,11 +45,10 @@ def _looked_up() -> str | None:
 
 
 def check_version() -> None:
-    try:
-        version = importlib.metadata.version("ray")
-    except importlib.metadata.PackageNotFoundError:
+    version = environment.versions("ray").get("ray")
+    if version is None:
         message = "--ray: Ray is not installed; pip install 'ray[default]>=2.57'"
-        raise UserError(message) from None
+        raise UserError(message)
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
         message = f"--ray: Ray {version} is too old; pip install 'ray[default]>=2.57'"
         raise UserError(message)

@@ -10,7 +10,7 @@ import glob
 from pathlib import Path
 
 from packsweep.errors import TextsError
-from packsweep.sweep.texts import aclimdb, builtin, cache, download, files, hub
+from packsweep.sweep.texts import aclimdb, builtin, cache, download, files, hub, web
 from packsweep.sweep.texts.columns import SENTIMENTS, Reading
 from packsweep.sweep.texts.text import LABELS, LabelledText, content_sha256
 
@@ -33,8 +33,9 @@ def load(
     Args:
         source: ``builtin`` for generated texts; ``imdb`` for the official archive, downloaded at
             the first use; the path of a file, a folder of shards or a pattern such as
-            ``part-*.csv``; an ``aclImdb`` folder or a tar.gz of it; or the id of a data set of the
-            hub. A relative path starts at the current folder.
+            ``part-*.csv``; the address of a file, https:// or s3://; an ``aclImdb`` folder or a
+            tar.gz of it; or the id of a data set of the hub. A relative path starts at the current
+            folder.
         limit: how many texts are wanted, at least 1.
         seed: shuffles the whole set before the first ``limit`` are taken; None keeps its order.
         reading: which columns are the text and its label, and what labels there are.
@@ -52,7 +53,7 @@ def load(
         _check_labels(source, reading)
         path, paths = _official(), list[Path]()
     else:
-        path, paths = _found(source, reading)
+        path, paths = _found(source, reading, notes)
 
     def read(_: Path) -> list[LabelledText]:
         if source == "imdb":
@@ -90,10 +91,9 @@ def _read_official(path: Path) -> list[LabelledText]:
     return aclimdb.read_archive(path)
 
 
-def _found(source: str, reading: Reading) -> tuple[Path, list[Path]]:
+def _found(source: str, reading: Reading, notes: list[str]) -> tuple[Path, list[Path]]:
     """Return the path that stands for a source, and its files where there may be several."""
-    _check_address(source)
-    path = _path(source)
+    path = web.fetch(source, notes) if _is_address(source) else _path(source)
     if path.is_dir():
         shards = _shards(path)
         if not shards:
@@ -117,13 +117,17 @@ def _found(source: str, reading: Reading) -> tuple[Path, list[Path]]:
     raise TextsError(f"{message}; texts.source is builtin, imdb or a path")
 
 
-def _check_address(source: str) -> None:
+def _is_address(source: str) -> bool:
     scheme, colon, _ = source.partition("://")
-    if colon and not source.startswith("hf://datasets/"):
+    if not colon or source.startswith("hf://datasets/"):
+        return False
+    if scheme not in web.SCHEMES:
         raise TextsError(
-            f"{source[:200]}: texts are not read from {scheme}://; download it and name the file, "
-            "or name a data set of the hub"
+            f"{source[:200]}: texts are not read from {scheme}://, but from "
+            f"{' and '.join(f'{each}://' for each in web.SCHEMES)}; or download it and name the "
+            "file, or name a data set of the hub"
         )
+    return True
 
 
 def _path(source: str) -> Path:
@@ -131,7 +135,7 @@ def _path(source: str) -> Path:
         path = Path(source).expanduser()
         path.is_dir()
     except (ValueError, OSError, RuntimeError) as error:  # NUL, too long, no such user
-        raise TextsError(f"{source[:80]!r}: is no path: {error}") from None
+        raise TextsError(f"{source[:80]!r}: is not a path: {error}") from None
     return path
 
 

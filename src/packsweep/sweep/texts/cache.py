@@ -3,7 +3,7 @@
 The copy is a Parquet file in the cache folder with the columns ``text`` and ``label`` in
 small row groups; the first rows are read without the others. It carries the absolute path of its
 source and a stamp (size and modification time). A copy that is torn, of another source or of an
-older state of it is ignored and written anew. Without a writable cache folder, everything works
+older state of it is ignored and rewritten. Without a writable cache folder, everything works
 and each use reads the whole file.
 """
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from packsweep.errors import TextsError, nearest, shown
 from packsweep.sweep.texts.text import LABELS, LabelledText, checked_text
 
-_TEXT_NAMES = ("text", "review", "body", "content", "sentence", "comment", "message", "document")
+TEXT_NAMES = ("text", "review", "body", "content", "sentence", "comment", "message", "document")
 _LABEL_NAMES = ("label", "sentiment", "class", "category", "target", "team")
 # A shortened label, such as pos, has as many letters.
 _LEAST_PREFIX = 3
@@ -148,7 +148,7 @@ class Labeller:
         if asked is not None:
             return self._named(asked, "text_column")
         others = [name for name in self._names if name != label]
-        found = [name for name in self._candidates(_TEXT_NAMES) if name != label]
+        found = [name for name in self._candidates(TEXT_NAMES) if name != label]
         if not found and len(others) == 1:
             found = others
         if len(found) != 1:
@@ -171,12 +171,12 @@ class Labeller:
         fault = "could be" if found else "is"
         which = " and ".join(map(repr, found[:4])) if found else "no column"
         twice = len(set(found)) < len(found)
-        told = (
+        problem = (
             f"the column {found[0]} is there more than once"
             if twice
             else (f"{which} {fault} the {what}")
         )
-        return f"{self._where}: {told}; found {self._listed()}; name it with task.{what}_column"
+        return f"{self._where}: {problem}; found {self._listed()}; name it with task.{what}_column"
 
     def _listed(self) -> str:
         return ", ".join(shown(name) for name in self._names[:10]) or "none"

@@ -101,7 +101,6 @@ def load(*, limit: int, seed: int | None) -> tuple[LabelledText, ...]:
 
 
 def review(index: int) -> LabelledText:
-    """Return the review with this number."""
     label = _label(index)
     writer = _Writer(index)
     opening = writer.sentence(VOCABULARY.openings[label])

@@ -39,7 +39,6 @@ def load(*, limit: int, seed: int | None) -> tuple[LabelledText, ...]:
 
 
 def ticket(index: int) -> LabelledText:
-    """Return the ticket with this number."""
     block, place = divmod(index, _BLOCK)
     label = LABELS[shuffled(_BLOCK, NUM_TICKETS + block)[place] % len(LABELS)]
     words, chance = _vocabulary(), random.Random(index)

@@ -1,0 +1,88 @@
+"""A fork server for each node of a Ray cluster, so that its tasks need not import vLLM anew.
+
+A task's own process ends with its attempt, so the server belongs to an actor that stays: one a
+node, without a GPU, ended with the driver's job. Each task still has its GPU, its supervisor and
+its worker; the worker is forked by the node's server, and dies with the supervisor.
+
+Ray is handed in: ``ray`` alone imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from packsweep.run import launch
+from packsweep.run.launch import Interpreter, WorkerProcess
+
+# How long a task waits for its node's actor; a server that imports has answered long before.
+_ANSWER_TIMEOUT_S = 20.0
+
+
+class NodeForkServer:
+    """What the actor does: it has a server, and says where."""
+
+    def __init__(self, engine: str) -> None:
+        """Fork workers for engines of this kind."""
+        self._server = launch.ForkServer(engine)
+
+    def address(self, environ: Mapping[str, str]) -> str | None:
+        """Return the socket of a server in such an environment; None where it serves another."""
+        if self._server.lives and not self._server.serves(environ):
+            return None
+        self._server.prepare(environ)
+        return str(self._server.address)
+
+
+class NodeForkServers:
+    """The driver's handles of the actors, by node."""
+
+    def __init__(self, ray: Any, engine: str) -> None:  # noqa: ANN401  (Ray is untyped)
+        """Start none yet."""
+        self._actor = ray.remote(NodeForkServer)
+        self._strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        self._engine = engine
+        self._handles: dict[str, Any] = {}
+
+    def on(self, node_ids: Iterable[str]) -> Mapping[str, Any]:
+        """Return the handles of these nodes' actors, and start those that are missing."""
+        for node_id in node_ids:
+            if node_id not in self._handles:
+                options = self._actor.options(
+                    num_cpus=0,
+                    num_gpus=0,
+                    max_restarts=-1,
+                    scheduling_strategy=self._strategy(node_id, soft=False),
+                )
+                self._handles[node_id] = options.remote(self._engine)
+        return self._handles
+
+
+class NodeLauncher:
+    """Has workers forked by the server of this node, where one answers."""
+
+    def __init__(self, ray: Any, actor: Any) -> None:  # noqa: ANN401
+        """Ask this actor."""
+        self._ray = ray
+        self._actor = actor
+
+    def launch(self, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> WorkerProcess:
+        """Ask for a worker; start a new interpreter where no server can be had."""
+        try:
+            address = self._ray.get(
+                self._actor.address.remote(dict(environ)), timeout=_ANSWER_TIMEOUT_S
+            )
+            if address is not None:
+                return launch.ask(Path(address), folder, environ, log)
+        except (self._ray.exceptions.RayError, OSError):
+            pass
+        return Interpreter().launch(folder, environ, log)
+
+    def stop(self) -> None:
+        """Do nothing: the server is the actor's."""
+
+
+def launcher(ray: Any, servers: Mapping[str, Any], node_id: str) -> launch.Launcher:  # noqa: ANN401
+    """Return what starts the workers of a task on this node."""
+    return NodeLauncher(ray, servers[node_id]) if node_id in servers else Interpreter()

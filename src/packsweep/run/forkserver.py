@@ -1,0 +1,312 @@
+"""A process that has imported the engine's packages and forks a worker for each cell.
+
+Importing torch and vLLM takes longer than most passes, and a fresh process does it again, and its
+engine core once more. ``python -m packsweep.run.forkserver SOCKET ENGINE`` does it once: it
+imports, never starts an engine, never touches a GPU, and forks. A cell's process is new all the
+same: its CUDA context and its KV cache are made in it and end with it.
+
+A connection is one worker: JSON of ``folder`` and ``environ`` with two descriptors (the guard, the
+log) in; the worker's pid with a descriptor of the process out, and its exit status once it ends.
+
+Who dies with whom: the workers die with this process, this process with the one that started it
+(``lifeline``), and a worker with its supervisor: that one holds the other end of the guard, a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import importlib.metadata
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packsweep.files import cache_root, replace_file
+from packsweep.machine import environment
+from packsweep.run import lifeline
+from packsweep.run.launch import LENGTH, NUM_DESCRIPTORS
+
+# Linux cuts the name of a process at 15 bytes.
+WORKER_NAME = "packsweep-cell"
+_REQUEST_TIMEOUT_S = 10.0
+_CUDA_NOT_INITIALIZED = 3  # Source: cuda.h, CUDA_ERROR_NOT_INITIALIZED
+# What an engine of each kind imports, in its own process and in its core. A module that a version
+# of vLLM does not have is left out: the worker then imports what it needs itself.
+_PRELOADED = {
+    "simulated": ("packsweep.run.worker", "packsweep.engines.simulated"),
+    "vllm": (
+        "packsweep.run.worker",
+        "vllm",
+        "vllm.entrypoints.llm",
+        "vllm.v1.engine.core",
+        "vllm.v1.executor.uniproc_executor",
+        "vllm.v1.structured_output",
+        "transformers.models.auto.tokenization_auto",
+    ),
+}
+# The rest of it, where the platform is known to be CUDA.
+_PRELOADED_ON_CUDA = (
+    "vllm.v1.worker.gpu_worker",
+    "vllm.v1.worker.gpu_model_runner",
+    "vllm.v1.worker.gpu.model_runner",
+    "vllm.v1.attention.backends.flash_attn",
+    "vllm.compilation.backends",
+    "vllm.model_executor.model_loader",
+    "vllm.model_executor.models.llama",
+    "vllm.model_executor.models.qwen2",
+    "vllm.model_executor.models.qwen3",
+    "torch._inductor.compile_fx",
+    "torch._dynamo.backends.registry",
+    "triton.backends.nvidia.compiler",
+    "xgrammar",
+)
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A forked worker and the connection of its supervisor."""
+
+    pid: int
+    connection: socket.socket
+
+    def report(self, status: int) -> None:
+        """Tell the supervisor how it ended; nothing where that is gone."""
+        code = os.waitstatus_to_exitcode(status)
+        with contextlib.suppress(OSError):
+            self.connection.sendall(json.dumps({"exit": code}).encode() + b"\n")
+        self.connection.close()
+
+
+class ForkServer:
+    """The loop: connections in, workers out, until it is killed."""
+
+    def __init__(self, listener: socket.socket, inherited: Mapping[str, str]) -> None:
+        """Take a socket and the environment of its workers.
+
+        Args:
+            listener: where supervisors connect.
+            inherited: what imports changed in the environment, name -> value; every worker gets it.
+        """
+        self._listener = listener
+        self._inherited = dict(inherited)
+        self._workers: dict[int, _Worker] = {}
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, selectors.EVENT_READ)
+        self._wake = self._wake_on_child()
+
+    def serve(self) -> Callable[[], None]:
+        """Fork workers for ever; return in each of them what it is to do."""
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._listener:
+                    work = self._accept()
+                    if work is not None:
+                        return work
+                elif key.fileobj is self._wake:
+                    self._wake.recv(4096)
+                    self._reap()
+                else:
+                    self._hang_up(key.data)
+
+    def _wake_on_child(self) -> socket.socket:
+        """Make the selector wake where a worker ends."""
+        reader, writer = socket.socketpair()
+        for end in (reader, writer):
+            end.settimeout(0)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; whoever started us decides
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._writer = writer
+        self._selector.register(reader, selectors.EVENT_READ)
+        return reader
+
+    def _accept(self) -> Callable[[], None] | None:
+        connection, _ = self._listener.accept()
+        try:
+            connection.settimeout(_REQUEST_TIMEOUT_S)
+            request, descriptors = receive(connection)
+        except (OSError, ValueError):
+            connection.close()
+            return None
+        server = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            lifeline.die_with(server)
+            self._forget()
+            connection.close()
+            return lambda: _work(request, descriptors, self._inherited)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._workers[pid] = worker = _Worker(pid, connection)
+        self._selector.register(connection, selectors.EVENT_READ, worker)
+        self._announce(worker)
+        return None
+
+    def _announce(self, worker: _Worker) -> None:
+        handle = os.pidfd_open(worker.pid)
+        line = json.dumps({"pid": worker.pid}).encode() + b"\n"
+        with contextlib.suppress(OSError):
+            socket.send_fds(worker.connection, [line], [handle])
+        os.close(handle)
+
+    def _forget(self) -> None:
+        """Close, in a worker, all that is the server's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for worker in self._workers.values():
+            worker.connection.close()
+        for each in (self._selector, self._wake, self._writer, self._listener):
+            each.close()
+
+    def _reap(self) -> None:
+        for pid, worker in list(self._workers.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._selector.unregister(worker.connection)
+                worker.report(status)
+                del self._workers[pid]
+
+    def _hang_up(self, worker: _Worker) -> None:
+        """End a worker whose supervisor closed the connection; it never writes into it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGKILL)
+        _, status = os.waitpid(worker.pid, 0)
+        self._selector.unregister(worker.connection)
+        worker.report(status)
+        del self._workers[worker.pid]
+
+
+def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Read one request: its length, its JSON, and the descriptors that came with the length.
+
+    Raises:
+        ValueError: it is not whole.
+    """
+    head, descriptors, _, _ = socket.recv_fds(connection, LENGTH.size, NUM_DESCRIPTORS)
+    if len(head) != LENGTH.size or len(descriptors) != NUM_DESCRIPTORS:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise ValueError("a request begins with its length and two descriptors")
+    (left,) = LENGTH.unpack(head)
+    parts = []
+    while left:
+        part = connection.recv(left)
+        if not part:
+            raise ValueError("a request ended early")
+        parts.append(part)
+        left -= len(part)
+    return json.loads(b"".join(parts)), descriptors
+
+
+def _work(request: Mapping[str, Any], descriptors: list[int], inherited: Mapping[str, str]) -> None:
+    """Become the worker of one attempt."""
+    guard, log = descriptors
+    lifeline.die_at_end_of(guard)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    os.environ.update(inherited)
+    os.environ[environment.START_METHOD] = "fork"
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # the engine core need not import again
+    _name(WORKER_NAME)
+    from packsweep.run import worker
+
+    worker.run(Path(request["folder"]))
+
+
+def _name(name: str) -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name, encoding="ascii")
+
+
+def _preload(engine: str) -> None:
+    """Import what engines of this kind need; what cannot be imported, the worker will report.
+
+    A module that initializes CUDA when it is imported spoils this process: it is noted, for this
+    version of vLLM, and the process begins anew without it.
+    """
+    names = list(_PRELOADED[engine])
+    if engine == "vllm" and Path("/proc/driver/nvidia").exists():
+        names += _PRELOADED_ON_CUDA
+    spoiling = _spoiling()
+    for name in names:
+        if name in spoiling:
+            continue
+        with contextlib.suppress(Exception):
+            _import(name)
+        if not cuda_is_untouched():
+            _note_spoiling([*spoiling, name])
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (this very process, anew)
+
+
+def _import(name: str) -> None:
+    importlib.import_module(name)
+
+
+def _spoiling() -> list[str]:
+    """Return the modules known to initialize CUDA when they are imported."""
+    try:
+        noted = json.loads(_spoiling_path().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return noted if isinstance(noted, list) else []
+
+
+def _note_spoiling(names: Sequence[str]) -> None:
+    """Note them; where that cannot be done, this process would begin anew for ever: it ends."""
+    try:
+        _spoiling_path().parent.mkdir(parents=True, exist_ok=True)
+        replace_file(_spoiling_path(), json.dumps(names).encode())
+    except OSError as error:
+        sys.exit(f"importing {names[-1]} initialized CUDA, and it cannot be noted: {error}")
+
+
+def _spoiling_path() -> Path:
+    try:
+        version = importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        version = "none"
+    return cache_root() / "forkserver" / f"{version}.json"
+
+
+def cuda_is_untouched() -> bool:
+    """Tell whether this process has not initialized CUDA: a fork of one that has cannot use it.
+
+    Source: CUDA driver API, ``cuDeviceGetCount`` before ``cuInit``.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return True
+    return int(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int()))) == _CUDA_NOT_INITIALIZED
+
+
+def main() -> None:
+    """Serve at the socket that the command line names, for engines of the kind that it names."""
+    address, engine = sys.argv[1:]
+    before = dict(os.environ)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{address}.new")
+    listener.listen()
+    Path(f"{address}.new").rename(address)  # whoever sees it can connect
+    _preload(engine)
+    changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    gc.collect()
+    gc.freeze()  # a collection in a worker leaves the pages shared
+    ForkServer(listener, changed).serve()()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""How a worker process comes into being: a new interpreter, or a fork of a prepared one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
+
+from packsweep.machine import environment
+from packsweep.run import lifeline, scratch
+
+Start = Literal["fork", "spawn"]
+# A request to a fork server: the length of its JSON, with the guard and the log, then the JSON.
+LENGTH = struct.Struct("!I")
+NUM_DESCRIPTORS = 2
+# The exit status may come a moment after the process has ended.
+_STATUS_TIMEOUT_S = 2.0
+
+
+class WorkerProcess(Protocol):
+    """A worker, as its supervisor sees it."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None before it exists."""
+
+    def poll(self) -> int | None:
+        """Return how it exited, negative for a signal; None while it runs."""
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+
+    def wait(self) -> int:
+        """Wait until it is gone."""
+
+    @property
+    def lives_on(self) -> bool:
+        """The attempt has ended and its process has not: it waits for another attempt."""
+
+
+class _Interpreted(subprocess.Popen[bytes]):
+    """A worker that is a new Python."""
+
+    lives_on = False
+
+
+class Launcher(Protocol):
+    """Whoever starts workers."""
+
+    def launch(self, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> WorkerProcess:
+        """Start the worker of the attempt in ``folder``, printing into ``log``."""
+
+    def stop(self) -> None:
+        """End what it keeps for further workers."""
+
+
+class Interpreter:
+    """Starts every worker as a new Python, which imports all that it needs."""
+
+    def launch(self, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> WorkerProcess:
+        """Start it under a lifeline."""
+        program = (sys.executable, "-P", "-m", "packsweep.run.worker", str(folder))
+        return _Interpreted(
+            lifeline.command(*program),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=dict(environ),
+        )
+
+    def stop(self) -> None:
+        """Do nothing: it keeps nothing."""
+
+
+class ForkedWorker:
+    """A worker that a fork server started; ``subprocess.Popen`` as far as a supervisor needs it.
+
+    It lives until its process ends or this object's process does: the guard is open so long.
+    Where the fork server ends before it has forked, a new interpreter takes the worker's place.
+    """
+
+    def __init__(
+        self, connection: socket.socket, guard: int, instead: Callable[[], WorkerProcess]
+    ) -> None:
+        """Take the connection on which it was asked for.
+
+        Args:
+            connection: on which the fork server answers.
+            guard: the other end of the pipe with which the worker dies.
+            instead: starts the worker in another way.
+        """
+        self.lives_on = False
+        self._connection = connection
+        self._guard = guard
+        self._instead = instead
+        self._other: WorkerProcess | None = None
+        self._pid: int | None = None
+        self._handle: int | None = None
+        self._code: int | None = None
+        self._said = b""
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process."""
+        return self._pid if self._other is None else self._other.pid
+
+    def poll(self) -> int | None:
+        """Return how it exited; a fork server that died took it along, as SIGKILL does."""
+        while self._runs() and _wait_readable(self._connection.fileno(), 0):
+            self._listen()
+        return self._code if self._other is None else self._other.poll()
+
+    def kill(self) -> None:
+        """Kill it; where the fork server has not answered yet, what it forks dies at once."""
+        if self._other is not None:
+            self._other.kill()
+        elif self._handle is None:
+            self._end(-signal.SIGKILL)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait until its process is gone; how it exited, a fork server that hangs cannot say."""
+        while self._runs() and self._handle is None:
+            _wait_readable(self._connection.fileno(), None)
+            self._listen()
+        if self._other is not None:
+            return self._other.wait()
+        if self._code is None and self._handle is not None:
+            _wait_readable(self._handle, None)
+            deadline = time.monotonic() + _STATUS_TIMEOUT_S
+            while self.poll() is None and time.monotonic() < deadline:
+                _wait_readable(self._connection.fileno(), deadline - time.monotonic())
+        if self._code is None:
+            self._end(-signal.SIGKILL)
+        assert self._code is not None, "it has ended"
+        return self._code
+
+    def _runs(self) -> bool:
+        return self._code is None and self._other is None
+
+    def _listen(self) -> None:
+        """Take what the fork server says next."""
+        try:
+            said, handles, _, _ = socket.recv_fds(self._connection, 4096, 1)
+        except OSError:
+            said, handles = b"", []
+        for handle in handles:
+            self._handle = handle
+        if said:
+            self._take(said)
+        elif self._handle is None:
+            self._close()
+            self._other = self._instead()
+        else:
+            self._end(-signal.SIGKILL)
+
+    def _take(self, said: bytes) -> None:
+        *lines, self._said = (self._said + said).split(b"\n")
+        for line in lines:
+            word = json.loads(line)
+            self._pid = word.get("pid", self._pid)
+            if "exit" in word:
+                self._end(word["exit"])
+
+    def _end(self, code: int) -> None:
+        self._code = code
+        self._close()
+
+    def _close(self) -> None:
+        self._connection.close()
+        os.close(self._guard)
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def _wait_readable(descriptor: int, timeout_s: float | None) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if timeout_s is None else max(timeout_s, 0) * 1000))
+
+
+class ForkServer:
+    """A fork server of this process, started at the first worker and anew whenever it is gone.
+
+    It serves workers of one environment: what libraries read at import cannot be changed later.
+    For one of another environment another server takes its place.
+
+    Attributes:
+        process: the server; None before the first worker.
+    """
+
+    def __init__(self, engine: str) -> None:
+        """Fork workers for engines of this kind."""
+        self._engine = engine
+        self._folder: Path | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self._imported: Mapping[str, str] = {}
+
+    def launch(self, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> WorkerProcess:
+        """Ask for a worker; where no server can be had, start a new interpreter."""
+        self.prepare(environ)
+        try:
+            return ask(self.address, folder, environ, log)
+        except OSError:
+            return Interpreter().launch(folder, environ, log)
+
+    @property
+    def address(self) -> Path:
+        """The socket that it listens at."""
+        assert self._folder is not None, "it was started"
+        return self._folder / "socket"
+
+    @property
+    def lives(self) -> bool:
+        """It was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    def serves(self, environ: Mapping[str, str]) -> bool:
+        """Tell whether it was started in such an environment."""
+        return environment.read_at_import(environ) == self._imported
+
+    def prepare(self, environ: Mapping[str, str]) -> None:
+        """Have a server that lives and serves such an environment; it may still import."""
+        if self.lives and self.serves(environ):
+            return
+        self.stop()
+        self._folder = scratch.make()
+        self._imported = environment.read_at_import(environ)
+        program = (sys.executable, "-P", "-m", "packsweep.run.forkserver")
+        with (self._folder / "forkserver.log").open("wb") as log:
+            self.process = subprocess.Popen(  # noqa: S603  (our own server)
+                lifeline.command(*program, str(self.address), self._engine),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(environ),
+            )
+        self._wait_until_it_listens()
+
+    def _wait_until_it_listens(self) -> None:
+        """Wait for its socket, which is there before it imports anything."""
+        assert self.process is not None, "it was started"
+        while not self.address.exists() and self.process.poll() is None:
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End the server and its workers."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def launcher(engine: str, start: Start) -> Launcher:
+    """Return what starts workers as asked; forks need what only Linux has."""
+    forks = start == "fork" and sys.platform == "linux"
+    return ForkServer(engine) if forks else Interpreter()
+
+
+def ask(address: Path, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> ForkedWorker:
+    """Ask the fork server at ``address`` for a worker; it comes once the server has imported.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+
+    def instead() -> WorkerProcess:
+        with Path(log.name).open("ab") as again:
+            return Interpreter().launch(folder, environ, again)
+
+    connection = socket.socket(socket.AF_UNIX)
+    guard, ours = os.pipe()
+    try:
+        connection.connect(str(address))
+        request = json.dumps({"folder": str(folder), "environ": dict(environ)}).encode()
+        socket.send_fds(connection, [LENGTH.pack(len(request))], [guard, log.fileno()])
+        connection.sendall(request)
+    except OSError:
+        connection.close()
+        os.close(ours)
+        raise
+    finally:
+        os.close(guard)
+    return ForkedWorker(connection, ours, instead)

@@ -1,0 +1,124 @@
+"""One worker for several cells: where cells of equal engine settings share an engine.
+
+The worker of the first cell keeps its engine and waits in a folder, the session, for the folder of
+the next attempt. To a supervisor each attempt is a process that ends with its status.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from packsweep.files import replace_file
+from packsweep.machine import environment
+from packsweep.run import scratch
+from packsweep.run.launch import Launcher, WorkerProcess
+from packsweep.run.task import STATUS, status_from_json
+
+# Names the session's folder to a worker that is to wait for further attempts.
+FOLDER = "PACKSWEEP_SESSION"
+_POLL_S = 0.02
+
+
+class Session:
+    """A launcher whose attempts share a worker, for as long as they end well."""
+
+    def __init__(self, launcher: Launcher, key: object) -> None:
+        """Have the worker started by ``launcher``.
+
+        Args:
+            launcher: starts a worker where none waits.
+            key: what the cells of the session have in common (``Cell.engine_key``).
+        """
+        self.key = key
+        self._launcher = launcher
+        self._worker: WorkerProcess | None = None
+        self._last: _Attempt | None = None
+        self._folder: Path | None = None
+        self._numbers = itertools.count(1)
+
+    def launch(self, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> WorkerProcess:
+        """Hand the attempt over to the worker that waits, or start one."""
+        if self._waits and self._folder is not None and self._worker is not None:
+            handed = json.dumps({"folder": str(folder), "log": log.name}).encode()
+            replace_file(self._folder / str(next(self._numbers)), handed)
+        else:
+            self.stop()
+            self._folder, self._numbers = scratch.make(), itertools.count(1)
+            where = {FOLDER: str(self._folder)}
+            self._worker = self._launcher.launch(folder, {**environ, **where}, log)
+        self._last = _Attempt(self._worker, folder)
+        return self._last
+
+    @property
+    def _waits(self) -> bool:
+        lives = self._worker is not None and self._worker.poll() is None
+        return lives and self._last is not None and self._last.ended_well
+
+    def stop(self) -> None:
+        """End the worker and its engine."""
+        if self._worker is not None:
+            if self._worker.poll() is None:
+                self._worker.kill()
+            self._worker.wait()
+            self._worker = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+class _Attempt:
+    """One attempt in a worker that may go on to another."""
+
+    def __init__(self, worker: WorkerProcess, folder: Path) -> None:
+        self._worker = worker
+        self._status = folder / STATUS
+        self.ended_well = False
+
+    @property
+    def pid(self) -> int | None:
+        return self._worker.pid
+
+    @property
+    def lives_on(self) -> bool:
+        """The worker waits for the next attempt: what it started is not to be killed."""
+        return self.ended_well
+
+    def poll(self) -> int | None:
+        if not self.ended_well and self._status.exists():
+            status = status_from_json(self._status.read_text(encoding="utf-8"))
+            self.ended_well = status.outcome == "ok"
+        return 0 if self.ended_well else self._worker.poll()
+
+    def kill(self) -> None:
+        if not self.ended_well:
+            self._worker.kill()
+
+    def wait(self) -> int:
+        return 0 if self.ended_well else self._worker.wait()
+
+
+def further_attempts() -> Iterator[Path]:
+    """Yield, in a worker, the folders of the attempts after its first, and print into their logs.
+
+    Where it belongs to no session there are none; else it waits, until it is killed.
+    """
+    folder = os.environ.get(FOLDER)
+    if folder is None:
+        return
+    os.environ[environment.START_METHOD] = "shared"
+    for number in itertools.count(1):
+        path = Path(folder) / str(number)
+        while not path.exists():
+            time.sleep(_POLL_S)
+        handed = json.loads(path.read_text(encoding="utf-8"))
+        with Path(handed["log"]).open("ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        yield Path(handed["folder"])

@@ -1,0 +1,214 @@
+"""Workers forked from a process that has imported: how each ends, and that none is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.fakes import cells, task
+
+from packsweep.machine import environment
+from packsweep.results.store import Store
+from packsweep.run import forkserver, launch
+from packsweep.run.launch import ForkServer
+from packsweep.run.session import Session
+from packsweep.run.supervisor import Supervisor
+from packsweep.run.task import Task
+from packsweep.sweep.spec import LimitsTable
+
+GONE_S = 10.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty results folder."""
+    found = Store(tmp_path / "results")
+    found.prepare()
+    return found
+
+
+@pytest.fixture
+def server() -> Iterator[ForkServer]:
+    """A fork server for simulated engines, stopped at the end."""
+    found = ForkServer("simulated")
+    yield found
+    found.stop()
+
+
+def _task(model: Path, store: Store, index: int = 0, **tables: Any) -> Task:
+    made = cells(model={"name": str(model)}, **tables)
+    return task(made[index], store.root, limits=LimitsTable(pass_timeout_s=60))
+
+
+def _until(supervisor: Supervisor, phase: str) -> psutil.Process:
+    """Wait until the attempt is in ``phase``; return its worker."""
+    deadline = time.monotonic() + 60
+    while supervisor.phase != phase:
+        assert supervisor.poll() is None, "it ended early"
+        assert time.monotonic() < deadline, supervisor.phase
+        time.sleep(0.02)
+    pid = supervisor.process.pid
+    assert pid is not None
+    return psutil.Process(pid)
+
+
+def _rows(store: Store) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = store.read_passes().to_pylist()
+    return rows
+
+
+def test_forked_worker(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """It measures as any other, in a new process for each cell, and says how it began."""
+    statuses = []
+    pids = set()
+    for index in range(2):
+        attempt = Supervisor(_task(byte_model, store, index, grid={"n": [2, 3]}), server)
+        statuses.append(attempt.wait())
+        pids.add(attempt.process.pid)
+    assert [status.outcome for status in statuses] == ["ok", "ok"]
+    assert len(pids) == 2
+    assert {row["start_method"] for row in _rows(store)} == {"fork"}
+    log = Path(str(statuses[0].log)).read_text(encoding="utf-8")
+    assert "packsweep: commit" in log
+
+
+def test_forked_worker_crash(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """The exit status of a worker that crashes arrives."""
+    attempt = Supervisor(_task(byte_model, store, simulated={"fault": "crash"}), server)
+    status = attempt.wait()
+    assert status.outcome == "crashed"
+
+
+def test_forked_worker_killed(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """A worker that is killed is a row with the signal's name."""
+    attempt = Supervisor(_task(byte_model, store, simulated={"real_seconds": 30.0}), server)
+    _until(attempt, "warmup").kill()
+    status = attempt.wait()
+    assert (status.outcome, "SIGKILL" in str(status.reason)) == ("crashed", True)
+
+
+def test_server_killed(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """With the server its workers die; the next attempt gets another server."""
+    slow = _task(byte_model, store, simulated={"real_seconds": 30.0})
+    attempt = Supervisor(slow, server)
+    worker = _until(attempt, "warmup")
+    psutil.Process(worker.ppid()).kill()
+    worker.wait(GONE_S)
+    assert attempt.wait().outcome == "crashed"
+    assert Supervisor(_task(byte_model, store), server).wait().outcome == "ok"
+
+
+def test_server_killed_before_it_forked(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """An attempt that was asked of a server that then died begins as a new Python."""
+    first, second = (_task(byte_model, store, each, grid={"n": [2, 3]}) for each in range(2))
+    Supervisor(first, server).wait()
+    process = server.process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    attempt = Supervisor(second, server)
+    process.kill()
+    assert attempt.wait().outcome == "ok"
+    methods = {row["cell_id"]: row["start_method"] for row in _rows(store)}
+    assert methods == {first.cell.cell_id: "fork", second.cell.cell_id: "spawn"}
+
+
+def test_server_hangs(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """A server that is stopped keeps no attempt from ending, and nobody waits for it."""
+    attempt = Supervisor(_task(byte_model, store, simulated={"real_seconds": 0.2}), server)
+    worker = _until(attempt, "warmup")
+    parent = psutil.Process(worker.ppid())
+    parent.suspend()
+    attempt.stop()
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    parent.resume()
+
+
+def test_supervisor_dies(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """A worker dies with the process that holds the other end of its guard."""
+    slow = _task(byte_model, store, simulated={"real_seconds": 30.0})
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        attempt = Supervisor(slow, server)
+        worker = _until(attempt, "warmup")
+        os.write(write, str(worker.pid).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    pid = int(os.read(read, 16))
+    deadline = time.monotonic() + GONE_S
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not psutil.pid_exists(pid)
+
+
+def test_other_environment(server: ForkServer) -> None:
+    """Another server takes the place of one whose imports read other variables."""
+    environ = environment.engine_environ()
+    server.prepare(environ)
+    first = server.process
+    server.prepare({**environ, "CUDA_VISIBLE_DEVICES": "1"})
+    assert server.process is first, "which GPU is visible is read later"
+    server.prepare({**environ, "VLLM_LOGGING_LEVEL": "DEBUG"})
+    assert server.process is not first
+
+
+def test_interpreter_where_none_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forks need Linux, and somebody who did not ask for a new Python."""
+    assert isinstance(launch.launcher("vllm", "fork"), ForkServer)
+    assert isinstance(launch.launcher("vllm", "spawn"), launch.Interpreter)
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert isinstance(launch.launcher("vllm", "fork"), launch.Interpreter)
+
+
+class _AnewError(Exception):
+    """A process would begin anew."""
+
+
+def test_preload_spoiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A module that initializes CUDA is noted, and the next server leaves it out."""
+    imported: list[str] = []
+
+    def anew(*_: object) -> None:
+        raise _AnewError
+
+    monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
+    monkeypatch.setattr(forkserver, "_PRELOADED", {"vllm": ("json", "spoils", "csv")})
+    monkeypatch.setattr(forkserver, "_PRELOADED_ON_CUDA", ())
+    monkeypatch.setattr(os, "execv", anew)
+    monkeypatch.setattr(forkserver, "_import", imported.append)
+    monkeypatch.setattr(forkserver, "cuda_is_untouched", lambda: imported[-1] != "spoils")
+    with pytest.raises(_AnewError):
+        forkserver._preload("vllm")
+    imported.clear()
+    forkserver._preload("vllm")
+    assert imported == ["json", "csv"]
+
+
+def _shared(model: Path, store: Store, index: int) -> Task:
+    return _task(model, store, index, grid={"n": [2, 3, 4]}, measure={"isolation": "engine"})
+
+
+def test_session(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """Cells share a worker and its engine, and each has a log; a worker that died is replaced."""
+    session = Session(server, "key")
+    attempts = [Supervisor(_shared(byte_model, store, index), session) for index in (0,)]
+    statuses = [attempts[0].wait()]
+    for index in (1, 2):
+        if index == 2:
+            worker = psutil.Process(attempts[0].process.pid)
+            worker.kill()
+            worker.wait(GONE_S)
+        statuses.append(Supervisor(_shared(byte_model, store, index), session).wait())
+    session.stop()
+    assert [status.outcome for status in statuses] == ["ok"] * 3
+    methods = {row["n"]: row["start_method"] for row in _rows(store)}
+    assert methods == {2: "fork", 3: "shared", 4: "fork"}
+    assert {row["isolation"] for row in _rows(store)} == {"engine"}
+    logs = [Path(str(status.log)).read_text(encoding="utf-8") for status in statuses]
+    assert all(log.count("packsweep: commit") == 1 for log in logs)
