@@ -38,8 +38,9 @@ class _FewEvents(selectors.DefaultSelector):
         wait_s = -1.0 if timeout is None else math.ceil(max(timeout, 0.0) * 1000) / 1000
         keys = self.get_map()
         return [
-            (keys[descriptor], _as_asked(event) & keys[descriptor].events)
+            (key, _as_asked(event) & key.events)
             for descriptor, event in self._epoll.poll(wait_s, _EVENTS_AT_ONCE)
+            if (key := keys.get(descriptor)) is not None
         ]
 
     def close(self) -> None:
