@@ -23,7 +23,9 @@ from packsweep.sweep.spec import (
 )
 
 # Tables that a variant may change: the others hold for a whole sweep.
-VARIED = ("grid", "engine", "measure", "simulated")
+VARIED = ("grid", "engine", "measure", "simulated", "texts")
+# Of the table of texts how much of each is sent; where they come from holds for a whole sweep.
+_VARIED_OF_TEXTS = ("max_tokens", "keep", "markup")
 _MOST_BYTES = 1 << 20
 _MOST_VARIANTS = 1000
 _OVERRIDE = "# --set "
@@ -119,6 +121,9 @@ def _varied(common: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:
         if name not in VARIED or not isinstance(table, dict):
             allowed = ", ".join(f"{each}.KEY = VALUE" for each in VARIED)
             raise SpecError(f"{where}: {name or shown(table)} cannot be varied; write {allowed}")
+        for key in table:
+            if name == "texts" and key not in _VARIED_OF_TEXTS:
+                raise SpecError(f"{where}: texts.{key}: is one for a whole sweep")
         merged[name] = {**merged.get(name, {}), **table}
     if merged.get("engine", {}).get("kind") != common.get("engine", {}).get("kind"):
         raise SpecError(f"{where}: engine.kind: is one for a whole sweep")
