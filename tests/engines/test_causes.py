@@ -85,3 +85,20 @@ def test_innermost() -> None:
     last.__cause__ = first
     assert causes.innermost(last) is first
     assert causes.innermost(first) is first
+
+
+SERVER = """\
+(APIServer pid=1) INFO 11-26 03:00:00 [entry.py:136] Supported tasks: ['generate']
+(EngineCore pid=2) ERROR 11-26 03:00:01 [core.py:1510] ValueError: Free memory (1/80 GiB) \
+is less than desired GPU memory utilization (0.92, 73 GiB).
+(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.
+"""
+
+
+def test_diagnose_server() -> None:
+    """A server that ended says why in its log; where it said nothing, how it ended is told."""
+    ended = "the server ended with status 1"
+    found = causes.diagnose(ended, SERVER)
+    assert found.outcome == "oom"
+    assert found.reason.startswith("ValueError: Free memory (1/80 GiB) is less")
+    assert causes.diagnose(ended, "").reason == ended

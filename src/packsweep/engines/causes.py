@@ -138,6 +138,8 @@ _ENVELOPES = (
     "WorkerProc initialization failed",
     "EngineCore encountered an issue",
     "Engine core process",
+    "the server ended with status",
+    "the server was ended by signal",
 )
 _ERROR_LINE = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception)): .+)$")
 # "(EngineCore pid=1) ERROR 11-25 21:24:54 [core.py:1510] ..."; a raw traceback has no level.
