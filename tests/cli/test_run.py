@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.chaos.killer import is_worker
 from tests.fakes import Cli
 
 from packsweep.cli import main
@@ -57,8 +58,9 @@ class Running:
         self.wait_for(is_measuring)
 
     def worker(self) -> psutil.Process:
-        (child,) = psutil.Process(self.process.pid).children()
-        return child
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        (worker,) = [process for process in family if is_worker(process)]
+        return worker
 
     def ended(self) -> tuple[int, str, str]:
         out, err = self.process.communicate(timeout=60)
