@@ -118,8 +118,8 @@ def _per_cell(counted: Callable[[int], int], fewer: int, more: int) -> float:
     ("step", "most_calls", "most_file_operations"),
     [
         ("drive", 20_000, 20),
-        # Of the calls that a scan needs for a cell, about 200 are Arrow's, which lists the columns of
-        # the file to find the three by which its rows are known for the cell's own.
+        # Of the calls that a scan needs for a cell, about 200 are Arrow's, which lists the columns
+        # of the file to find the three by which its rows are known for the cell's own.
         ("scan", 550, 3),
         ("resume", 660, 4),
         ("merge", 3_000, 4),
