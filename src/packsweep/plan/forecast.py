@@ -125,7 +125,8 @@ def _processor() -> Target | None:
     measured = calibration.of_this_processor()
     if measured is None:
         return None
-    start_s = pass_time.STARTS_PER_TORCH_IMPORT * measured.import_s
+    cold_s = pass_time.STARTS_PER_TORCH_IMPORT * measured.import_s
+    warm_s = pass_time.FORKED_STARTS_PER_TORCH_IMPORT * measured.import_s
     return Target(
         name=processor.name(),
         device=Device(
@@ -135,7 +136,7 @@ def _processor() -> Target | None:
             source="measured on this processor",
         ),
         memory_bytes=None,
-        constants=replace(pass_time.ON_PROCESSOR, start_cold_s=start_s, start_warm_s=start_s),
+        constants=replace(pass_time.ON_PROCESSOR, start_cold_s=cold_s, start_warm_s=warm_s),
         is_processor=True,
     )
 

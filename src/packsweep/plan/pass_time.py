@@ -45,12 +45,13 @@ TOKENIZE_S_PER_TOKEN = 2.7e-6
 # The same by all of a host's processors at once, before the engine has anything to do.
 # Source: 0.020 s for 124,593 tokens in 400 texts, 0.174 s for 1,245,930 in 4,000; 32 processors.
 TOKENIZE_TOGETHER_S_PER_TOKEN = 1.5e-7
-# From the start of the process to a ready engine; cold: its compile cache is empty.
-# Source: docs/LOG.md: 53 to 55 s alone on a host, 55 to 70 s with two at once, cold 101 to 110 s; a
-# slower host took 79 to 167 s. Random weights.
+# From the start of the process to a ready engine. Cold: the compile cache is empty, and the process
+# that the others are forked from has to import first.
+# Source: docs/LOG.md: forked 18.5 to 22.7 s, stopped in 1.3 s; cold 101 to 110 s, on slower hosts
+# up to 167 s. Random weights.
 START_COLD_S = 105.0
-START_WARM_S = 56.0
-SHUTDOWN_S = 4.0
+START_WARM_S = 20.0
+SHUTDOWN_S = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ class Constants:
 # An engine on a processor, whose peaks are those of ``machine.calibration``.
 # Source: docs/LOG.md: SmolLM2-135M read 1,372 tokens/s in bf16 and 719 in float32 on cores that
 # multiply 430 and 188 GFLOP/s, and 671 with AVX2 alone; a step of decoding took 26 ms. Importing
-# vLLM and starting takes 10 times as long as importing torch.
+# vLLM and starting takes 10 times as long as importing torch, starting alone 2.5 times.
 ON_PROCESSOR = Constants(
     mfu={"bf16": 0.86, "fp32": 0.97},
     mbu=0.9,
@@ -83,6 +84,7 @@ ON_PROCESSOR = Constants(
     shutdown_s=1.0,
 )
 STARTS_PER_TORCH_IMPORT = 10.0
+FORKED_STARTS_PER_TORCH_IMPORT = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
