@@ -158,6 +158,13 @@ def test_other_environment(server: ForkServer) -> None:
     assert server.process is not first
 
 
+def test_secrets_stay_where_they_are() -> None:
+    """What servers and workers have in common goes to other processes; secrets do not."""
+    secrets = {"HF_TOKEN": "hf_x", "VLLM_API_KEY": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    found = environment.read_at_import({**secrets, "HF_HOME": "/x", "VLLM_LOGGING_LEVEL": "INFO"})
+    assert found == {"HF_HOME": "/x", "VLLM_LOGGING_LEVEL": "INFO"}
+
+
 def test_interpreter_where_none_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forks need Linux, and somebody who did not ask for a new Python."""
     assert isinstance(launch.launcher("vllm", "fork"), ForkServer)

@@ -78,8 +78,8 @@ def run_command(
     isolation: Annotated[
         Isolation | None,
         typer.Option(
-            help="process: each cell has a process and an engine of its own, unless the sweep "
-            "file says otherwise; engine: cells of equal engine settings share one.",
+            help="process: each cell has a process and an engine of its own; engine: cells of "
+            "equal engine settings share one. As the sweep file says by default.",
         ),
     ] = None,
     start: Annotated[

@@ -132,13 +132,15 @@ def read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that may be read when packages are imported, not only when used.
 
     A process that has imported serves only what asks for the same. Which GPU is visible is read
-    when CUDA is initialized.
+    when CUDA is initialized. Secrets are left out: they are read when they are used.
     """
     late = ("CUDA_VISIBLE_DEVICES", "VLLM_WORKER_MULTIPROC_METHOD")
     return {
         name: value
         for name, value in sorted(environ.items())
-        if (_TUNING.fullmatch(name) or _AT_IMPORT.fullmatch(name)) and name not in late
+        if (_TUNING.fullmatch(name) or _AT_IMPORT.fullmatch(name))
+        and name not in late
+        and not is_secret(name)
     }
 
 

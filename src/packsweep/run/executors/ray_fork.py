@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from packsweep.machine import environment
 from packsweep.run import launch
 from packsweep.run.launch import Interpreter, WorkerProcess
 
@@ -27,8 +28,16 @@ class NodeForkServer:
         """Fork workers for engines of this kind."""
         self._server = launch.ForkServer(engine)
 
-    def address(self, environ: Mapping[str, str]) -> str | None:
-        """Return the socket of a server in such an environment; None where it serves another."""
+    def address(self, read_at_import: Mapping[str, str]) -> str | None:
+        """Return the socket of a server in such an environment; None where it serves another.
+
+        Args:
+            read_at_import: the variables that count, no secret among them; all others are this
+                process's own, and a worker gets its task's.
+        """
+        own = environment.engine_environ()
+        other = own.keys() - environment.read_at_import(own).keys()
+        environ = {name: own[name] for name in other} | dict(read_at_import)
         if self._server.lives and not self._server.serves(environ):
             return None
         self._server.prepare(environ)
@@ -71,7 +80,8 @@ class NodeLauncher:
         """Ask for a worker; start a new interpreter where no server can be had."""
         try:
             address = self._ray.get(
-                self._actor.address.remote(dict(environ)), timeout=_ANSWER_TIMEOUT_S
+                self._actor.address.remote(environment.read_at_import(environ)),
+                timeout=_ANSWER_TIMEOUT_S,
             )
             if address is not None:
                 return launch.ask(Path(address), folder, environ, log)
