@@ -121,7 +121,7 @@ def _per_cell(counted: Callable[[int], int], fewer: int, more: int) -> float:
         # Of the calls that a scan needs for a cell, about 200 are Arrow's, which lists the columns
         # of the file to find the three by which its rows are known for the cell's own.
         ("scan", 550, 3),
-        ("resume", 660, 4),
+        ("resume", 720, 4),  # a scan, and what the driver does for each cell
         ("merge", 3_000, 4),
         ("merge, no index", 3_000, 4),
         ("merge again", 3_000, 4),
