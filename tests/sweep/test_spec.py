@@ -314,6 +314,12 @@ measure.repeats = 5
     assert (other.grid.strategy, other.measure.repeats, other.grid.n) == (("separate",), 5, (4,))
 
 
+def test_variant_of_how_much_of_a_text(tmp_path: Path) -> None:
+    """How much of each text is sent may vary within a file; where the texts come from may not."""
+    sweep = _load(tmp_path, "\n[[variant]]\ntexts.max_tokens = [128, 256]\n")
+    assert [each.texts.max_tokens for each in sweep.all] == [(0,), (128, 256)]
+
+
 def test_variant_obeys_overrides(tmp_path: Path) -> None:
     """What is set on the command line holds everywhere, as for any value of the file."""
     more = "\n[[variant]]\nengine.max_num_seqs = 4\n"
@@ -327,6 +333,7 @@ def test_variant_obeys_overrides(tmp_path: Path) -> None:
         ([{"engine": {"max_num_seq": 1}}], "variant 1: engine.max_num_seq: unknown key"),
         ([{}, {"model": {"name": "x"}}], "variant 2: model cannot be varied"),
         ([{"engine": {"kind": "simulated"}}], "variant 1: engine.kind: is one"),
+        ([{"texts": {"source": "x"}}], "variant 1: texts.source: is one for a whole sweep"),
         ([{"grid": 3}], "variant 1: grid cannot be varied"),
         ([3], "variant 1: 3 cannot be varied"),
         ({"grid": {"n": 3}}, r"write \[\[variant\]\]"),
