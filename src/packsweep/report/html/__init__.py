@@ -193,30 +193,6 @@ def _groups(found: Found, offline: Sequence[Row], throughput: Section) -> tuple[
             if served
             else []
         ),
-        *(
-            [
-                Group(
-                    key="served",
-                    title="Online",
-                    hint="latency against load, the SLO, offline beside online",
-                    sections=served,
-                )
-            ]
-            if served
-            else []
-        ),
-        *(
-            [
-                Group(
-                    key="served",
-                    title="Online",
-                    hint="latency against load, the SLO, offline beside online",
-                    sections=served,
-                )
-            ]
-            if served
-            else []
-        ),
         Group(
             key="labels",
             title="Label quality",
