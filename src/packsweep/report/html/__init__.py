@@ -171,8 +171,6 @@ def _groups(found: Found, offline: Sequence[Row], throughput: Section) -> tuple[
     )
     conditions, failed = record.conditions(rows, found.mixed), record.failed(rows, found.absent)
     served = online.sections(rows)
-    served = online.sections(rows)
-    served = online.sections(rows)
     doubts = len(conditions.warnings) + sum(row["outcome"] != "ok" for row in rows)
     return (
         Group(
