@@ -136,7 +136,7 @@ class FakeExecutor:
         self, ends: Callable[[Task], tuple[str, str | None]], *, num_slots: int = 1
     ) -> None:
         """Take a function from a task to its outcome and reason."""
-        self.num_slots = num_slots
+        self.num_slots = self.num_at_once = num_slots
         self.num_places = 1
         self.started: list[Task] = []
         self.num_stops = 0

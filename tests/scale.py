@@ -136,6 +136,7 @@ class CommittingExecutor:
     """Ends every attempt at once with the rows of another, one at a time, as ``ray.wait`` does."""
 
     num_slots = NUM_SLOTS
+    num_at_once = NUM_SLOTS
     num_places = 8
 
     def __init__(self, passes: Passes) -> None:

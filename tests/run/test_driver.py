@@ -328,7 +328,7 @@ def test_run_not_indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_run_several_slots(store: Store) -> None:
     """As many attempts run at once as there are slots, and no more."""
     run = _Run(store, _ends())
-    run.executor.num_slots = 3
+    run.executor.num_slots = run.executor.num_at_once = 3
     run.run()
     assert run.executor.most_running == 3
     assert sorted(run.attempts) == [1, 2, 3, 4]
@@ -476,3 +476,12 @@ def test_signature_other() -> None:
     """Other words do."""
     assert _signature("out of memory") != _signature("no device")
     assert _signature("a facade failed") != _signature("a decade failed")
+
+
+def test_long_cell_is_not_left_for_the_end(store: Store) -> None:
+    """Of four cells on two GPUs the last takes as long as all others: it is started first."""
+    plan = _plan()
+    executor = FakeExecutor(_ends(rest="ok"), num_slots=2)
+    expected_s = {each.cell.cell_id: (1.0, 1.0, 1.0, 3.0)[each.cell.n - 1] for each in plan.cells}
+    Driver(plan, store, executor, FakeReporter(), LimitsTable(), expected_s).run()
+    assert [task.cell.n for task in executor.started] == [4, 1, 2, 3]

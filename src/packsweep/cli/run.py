@@ -213,13 +213,16 @@ def _cluster(
 
 def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, local: bool) -> int:
     """Run what is missing and return the exit status."""
+    from packsweep.plan import forecast
     from packsweep.report.progress import reporter
     from packsweep.run.driver import Driver
 
     console = open_console()
     progress = reporter(console, _expected(planned) if local else None)
+    # Of several at once no long one should be left for the end.
+    lengths = forecast.proportions_s(planned) if executor.num_at_once > 1 else None
     try:
-        outcome = Driver(planned, store, executor, progress, sweep.limits).run()
+        outcome = Driver(planned, store, executor, progress, sweep.limits, lengths).run()
     except KeyboardInterrupt:
         progress.close()
         print(

@@ -15,6 +15,7 @@ from packsweep.machine import calibration, devices, environment, nvml, processor
 from packsweep.machine.devices import DEVICES, Device
 from packsweep.models.resolve import Model
 from packsweep.plan import ceilings, fit, pass_time
+from packsweep.plan.backlog import Backlog
 from packsweep.plan.cells import Plan, PlannedCell
 from packsweep.plan.formats import Formats, before_start, weight_bytes
 from packsweep.plan.pass_time import Constants, Pass, PassTime
@@ -100,6 +101,15 @@ class Forecast:
         if self.gpu_s is None or self.gpu_hour_usd is None:
             return None
         return self.gpu_s / 3600 * self.gpu_hour_usd
+
+
+def proportions_s(plan: Plan) -> dict[str, float]:
+    """Return cell_id -> how long a cell would hold an H200; nothing where that is not known.
+
+    On other GPUs cells take other times in about the same proportions.
+    """
+    found = (_cell(each, plan.model, _named("H200")) for each in plan.cells)
+    return {each.planned.cell.cell_id: each.warm_s for each in found if each.warm_s is not None}
 
 
 def target(name: str | None) -> Target | None:
@@ -235,7 +245,7 @@ def run_order(
     warm: Collection[tuple[object, ...]] = (),
     constants: Constants | None = None,
 ) -> Timeline:
-    """Give each cell, in order, to the GPU that is free first.
+    """Give each cell, in the order of a run, to the GPU that is free first.
 
     An engine starts cold until another one of the same settings is ready; ``warm`` are settings
     whose compile cache is filled.
@@ -244,7 +254,11 @@ def run_order(
     free = [0.0] * num_gpus
     ready_s: dict[tuple[object, ...], float] = dict.fromkeys(warm, 0.0)
     gpu_s, num_cold = 0.0, 0
+    backlog: Backlog[CellForecast] = Backlog(lambda cell: cell.warm_s)
     for cell in cells:
+        backlog.append(cell)
+    while backlog:
+        cell = backlog.take(num_gpus)
         began = heapq.heappop(free)
         settings = _compiled(cell.planned.cell)
         cold = ready_s.get(settings, float("inf")) > began

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from packsweep.errors import ResultsError
+from packsweep.plan.backlog import Backlog
 from packsweep.plan.cells import Plan, PlannedCell
 from packsweep.results import index
 from packsweep.results.store import Store
@@ -69,9 +69,24 @@ class Outcome:
 
 class Driver:
     def __init__(
-        self, plan: Plan, store: Store, executor: Executor, reporter: Reporter, limits: LimitsTable
+        self,
+        plan: Plan,
+        store: Store,
+        executor: Executor,
+        reporter: Reporter,
+        limits: LimitsTable,
+        expected_s: Mapping[str, float] | None = None,
     ) -> None:
-        """Take a worked-out sweep and where to run it."""
+        """Take a worked-out sweep and where to run it.
+
+        Args:
+            plan: the sweep.
+            store: where its results are kept.
+            executor: where its attempts run.
+            reporter: what tells the user.
+            limits: when to give up.
+            expected_s: cell_id -> how long it should hold its GPU, where that is known.
+        """
         self._plan = plan
         self._store = store
         self._executor = executor
@@ -79,7 +94,8 @@ class Driver:
         self._limits = limits
         self._before: dict[str, int] = {}
         self._tries: dict[str, int] = {}
-        self._waiting: deque[PlannedCell] = deque()
+        expected = expected_s or {}
+        self._waiting: Backlog[PlannedCell] = Backlog(lambda each: expected.get(each.cell.cell_id))
         self._running: dict[str, PlannedCell] = {}
         self._outcome = Outcome()
         self._to_index: list[str] = []
@@ -115,7 +131,7 @@ class Driver:
 
     def _fill(self) -> None:
         while self._waiting and len(self._running) < self._executor.num_slots:
-            planned = self._waiting.popleft()
+            planned = self._waiting.take(self._executor.num_at_once)
             task = self._task(planned)
             if self._store.is_done(task.cell.cell_id):  # another run's, or one given up for lost
                 self._report(done_by_another(task), again=False)

@@ -1,6 +1,6 @@
 """Where attempts run. The same attempts, the same results; only the place differs.
 
-A new place is a module here that gives the driver these six things.
+A new place is a module here that gives the driver these seven things.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ class Executor(Protocol):
     @property
     def num_slots(self) -> int:
         """How many attempts may be started before the first has ended."""
+
+    @property
+    def num_at_once(self) -> int:
+        """How many attempts are measured at the same time."""
 
     @property
     def num_places(self) -> int:

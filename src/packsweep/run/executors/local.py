@@ -21,6 +21,7 @@ class LocalExecutor:
     """One attempt at a time on the first visible GPU, or on the CPU."""
 
     num_slots = 1
+    num_at_once = 1
     num_places = 1
 
     def __init__(self, launcher: Launcher | None = None) -> None:

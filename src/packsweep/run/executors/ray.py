@@ -121,13 +121,18 @@ class RayExecutor:
         self._servers = None if forks is None else NodeForkServers(self._ray, forks)
         self._running: dict[Any, _Running] = {}
         self._exclusion: NodeExclusion | None = None
-        at_once = self._num_at_once()
+        at_once = self._most_at_once()
         say(f"on Ray: {nodes.described(self._nodes)}; cells at once: {at_once}")
 
     @property
     def num_slots(self) -> int:
         """Twice what runs at once: the next attempt's Ray worker is up when a GPU gets free."""
-        return 2 * max(self._num_at_once(), 1)
+        return 2 * self.num_at_once
+
+    @property
+    def num_at_once(self) -> int:
+        """The GPUs, or nodes, that attempts are sent to; never 0, as they may come back."""
+        return max(self._most_at_once(), 1)
 
     @property
     def num_places(self) -> int:
@@ -251,7 +256,7 @@ class RayExecutor:
             found = tuple(node for node in self._nodes if node.num_cpus)
         return [node for node in found if node.node_id not in excluded]
 
-    def _num_at_once(self) -> int:
+    def _most_at_once(self) -> int:
         if not self._on_gpus:
             return len(self._fitting())
         now = sum(node.num_gpu_slots for node in self._fitting())
