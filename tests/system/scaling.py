@@ -163,7 +163,9 @@ def run(sweep: Path, results: Path, gpus: str, kill_after_s: float | None, more:
     os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     num_gpus = len(gpus.split(","))
     began = time.monotonic()
-    with ray_head(f"--num-gpus={num_gpus}", f"--num-cpus={4 * num_gpus}") as head:
+    # Ports of the system's choice, as a second head on the host would give its workers the same.
+    size = [f"--num-gpus={num_gpus}", f"--num-cpus={4 * num_gpus}"]
+    with ray_head(*size, "--min-worker-port=0", "--max-worker-port=0") as head:
         if kill_after_s is not None:
             threading.Thread(target=_kill_worker, args=(kill_after_s,), daemon=True).start()
         submitted = time.monotonic()
