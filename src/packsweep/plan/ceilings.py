@@ -1,8 +1,7 @@
 """How much of what a device can do a pass used: model FLOPs and bytes against a named ceiling.
 
 A ceiling is a data sheet's (``devices``) or a measured one, which ``packsweep calc ceiling --json``
-writes; that of an engine of several GPUs is all of theirs together. What the formats in force do
-not determine is None, never a guess.
+writes. What the formats in force do not determine is None, never a guess.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from packsweep.plan.roofline import Work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceiling:
-    """The most that an engine's GPUs together can do, and who says so; ``schema.CEILING``."""
+    """The most that is possible, and who says so; the values of ``schema.CEILING``."""
 
     peak_dtype: str | None = None
     peak_flops_per_s: float | None = None
@@ -32,21 +31,17 @@ class Ceiling:
     ceiling_source: str | None = None
 
 
-def data_sheet(device: str | None, used: Formats, *, num_gpus: int = 1) -> Ceiling:
-    """Return the data sheet's ceiling for so many devices of that name together."""
+def data_sheet(device: str | None, used: Formats) -> Ceiling:
+    """Return the data sheet's ceiling for the device of that name."""
     found = devices.find(device)
     if found is None:
         return Ceiling(peak_dtype=used.peak_dtype)
     return Ceiling(
         peak_dtype=used.peak_dtype,
-        peak_flops_per_s=_together(data_sheet_peak(found, used.peak_dtype), num_gpus),
-        peak_bytes_per_s=_together(found.memory_bytes_per_s, num_gpus),
+        peak_flops_per_s=data_sheet_peak(found, used.peak_dtype),
+        peak_bytes_per_s=found.memory_bytes_per_s,
         ceiling_source=found.source,
     )
-
-
-def _together(peak: float | None, num_gpus: int) -> float | None:
-    return None if peak is None else peak * num_gpus
 
 
 def data_sheet_peak(device: Device, dtype: str | None) -> float | None:
@@ -102,13 +97,13 @@ class Measured:
     source: str
     fp8_flops_per_s: float | None = None
 
-    def ceiling(self, peak_dtype: str | None, *, num_gpus: int = 1) -> Ceiling:
-        """Return it as that of so many such devices; fp32 and int8 were not measured."""
+    def ceiling(self, peak_dtype: str | None) -> Ceiling:
+        """Return it as a ceiling; fp32 and int8 were not measured."""
         peaks = {"bf16": self.bf16_flops_per_s, "fp8": self.fp8_flops_per_s}
         return Ceiling(
             peak_dtype=peak_dtype,
-            peak_flops_per_s=_together(peaks.get(peak_dtype or ""), num_gpus),
-            peak_bytes_per_s=_together(self.memory_bytes_per_s, num_gpus),
+            peak_flops_per_s=None if peak_dtype is None else peaks.get(peak_dtype),
+            peak_bytes_per_s=self.memory_bytes_per_s,
             ceiling_source=self.source,
         )
 
