@@ -52,8 +52,14 @@ NAMED = tuple(name for name in names("state", "wording", "setting") if not _COLU
 
 def settings(cell: Row) -> dict[str, Any]:
     """Return the settings of a cell's engine, by name."""
-    parts = (schema.parsed(cell[name]) for name in reversed(JSON_SETTINGS) if name in cell)
+    parts = (parsed(cell, name) for name in reversed(JSON_SETTINGS) if name in cell)
     return {name: value for part in parts for name, value in part.items()}
+
+
+def parsed(cell: Row, name: str) -> Mapping[str, Any]:
+    """Return what a column of JSON holds, with what ``engine_settings`` leaves out."""
+    former = schema.FORMER_SETTINGS if name == "engine_settings" else {}
+    return {**former, **schema.parsed(cell[name])}
 
 
 def own_settings(cell: Row) -> dict[str, Any]:

@@ -225,6 +225,7 @@ def info_of(cell: Cell) -> EngineInfo:
         num_blocks=None,
         import_s=0.0,
         device=f"simulated {values['device']}",
+        num_gpus=cell.num_gpus,
     )
 
 

@@ -16,7 +16,7 @@ import re
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -187,13 +187,14 @@ def time_limits(*, engine_start_timeout_s: float, pass_timeout_s: float) -> dict
     }
 
 
-def describe(gpu: nvml.Gpu | None) -> dict[str, Any]:
+def describe(gpus: Sequence[nvml.Gpu]) -> dict[str, Any]:
     """Return the columns of ``schema.ENVIRONMENT`` that do not depend on the engine."""
     return {
-        "device": gpu.name if gpu else None,
-        "device_uuid": gpu.uuid if gpu else None,
-        "device_memory_bytes": gpu.memory_bytes if gpu else None,
-        "driver_version": gpu.driver_version if gpu else None,
+        "device": nvml.names(gpus),
+        "device_uuid": ",".join(sorted(gpu.uuid for gpu in gpus)) or None,
+        "num_gpus": len(gpus) or None,
+        "device_memory_bytes": min((gpu.memory_bytes for gpu in gpus), default=None),
+        "driver_version": gpus[0].driver_version if gpus else None,
         "packsweep_version": __version__,
         "start_method": os.environ.get(START_METHOD, "spawn"),
         "python_version": platform.python_version(),

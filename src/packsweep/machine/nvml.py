@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -143,6 +143,11 @@ def visible_gpu() -> Gpu | None:
         memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
         driver_version=_text(nvml.nvmlSystemGetDriverVersion()),
     )
+
+
+def names(gpus: Sequence[Gpu]) -> str | None:
+    """Return the name of ``gpus``, each different one once; None where there are none."""
+    return ", ".join(dict.fromkeys(gpu.name for gpu in gpus)) or None
 
 
 def use(gpu: Gpu) -> GpuUse:

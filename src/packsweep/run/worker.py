@@ -358,7 +358,7 @@ class Attempt:
         context, found = self._context(), self.measured
         shared = {
             **rows.identity(self._task, ending.outcome, ending.reason, self._started_at),
-            **environment.describe(found.gpu),
+            **environment.describe([found.gpu] if found.gpu else []),
             **({} if found.info is None else rows.engine_values(found.info, found.gpu)),
             **start_phases(self._log_text()),
             "jit_compilations": jit_compilations(self._log_text()),
