@@ -73,7 +73,8 @@ class Supervisor:
         except OSError as error:
             message = f"the files of an attempt cannot be written: {error}"
             raise UserError(message) from None
-        environ = environment.engine_environ(measuring_asked=self.task.cell.environ)
+        cell = self.task.cell
+        environ = environment.engine_environ(measuring_asked=cell.environ, num_ranks=cell.num_gpus)
         environ |= _time_limits(self.task.limits)
         with log:
             return self._launcher.launch(self._folder, environ, log)
