@@ -69,11 +69,6 @@ class CellForecast:
         return None if self.time is None else self.time.duration_s
 
     @property
-    def num_gpus(self) -> int:
-        """Of its engine."""
-        return Split.of(self.planned.cell.settings).num_gpus
-
-    @property
     def due(self) -> bool:
         """It would be measured by a run."""
         return not (self.done or self.planned.infeasible or self.too_big)
@@ -252,7 +247,7 @@ def run_order(
     ready_s: dict[tuple[object, ...], float] = dict.fromkeys(warm, 0.0)
     gpu_s, num_cold = 0.0, 0
     for cell in cells:
-        taken = [heapq.heappop(free) for _ in range(cell.num_gpus)]
+        taken = [heapq.heappop(free) for _ in range(cell.planned.cell.num_gpus)]
         began = taken[-1]
         settings = _compiled(cell.planned.cell)
         cold = ready_s.get(settings, float("inf")) > began
@@ -261,7 +256,7 @@ def run_order(
         ready_s[settings] = min(ready_s.get(settings, float("inf")), ready)
         for _ in taken:
             heapq.heappush(free, began + took)
-        gpu_s += took * cell.num_gpus
+        gpu_s += took * cell.planned.cell.num_gpus
         num_cold += cold
     return Timeline(wall_s=max(free), gpu_s=gpu_s, num_cold=num_cold)
 
