@@ -38,6 +38,8 @@ def test_measuring() -> None:
         "CUDA_VERSION": "13.0",
         "NCCL_DEBUG": "INFO",
         "OMP_NUM_THREADS": "1",
+        "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
+        "NVSHMEM_DISABLE_NVLS": "1",
     }
     assert environment.measuring(given | other) == given
 
@@ -49,6 +51,21 @@ def test_engine_environ_has_what_the_cell_asks() -> None:
     found = environment.engine_environ(here, json.dumps(asked))
     ours = environment.engine_environ({"PATH": "/bin"})
     assert found == ours | asked
+
+
+def test_how_gpus_talk_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the host says of the links between its GPUs stays as it is, whatever the cell asks."""
+    links = {
+        "NCCL_NVLS_ENABLE": "0",
+        "NCCL_SOCKET_IFNAME": "eth0",
+        "NVSHMEM_DISABLE_NVLS": "1",
+        "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
+    }
+    found = environment.engine_environ({"PATH": "/bin", **links}, "{}")
+    assert environment.between_gpus(found) == links
+    assert environment.engine_environ({})["NCCL_SOCKET_IFNAME"] == "lo"
+    monkeypatch.setenv("NVSHMEM_DISABLE_NVLS", "1")
+    assert environment.between_gpus()["NVSHMEM_DISABLE_NVLS"] == "1"
 
 
 def test_engine_environ_of_cell_decides_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,10 +34,9 @@ _FIXED = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     # A forked engine core inherits threads it cannot use; vLLM's default in a Ray task is fork.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    # One GPU per engine: nothing has to find this host's address.
+    # All GPUs of an engine are of one host: nothing has to find its address.
     "VLLM_HOST_IP": "127.0.0.1",
     "GLOO_SOCKET_IFNAME": "lo",
-    "NCCL_SOCKET_IFNAME": "lo",
     "PYTHONUNBUFFERED": "1",
     # Whatever lies in the working directory is imported by no process of ours.
     "PYTHONSAFEPATH": "1",
@@ -48,12 +47,14 @@ START_METHOD = "PACKSWEEP_START_METHOD"
 _SOURCE = Path(__file__).resolve().parents[2]
 # Variables by which vLLM and the libraries below it are tuned ...
 _TUNING = re.compile(r"(VLLM|OMP|KMP|MKL|ONEDNN|CUDA|NCCL|TORCH\w*|PYTORCH)_\w+")
+# ... those that say how the GPUs of a host talk to one another, which the host's owner knows. They
+# stay as they are where the cell is measured, and are recorded with what the engine resolved.
+_BETWEEN_GPUS = re.compile(r"(NCCL|NVSHMEM)_\w+|TORCH_SYMM_MEM_DISABLE_MULTICAST")
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-# ... except those that say where things are, how many GPUs there are and what is printed. Between
-# GPUs nothing is sent: an engine has one.
+# ... except those that say where things are, how many GPUs there are and what is printed.
 # Source: vLLM 0.32, ``envs.py`` (``compile_factors``: what its compiled code does not depend on).
 _HARMLESS = re.compile(
-    r"NCCL_\w+|CUDA_(VISIBLE_DEVICES|DEVICE_ORDER|HOME|PATH|ROOT|BIN_PATH|TOOLKIT_ROOT_DIR|VERSION"
+    r"CUDA_(VISIBLE_DEVICES|DEVICE_ORDER|HOME|PATH|ROOT|BIN_PATH|TOOLKIT_ROOT_DIR|VERSION"
     r"|ARCH\w*|MPS_\w+|CACHE_PATH)|TORCH_(CUDA_ARCH_LIST|HOME|LOGS|SHOW_CPP_STACKTRACES|DISTRIBUTED"
     r"_DEBUG|EXTENSIONS_DIR|CPP_LOG_LEVEL)|TORCHINDUCTOR_CACHE_DIR|PYTORCH_VERSION|MKL_VERBOSE"
     r"|ONEDNN_VERBOSE\w*|KMP_(SETTINGS|VERSION|WARNINGS)|OMP_DISPLAY_\w+"
@@ -91,6 +92,7 @@ def engine_environ(
         found |= json.loads(measuring_asked)
     found.setdefault("VLLM_CACHE_ROOT", str(cache_root() / "vllm" / _cache_key()))
     found.setdefault("VLLM_LOGGING_LEVEL", "INFO")
+    found.setdefault("NCCL_SOCKET_IFNAME", "lo")
     # A start repeats no profiling of memory that an earlier one of equal settings has done.
     # Source: vLLM 0.26 to 0.33, ``v1/worker/startup_plan.py``.
     found.setdefault("VLLM_ENABLE_STARTUP_PLAN", "1")
@@ -128,6 +130,12 @@ def measuring(base: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
+def between_gpus(base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables in force that say how GPUs talk to one another."""
+    found = os.environ if base is None else base
+    return {name: found[name] for name in sorted(found) if _BETWEEN_GPUS.fullmatch(name)}
+
+
 def read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that may be read when packages are imported, not only when used.
 
@@ -145,7 +153,7 @@ def read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_tuning(name: str) -> bool:
-    ours = name in _FIXED or name in _REMOVED
+    ours = name in _FIXED or name in _REMOVED or _BETWEEN_GPUS.fullmatch(name)
     return bool(_TUNING.fullmatch(name)) and not ours and not is_secret(name)
 
 
