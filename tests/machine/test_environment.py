@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from packsweep.machine import environment
+from packsweep.machine import environment, processor
 
 
 def test_measuring() -> None:
@@ -76,6 +76,19 @@ def test_engine_environ_of_cell_decides_the_threads(monkeypatch: pytest.MonkeyPa
     plain = environment.engine_environ({"VLLM_CPU_OMP_THREADS_BIND": "0-1"}, "{}")
     assert plain["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
     assert "VLLM_CPU_OMP_THREADS_BIND" not in plain
+
+
+def test_engine_environ_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor several ranks share the cores, each with as many; the user's word counts."""
+    monkeypatch.setattr(environment, "on_cpu", lambda: True)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5, 6, 7, 8})
+    monkeypatch.setattr(processor, "_core", lambda cpu: ("0", str(cpu % 4)))  # 8 is beside 4
+    found = environment.engine_environ({}, num_ranks=2)
+    assert found["VLLM_CPU_OMP_THREADS_BIND"] == "4,5|6,7"
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in found
+    assert processor.num_cores() == 4
+    own = environment.engine_environ({"VLLM_CPU_OMP_THREADS_BIND": "1|0"}, num_ranks=2)
+    assert own["VLLM_CPU_OMP_THREADS_BIND"] == "1|0"
 
 
 def test_engine_environ_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

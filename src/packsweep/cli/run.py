@@ -196,16 +196,18 @@ def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
 
 
 def _check_gpus(sweep: Sweep, num_gpus: int, *, in_ray: bool) -> None:
-    """Refuse an engine of more GPUs than this machine has; on a processor it has ranks instead."""
-    from packsweep.machine import nvml
+    """Refuse an engine of more GPUs than this machine has; on a processor, of more than cores."""
+    from packsweep.machine import environment, nvml, processor
 
     if in_ray or sweep.engine.kind != "vllm" or num_gpus == 1:
         return
-    num_visible = len(nvml.visible_gpus())
-    if 0 < num_visible < num_gpus:
+    num, what = len(nvml.visible_gpus()), "GPUs"
+    if environment.on_cpu():
+        num, what = processor.num_cores(), "cores"
+    if 0 < num < num_gpus:
         raise UserError(
-            f"engine.tensor_parallel_size: the largest engine of the sweep takes {num_gpus} GPUs "
-            f"of one machine, and {num_visible} can be used here"
+            f"engine.tensor_parallel_size: the largest engine of the sweep takes {num_gpus} {what} "
+            f"of one machine, and {num} can be used here"
         )
 
 
@@ -260,7 +262,8 @@ def _expected(planned: Plan) -> dict[str, Expected]:
 
     if planned.cells[0].cell.engine != "vllm":
         return {}
-    predicted = forecast.make(planned, forecast.target(None))
+    most = max(each.cell.num_gpus for each in planned.cells)
+    predicted = forecast.make(planned, forecast.target(None), num_gpus=most)
     return {
         each.planned.cell.cell_id: Expected(
             pass_s=each.pass_s,

@@ -71,7 +71,9 @@ _MOST_SOCKET_BYTES, _SOCKET_NAME_BYTES = 107, len("/") + 36
 
 
 def engine_environ(
-    base: Mapping[str, str] | None = None, measuring_asked: str | None = None
+    base: Mapping[str, str] | None = None,
+    measuring_asked: str | None = None,
+    num_ranks: int = 1,
 ) -> dict[str, str]:
     """Return the environment in which a worker and its engine run.
 
@@ -82,6 +84,7 @@ def engine_environ(
         base: what it is made from; this process's environment where it is not given.
         measuring_asked: the cell's measuring variables, as JSON. A cell may be planned in one
             process and measured in another, on a node where other variables are set.
+        num_ranks: of the engine, which on a GPU are its GPUs.
     """
     found = dict(os.environ if base is None else base)
     for name in _REMOVED:
@@ -97,7 +100,12 @@ def engine_environ(
     # Source: vLLM 0.26 to 0.33, ``v1/worker/startup_plan.py``.
     found.setdefault("VLLM_ENABLE_STARTUP_PLAN", "1")
     found["PYTHONPATH"] = import_path(found.get("PYTHONPATH", ""))
-    return {**found, **_FIXED, **(processor.one_process(found) if on_cpu() else {})}
+    return {**found, **_FIXED, **(_layout(found, num_ranks) if on_cpu() else {})}
+
+
+def _layout(found: Mapping[str, str], num_ranks: int) -> dict[str, str]:
+    """Return how an engine is laid out on the processor."""
+    return processor.one_process(found) if num_ranks == 1 else processor.ranks(found, num_ranks)
 
 
 def import_path(given: str) -> str:
