@@ -142,10 +142,10 @@ def _broken_groups(config: ModelConfig, size: int) -> Iterator[str]:
     elif quantization.block_size is not None:
         names = ("attention heads", "KV heads", "intermediate_size", "moe_intermediate_size")
         groups = dict.fromkeys(names, quantization.block_size)
-    widths = _widths(config)
+    widths, of_a_gpu = _widths(config), _widths(config.shard(size))
     for name, group in groups.items():
-        width = widths.get(name)
-        if group and width and group < width and width // size % group:
+        width, part = widths.get(name), of_a_gpu.get(name)
+        if group and width and part and group < width and part % group:
             yield f"{name} of {width} columns, quantized in groups of {group},"
 
 

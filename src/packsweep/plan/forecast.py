@@ -69,11 +69,6 @@ class CellForecast:
         return None if self.time is None else self.time.duration_s
 
     @property
-    def num_gpus(self) -> int:
-        """Of its engine."""
-        return Split.of(self.planned.cell.settings).num_gpus
-
-    @property
     def due(self) -> bool:
         """It would be measured by a run."""
         return not (self.done or self.planned.infeasible or self.too_big)
@@ -162,7 +157,7 @@ def make(
     plan: Plan,
     on: Target | None,
     *,
-    num_gpus: int = 1,
+    num_gpus: int | None = None,
     done: Collection[str] = (),
     measured_s: Mapping[str, float] | None = None,
     gpu_hour_usd: float | None = None,
@@ -172,10 +167,13 @@ def make(
     Args:
         plan: the sweep, worked out.
         on: the GPU; None leaves every duration out.
-        num_gpus: how many such GPUs there are.
+        num_gpus: how many such GPUs there are; those of the largest engine if None.
         done: ids of cells that need no run.
         measured_s: cell_id -> median duration of a pass, of cells that are done.
         gpu_hour_usd: price of a GPU for an hour; the plan's own if None.
+
+    Raises:
+        SpecError: an engine has more GPUs.
     """
     known = measured_s or {}
     cells = {
@@ -186,6 +184,7 @@ def make(
         )
         for each in plan.cells
     }
+    num_gpus = _num_gpus(plan, num_gpus)
     due = [cell for each in plan.schedule if (cell := cells[each.cell.cell_id]).due]
     reason = _reason(on, plan.model, due)
     warm = {_compiled(each.planned.cell) for each in cells.values() if each.done}
@@ -202,6 +201,16 @@ def make(
         num_cold=0 if timeline is None else timeline.num_cold,
         gpu_hour_usd=plan.gpu_hour_usd if gpu_hour_usd is None else gpu_hour_usd,
     )
+
+
+def _num_gpus(plan: Plan, asked: int | None) -> int:
+    largest = max((each.cell for each in plan.cells), key=lambda cell: cell.num_gpus)
+    if asked is not None and asked < largest.num_gpus:
+        raise SpecError(
+            f"--gpus {asked}: the engine of {largest.slug} takes {largest.num_gpus}; name as many, "
+            "or leave --gpus out"
+        )
+    return asked or largest.num_gpus
 
 
 def _reason(on: Target | None, model: Model, due: Sequence[CellForecast]) -> str | None:
@@ -242,7 +251,10 @@ def run_order(
     warm: Collection[tuple[object, ...]] = (),
     constants: Constants | None = None,
 ) -> Timeline:
-    """Give each cell, in order, to the GPUs that are free first; one of several waits for all.
+    """Give each cell, in order, to the GPUs that are free first.
+
+    One of several GPUs waits for all of them, and those after it wait as long; Ray may start a
+    smaller one meanwhile.
 
     An engine starts cold until another one of the same settings is ready; ``warm`` are settings
     whose compile cache is filled.
@@ -252,7 +264,7 @@ def run_order(
     ready_s: dict[tuple[object, ...], float] = dict.fromkeys(warm, 0.0)
     gpu_s, num_cold = 0.0, 0
     for cell in cells:
-        taken = [heapq.heappop(free) for _ in range(cell.num_gpus)]
+        taken = [heapq.heappop(free) for _ in range(cell.planned.cell.num_gpus)]
         began = taken[-1]
         settings = _compiled(cell.planned.cell)
         cold = ready_s.get(settings, float("inf")) > began
@@ -261,7 +273,7 @@ def run_order(
         ready_s[settings] = min(ready_s.get(settings, float("inf")), ready)
         for _ in taken:
             heapq.heappush(free, began + took)
-        gpu_s += took * cell.num_gpus
+        gpu_s += took * cell.planned.cell.num_gpus
         num_cold += cold
     return Timeline(wall_s=max(free), gpu_s=gpu_s, num_cold=num_cold)
 
