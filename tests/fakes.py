@@ -103,7 +103,13 @@ def pass_row(
 ) -> dict[str, Any]:
     """Return a row of passes; ``values`` are its measured columns."""
     shared = rows.identity(task(of, "x", attempt_id=attempt_id), outcome, reason, NOON)
-    return {**shared, "repeat": 0 if outcome == "ok" else None, "device": "simulated", **values}
+    return {
+        **shared,
+        "repeat": 0 if outcome == "ok" else None,
+        "device": "simulated",
+        "num_gpus": None,
+        **values,
+    }
 
 
 def written(store: Store, of: Cell, attempt_id: str = "a0", **values: Any) -> None:

@@ -77,6 +77,15 @@ def test_varying() -> None:
     assert axes.unusual(varied, 1)["template"] == "short"
 
 
+def test_varying_parallel_size() -> None:
+    """A cell of one GPU does not name the size, also of an earlier version, and has it."""
+    several = cell(engine_settings=(*cell().engine_settings, ("tensor_parallel_size", 2)))
+    varied = axes.varying([cell_values(cell()), cell_values(several)])
+    assert varied == {"tensor_parallel_size": ["1", "2"]}
+    assert axes.unusual(varied, 0) == {}
+    assert axes.unusual(varied, 1) == {"tensor_parallel_size": "2"}
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from tests.fakes import cell
 
 from packsweep.engines import Request, vllm_server
@@ -69,6 +70,18 @@ def test_arguments(byte_model: Path) -> None:
     assert "--enforce-eager" in line
     assert "--no-async-scheduling" in line
     assert not [word for word in line if word.startswith("--dtype")]
+
+
+@pytest.mark.parametrize(("sizes", "executor"), [({}, "uni"), ({"tensor_parallel_size": 2}, "mp")])
+def test_arguments_of_several_gpus(byte_model: Path, sizes: dict[str, int], executor: str) -> None:
+    """A server has the GPUs that its cell asks for, by vLLM's own executor and never by Ray."""
+    model = resolve(str(byte_model), load_format="dummy")
+    line = vllm_server.arguments(replace(cell(), engine_settings=tuple(sizes.items())), model)
+    pairs = list(itertools.pairwise(line))
+    asked = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1} | sizes
+    for name, size in asked.items():
+        assert (f"--{name.replace('_', '-')}", str(size)) in pairs
+    assert ("--distributed-executor-backend", executor) in pairs
 
 
 def test_info() -> None:

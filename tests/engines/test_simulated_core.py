@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -38,3 +39,45 @@ def test_core_ignores_sigterm(tmp_path: Path) -> None:
         core.work(60)
     core.close()
     assert not psutil.pid_exists(pid)
+
+
+def _starts(locks: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (locks / STARTS).read_text().splitlines()]
+
+
+def test_core_of_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the first visible ones, each by a process of its own; a rank's end is its end."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3,1")
+    core = Core(tmp_path, "cell", 2)
+    starts = _starts(tmp_path)
+    assert [start["gpu"] for start in starts] == ["5", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(EngineError, match="GPU 3 is held by another"):
+        Core(tmp_path, "cell")
+    os.kill(starts[1]["core"], signal.SIGKILL)
+    with pytest.raises(EngineError, match="the simulated engine core died"):
+        core.work(60)
+    core.close()
+    assert not any(psutil.pid_exists(start["core"]) for start in starts)
+
+
+def test_core_of_more_gpus_than_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(EngineError, match="has 2 GPUs, and 1 can be seen here") as caught:
+        Core(tmp_path, "cell", 2)
+    assert caught.value.outcome == "infeasible"
+
+
+def test_core_closes_its_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one of its GPUs is held already, it holds none afterwards."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    other = Core(tmp_path, "cell")
+    try:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+        with pytest.raises(EngineError, match="GPU 1 is held by another") as caught:
+            Core(tmp_path, "cell", 2)
+        assert caught.value.outcome == "gpu_busy"
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        Core(tmp_path, "cell").close()
+    finally:
+        other.close()

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from tests import fake_vllm
 from tests.fake_vllm import FakeLlm
+from tests.fakes import cells
 
-from packsweep.engines import Request
+from packsweep.engines import Request, vllm
 from packsweep.errors import EngineError
+from packsweep.models.resolve import resolve
 
 TEXTS = ("ab", "c")
 
@@ -72,3 +74,28 @@ def test_missing_answer(monkeypatch: pytest.MonkeyPatch, byte_model: Path) -> No
     with pytest.raises(EngineError, match="1 requests went in and 0 came back") as raised:
         engine.run([Request(text="a", max_tokens=1, ignore_eos=True)])
     assert raised.value.outcome == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "executor"),
+    [
+        ((1, 1), "uni"),
+        ((2, 1), "mp"),
+        ((1, 2), "mp"),
+    ],
+)
+def test_parallel_sizes(byte_model: Path, sizes: tuple[int, int], executor: str) -> None:
+    """Of several GPUs vLLM's own executor takes care, never Ray's."""
+    names = ("tensor_parallel_size", "pipeline_parallel_size")
+    of = cells(engine=dict(zip(names, sizes, strict=True)))[0]
+    found = vllm.arguments(of, resolve(str(byte_model), load_format="dummy"))
+    assert tuple(found[name] for name in names) == sizes
+    assert found["distributed_executor_backend"] == executor
+
+
+def test_links_are_recorded_of_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the GPUs of the host talk matters to an engine on several of them alone."""
+    monkeypatch.setenv("NCCL_NVLS_ENABLE", "0")
+    one, two = cells(engine={"tensor_parallel_size": [1, 2]})
+    assert vllm.links(one) == {}
+    assert vllm.links(two)["NCCL_NVLS_ENABLE"] == "0"

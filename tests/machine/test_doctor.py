@@ -25,8 +25,8 @@ GIB = 2**30
 H200 = Gpu(name="NVIDIA H200", uuid="GPU-1", memory_bytes=140 * GIB, driver_version="580.1")
 SURVEY = Survey(
     num_gpus=1,
-    gpu=H200,
-    use=GpuUse(used_bytes=GIB, processes={}),
+    gpus=(H200,),
+    uses=(GpuUse(used_bytes=GIB, processes={}),),
     throttle_reasons=frozenset(),
     cuda=(13, 0),
 )
@@ -82,19 +82,42 @@ def test_sound_machine(sound: Machine) -> None:
         ("compiler", "wrong", {"compiler": None}, "none found"),
         ("gpu", "wrong", {"gpus": NO_GPU}, "no NVIDIA GPU or driver, but vLLM's GPU build"),
         ("gpu", "wrong", {"gpus": Survey(error="Version Mismatch")}, "NVML fails: Version"),
-        ("gpu", "wrong", {**gpus(gpu=None), "hides": ""}, "CUDA_VISIBLE_DEVICES='' hides 1"),
+        (
+            "gpu",
+            "wrong",
+            {**gpus(gpus=(), uses=()), "hides": ""},
+            "CUDA_VISIBLE_DEVICES='' hides 1",
+        ),
         ("gpu", "wrong", {"gpus": Survey(error="bad"), "hides": "9"}, "'9' names no GPU"),
         (
             "gpu free",
             "wrong",
-            gpus(use=GpuUse(used_bytes=9 * GIB, processes={4711: 8 * GIB})),
+            gpus(uses=(GpuUse(used_bytes=9 * GIB, processes={4711: 8 * GIB}),)),
             "process 4711 (8.0 GiB)",
         ),
         (
             "gpu free",
             "wrong",
-            gpus(use=GpuUse(used_bytes=70 * GIB, processes={})),
+            gpus(uses=(GpuUse(used_bytes=70 * GIB, processes={}),)),
             "70.0 GiB of 140.0 GiB free; vLLM asks for 92%",
+        ),
+        (
+            "gpu",
+            "warn",
+            gpus(gpus=(H200, replace(H200, name="NVIDIA H100")), uses=SURVEY.uses * 2, num_gpus=8),
+            "2 x NVIDIA H200, NVIDIA H100, 140.0 GiB, driver 580.1; 8 in this machine; an engine",
+        ),
+        (
+            "gpu free",
+            "wrong",
+            gpus(
+                gpus=(H200, H200),
+                uses=(
+                    GpuUse(used_bytes=GIB, processes={}),
+                    GpuUse(used_bytes=70 * GIB, processes={}),
+                ),
+            ),
+            "70.0 GiB of 140.0 GiB free on the fullest; vLLM asks for 92%",
         ),
         ("gpu clocks", "warn", gpus(throttle_reasons=frozenset({"hw_slowdown"})), "hw_slowdown"),
         ("results", "wrong", {"results": Folder(path=Path("r"), error="Read-only")}, "Read-only"),
@@ -138,7 +161,7 @@ def test_offline_is_no_failure() -> None:
 
 
 def test_full_gpu_says_what_share_would_fit() -> None:
-    full = replace(SOUND, **gpus(use=GpuUse(used_bytes=70 * GIB, processes={})))
+    full = replace(SOUND, **gpus(uses=(GpuUse(used_bytes=70 * GIB, processes={}),)))
     (remedy,) = [finding.remedy for check, finding in doctor.examine(full) if finding.remedy]
     assert remedy.endswith("--set engine.gpu_memory_utilization=0.50")
 
@@ -302,7 +325,8 @@ def test_survey(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
     found = nvml.survey()
     assert (found.num_gpus, found.cuda, found.error) == (2, (12, 4), None)
-    assert found.use == GpuUse(used_bytes=4, processes={7: 3})
+    assert len(found.gpus) == 2
+    assert found.uses == (GpuUse(used_bytes=4, processes={7: 3}),) * 2
     assert found.throttle_reasons == frozenset({"hw_slowdown"})
 
 

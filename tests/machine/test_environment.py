@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from packsweep.machine import environment
+from packsweep.machine import environment, processor
 
 
 def test_measuring() -> None:
@@ -38,6 +38,8 @@ def test_measuring() -> None:
         "CUDA_VERSION": "13.0",
         "NCCL_DEBUG": "INFO",
         "OMP_NUM_THREADS": "1",
+        "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
+        "NVSHMEM_DISABLE_NVLS": "1",
     }
     assert environment.measuring(given | other) == given
 
@@ -51,6 +53,21 @@ def test_engine_environ_has_what_the_cell_asks() -> None:
     assert found == ours | asked
 
 
+def test_how_gpus_talk_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the host says of the links between its GPUs stays as it is, whatever the cell asks."""
+    links = {
+        "NCCL_NVLS_ENABLE": "0",
+        "NCCL_SOCKET_IFNAME": "eth0",
+        "NVSHMEM_DISABLE_NVLS": "1",
+        "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
+    }
+    found = environment.engine_environ({"PATH": "/bin", **links}, "{}")
+    assert environment.between_gpus(found) == links
+    assert environment.engine_environ({})["NCCL_SOCKET_IFNAME"] == "lo"
+    monkeypatch.setenv("NVSHMEM_DISABLE_NVLS", "1")
+    assert environment.between_gpus()["NVSHMEM_DISABLE_NVLS"] == "1"
+
+
 def test_engine_environ_of_cell_decides_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cell that says how vLLM places its threads gets vLLM's own processes."""
     monkeypatch.setattr(environment, "on_cpu", lambda: True)
@@ -59,6 +76,19 @@ def test_engine_environ_of_cell_decides_the_threads(monkeypatch: pytest.MonkeyPa
     plain = environment.engine_environ({"VLLM_CPU_OMP_THREADS_BIND": "0-1"}, "{}")
     assert plain["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
     assert "VLLM_CPU_OMP_THREADS_BIND" not in plain
+
+
+def test_engine_environ_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor several ranks share the cores, each with as many; the user's word counts."""
+    monkeypatch.setattr(environment, "on_cpu", lambda: True)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5, 6, 7, 8})
+    monkeypatch.setattr(processor, "_core", lambda cpu: ("0", str(cpu % 4)))  # 8 is beside 4
+    found = environment.engine_environ({}, num_ranks=2)
+    assert found["VLLM_CPU_OMP_THREADS_BIND"] == "4,5|6,7"
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in found
+    assert processor.num_cores() == 4
+    own = environment.engine_environ({"VLLM_CPU_OMP_THREADS_BIND": "1|0"}, num_ranks=2)
+    assert own["VLLM_CPU_OMP_THREADS_BIND"] == "1|0"
 
 
 def test_engine_environ_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def watched(
 ) -> Conditions:
     """Return what is seen in a window of several looks that is ``window_s`` long by its clock."""
     clock = iter([10.0, 10.0 + window_s])
-    gauges = None if fake is None else Gauges(fake, "gpu")
+    gauges = None if fake is None else Gauges(fake, ["gpu"])
     cpu = times((100.0, 50.0, 10.0), (140.0, 70.0, 26.0))
     with ConditionSampler(
         gauges,
@@ -108,6 +108,30 @@ def test_gpu_is_looked_at_while_the_window_is_open() -> None:
     assert seen.temperature_max_c == 40 + seen.num_samples
     assert seen.power_mean_w == 500.0
     assert seen.throttle_reasons == ["hw_thermal_slowdown", "sw_power_cap"]
+
+
+def test_several_gpus_are_seen_as_one() -> None:
+    """The slowest clock, the hottest, and power, energy, reasons and processes of all."""
+    fake = nvml(clocks=cycle([1980, 1500]), reasons=cycle([0x4, 0x8]), pids=(1,))
+    gauges = Gauges(fake, ["gpu 0", "gpu 1"])
+    read = gauges.read()
+    assert (read.sm_clock_mhz, read.temperature_c, read.power_w) == (1500, 42, 1000.0)
+    assert read.throttle_reasons == frozenset({"sw_power_cap", "hw_slowdown"})
+    assert read.processes == frozenset({1})
+    assert gauges.energy_j() == pytest.approx(3.5 + 6.0)
+
+
+def test_energy_is_null_where_one_of_several_gpus_does_not_count_it() -> None:
+    fake = nvml()
+
+    def count(handle: str) -> int:
+        if handle == "old":
+            raise FakeError
+        return 1000
+
+    fake.nvmlDeviceGetTotalEnergyConsumption = count  # type: ignore[assignment]
+    assert Gauges(fake, ["new"]).energy_j() == 1.0
+    assert Gauges(fake, ["new", "old"]).energy_j() is None
 
 
 def test_looking_ends_with_the_window() -> None:
@@ -138,7 +162,7 @@ def test_idling_is_no_reason_for_low_clocks() -> None:
 def test_newer_name_of_the_reasons_is_preferred() -> None:
     fake = nvml()
     fake.nvmlDeviceGetCurrentClocksEventReasons = lambda _handle: 0x8  # type: ignore[attr-defined]
-    assert Gauges(fake, "gpu").read().throttle_reasons == frozenset({"hw_slowdown"})
+    assert Gauges(fake, ["gpu"]).read().throttle_reasons == frozenset({"hw_slowdown"})
 
 
 def test_what_the_driver_refuses_is_null() -> None:
@@ -148,7 +172,7 @@ def test_what_the_driver_refuses_is_null() -> None:
     fake = nvml()
     for name in [name for name in dir(fake) if name.startswith("nvmlDevice")]:
         setattr(fake, name, refuse)
-    read = Gauges(fake, "gpu").read()
+    read = Gauges(fake, ["gpu"]).read()
     assert (read.sm_clock_mhz, read.temperature_c, read.power_w) == (None, None, None)
     assert (read.throttle_reasons, read.processes) == (None, None)
 

@@ -15,6 +15,7 @@ from packsweep.models import kv_cache, parameters
 from packsweep.models.config import ModelConfig
 from packsweep.models.known import KNOWN
 from packsweep.models.kv_cache import BlockPool, KvLayout
+from packsweep.models.split import Split
 
 TINY = {**test_shape.TINY, "num_hidden_layers": 4}
 # In bf16, all layers; layers x 2 x KV heads x width x 2 B, or layers x (512 + 64) x 2 B.
@@ -60,7 +61,6 @@ POOLS = st.builds(
     layout=st.lists(st.sampled_from([None, 8, 32]), min_size=1, max_size=9).map(
         lambda windows: KvLayout(
             windows=tuple(windows),
-            num_heads=4,
             num_kv_heads=2,
             elements_per_head=4,
             latent=False,
@@ -119,17 +119,17 @@ def test_tensor_parallel_heads(tp: int, share: int) -> None:
     assert _bytes(_known("llama-3.1-8b"), tp=tp) == 131_072 / share
 
 
+def test_layers_in_block_by_hand() -> None:
+    """Of 52 windows and 10 full layers, in groups of ten, half of the stages have half of each."""
+    layout = _known("gemma-3-27b")
+    assert layout.layers_in_block(range(62)) == layout.group_size == 10
+    assert [layout.layers_in_block(each) for each in (range(31), range(31, 62))] == [5, 5]
+
+
 @pytest.mark.parametrize("tp", [1, 2, 8, 128])
 def test_tensor_parallel_latents(tp: int) -> None:
     """Every GPU holds the latents whole."""
     assert _bytes(_known("deepseek-v3"), tp=tp) == 70_272
-
-
-@pytest.mark.parametrize("tp", [3, 5])
-def test_tensor_parallel_uneven(tp: int) -> None:
-    """Heads that cannot be divided are refused with the numbers."""
-    with pytest.raises(ModelError, match=rf"tensor parallel {tp}: 32 heads and 8 KV heads"):
-        _bytes(_known("llama-3.1-8b"), tp=tp)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +278,10 @@ def test_capacity_as_vllm(name: str) -> None:
     capacity, _ = utils.get_kv_cache_capacity(config, made)
     assert capacity == pool.capacity_tokens(room, limit)
     assert groups[0].kv_cache_spec.page_size_bytes * pool.layout.group_size == pool.block_bytes
+    for stage in Split(pipeline_parallel_size=3).stages(len(layout.windows)):
+        held = {f"layer{index}" for index in stage}
+        most = max(len(held.intersection(group.layer_names)) for group in groups)
+        assert layout.layers_in_block(stage) == most
 
 
 @pytest.mark.slow

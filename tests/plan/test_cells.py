@@ -155,6 +155,43 @@ def test_infeasible_kv_cache_dtype(
     assert short.infeasible is not None
 
 
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        (
+            {"tensor_parallel_size": [1, 3]},
+            (
+                "engine.tensor_parallel_size = 3: vLLM cannot divide 2 attention heads by 3; nearest "
+                "that it takes: 2"
+            ),
+        ),
+        (
+            {"pipeline_parallel_size": 2},
+            (
+                "engine.pipeline_parallel_size = 2: vLLM has no layer for some of 2 stages, as the "
+                "model has 1; nearest that it takes: 1"
+            ),
+        ),
+    ],
+)
+def test_make_undivided(byte_model: Path, sizes: dict[str, Any], said: str) -> None:
+    """What vLLM would refuse after minutes is refused before anything runs."""
+    with pytest.raises(SpecError) as refused:
+        _planned(byte_model, engine=sizes)
+    assert str(refused.value) == said
+
+
+def test_infeasible_kv_cache_of_two_gpus(byte_model: Path) -> None:
+    """kv_cache_memory_bytes is that of each GPU, which holds half of the heads."""
+    needed = _needed(_planned(byte_model))
+    num_bytes = _blocks_bytes(_planned(byte_model)) // 2 + 16 * KV_BYTES // 2
+    engine = {"max_model_len": needed, "tensor_parallel_size": 2}
+    fits = _planned(byte_model, engine={**engine, "kv_cache_memory_bytes": num_bytes})
+    short = _planned(byte_model, engine={**engine, "kv_cache_memory_bytes": num_bytes - 1})
+    assert fits.infeasible is None
+    assert short.infeasible is not None
+
+
 def test_make_context_above_model(byte_model: Path) -> None:
     """A context that the model does not have is refused before anything runs."""
     with pytest.raises(SpecError, match=r"max_model_len: 32769 is more than the 32768 positions"):

@@ -174,6 +174,17 @@ def test_too_big_for_the_weights(byte_model: Path) -> None:
     assert "no room beside" in str(_one(byte_model, on=_on(memory_bytes=1000)).too_big)
 
 
+def test_too_big_for_one_gpu(byte_model: Path) -> None:
+    """Two GPUs hold half of the weights and of the cache each."""
+    needed = _one(byte_model).planned.longest_request_tokens
+    engine = {"tensor_parallel_size": [1, 2], "max_model_len": needed}
+    on = _on(memory_bytes=50_000)
+    one, two = forecast.make(_plan(byte_model, engine=engine), on).cells
+    assert one.too_big is not None
+    assert two.too_big is None
+    assert two.planned.kv_bytes_per_token == (one.planned.kv_bytes_per_token or 0) / 2
+
+
 def test_target_spelling() -> None:
     """Case does not matter; a name that is not known is refused with the nearest."""
     assert _on("h200 nvl").name == "H200 NVL"
@@ -201,6 +212,45 @@ def test_run_order_warm() -> None:
     cells = _cells(50.0)
     settings = forecast._compiled(cells[0].planned.cell)
     assert forecast.run_order(cells, 1, {settings}).num_cold == 0
+
+
+def test_run_order_engines_of_two() -> None:
+    """One of two GPUs waits until both are free, and counts twice in GPU time."""
+    cells = _cells(60.0, 70.0, 80.0)
+    wide = replace(cells[1].planned.cell, engine_settings=(("tensor_parallel_size", 2),))
+    cells[1] = replace(cells[1], planned=replace(cells[1].planned, cell=wide))
+    settings = [forecast._compiled(each.planned.cell) for each in cells]
+    found = forecast.run_order(cells, 2, settings)
+    assert found == forecast.Timeline(wall_s=60 + 70 + 80, gpu_s=60 + 2 * 70 + 80, num_cold=0)
+    together = forecast.run_order([cells[0], cells[2], cells[1]], 2, settings)
+    assert together.wall_s == 80 + 70
+
+
+def test_num_gpus_of_the_largest_engine(byte_model: Path) -> None:
+    """Without --gpus there are as many as the largest engine takes; fewer are refused."""
+    made = _plan(byte_model, engine={"tensor_parallel_size": [1, 2]})
+    assert forecast.make(made, _on()).num_gpus == 2
+    with pytest.raises(SpecError, match=r"--gpus 1: the engine of packed-n2-.* takes 2; name as"):
+        forecast.make(made, _on(), num_gpus=1)
+
+
+def test_tensor_parallel_halves_the_work(byte_model: Path) -> None:
+    """Half the FLOPs and bytes a GPU, the host's times as before; the plan says what is missing."""
+    made = _plan(byte_model, engine={"tensor_parallel_size": [1, 2]})
+    found = forecast.make(made, _on())
+    one, two = (cell.time for cell in found.cells)
+    assert one is not None
+    assert two is not None
+    assert two.feed_s == one.feed_s
+    for name, fixed_s in (
+        ("prefill_s", pass_time.PREFILL_STEP_S),
+        ("decode_s", pass_time.DECODE_STEP_S),
+    ):
+        halved = (getattr(one, name) - fixed_s) / 2
+        assert getattr(two, name) - fixed_s == pytest.approx(halved)
+    said = _lines(made, found)
+    assert "engines over 2 GPUs: what these send each other is not modelled" in said
+    assert "not modelled" not in _lines(made, forecast.make(_plan(byte_model), _on()))
 
 
 def test_run_order_nothing() -> None:

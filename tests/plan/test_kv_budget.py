@@ -11,6 +11,7 @@ from tests.fakes import Cli
 
 from packsweep.errors import ModelError
 from packsweep.machine.devices import DEVICES
+from packsweep.models.known import KNOWN
 from packsweep.plan import kv_budget
 from packsweep.plan.kv_budget import Asked, KvBudget, Room
 
@@ -44,10 +45,47 @@ def test_longest_request_of_a_small_gpu() -> None:
 
 
 def test_tensor_parallel_divides_weights_and_heads() -> None:
-    """Eight GPUs hold an eighth of the weights and one KV head each."""
+    """Eight GPUs hold an eighth of every matrix, all norms, and one KV head each."""
     found = kv_budget.of("llama-3.1-70b", Asked(tensor_parallel_size=8, **H200))
-    assert found.weight_bytes == 70_553_706_496 * 2 // 8
+    norms = (80 * 2 + 1) * 8192
+    assert found.weight_bytes == 2 * ((70_553_706_496 - norms) // 8 + norms)
     assert found.bytes_per_token == 327_680 / 8
+
+
+def test_tensor_parallel_copies_kv_heads() -> None:
+    """Beyond eight GPUs a token takes no less on each."""
+    eight, sixteen = (
+        kv_budget.of("llama-3.1-70b", Asked(tensor_parallel_size=size)) for size in (8, 16)
+    )
+    assert sixteen.bytes_per_token == eight.bytes_per_token
+    assert "8 KV heads: GPUs beyond that many hold copies" in sixteen.assumptions
+    keys_and_values = 80 * 8192 * 2 * 128
+    whole = 2 * 80 * 8192 * 1024
+    norms = (80 * 2 + 1) * 8192
+    divided = 70_553_706_496 - norms - whole
+    assert sixteen.weight_bytes == 2 * (divided // 16 + keys_and_values + norms)
+
+
+def test_pipeline_parallel_divides_layers() -> None:
+    """Both stages have 16 of 32 layers and one of the two tables; the last has one norm more."""
+    found = kv_budget.of("llama-3.1-8b", Asked(pipeline_parallel_size=2, **H200))
+    vectors = round((32 * 2 + 1) * 4096 / 2)
+    table = 128_256 * 4096
+    matrices = 8_030_261_248 - 2 * table - (32 * 2 + 1) * 4096
+    assert found.weight_bytes == 2 * (matrices // 2 + vectors + table)
+    assert found.bytes_per_token == 131_072 / 2
+    room = int(143_771 * 2**20 * 0.92) - found.weight_bytes
+    assert _room(found).capacity_tokens == room // (16 * 65_536) * 16
+    assert "on each of 2 GPUs" in kv_budget.to_text(found)
+
+
+def test_pipeline_stage_with_the_least_room_decides() -> None:
+    """Of 61 layers on two stages the first has 31, and the table of tokens."""
+    config = KNOWN["deepseek-v3"].config
+    found = kv_budget.of("deepseek-v3", Asked(pipeline_parallel_size=2, **H200))
+    assert found.bytes_per_token == 31 * (512 + 64) * 2
+    assert found.layers == {"full": config["num_hidden_layers"]}
+    assert any("a stage's layers are taken to weigh alike" in each for each in found.assumptions)
 
 
 def test_stored_in_fp8() -> None:
@@ -139,7 +177,14 @@ def test_calc_kv_json(cli: Cli, tmp_path: Path) -> None:
             "dtype 'bf16' is not known; known are auto, bfloat16",
         ),
         (("llama-3.1-8b", "--device", "H2000"), "--device H2000: no data sheet of that name"),
-        (("llama-3.1-8b", "--tp", "3"), "tensor parallel 3: 32 heads and 8 KV heads cannot"),
+        (
+            ("llama-3.1-8b", "--tp", "3"),
+            (
+                "--tensor-parallel-size: vLLM cannot divide 32 attention heads by 3; nearest that it "
+                "takes: 2 and 4"
+            ),
+        ),
+        (("llama-3.1-8b", "--pp", "33"), "--pipeline-parallel-size: vLLM has no layer for some"),
     ],
 )
 def test_calc_kv_mistakes(cli: Cli, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:

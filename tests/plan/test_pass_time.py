@@ -107,6 +107,27 @@ def test_pass_time_bound_by_feeding() -> None:
     assert time.duration_s == pytest.approx(time.feed_s + PREFILL_STEP_S)
 
 
+def test_pass_time_stages_share_prefill() -> None:
+    """Two stages compute two of three steps at once, and the last waits for the first once."""
+    works, two = [_work(8)] * 5, replace(ENGINE, num_stages=2)
+    steps = 4  # of 16 tokens, and the first request goes ahead alone
+    compute_s = 5 * (8 * 92 + 36 * 8 + 28) / 0.5e5 * (steps + 1) / (2 * steps)
+    assert _time(*works, engine=two).prefill_s == pytest.approx(compute_s + 2 * PREFILL_STEP_S)
+
+
+def test_pass_time_stages_of_one_request() -> None:
+    """A single request is on one stage at a time: decoding is as slow as on one GPU."""
+    two = replace(ENGINE, num_stages=2)
+    assert _time(_work(3, output=3), engine=two).decode_s == _time(_work(3, output=3)).decode_s
+
+
+def test_pass_time_stages_share_contexts() -> None:
+    """Of several requests each stage reads its part of the contexts; the weights once a batch."""
+    works, two = [_work(3, output=2)] * 4, replace(ENGINE, num_stages=2)
+    expected = (120 + 4 * 4 * 8 / 2) / 2500 + DECODE_STEP_S
+    assert _time(*works, engine=two).decode_s == pytest.approx(expected)
+
+
 def test_pass_time_nothing() -> None:
     """Nothing to do takes no time."""
     assert _time().duration_s == 0

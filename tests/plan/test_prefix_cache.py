@@ -185,7 +185,7 @@ def test_taken_blocks_are_of_every_group() -> None:
 
 
 def _layout(*windows: int | None) -> KvLayout:
-    return KvLayout(windows=windows, num_heads=2, num_kv_heads=1, elements_per_head=8, latent=False)
+    return KvLayout(windows=windows, num_kv_heads=1, elements_per_head=8, latent=False)
 
 
 @pytest.mark.parametrize(

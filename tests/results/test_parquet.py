@@ -99,3 +99,12 @@ def test_csv_formula(text: str) -> None:
     assert found["cell_id"] == mark + text == parquet.guarded(text)
     assert found["warnings"] == f"{mark}{text} b"
     assert float(found["stop_at_half_width"]) == -1.5
+
+
+def test_num_gpus_of_an_earlier_version() -> None:
+    """A row from before the column had one GPU where it names it, and none on a CPU."""
+    rows = [{**ROW, "device_uuid": "GPU-0"}, {**ROW, "device_uuid": None}]
+    table = parquet.table(rows, schema.PASSES).drop_columns(["num_gpus"])
+    found = parquet.passes_from_parquet(parquet.to_parquet(table))
+    assert found is not None
+    assert found.column("num_gpus").to_pylist() == [1, None]

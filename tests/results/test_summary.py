@@ -49,3 +49,17 @@ def test_search_without_a_pass() -> None:
     """Where no rate is shown to pass, all windows count."""
     rows = [pass_row(cell(), repeat=i, rate_texts_per_s=2.0 + i) for i in range(2)]
     assert summary.of_cell(parquet.table(rows, schema.PASSES).to_pylist())["num_repeats"] == 2
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "per_gpu", "usd"), [(None, None, 0.1), (1, 10, 0.1), (4, 2.5, 0.4)]
+)
+def test_all_gpus_cost(num_gpus: int | None, per_gpu: float | None, usd: float) -> None:
+    """1,000 texts at 10 texts/s take 100 s of every GPU of the engine, at 3.60 USD an hour each."""
+    row = pass_row(
+        cell(), texts_per_s=10.0, correct_texts_per_s=5.0, num_gpus=num_gpus, gpu_hour_usd=3.6
+    )
+    found = summary.of_cell(parquet.table([row], schema.PASSES).to_pylist())
+    assert found["texts_per_s_per_gpu"] == per_gpu
+    assert found["usd_per_1000_texts"] == pytest.approx(usd)
+    assert found["usd_per_1000_correct_texts"] == pytest.approx(2 * usd)

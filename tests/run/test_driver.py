@@ -15,6 +15,7 @@ from tests import fakes
 from tests.fakes import REVIEWS, FakeExecutor, FakeReporter, cell, written
 
 from packsweep.errors import ResultsError
+from packsweep.models.config import ModelConfig
 from packsweep.models.resolve import Model
 from packsweep.plan.cells import Plan
 from packsweep.results import index
@@ -31,6 +32,7 @@ MODEL = Model(
     revision=None,
     random_weights=False,
     fingerprint="weights",
+    config=ModelConfig.of({}),
     shape=None,
     design="nobody looks at it",
     parameters=None,

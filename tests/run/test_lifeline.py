@@ -39,6 +39,41 @@ if __name__ == "__main__":
     time.sleep(60)
 """
 
+SHARED = """
+import sys, time
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from packsweep.run import lifeline
+
+lifeline.guard_children(Path(sys.argv[1]))
+print(SharedMemory(create=True, size=4096).name, flush=True)
+time.sleep(60)
+"""
+FORKED = """
+import multiprocessing, sys
+from pathlib import Path
+
+def inner(pipe):
+    pipe.send("lives")
+
+def outer(pipe):
+    ours, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("spawn").Process(target=inner, args=(theirs,))
+    child.start()
+    theirs.close()
+    print(ours.recv(), flush=True)
+    child.join()
+
+if __name__ == "__main__":
+    from packsweep.run import lifeline
+    lifeline.guard_children(Path(sys.argv[1]))
+    lifeline.guard_forks()
+    child = multiprocessing.get_context("fork").Process(target=outer, args=(None,))
+    child.start()
+    child.join()
+    sys.exit(child.exitcode)
+"""
+
 
 def _gone(pid: int) -> bool:
     try:
@@ -71,6 +106,47 @@ def test_grandchild_dies_too(tmp_path: Path) -> None:
     for pid in left:
         psutil.Process(pid).kill()
     assert left == []
+
+
+def test_shared_memory_of_the_killed_is_removed(tmp_path: Path) -> None:
+    """What a killed process had in /dev/shm is gone soon, and so is what removed it."""
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        env=environment.engine_environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    name = process.stdout.readline().strip()
+    shared = Path("/dev/shm", name)  # noqa: S108  (where Linux keeps it)
+    assert shared.exists()
+    (tracker,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 10
+    while not (_gone(tracker.pid) and not shared.exists()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (_gone(tracker.pid), shared.exists()) == (True, False)
+
+
+def test_child_of_a_forked_child(tmp_path: Path) -> None:
+    """A fork of the worker spawns children of its own, as an engine core does its ranks."""
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED, encoding="utf-8")
+    command = [sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(
+        command,
+        env=environment.engine_environ(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "lives\n"), done.stderr
 
 
 def test_nothing_imported_from_working_directory(tmp_path: Path) -> None:

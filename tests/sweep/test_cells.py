@@ -104,6 +104,8 @@ def test_expand_fault_axis() -> None:
     [
         {"engine": {"max_num_seqs": 8}},
         {"engine": {"seed": 1}},
+        {"engine": {"tensor_parallel_size": 2}},
+        {"engine": {"pipeline_parallel_size": 2}},
         {"engine": {"max_model_len": 99}},
         {"grid": {"template": "corrected"}},
         {"grid": {"instruction": "before"}},
@@ -138,6 +140,20 @@ def test_cell_id_of_earlier_version() -> None:
             for name in ("engine_settings", "simulated_settings")
         }
         assert sweep_cells.from_dict(values).cell_id == row["cell_id"]
+
+
+def test_num_gpus() -> None:
+    """An engine has as many GPUs as its two parallel sizes multiply to."""
+    found = cells(engine={"tensor_parallel_size": [1, 4], "pipeline_parallel_size": [1, 2]})
+    assert [each.num_gpus for each in found] == [1, 2, 4, 8]
+
+
+def test_cell_id_one_gpu() -> None:
+    """An engine on one GPU is the cell that it was before there was a choice."""
+    one = cells(engine={"tensor_parallel_size": 1, "pipeline_parallel_size": 1})[0]
+    assert one.cell_id == cells()[0].cell_id == "packed-n2-dup1-cold-be87f9202627"
+    assert "tensor_parallel_size" not in one.settings
+    assert cells(engine={"tensor_parallel_size": 2})[0].cell_id != one.cell_id
 
 
 @pytest.mark.parametrize("field", ["text", "label"])

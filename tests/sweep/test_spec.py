@@ -77,6 +77,14 @@ def test_axis_of_engine_settings() -> None:
     assert _parse(engine={"max_num_seqs": [8, 16]}).engine.max_num_seqs == (8, 16)
 
 
+@pytest.mark.parametrize("name", ["tensor_parallel_size", "pipeline_parallel_size"])
+@pytest.mark.parametrize("size", [0, 65, True, "2"])
+def test_parallel_size_refused(name: str, size: object) -> None:
+    """An engine has one GPU or several of one host, and no host has more than 64."""
+    with pytest.raises(SpecError, match=f"engine.{name}"):
+        _parse(engine={name: size})
+
+
 def test_json_setting_has_one_spelling() -> None:
     """Two spellings of one JSON object are one value, so they name one cell."""
     loose = _parse(engine={"compilation_config": '{"mode":3,  "custom_ops": ["+rms_norm"]}'})

@@ -74,8 +74,8 @@ def empty_gpu() -> nvml.GpuUse:
 def is_empty(before: nvml.GpuUse) -> bool:
     """Return whether nobody computes on the GPU any more and its memory is back."""
     assert GPU is not None
-    gone = nvml.wait_until_free(GPU, PROCESSES_GONE_S) is None
-    return gone and nvml.wait_until_returned(GPU, before, MEMORY_BACK_S)
+    gone = bool(nvml.wait_until_free([GPU], 1, PROCESSES_GONE_S))
+    return gone and nvml.wait_until_returned([GPU], [before], MEMORY_BACK_S)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -130,8 +130,12 @@ def foreign_process() -> Iterator[int]:
 
 
 @pytest.mark.usefixtures("empty_gpu", "foreign_process")
-def test_foreign_process_makes_the_gpu_busy(tmp_path: Path) -> None:
+def test_foreign_process_makes_the_gpu_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No engine is started beside somebody else's process; the row says how much it holds."""
+    assert GPU is not None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", GPU.visible_as)
     path = write(tmp_path, SWEEP)
     done = run("run", str(path), "--results", str(tmp_path / "results"))
     assert done.returncode == 1, done.stdout + done.stderr

@@ -30,9 +30,10 @@ class Point:
         name: what tells it from the other points, e.g. ``chunked 4, answer choice``.
         quality: accuracy, or agreement with the baseline.
         texts_per_s: median, with the interval of the mean.
+        num_gpus: of the engine that reached it.
         usd_per_1000_right: GPU time for 1,000 right labels; unknown without a price.
-        on_frontier: no other point is at least as good in both quality and texts/s and better
-            in one of them, by the values measured.
+        on_frontier: no other point is at least as good in both quality and texts/s of a GPU and
+            better in one of them, by the values measured.
         why: why it stands as it does, in one line; empty for ``recommended``.
     """
 
@@ -44,6 +45,11 @@ class Point:
     on_frontier: bool
     standing: Standing
     why: str = ""
+    num_gpus: int = 1
+
+    @property
+    def texts_per_s_per_gpu(self) -> Figure:
+        return self.texts_per_s.over(self.num_gpus)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +124,8 @@ def _sentence(choice: Choice, terms: Terms) -> str:
 
 def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
     speed = f"{_number(best.texts_per_s.value)} texts/s"
+    if best.num_gpus > 1:
+        speed += f" on {best.num_gpus} GPUs"
     if choice.best is None:
         kind = "Simulated" if best.row["engine"] == schema.SIMULATED else "Speed only"
         return f"{kind}, answers were not scored: {name} labels most, {speed}."
@@ -158,7 +166,8 @@ def _speed(best: Setting) -> Number:
     detail = "no interval: measured once"
     if figure.ci_low is not None and figure.ci_high is not None:
         detail = f"95 % interval {_number(figure.ci_low)} to {_number(figure.ci_high)}"
-    label = f"texts/s on one {summary.processor(best.row)}"
+    processor, several = summary.processor(best.row), best.num_gpus
+    label = f"texts/s on {several} {processor}s" if several > 1 else f"texts/s on one {processor}"
     return Number(value=_number(figure.value), label=label, detail=detail)
 
 
@@ -167,18 +176,19 @@ def _cost(best: Setting, terms: Terms) -> Number:
     price, processor = price_of(best, terms), summary.processor(best.row)
     if terms.num_texts is not None:
         hours = hours_for(best, terms).value
-        several = "s" if terms.num_gpus > 1 else ""
-        took = f"{_number(hours)} hours on {terms.num_gpus} {processor}{several}"
+        num_gpus = gpus_for(best, terms)
+        several = "s" if num_gpus > 1 else ""
+        took = f"{_number(hours)} hours on {num_gpus} {processor}{several}"
         label = f"for {terms.num_texts:,} texts"
         if price is None or hours is None:
             return Number(value=f"{_number(hours)} h", label=label, detail=took)
-        usd = hours * terms.num_gpus * price
+        usd = hours * num_gpus * price
         return Number(value=f"${usd:,.2f}", label=label, detail=f"{took}, starting not counted")
     per_1000 = _usd_per_1000_right(best, terms)
     if per_1000.value is not None:
         detail = f"at ${price:g} an hour"
         return Number(value=f"${per_1000.value:.2g}", label="per 1,000 right labels", detail=detail)
-    speed = best.texts_per_s.value
+    speed = best.texts_per_s_per_gpu.value
     hours = 1e6 / speed / 3600 if speed else None
     return Number(
         value=f"{_number(hours)} h",
@@ -193,16 +203,23 @@ def price_of(setting: Setting, terms: Terms) -> float | None:
     return stored if terms.gpu_hour_usd is None else terms.gpu_hour_usd
 
 
+def gpus_for(setting: Setting, terms: Terms) -> int:
+    """Return how many of the terms' GPUs engines take; what no whole engine has is not used."""
+    asked, own = terms.num_gpus or setting.num_gpus, setting.num_gpus
+    return asked // own * own
+
+
 def hours_for(setting: Setting, terms: Terms) -> Figure:
     """Return how long the terms' GPUs take for their texts."""
-    if terms.num_texts is None:
+    num_gpus = gpus_for(setting, terms)
+    if terms.num_texts is None or not num_gpus:
         return Figure()
-    return _inverse(setting.texts_per_s, terms.num_texts / terms.num_gpus / 3600)
+    return _inverse(setting.texts_per_s_per_gpu, terms.num_texts / num_gpus / 3600)
 
 
 def _usd_per_1000_right(setting: Setting, terms: Terms) -> Figure:
     """Return the price of 1,000 right labels; both intervals together, as of independent errors."""
-    price, share, speed = price_of(setting, terms), setting.quality, setting.texts_per_s
+    price, share, speed = price_of(setting, terms), setting.quality, setting.texts_per_s_per_gpu
     answers = setting.answers
     if not price or not share.value or not speed.value or not (answers and answers.labelled):
         return Figure()
@@ -238,12 +255,15 @@ def _point(setting: Setting, choice: Choice, terms: Terms) -> Point:
         on_frontier=not any(_beats(other, setting) for other in choice.settings),
         standing=setting.standing,
         why=setting.why,
+        num_gpus=setting.num_gpus,
     )
 
 
 def _beats(one: Setting, other: Setting) -> bool:
     """Return whether ``one`` is as good in quality and speed, and better in one of them."""
-    sides = [(each.quality.value or 0.0, each.texts_per_s.value or 0.0) for each in (one, other)]
+    sides = [
+        (each.quality.value or 0.0, each.texts_per_s_per_gpu.value or 0.0) for each in (one, other)
+    ]
     pairs = list(zip(*sides, strict=True))
     return all(mine >= theirs for mine, theirs in pairs) and sides[0] != sides[1]
 

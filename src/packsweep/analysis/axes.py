@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
+from packsweep.models.split import Split
 from packsweep.results import schema
 from packsweep.results.schema import Role, Row
 from packsweep.sweep.spec import DEFAULTS
@@ -46,14 +48,27 @@ MAY_DIFFER = frozenset(
 FORMER = {
     name: str(column.formerly) for name, column in _COLUMNS.items() if column.formerly is not None
 }
+# What decides how many GPUs an engine has.
+PARALLEL = tuple(field.name for field in fields(Split))
 # What a table names where it varies, beside the shape and the engine's settings.
 NAMED = tuple(name for name in names("state", "wording", "setting") if not _COLUMNS[name].follows)
 
 
 def settings(cell: Row) -> dict[str, Any]:
     """Return the settings of a cell's engine, by name."""
-    parts = (schema.parsed(cell[name]) for name in reversed(JSON_SETTINGS) if name in cell)
+    parts = (parsed(cell, name) for name in reversed(JSON_SETTINGS) if name in cell)
     return {name: value for part in parts for name, value in part.items()}
+
+
+def parsed(cell: Row, name: str) -> Mapping[str, Any]:
+    """Return what a column of JSON holds, with what ``engine_settings`` leaves out."""
+    former = schema.FORMER_SETTINGS if name == "engine_settings" else {}
+    return {**former, **schema.parsed(cell[name])}
+
+
+def split(cell: Row) -> Split:
+    """Return among how many GPUs a cell's engine divides the model."""
+    return Split.of(settings(cell))
 
 
 def own_settings(cell: Row) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from packsweep.analysis import differences, pairing, quality
+from packsweep.analysis import blocks, differences, pairing, quality
 from packsweep.analysis.differences import Difference
 from packsweep.analysis.pairing import CellPasses, Pair, Pairing
 from packsweep.analysis.quality import Answers
@@ -82,6 +82,7 @@ class Compared:
         changes: of the cells that ended ok in both folders.
         lost: pairs that ended ok in A alone; ``gained``, in B alone.
         differences: around the cells in ``changes``.
+        per_gpu: rates are those of a GPU, as engines of A and of B have different numbers of them.
     """
 
     metric: schema.Column
@@ -91,6 +92,7 @@ class Compared:
     only_a: tuple[CellPasses, ...]
     only_b: tuple[CellPasses, ...]
     differences: tuple[Difference, ...]
+    per_gpu: bool = False
 
 
 def compare(
@@ -115,13 +117,29 @@ def compare(
     both = [each for each in paired.pairs if each.a.outcome == each.b.outcome == "ok"]
     if not both:
         raise ResultsError(f"no cell ended ok in both A and B; {len(paired.pairs)} are in both")
+    per_gpu = column.unit.endswith("/s") and any(
+        blocks.differ(each.a.ok, each.b.ok) for each in both
+    )
+    if per_gpu:
+        both = [_per_gpu(each, column.name) for each in both]
     changes = [_change(each, column.name) for each in both]
     of_a, of_b = answers
     scored = [
         _with_answers(each, of_a.get(each.pair.a.group_id), of_b.get(each.pair.b.group_id))
         for each in changes
     ]
-    return _compared(column, paired, both, _called(scored))
+    called = stats.verdicts_of([c.ratio for c in scored], [c.answers for c in scored])
+    said = [
+        replace(each, verdict=speed, quality=quality_)
+        for each, (speed, quality_) in zip(scored, called, strict=True)
+    ]
+    return replace(_compared(column, paired, both, said), per_gpu=per_gpu)
+
+
+def _per_gpu(pair: Pair, metric: str) -> Pair:
+    """Return a pair with each side's rate over the GPUs of its engine."""
+    a, b = (replace(side, ok=blocks.per_gpu(side.ok, metric)) for side in (pair.a, pair.b))
+    return replace(pair, a=a, b=b)
 
 
 def _compared(
@@ -162,17 +180,6 @@ def _with_answers(change: Change, a: Answers | None, b: Answers | None) -> Chang
     )
 
 
-def _called(changes: Sequence[Change]) -> list[Change]:
-    """Return the changes with what may be called of them, of speeds and answers together."""
-    ratios: list[stats.Tested] = [each.ratio for each in changes]
-    answers: list[stats.Tested] = [each.answers for each in changes if each.answers is not None]
-    verdicts = iter(stats.verdicts([*ratios, *answers]))
-    said = [replace(each, verdict=next(verdicts)) for each in changes]
-    return [
-        each if each.answers is None else replace(each, quality=next(verdicts)) for each in said
-    ]
-
-
 def _change(pair: Pair, metric: str) -> Change:
     ratio = _ratio(pair, metric)
     medians = [stats.nested(_processes(side.ok, metric))[0].median for side in (pair.a, pair.b)]
@@ -183,7 +190,7 @@ def _change(pair: Pair, metric: str) -> Change:
         ratio=ratio,
         verdict="no_interval",
         why=_why(pair, metric) if ratio.ci_low is None else None,
-        same_gpu=bool(_gpus(pair.a.ok) & _gpus(pair.b.ok)),
+        same_gpu=bool(blocks.shared(pair.a.ok, pair.b.ok)),
     )
 
 
@@ -197,28 +204,16 @@ def _why(pair: Pair, metric: str) -> str:
 
 
 def _ratio(pair: Pair, metric: str) -> stats.Ratio:
-    """Return B / A, inside each GPU that both were measured on where there is one."""
-    sides = (pair.b.ok, pair.a.ok)
-    shared = sorted(_gpus(sides[0]) & _gpus(sides[1]))
-    blocks = [
-        tuple(_processes([row for row in side if _gpu(row) == gpu], metric) for side in sides)
-        for gpu in shared
-    ] or [tuple(_processes(side, metric) for side in sides)]
-    if any(_has_zero(block) for block in blocks):
+    """Return B / A, inside each block of GPUs that measured both where there is one."""
+    found = blocks.shared(pair.b.ok, pair.a.ok) or [(pair.b.ok, pair.a.ok)]
+    processes = [(_processes(above, metric), _processes(below, metric)) for above, below in found]
+    if any(_has_zero(block) for block in processes):
         return stats.ratio([], [])
-    return stats.blocked_ratio([(block[0], block[1]) for block in blocks])
+    return stats.blocked_ratio(processes)
 
 
 def _has_zero(sides: Sequence[stats.Processes]) -> bool:
     return any(value <= 0 for side in sides for repeats in side for value in repeats)
-
-
-def _gpu(row: Row) -> str:
-    return row["device_uuid"] or ""
-
-
-def _gpus(passes: Sequence[Row]) -> set[str]:
-    return {_gpu(row) for row in passes}
 
 
 def _processes(ok: Sequence[Row], metric: str) -> list[list[float]]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from packsweep.analysis import axes, quality
+from packsweep.analysis import axes, beside, blocks, quality
 from packsweep.analysis.axes import (
     FOLLOWING,
     MAY_DIFFER,
@@ -37,21 +37,29 @@ _CELL_NAMES = tuple(column.name for column in schema.CELL)
 _BASELINES = {"strategy": "separate", "cache_state": "cold"}
 # What may differ with it: an answer to one text has one form, and is held beside every form.
 _WITH = {"strategy": ("format",)}
-SETTINGS = "settings"
+SETTINGS, GPUS = "settings", "gpus"
+_METRIC = "texts_per_s"
+_OF_A_PASS = ("group_id", "device_uuid", "num_gpus", "attempt_id", _METRIC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """A cell beside the one that differs from it in one axis alone, or in its settings.
 
+    Settings are compared among engines of as many GPUs, and engines of several GPUs with those of
+    the fewest, all else being equal.
+
     Attributes:
         cell: group_id of the cell.
         baseline: group_id of the other.
-        axis: what differs, ``strategy``, ``cache_state`` or ``settings``.
-        change: the cell's settings that the baseline has otherwise, of the axis ``settings``; of
-            the axis ``strategy`` the format of its answers.
+        axis: what differs, ``strategy``, ``cache_state``, ``gpus`` or ``settings``.
+        change: the cell's settings that the baseline has otherwise, of the axes ``settings`` and
+            ``gpus``; of the axis ``strategy`` the format of its answers.
         instead: what the baseline has of the same names, without its defaults.
         ratio: texts per second of the cell over that of the baseline.
+        per_gpu: each over the GPUs of its engine, of which they have different numbers.
+        beside: of the axis ``gpus``: how many of the baseline's processes were timed while another
+            engine ran on the host, and how many there are.
         speed: what may be called of ``ratio`` among all comparisons.
         answers: share of right labels of the cell less that of the baseline; None where texts have
             no labels, and where a larger n or fewer copies compare the same two ways of asking.
@@ -64,6 +72,8 @@ class Comparison:
     axis: str
     ratio: stats.Ratio
     same_gpu: bool = True
+    per_gpu: bool = False
+    beside: tuple[int, int] = (0, 0)
     change: tuple[tuple[str, str], ...] = ()
     instead: tuple[tuple[str, str], ...] = ()
     speed: stats.Verdict = "no_interval"
@@ -98,7 +108,7 @@ def of(passes: pd.DataFrame, answers: Mapping[str, Answers] | None = None) -> li
             bases = [cell for cell in members if cell[axis] == baseline]
             others = [cell for cell in members if cell[axis] != baseline]
             found += [_beside(speeds, one, base, axis) for base in bases for one in others]
-    found += _of_settings(speeds, cells)
+    found += [*_of_gpus(speeds, cells, passes), *_of_settings(speeds, cells)]
     return _called(_with_answers(found, answers or {}, cells))
 
 
@@ -111,7 +121,8 @@ def _all_but(axis: str, cell: Row) -> tuple[Any, ...]:
     free |= {*axes.names("replicate", "prompts")}
     if cell["answer"] != "free":
         free |= {*FOLLOWING["answer"]}
-    computed = repr(sorted(axes.own_settings(cell).items()))
+    own = axes.own_settings(cell).items()
+    computed = repr(sorted(pair for pair in own if axis != GPUS or pair[0] not in axes.PARALLEL))
     return (computed, *(cell[name] for name in _CELL_NAMES if name not in free))
 
 
@@ -158,24 +169,55 @@ def _difference(cell: Answers, baseline: Answers) -> PairedDifference | None:
 
 def _called(compared: Sequence[Comparison]) -> list[Comparison]:
     """Return the comparisons with their verdicts, as shown together."""
-    speeds: list[stats.Tested] = [each.ratio for each in compared]
-    answers: list[stats.Tested] = [each.answers for each in compared if each.answers is not None]
-    verdicts = iter(stats.verdicts([*speeds, *answers]))
-    said = [replace(each, speed=next(verdicts)) for each in compared]
+    found = stats.verdicts_of([c.ratio for c in compared], [c.answers for c in compared])
     return [
-        each if each.answers is None else replace(each, quality=next(verdicts)) for each in said
+        replace(each, speed=speed, quality=quality_)
+        for each, (speed, quality_) in zip(compared, found, strict=True)
     ]
+
+
+def _of_gpus(
+    speeds: _Speeds, cells: Sequence[Mapping[str, Any]], passes: pd.DataFrame
+) -> Iterator[Comparison]:
+    """Yield every cell beside the one of the fewest GPUs that does the same in the same way."""
+    alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        alike.setdefault(_all_but(GPUS, cell), []).append(cell)
+    pairs = [
+        (cell, base)
+        for members in alike.values()
+        for base in (min(members, key=_by_gpus),)
+        for cell in members
+        if cell is not base and axes.split(cell) != axes.split(base)
+    ]
+    together = beside.of(passes) if pairs else frozenset()
+    for cell, base in pairs:
+        own, plain = asked_and_set(cell), asked_and_set(base)
+        change = {name: own[name] for name in axes.PARALLEL if own[name] != plain[name]}
+        processes = {row["attempt_id"] for row in speeds[base["group_id"]]}
+        yield replace(
+            _comparison(speeds, cell["group_id"], base["group_id"], GPUS),
+            change=tuple(change.items()),
+            instead=tuple((n, plain[n]) for n in change if DEFAULTS.get(n) != plain[n]),
+            beside=(len(processes & together), len(processes)),
+        )
+
+
+def _by_gpus(cell: Row) -> tuple[int, int]:
+    split = axes.split(cell)
+    return split.num_gpus, split.pipeline_parallel_size
 
 
 def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterator[Comparison]:
     """Yield every cell beside its baseline.
 
-    Of the cells that differ in settings alone that is the one closest to the defaults.
+    Of the cells that differ in settings alone, and have as many GPUs, that is the one closest to
+    the defaults.
     """
     shared = [name for name in _CELL_NAMES if name not in MAY_DIFFER]
     alike: dict[tuple[Any, ...], list[tuple[str, dict[str, str]]]] = {}
     for cell in cells:
-        key = tuple(cell[name] for name in shared)
+        key = (axes.split(cell), *(cell[name] for name in shared))
         alike.setdefault(key, []).append((cell["group_id"], asked_and_set(cell)))
     for members in alike.values():
         base, plain = min(members, key=lambda member: distance_from_defaults(member[1]))
@@ -198,24 +240,32 @@ def _change(settings: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, 
     return {name: value for name, value in found.items() if name not in followed}
 
 
-_Speeds = dict[str, dict[str | None, list[dict[str, Any]]]]
+_Speeds = dict[str, list[dict[str, Any]]]
 
 
 def _speeds(ok: pd.DataFrame) -> _Speeds:
-    """Return the passes by cell and by GPU."""
+    """Return the passes of every cell."""
     found: _Speeds = {}
-    for row in plain_rows(ok[["group_id", "device_uuid", "attempt_id", "texts_per_s"]]):
-        found.setdefault(row["group_id"], {}).setdefault(row["device_uuid"], []).append(row)
+    for row in plain_rows(ok[list(_OF_A_PASS)]):
+        found.setdefault(row["group_id"], []).append(row)
     return found
 
 
 def _comparison(speeds: _Speeds, cell: str, baseline: str, axis: str) -> Comparison:
-    sides = speeds[cell], speeds[baseline]
-    above, below = (
-        {uuid: summary.processes(rows, "texts_per_s") for uuid, rows in side.items()}
-        for side in sides
+    sides: blocks.Block = (speeds[cell], speeds[baseline])
+    per_gpu = blocks.differ(*sides)
+    if per_gpu:
+        sides = (blocks.per_gpu(sides[0], _METRIC), blocks.per_gpu(sides[1], _METRIC))
+    shared = blocks.shared(*sides)
+    found = [
+        (summary.processes(above, _METRIC), summary.processes(below, _METRIC))
+        for above, below in shared or [sides]
+    ]
+    return Comparison(
+        cell=cell,
+        baseline=baseline,
+        axis=axis,
+        ratio=stats.blocked_ratio(found),
+        same_gpu=bool(shared),
+        per_gpu=per_gpu,
     )
-    shared = [(above[uuid], below[uuid]) for uuid in above if uuid in below]
-    everything = ([*itertools.chain(*above.values())], [*itertools.chain(*below.values())])
-    found = stats.blocked_ratio(shared or [everything])
-    return Comparison(cell=cell, baseline=baseline, axis=axis, ratio=found, same_gpu=bool(shared))

@@ -169,9 +169,10 @@ def with_ceiling(passes: pd.DataFrame, measured: Measured) -> pd.DataFrame:
     for name in (column.name for column in schema.CEILING):
         values = [getattr(measured.ceiling(dtype), name) for dtype in dtypes]
         changed[name] = to_dtype(values, passes[name])
+    num_gpus = changed["num_gpus"].fillna(1)
     per_s = {"mfu": ("flops", "peak_flops_per_s"), "mbu": ("read_bytes", "peak_bytes_per_s")}
     for share, (done, peak) in per_s.items():
-        changed[share] = changed[done] / changed["duration_s"] / changed[peak]
+        changed[share] = changed[done] / changed["duration_s"] / num_gpus / changed[peak]
     return changed
 
 

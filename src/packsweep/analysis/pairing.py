@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from packsweep.analysis.axes import FOLLOWS, JSON_SETTINGS, SETTINGS, WORK
+from packsweep.analysis.axes import FOLLOWS, JSON_SETTINGS, SETTINGS, WORK, parsed
 from packsweep.errors import ResultsError
 from packsweep.results import schema
 from packsweep.results.schema import Row
@@ -114,8 +114,8 @@ def _cell(group_id: str, passes: Sequence[Row]) -> CellPasses:
 def _settings(facts: Row) -> dict[str, Any]:
     found = {key: facts[name] for name, key in SETTINGS.items()}
     for name, table in JSON_SETTINGS.items():
-        parsed = schema.parsed(facts[name])
-        found |= {f"{table}.{key}": value for key, value in parsed.items() if key != FOLLOWS}
+        named = parsed(facts, name).items()
+        found |= {f"{table}.{key}": value for key, value in named if key != FOLLOWS}
     return found
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from packsweep.analysis import axes, quality
+from packsweep.analysis import axes, blocks, quality
 from packsweep.analysis.quality import Answers
 from packsweep.results import schema, shares, stats
 from packsweep.results.schema import Row
@@ -51,14 +51,14 @@ class Terms:
         max_loss: of accuracy, as a share: 0.01 is one point.
         min_accuracy: that must be shown; None: any.
         num_texts: to label; None: not said.
-        num_gpus: that label them, each with an engine of its own.
+        num_gpus: that label them, in as many engines as they hold; None: in one.
         gpu_hour_usd: None: what the sweep file says.
     """
 
     max_loss: float = 0.01
     min_accuracy: float | None = None
     num_texts: int | None = None
-    num_gpus: int = 1
+    num_gpus: int | None = None
     gpu_hour_usd: float | None = None
 
 
@@ -92,13 +92,23 @@ class Setting:
         # A t interval of two repeats may reach below what a speed can be.
         return Figure(value=value, ci_low=None if low is None else max(0.0, low), ci_high=high)
 
+    @property
+    def num_gpus(self) -> int:
+        """Of an engine."""
+        return blocks.num_gpus(self.row)
+
+    @property
+    def texts_per_s_per_gpu(self) -> Figure:
+        """What makes it cheap: engines may have different numbers of GPUs."""
+        return self.texts_per_s.over(self.num_gpus)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """What is recommended, and how every setting stands.
 
     Attributes:
-        settings: fastest first.
+        settings: fastest first, by the texts/s of a GPU.
         quality_kind: None where answers are not scored.
         baseline: cell_id of what agreement is with.
         num_compared: settings among which it was chosen.
@@ -136,6 +146,7 @@ def choose(rows: Sequence[Row], answers: Mapping[str, Answers], terms: Terms) ->
             "no cell ended ok with duplication 1 and a cold or no prefix cache, as distinct texts "
             "find it: measure one"
         )
+    settings = _with_room(settings, terms)
     scored = [each for each in settings if each.answers is not None]
     if not scored:
         return Choice(settings=settings, quality_kind=None, baseline=None, num_compared=0)
@@ -147,7 +158,7 @@ def choose(rows: Sequence[Row], answers: Mapping[str, Answers], terms: Terms) ->
 
 
 def _settings(rows: Sequence[Row], answers: Mapping[str, Answers]) -> tuple[Setting, ...]:
-    """Return every way to label distinct texts, by the cell with the most; fastest first."""
+    """Return every way to label distinct texts, by the cell with the most."""
     largest: dict[object, Row] = {}
     for row in rows:
         fit = row["outcome"] == "ok" and row["duplication"] == 1 and row["cache_state"] != "primed"
@@ -157,14 +168,44 @@ def _settings(rows: Sequence[Row], answers: Mapping[str, Answers]) -> tuple[Sett
         key = (axes.way_of_asking(row), row["cache_state"], row["engine_settings"])
         if key not in largest or row["n"] > largest[key]["n"]:
             largest[key] = row
-    found = sorted(largest.values(), key=lambda row: row["texts_per_s_median"], reverse=True)
+    found = list(largest.values())
     scored = [
         None if row["engine"] == schema.SIMULATED else answers.get(row["group_id"]) for row in found
     ]
-    return tuple(
+    settings = (
         Setting(row=row, name=name, answers=own)
         for row, name, own in zip(found, _names(found), scored, strict=True)
     )
+    return tuple(sorted(settings, key=_slowness))
+
+
+def _slowness(setting: Setting) -> float:
+    return -(setting.texts_per_s_per_gpu.value or 0.0)
+
+
+def _with_room(settings: tuple[Setting, ...], terms: Terms) -> tuple[Setting, ...]:
+    """Put last, not compared, the settings whose engine has more GPUs than there are.
+
+    Raises:
+        ResultsError: all have.
+    """
+    from packsweep.errors import ResultsError
+
+    most = terms.num_gpus
+    if most is None:
+        return settings
+    small = [each for each in settings if each.num_gpus <= most]
+    if not small:
+        least = min(each.num_gpus for each in settings)
+        raise ResultsError(f"--gpus {most}: an engine of what was measured takes {least} or more")
+    large = [
+        replace(
+            each, answers=None, why=f"an engine takes {each.num_gpus} GPUs, more than there are"
+        )
+        for each in settings
+        if each.num_gpus > most
+    ]
+    return (*small, *large)
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
@@ -406,7 +447,7 @@ def _chosen(
     settings: Sequence[Setting], kind: QualityKind, baseline: str | None, num_compared: int
 ) -> Choice:
     """Name the fastest of those shown, or for the time being the best of those compared."""
-    ranked = sorted(settings, key=lambda each: -(each.texts_per_s.value or 0.0))
+    ranked = sorted(settings, key=_slowness)
     shown = [each for each in ranked if each.standing == "shown"]
     open_ = [each for each in ranked if each.standing == "not_shown"]
     standing: Standing = "recommended" if shown else "provisional"

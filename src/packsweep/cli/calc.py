@@ -102,7 +102,24 @@ def kv_command(
         str, typer.Option("--kv-cache-dtype", help=f"Of the cache: {_DTYPES}.")
     ] = "auto",
     tensor_parallel_size: Annotated[
-        int, typer.Option("--tensor-parallel-size", "--tp", min=1, max=MOST_GPUS, metavar="N")
+        int,
+        typer.Option(
+            *("--tensor-parallel-size", "--tp"),
+            min=1,
+            max=MOST_GPUS,
+            metavar="N",
+            help="GPUs that share every layer.",
+        ),
+    ] = 1,
+    pipeline_parallel_size: Annotated[
+        int,
+        typer.Option(
+            *("--pipeline-parallel-size", "--pp"),
+            min=1,
+            max=MOST_GPUS,
+            metavar="N",
+            help="Stages of layers, each of so many GPUs.",
+        ),
     ] = 1,
     gpu_memory_utilization: Annotated[
         float,
@@ -156,6 +173,7 @@ def kv_command(
         dtype=dtype,
         kv_cache_dtype=kv_cache_dtype,
         tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
         gpu_memory_utilization=gpu_memory_utilization,
         max_model_len=max_model_len,
         max_num_batched_tokens=max_num_batched_tokens,

@@ -31,11 +31,15 @@ def plan_command(
         ),
     ] = None,
     gpus: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--gpus", metavar="G", min=1, max=MOST_GPUS, help="Predict the time on G GPUs."
+            "--gpus",
+            metavar="G",
+            min=1,
+            max=MOST_GPUS,
+            help="Predict the time on G GPUs; by default on those of the largest engine.",
         ),
-    ] = 1,
+    ] = None,
     gpu_hour_usd: PriceOpt = None,
     json: JsonOpt = False,
 ) -> None:

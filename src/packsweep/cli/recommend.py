@@ -34,8 +34,14 @@ def recommend_command(
         typer.Option("--texts", metavar="N", help="Texts to label, e.g. 5_000_000: hours, money."),
     ] = None,
     gpus: Annotated[
-        int, typer.Option("--gpus", metavar="N", min=1, help="GPUs that label them.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--gpus",
+            metavar="N",
+            min=1,
+            help="GPUs that label them; those of one engine if not said.",
+        ),
+    ] = None,
     gpu_hour_usd: PriceOpt = None,
     output: Annotated[
         Path | None,
@@ -81,7 +87,7 @@ def _terms(
     max_loss: float,
     min_accuracy: float | None,
     texts: str | None,
-    gpus: int,
+    gpus: int | None,
     gpu_hour_usd: float | None,
 ) -> Terms:
     from packsweep.analysis.advice import Terms
@@ -130,7 +136,7 @@ def _left_out(written: list[Path]) -> list[str]:
     return [deploy.NO_RAY_DATA]
 
 
-def _write(choice: Choice, folder: Path | None, gpus: int, store: Store) -> list[Path]:
+def _write(choice: Choice, folder: Path | None, gpus: int | None, store: Store) -> list[Path]:
     """Write the files of what is named; speed alone is no ground for that."""
     if folder is None:
         return []

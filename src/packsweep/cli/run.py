@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from packsweep.report.progress import Expected
     from packsweep.results.store import Store
     from packsweep.run.executors import Executor
+    from packsweep.run.executors.nodes import Demand
     from packsweep.sweep.spec import EngineKind, Sweep
 
 
@@ -132,8 +133,11 @@ def run_command(
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
     if address and read.measure.isolation == "engine":
         raise UserError("measure.isolation: engine is for one machine; leave it or --ray out")
+    num_gpus = max(each.cell.num_gpus for each in planned.cells)
+    _check_gpus(read, num_gpus, in_ray=address is not None)
+    demand = _demand(accelerator, max_gpus, num_gpus)
     executor = (
-        _cluster(address, accelerator, max_gpus, read.engine.kind if start == "fork" else None)
+        _cluster(address, demand, read.engine.kind if start == "fork" else None)
         if address
         else _machine(read.engine.kind, start)
     )
@@ -191,6 +195,22 @@ def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
         raise UserError(problem)
 
 
+def _check_gpus(sweep: Sweep, num_gpus: int, *, in_ray: bool) -> None:
+    """Refuse an engine of more GPUs than this machine has; on a processor, of more than cores."""
+    from packsweep.machine import environment, nvml, processor
+
+    if in_ray or sweep.engine.kind != "vllm" or num_gpus == 1:
+        return
+    num, what = len(nvml.visible_gpus()), "GPUs"
+    if environment.on_cpu():
+        num, what = processor.num_cores(), "cores"
+    if 0 < num < num_gpus:
+        raise UserError(
+            f"engine.tensor_parallel_size: the largest engine of the sweep takes {num_gpus} {what} "
+            f"of one machine, and {num} can be used here"
+        )
+
+
 def _machine(engine: EngineKind, start: Start) -> Executor:
     """Return the executor on this machine."""
     from packsweep.run import launch
@@ -199,15 +219,18 @@ def _machine(engine: EngineKind, start: Start) -> Executor:
     return LocalExecutor(launch.launcher(engine, start.value))
 
 
-def _cluster(
-    address: str, accelerator: str | None, max_gpus: int | None, forks: EngineKind | None
-) -> Executor:
-    """Return the executor on the Ray cluster at ``address``."""
+def _demand(accelerator: str | None, max_gpus: int | None, num_gpus: int) -> Demand:
+    """Return what the attempts ask of a node."""
     from packsweep.run.executors.nodes import Demand
-    from packsweep.run.executors.ray import RayExecutor
 
     named = tuple(name.strip() for name in (accelerator or "").split(",") if name.strip())
-    demand = Demand(accelerators=named, max_gpus=max_gpus)
+    return Demand(accelerators=named, max_gpus=max_gpus, num_gpus=num_gpus)
+
+
+def _cluster(address: str, demand: Demand, forks: EngineKind | None) -> Executor:
+    """Return the executor on the Ray cluster at ``address``."""
+    from packsweep.run.executors.ray import RayExecutor
+
     return RayExecutor(address, demand, forks=forks)
 
 

@@ -198,6 +198,8 @@ def _print_footer(
         shown = ends(console, footer.comparisons(compared, rows), brief=brief)
         lines += ["", "Comparisons of texts/s, with the 95% interval of the ratio:"]
         lines += [f"  {line}" for line in (*shown, *verdict.explained([c.ratio for c in compared]))]
+    if engines := footer.several_gpus(compared, rows):
+        lines += ["", "Engines of several GPUs:", *(f"  {line}" for line in engines)]
     answers = quality_table.comparisons(compared, rows)
     if answers:
         shown = ends(console, answers, brief=brief)

@@ -113,6 +113,7 @@ class EngineInfo:
         import_s: importing the engine's packages.
         versions: package name -> version.
         device: name of the device the engine ran on, as the engine's platform gives it.
+        num_gpus: that it stands for, where there are none.
     """
 
     resolved: dict[str, Any]
@@ -121,6 +122,7 @@ class EngineInfo:
     import_s: float
     versions: dict[str, str] = field(default_factory=dict)
     device: str | None = None
+    num_gpus: int | None = None
 
 
 class Engine(Protocol):

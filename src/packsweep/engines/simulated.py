@@ -2,7 +2,8 @@
 
 Durations are those of ``plan.pass_time`` for the model's shape and a named device, with a seeded
 spread; labels from a coin seeded by the prompt, since temperature 0 answers alike; cached tokens
-from the model of the prefix cache. Every row says ``engine = simulated``, and such rows are never
+from the model of the prefix cache. Several GPUs compute as many times faster and send each other
+nothing. Every row says ``engine = simulated``, and such rows are never
 merged with real ones. It exists so that planning, driving, storing and reporting can be exercised
 in seconds, and to plant faults.
 """
@@ -30,6 +31,8 @@ from packsweep.engines import (
 from packsweep.engines.simulated_core import Core
 from packsweep.errors import EngineError
 from packsweep.machine import devices
+from packsweep.models.shape import ModelShape
+from packsweep.models.split import Split
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import pass_time, roofline
 from packsweep.plan.formats import Formats
@@ -66,11 +69,13 @@ class SimulatedEngine:
         self._fault: str = self._values["fault"]
         _plant_start_fault(self._fault)
         locks = self._values["gpu_locks"]
-        self._core = Core(Path(locks), cell.cell_id) if locks else None
+        self._core = Core(Path(locks), cell.cell_id, cell.num_gpus) if locks else None
         device = devices.DEVICES[self._values["device"]]
         assert model.shape is not None, "plan refuses to simulate what is not described"
+        split = Split.of(cell.settings)
         self._engine = pass_time.Engine(
-            shape=model.shape,
+            shape=ModelShape.from_config(model.config.shard(split.tensor_parallel_size)),
+            num_stages=split.pipeline_parallel_size,
             device=device,
             size=_SIZE,
             peak_flops_per_s=device.bf16_flops_per_s,
@@ -225,6 +230,7 @@ def info_of(cell: Cell) -> EngineInfo:
         num_blocks=None,
         import_s=0.0,
         device=f"simulated {values['device']}",
+        num_gpus=cell.num_gpus,
     )
 
 

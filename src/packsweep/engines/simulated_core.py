@@ -1,7 +1,8 @@
-"""A process that stands for vLLM's engine core where faults are tried without a GPU.
+"""Processes that stand for vLLM's engine core and its ranks where faults are tried without a GPU.
 
-It holds what only one engine may hold, the lock of a logical GPU, and ignores SIGTERM: what ends it
-must be sure. ``STARTS`` in the folder of the locks tells every start, a line of JSON each.
+A core of several GPUs has a child for each further one, as vLLM has. Each holds what only one
+engine may hold, the lock of a logical GPU, and ignores SIGTERM: what ends it must be sure.
+``STARTS`` in the folder of the locks tells every start, a line of JSON each.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ import multiprocessing
 import os
 import signal
 import time
-from multiprocessing.connection import Connection
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+import psutil
 
 from packsweep.errors import EngineError
 
@@ -23,25 +28,20 @@ _START_TIMEOUT_S = 60.0
 
 
 class Core:
-    def __init__(self, locks: Path, cell_id: str) -> None:
-        """Start it on the GPU that CUDA_VISIBLE_DEVICES names.
+    def __init__(self, locks: Path, cell_id: str, num_gpus: int = 1) -> None:
+        """Start it on the first GPUs that CUDA_VISIBLE_DEVICES names.
 
         Raises:
-            EngineError: another engine is on that GPU, or the core did not start.
+            EngineError: another engine is on one of them, there are too few, or it did not start.
         """
-        gpu = os.environ.get("CUDA_VISIBLE_DEVICES") or "0"
-        start = {"time": time.time(), "cell_id": cell_id, "gpu": gpu, "worker": os.getpid()}
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_hold, args=(locks, start, theirs), name="simulated-core", daemon=True
-        )
-        self._process.start()
-        theirs.close()
-        problem = "the simulated engine core died"
-        with contextlib.suppress(EOFError):
-            ready = ours.poll(_START_TIMEOUT_S)
-            problem = ours.recv() if ready else "the simulated engine core did not start"
+        named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(num_gpus)))
+        gpus = named.split(",")[:num_gpus]
+        if len(gpus) < num_gpus:
+            message = f"the engine has {num_gpus} GPUs, and {len(gpus)} can be seen here"
+            raise EngineError(message, outcome="infeasible")
+        start = {"time": time.time(), "cell_id": cell_id, "worker": os.getpid()}
+        self._process, report = _spawn(locks, start, gpus)
+        problem = _problem(report)
         if problem:
             self.close()
             busy = problem.startswith("GPU")
@@ -51,30 +51,70 @@ class Core:
         """Let ``seconds`` pass.
 
         Raises:
-            EngineError: the core died meanwhile.
+            EngineError: the core or one of its ranks died meanwhile.
         """
         self._process.join(seconds)
         if not self._process.is_alive():
             raise EngineError("EngineDeadError: the simulated engine core died")
 
     def close(self) -> None:
-        """End it, and wait until it is gone."""
+        """End it and its ranks, and wait until they are gone."""
+        ranks: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            ranks = psutil.Process(self._process.pid).children(recursive=True)
         self._process.kill()
         self._process.join()
+        for rank in ranks:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rank.kill()
+        psutil.wait_procs(ranks, timeout=_START_TIMEOUT_S)
 
 
-def _hold(locks: Path, start: dict[str, object], report: Connection) -> None:
-    """Hold the GPU until killed."""
+def _spawn(
+    locks: Path, start: dict[str, object], gpus: Sequence[str]
+) -> tuple[BaseProcess, Connection]:
+    """Start a process that holds ``gpus``, the first itself; it reports what keeps it from that."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=_hold,
+        args=(locks, start, gpus, theirs),
+        name="simulated-core",
+        daemon=len(gpus) == 1,  # a daemon may start no process
+    )
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _problem(report: Connection) -> str:
+    """Return what keeps a process from its GPUs; nothing where it holds them."""
+    try:
+        ready = report.poll(_START_TIMEOUT_S)
+        return str(report.recv()) if ready else "the simulated engine core did not start"
+    except EOFError:
+        return "the simulated engine core died"
+
+
+def _hold(locks: Path, start: dict[str, object], gpus: Sequence[str], report: Connection) -> None:
+    """Hold the first GPU, and each other one by a rank, until killed or until a rank has died."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with (locks / f"gpu-{start['gpu']}").open("a+") as lock, (locks / STARTS).open("a") as starts:
+    first, *others = gpus
+    with (locks / f"gpu-{first}").open("a+") as lock, (locks / STARTS).open("a") as starts:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            report.send(f"GPU {start['gpu']} is held by another simulated engine")
+            report.send(f"GPU {first} is held by another simulated engine")
             return
-        starts.write(json.dumps({**start, "core": os.getpid()}) + "\n")
+        starts.write(json.dumps({**start, "gpu": first, "core": os.getpid()}) + "\n")
         starts.flush()
-        report.send("")
-        while True:
+        ranks = [_spawn(locks, start, [gpu]) for gpu in others]
+        problems = [problem for _, its in ranks if (problem := _problem(its))]
+        report.send("; ".join(problems))
+        sentinels = [rank.sentinel for rank, _ in ranks]
+        while not sentinels:
             signal.pause()
+        wait(sentinels)
+        for rank, _ in ranks:
+            rank.kill()

@@ -32,6 +32,7 @@ from packsweep.engines import (
 )
 from packsweep.errors import EngineError
 from packsweep.machine import environment, processor
+from packsweep.results import schema
 from packsweep.sweep import answers
 
 if TYPE_CHECKING:
@@ -62,7 +63,12 @@ _RESOLVED = {
         "disable_hybrid_kv_cache_manager",
     ),
     "attention_config": ("backend",),
-    "parallel_config": ("distributed_executor_backend", "tensor_parallel_size"),
+    "parallel_config": (
+        "distributed_executor_backend",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "disable_custom_all_reduce",
+    ),
     "compilation_config": ("mode", "custom_ops", "cudagraph_mode", "max_cudagraph_capture_size"),
     "kernel_config": ("linear_backend",),
 }
@@ -90,7 +96,7 @@ class VllmEngine:
         self._end_ids = frozenset(_end_token_ids(self._llm))
         config = self._llm.llm_engine.vllm_config
         self.info = EngineInfo(
-            resolved=_resolved(config) | _layout(current_platform),
+            resolved=_resolved(config) | _layout(current_platform) | links(cell),
             block_size=config.cache_config.block_size,
             num_blocks=config.cache_config.num_gpu_blocks,
             import_s=imported - began,
@@ -210,16 +216,21 @@ def arguments(cell: Cell, model: Model) -> dict[str, Any]:
     if "compilation_config" in settings:
         settings["compilation_config"] = json.loads(settings["compilation_config"])
     return {
+        **schema.FORMER_SETTINGS,
         **settings,
         "model": model.path,
         "tokenizer": model.tokenizer_path,
         "revision": None if Path(model.path).is_dir() else model.revision,
         "load_format": cell.load_format,
-        "tensor_parallel_size": 1,
-        "distributed_executor_backend": "uni",  # else vLLM looks for Ray
+        "distributed_executor_backend": executor(cell),
         "disable_log_stats": False,  # else outputs carry no timestamps
         "use_tqdm_on_load": False,
     }
+
+
+def executor(cell: Cell) -> str:
+    """Return vLLM's own executor: where none is named, it looks for Ray."""
+    return "uni" if cell.num_gpus == 1 else "mp"
 
 
 def _grammar(request: Request) -> Any:  # noqa: ANN401
@@ -312,6 +323,11 @@ def _layout(platform: Any) -> dict[str, Any]:  # noqa: ANN401
     if envs.VLLM_ENABLE_V1_MULTIPROCESSING:
         return {"in_process": False, "omp_threads_bind": envs.VLLM_CPU_OMP_THREADS_BIND}
     return {"in_process": True, "num_threads": platform.num_compute_units()}
+
+
+def links(cell: Cell) -> dict[str, str]:
+    """Return the variables of this host that decide how several GPUs talk to one another."""
+    return environment.between_gpus() if cell.num_gpus > 1 else {}
 
 
 def _versions(vllm_version: str) -> dict[str, str]:

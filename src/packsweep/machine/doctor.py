@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from packsweep.machine import nvml
 from packsweep.machine.survey import Folder, Machine
 
 Status = Literal["ok", "warn", "wrong"]
@@ -134,11 +135,8 @@ def _gpu(machine: Machine) -> Finding:
         return _wrong(message, "unset CUDA_VISIBLE_DEVICES")
     if gpus.error is not None:
         return _wrong(f"NVML fails: {gpus.error}", "nvidia-smi; then reboot, or load the driver")
-    if gpus.gpu is not None:
-        message = (
-            f"{gpus.gpu.name}, {_gib(gpus.gpu.memory_bytes)}, driver {gpus.gpu.driver_version}"
-        )
-        return _ok(f"{message}; {gpus.num_gpus} in this machine")
+    if gpus.gpus:
+        return _visible(gpus)
     if gpus.num_gpus:
         hidden = f"CUDA_VISIBLE_DEVICES={machine.hides!r} hides {gpus.num_gpus} GPU(s)"
         return _wrong(hidden, "unset CUDA_VISIBLE_DEVICES")
@@ -148,20 +146,38 @@ def _gpu(machine: Machine) -> Finding:
     return _ok("none; vLLM's CPU build needs none")
 
 
+def _visible(found: nvml.Survey) -> Finding:
+    """Return what the GPUs are that this process may use."""
+    gpus, names = found.gpus, nvml.names(found.gpus)
+    several = f"{len(gpus)} x " if len(gpus) > 1 else ""
+    memory_bytes = min(gpu.memory_bytes for gpu in gpus)
+    message = (
+        f"{several}{names}, {_gib(memory_bytes)}, driver {gpus[0].driver_version}; "
+        f"{found.num_gpus} in this machine"
+    )
+    if len({gpu.name for gpu in gpus}) == 1:
+        return _ok(message)
+    remedy = "export CUDA_VISIBLE_DEVICES=..., naming those of one kind"
+    return _warn(f"{message}; an engine on several is as fast as the slowest", remedy)
+
+
 def _gpu_free(machine: Machine) -> Finding:
-    gpu, use = machine.gpus.gpu, machine.gpus.use
-    if gpu is None or use is None:
+    pairs = list(zip(machine.gpus.gpus, machine.gpus.uses, strict=True))
+    if not pairs:
         return _ok("no GPU")
-    if use.processes:
-        message = ", ".join(f"{pid} ({_gib(size)})" for pid, size in use.processes.items())
+    processes = {pid: size for _, use in pairs for pid, size in use.processes.items()}
+    if processes:
+        message = ", ".join(f"{pid} ({_gib(size)})" for pid, size in processes.items())
+        several = "s" if len(pairs) > 1 else ""
         return _wrong(
-            f"others compute on the GPU: process {message}",
+            f"others compute on the GPU{several}: process {message}",
             "nvidia-smi --query-compute-apps=pid,name --format=csv; end them or wait",
         )
-    free = gpu.memory_bytes - use.used_bytes
-    message = f"{_gib(free)} of {_gib(gpu.memory_bytes)} free"
-    if free < _FREE_SHARE * gpu.memory_bytes:
-        share = int(100 * free / gpu.memory_bytes) / 100
+    free, total = min((gpu.memory_bytes - use.used_bytes, gpu.memory_bytes) for gpu, use in pairs)
+    each = " on the fullest" if len(pairs) > 1 else ""
+    message = f"{_gib(free)} of {_gib(total)} free{each}"
+    if free < _FREE_SHARE * total:
+        share = int(100 * free / total) / 100
         remedy = f"find who holds it, or --set engine.gpu_memory_utilization={share:.2f}"
         return _wrong(f"{message}; vLLM asks for {_FREE_SHARE:.0%}", remedy)
     return _ok(f"{message}, no other process")

@@ -16,7 +16,7 @@ import re
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,9 @@ _FIXED = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     # A forked engine core inherits threads it cannot use; vLLM's default in a Ray task is fork.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    # One GPU per engine: nothing has to find this host's address.
+    # All GPUs of an engine are of one host: nothing has to find its address.
     "VLLM_HOST_IP": "127.0.0.1",
     "GLOO_SOCKET_IFNAME": "lo",
-    "NCCL_SOCKET_IFNAME": "lo",
     "PYTHONUNBUFFERED": "1",
     # Whatever lies in the working directory is imported by no process of ours.
     "PYTHONSAFEPATH": "1",
@@ -48,12 +47,14 @@ START_METHOD = "PACKSWEEP_START_METHOD"
 _SOURCE = Path(__file__).resolve().parents[2]
 # Variables by which vLLM and the libraries below it are tuned ...
 _TUNING = re.compile(r"(VLLM|OMP|KMP|MKL|ONEDNN|CUDA|NCCL|TORCH\w*|PYTORCH)_\w+")
+# ... those that say how the GPUs of a host talk to one another, which the host's owner knows. They
+# stay as they are where the cell is measured, and are recorded with what the engine resolved.
+_BETWEEN_GPUS = re.compile(r"(NCCL|NVSHMEM)_\w+|TORCH_SYMM_MEM_DISABLE_MULTICAST")
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-# ... except those that say where things are, how many GPUs there are and what is printed. Between
-# GPUs nothing is sent: an engine has one.
+# ... except those that say where things are, how many GPUs there are and what is printed.
 # Source: vLLM 0.32, ``envs.py`` (``compile_factors``: what its compiled code does not depend on).
 _HARMLESS = re.compile(
-    r"NCCL_\w+|CUDA_(VISIBLE_DEVICES|DEVICE_ORDER|HOME|PATH|ROOT|BIN_PATH|TOOLKIT_ROOT_DIR|VERSION"
+    r"CUDA_(VISIBLE_DEVICES|DEVICE_ORDER|HOME|PATH|ROOT|BIN_PATH|TOOLKIT_ROOT_DIR|VERSION"
     r"|ARCH\w*|MPS_\w+|CACHE_PATH)|TORCH_(CUDA_ARCH_LIST|HOME|LOGS|SHOW_CPP_STACKTRACES|DISTRIBUTED"
     r"_DEBUG|EXTENSIONS_DIR|CPP_LOG_LEVEL)|TORCHINDUCTOR_CACHE_DIR|PYTORCH_VERSION|MKL_VERBOSE"
     r"|ONEDNN_VERBOSE\w*|KMP_(SETTINGS|VERSION|WARNINGS)|OMP_DISPLAY_\w+"
@@ -70,7 +71,9 @@ _MOST_SOCKET_BYTES, _SOCKET_NAME_BYTES = 107, len("/") + 36
 
 
 def engine_environ(
-    base: Mapping[str, str] | None = None, measuring_asked: str | None = None
+    base: Mapping[str, str] | None = None,
+    measuring_asked: str | None = None,
+    num_ranks: int = 1,
 ) -> dict[str, str]:
     """Return the environment in which a worker and its engine run.
 
@@ -81,6 +84,7 @@ def engine_environ(
         base: what it is made from; this process's environment where it is not given.
         measuring_asked: the cell's measuring variables, as JSON. A cell may be planned in one
             process and measured in another, on a node where other variables are set.
+        num_ranks: of the engine, which on a GPU are its GPUs.
     """
     found = dict(os.environ if base is None else base)
     for name in _REMOVED:
@@ -91,11 +95,17 @@ def engine_environ(
         found |= json.loads(measuring_asked)
     found.setdefault("VLLM_CACHE_ROOT", str(cache_root() / "vllm" / _cache_key()))
     found.setdefault("VLLM_LOGGING_LEVEL", "INFO")
+    found.setdefault("NCCL_SOCKET_IFNAME", "lo")
     # A start repeats no profiling of memory that an earlier one of equal settings has done.
     # Source: vLLM 0.26 to 0.33, ``v1/worker/startup_plan.py``.
     found.setdefault("VLLM_ENABLE_STARTUP_PLAN", "1")
     found["PYTHONPATH"] = import_path(found.get("PYTHONPATH", ""))
-    return {**found, **_FIXED, **(processor.one_process(found) if on_cpu() else {})}
+    return {**found, **_FIXED, **(_layout(found, num_ranks) if on_cpu() else {})}
+
+
+def _layout(found: Mapping[str, str], num_ranks: int) -> dict[str, str]:
+    """Return how an engine is laid out on the processor."""
+    return processor.one_process(found) if num_ranks == 1 else processor.ranks(found, num_ranks)
 
 
 def import_path(given: str) -> str:
@@ -128,6 +138,12 @@ def measuring(base: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
+def between_gpus(base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables in force that say how GPUs talk to one another."""
+    found = os.environ if base is None else base
+    return {name: found[name] for name in sorted(found) if _BETWEEN_GPUS.fullmatch(name)}
+
+
 def read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that may be read when packages are imported, not only when used.
 
@@ -145,7 +161,7 @@ def read_at_import(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_tuning(name: str) -> bool:
-    ours = name in _FIXED or name in _REMOVED
+    ours = name in _FIXED or name in _REMOVED or _BETWEEN_GPUS.fullmatch(name)
     return bool(_TUNING.fullmatch(name)) and not ours and not is_secret(name)
 
 
@@ -187,13 +203,14 @@ def time_limits(*, engine_start_timeout_s: float, pass_timeout_s: float) -> dict
     }
 
 
-def describe(gpu: nvml.Gpu | None) -> dict[str, Any]:
+def describe(gpus: Sequence[nvml.Gpu]) -> dict[str, Any]:
     """Return the columns of ``schema.ENVIRONMENT`` that do not depend on the engine."""
     return {
-        "device": gpu.name if gpu else None,
-        "device_uuid": gpu.uuid if gpu else None,
-        "device_memory_bytes": gpu.memory_bytes if gpu else None,
-        "driver_version": gpu.driver_version if gpu else None,
+        "device": nvml.names(gpus),
+        "device_uuid": ",".join(sorted(gpu.uuid for gpu in gpus)) or None,
+        "num_gpus": len(gpus) or None,
+        "device_memory_bytes": min((gpu.memory_bytes for gpu in gpus), default=None),
+        "driver_version": gpus[0].driver_version if gpus else None,
         "packsweep_version": __version__,
         "start_method": os.environ.get(START_METHOD, "spawn"),
         "python_version": platform.python_version(),

@@ -1,29 +1,40 @@
-"""What NVML says of the GPU that this process may use; nothing where there is none.
+"""What NVML says of the GPUs that this process may use; nothing where there is none.
 
-NVML numbers the machine's GPUs, not the visible ones, so the GPU is found by what
-``CUDA_VISIBLE_DEVICES`` names first. No other module talks to NVML.
+NVML numbers the machine's GPUs, not the visible ones, so they are found by what
+``CUDA_VISIBLE_DEVICES`` names. No other module talks to NVML.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 _POLL_S = 0.5
+# So long the first GPUs are waited for before others are taken: what ran there may be ending, and
+# cells that are measured on one GPU can be compared best.
+_FIRST_S = 10.0
 # Memory that the driver keeps for a GPU without processes varies by less than this.
 _MEMORY_SLACK_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
+    """A GPU.
+
+    Attributes:
+        visible_as: what ``CUDA_VISIBLE_DEVICES`` calls it.
+    """
+
     name: str
     uuid: str
     memory_bytes: int
     driver_version: str
+    visible_as: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +72,14 @@ _EVENT_FUNCTIONS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One look at a GPU; None where the driver does not tell.
+    """One look at an engine's GPUs; None where the driver does not tell.
 
     Attributes:
-        throttle_reasons: why its clocks are below what they could be; empty if they are not.
-        processes: those that compute on it, by the numbers that the driver knows them by.
+        sm_clock_mhz: of the slowest.
+        throttle_reasons: why clocks are below what they could be; empty if they are not.
+        temperature_c: of the hottest.
+        power_w: of all.
+        processes: those that compute on any, by the numbers that the driver knows them by.
     """
 
     sm_clock_mhz: int | None
@@ -76,73 +90,85 @@ class Reading:
 
 
 class Gauges:
-    """What can be read off one GPU while it works."""
+    """What can be read off GPUs while they work on one engine."""
 
-    def __init__(self, nvml: Any, handle: Any) -> None:  # noqa: ANN401  (pynvml is untyped)
-        """Read ``handle`` through ``nvml``, which is pynvml or has the functions used of it."""
+    def __init__(self, nvml: Any, handles: Sequence[Any]) -> None:  # noqa: ANN401  (pynvml is untyped)
+        """Read ``handles`` through ``nvml``, which is pynvml or has the functions used of it."""
         self._nvml = nvml
-        self._handle = handle
+        self._handles = tuple(handles)
 
     def read(self) -> Reading:
-        """Look once."""
-        nvml, handle = self._nvml, self._handle
-        power_mw = self._known(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
+        """Look once at each GPU."""
+        nvml = self._nvml
+        clocks_mhz = self._each(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM)
+        temperatures_c = self._each(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU)
+        powers_mw = self._each(nvml.nvmlDeviceGetPowerUsage)
         return Reading(
-            sm_clock_mhz=self._known(
-                lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)
-            ),
+            sm_clock_mhz=None if clocks_mhz is None else min(clocks_mhz),
             throttle_reasons=self._throttle_reasons(),
-            temperature_c=self._known(
-                lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
-            ),
-            power_w=None if power_mw is None else power_mw / 1000,
+            temperature_c=None if temperatures_c is None else max(temperatures_c),
+            power_w=None if powers_mw is None else sum(powers_mw) / 1000,
             processes=self.processes(),
         )
 
     def processes(self) -> frozenset[int] | None:
-        found = self._known(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
-        return None if found is None else frozenset(int(process.pid) for process in found)
+        found = self._each(self._nvml.nvmlDeviceGetComputeRunningProcesses)
+        if found is None:
+            return None
+        return frozenset(int(process.pid) for processes in found for process in processes)
 
     def energy_j(self) -> float | None:
-        """Return the energy used since the driver was loaded, counted by the GPU itself."""
-        used_mj = self._known(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
-        return None if used_mj is None else used_mj / 1000
+        """Return the energy used since the driver was loaded, counted by the GPUs themselves."""
+        used_mj = self._each(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
+        return None if used_mj is None else sum(used_mj) / 1000
 
     def _throttle_reasons(self) -> frozenset[str] | None:
         for name in _EVENT_FUNCTIONS:
             ask = getattr(self._nvml, name, None)
-            bits = None if ask is None else self._known(partial(ask, self._handle))
+            bits = None if ask is None else self._each(ask)
             if bits is not None:
-                return frozenset(name for bit, name in _EVENT_REASONS.items() if bits & bit)
+                seen = functools.reduce(operator.or_, bits)
+                return frozenset(name for bit, name in _EVENT_REASONS.items() if seen & bit)
         return None
 
-    def _known(self, ask: Callable[[], Any]) -> Any:  # noqa: ANN401
+    def _each(self, ask: Callable[..., Any], *arguments: Any) -> list[Any] | None:  # noqa: ANN401
+        """Return what NVML tells of each GPU; None where it does not of one."""
         try:
-            return ask()
+            return [ask(handle, *arguments) for handle in self._handles]
         except self._nvml.NVMLError:
             return None
 
 
-def gauges(gpu: Gpu) -> Gauges:
+def gauges(gpus: Sequence[Gpu]) -> Gauges:
     nvml = _nvml()
     assert nvml is not None, "a Gpu comes from NVML"
-    return Gauges(nvml, nvml.nvmlDeviceGetHandleByUUID(gpu.uuid))
+    return Gauges(nvml, [nvml.nvmlDeviceGetHandleByUUID(gpu.uuid) for gpu in gpus])
+
+
+def visible_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that this process may use, in CUDA's order."""
+    nvml = _nvml()
+    return () if nvml is None else tuple(_gpu(nvml, *found) for found in _visible(nvml))
 
 
 def visible_gpu() -> Gpu | None:
     """Return the GPU that CUDA calls device 0 in this process, or None."""
-    nvml = _nvml()
-    if nvml is None:
-        return None
-    handle = _first_visible(nvml)
-    if handle is None:
-        return None
+    return next(iter(visible_gpus()), None)
+
+
+def _gpu(nvml: Any, visible_as: str, handle: Any) -> Gpu:  # noqa: ANN401
     return Gpu(
         name=_text(nvml.nvmlDeviceGetName(handle)),
         uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
         memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
         driver_version=_text(nvml.nvmlSystemGetDriverVersion()),
+        visible_as=visible_as,
     )
+
+
+def names(gpus: Sequence[Gpu]) -> str | None:
+    """Return the name of ``gpus``, each different one once; None where there are none."""
+    return ", ".join(dict.fromkeys(gpu.name for gpu in gpus)) or None
 
 
 def use(gpu: Gpu) -> GpuUse:
@@ -163,17 +189,23 @@ class Survey:
 
     Attributes:
         num_gpus: of the machine, visible or not.
-        gpu: the one that this process may use.
+        gpus: those that this process may use.
+        uses: who uses each of them.
         cuda: the newest CUDA, major and minor, that the driver supports.
         error: what keeps NVML from telling, although a driver seems to be there.
     """
 
     num_gpus: int = 0
-    gpu: Gpu | None = None
-    use: GpuUse | None = None
+    gpus: tuple[Gpu, ...] = ()
+    uses: tuple[GpuUse, ...] = ()
     throttle_reasons: frozenset[str] | None = None
     cuda: tuple[int, int] | None = None
     error: str | None = None
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The first that this process may use."""
+        return next(iter(self.gpus), None)
 
 
 def survey() -> Survey:
@@ -189,32 +221,38 @@ def survey() -> Survey:
 
 
 def _survey(nvml: Any) -> Survey:  # noqa: ANN401
-    gpu, cuda = visible_gpu(), int(nvml.nvmlSystemGetCudaDriverVersion())
+    gpus, cuda = visible_gpus(), int(nvml.nvmlSystemGetCudaDriverVersion())
     return Survey(
         num_gpus=int(nvml.nvmlDeviceGetCount()),
-        gpu=gpu,
-        use=None if gpu is None else use(gpu),
-        throttle_reasons=None if gpu is None else gauges(gpu).read().throttle_reasons,
+        gpus=gpus,
+        uses=tuple(map(use, gpus)),
+        throttle_reasons=gauges(gpus).read().throttle_reasons if gpus else None,
         cuda=(cuda // 1000, cuda % 1000 // 10),
     )
 
 
-def wait_until_free(gpu: Gpu, timeout_s: float) -> GpuUse | None:
-    """Wait until no process computes on ``gpu``; return who still does at the deadline."""
-    deadline = time.monotonic() + timeout_s
+def wait_until_free(gpus: Sequence[Gpu], num: int, timeout_s: float) -> tuple[Gpu, ...]:
+    """Wait until no process computes on ``num`` of ``gpus``; return those, if possible the first.
+
+    At the deadline there may be fewer.
+    """
+    began = time.monotonic()
     while True:
-        now = use(gpu)
-        if not now.processes:
-            return None
-        if time.monotonic() >= deadline:
-            return now
+        free = tuple(gpu for gpu in gpus if not use(gpu).processes)
+        waited_s = time.monotonic() - began
+        are_first = free[:num] == tuple(gpus[:num])
+        if len(free) >= num and (are_first or waited_s >= min(_FIRST_S, timeout_s)):
+            return free[:num]
+        if waited_s >= timeout_s:
+            return free
         time.sleep(_POLL_S)
 
 
-def wait_until_returned(gpu: Gpu, before: GpuUse, timeout_s: float) -> bool:
-    """Wait until memory in use is back to what it was ``before``; False at the deadline."""
+def wait_until_returned(gpus: Sequence[Gpu], before: Sequence[GpuUse], timeout_s: float) -> bool:
+    """Wait until memory in use on each is back to what it was ``before``; False at the deadline."""
     deadline = time.monotonic() + timeout_s
-    while use(gpu).used_bytes > before.used_bytes + _MEMORY_SLACK_BYTES:
+    limits = [each.used_bytes + _MEMORY_SLACK_BYTES for each in before]
+    while any(use(gpu).used_bytes > limit for gpu, limit in zip(gpus, limits, strict=True)):
         if time.monotonic() >= deadline:
             return False
         time.sleep(_POLL_S)
@@ -232,15 +270,18 @@ def _nvml() -> Any:  # noqa: ANN401  (pynvml is untyped)
     return pynvml
 
 
-def _first_visible(nvml: Any) -> Any:  # noqa: ANN401
-    """Return the handle of the first visible GPU, or None where all are hidden."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    first = "0" if visible is None else visible.split(",")[0].strip()
-    if not first or first == "-1" or not nvml.nvmlDeviceGetCount():
-        return None
-    if first.isdigit():
-        return nvml.nvmlDeviceGetHandleByIndex(int(first))
-    return nvml.nvmlDeviceGetHandleByUUID(first)
+def _visible(nvml: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """Yield name and handle of each visible GPU; as CUDA, up to the first that is none."""
+    count = int(nvml.nvmlDeviceGetCount())
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    words = map(str, range(count)) if named is None else map(str.strip, named.split(","))
+    for word in words:
+        if not word or word == "-1" or not count:
+            return
+        if word.isdigit():
+            yield word, nvml.nvmlDeviceGetHandleByIndex(int(word))
+        else:
+            yield word, nvml.nvmlDeviceGetHandleByUUID(word)
 
 
 def _text(value: str | bytes) -> str:

@@ -85,6 +85,35 @@ def one_process(environ: Mapping[str, str]) -> dict[str, str]:
     return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(num_threads())}
 
 
+def ranks(environ: Mapping[str, str], num_ranks: int) -> dict[str, str]:
+    """Return what lets an engine of several ranks share this processor: as many cores to each.
+
+    By itself vLLM gives each rank a memory node, and refuses where there are fewer of them.
+    Source: vLLM 0.32, ``utils/ompmultiprocessing.py``.
+    """
+    if any(name in environ for name in _PLACEMENT):
+        return {}
+    cores = _cores()
+    each = len(cores) // num_ranks
+    parts = (cores[rank * each : (rank + 1) * each] for rank in range(num_ranks))
+    bound = "|".join(",".join(map(str, part)) for part in parts)
+    return {"VLLM_CPU_OMP_THREADS_BIND": bound}
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use, which are the most ranks of an engine."""
+    return len(_cores())
+
+
+def _cores() -> list[int]:
+    """Return a processor of each core that this process may use, by Linux's numbers."""
+    allowed = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+    found: dict[tuple[str, str], int] = {}
+    for cpu in allowed:
+        found.setdefault(_core(cpu), cpu)
+    return list(found.values())
+
+
 def num_threads() -> int:
     """Return how many threads an engine should compute with: the cores it may use.
 

@@ -11,7 +11,7 @@ import json
 import math
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ Table = Mapping[str, object]
 RANDOM_WEIGHTS = "random_weights"
 # Where older ModelOpt checkpoints say how they are quantized, beside config.json.
 QUANTIZATION = "hf_quant_config.json"
+# vLLM pads the tables of tokens to a multiple of so many rows.
+# Source: vLLM 0.32, model_executor/layers/vocab_parallel_embedding.py (DEFAULT_VOCAB_PADDING_SIZE).
+_VOCABULARY_PADDING = 64
 # Beyond any model; a larger figure is a damaged file.
 _MOST = 2**31
 _MOST_LAYERS = 10_000
@@ -92,6 +95,13 @@ _DEFAULTS: dict[str, Table] = {
         for name in ("qwen2", "qwen3", "qwen3_moe")
     },
 }
+# What tensor parallelism divides.
+_DIVIDED = (
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "moe_intermediate_size",
+)
 # vLLM's keys of a context length: the smallest counts, and model_max_length before all.
 _LENGTHS = (
     "max_position_embeddings",
@@ -234,6 +244,24 @@ class ModelConfig:
             raise ModelError(f"config.json: {name} must be a positive whole number, and is missing")
         return int(value)
 
+    def shard(self, tensor_parallel_size: int = 1) -> ModelConfig:
+        """Return the part of every layer that one of so many GPUs has, as the config of a model.
+
+        Heads, the widths of MLPs and the tables of tokens, padded as vLLM pads them, are divided;
+        KV heads fewer than GPUs are copied. Norms, routers and latents are whole on every GPU.
+        ``split.refusal`` says what cannot be divided.
+        """
+        divided: dict[str, Any] = {
+            name: None if value is None else max(1, value // tensor_parallel_size)
+            for name in _DIVIDED
+            for value in (getattr(self, name),)
+        }
+        if self.vocab_size is not None:
+            divided["vocab_size"] = padded_vocabulary(self.vocab_size) // tensor_parallel_size
+        if self.hidden_size is not None and self.num_attention_heads is not None:
+            divided["head_dim"] = self.head_width
+        return replace(self, **divided)
+
     @property
     def head_width(self) -> int:
         return self.head_dim or self.need("hidden_size") // self.need("num_attention_heads")
@@ -242,6 +270,11 @@ class ModelConfig:
     def num_kv_heads(self) -> int:
         """Heads of keys and values; without grouped queries as many as of queries."""
         return self.num_key_value_heads or self.need("num_attention_heads")
+
+
+def padded_vocabulary(vocab_size: int) -> int:
+    """Return the rows of a table of tokens as vLLM lays it out."""
+    return math.ceil(vocab_size / _VOCABULARY_PADDING) * _VOCABULARY_PADDING
 
 
 def read_table(path: Path) -> dict[str, object]:

@@ -3,6 +3,8 @@
 A layer keeps keys and values of ``num_kv_heads * head_dim`` elements each for a token, or one
 latent vector of ``kv_lora_rank + qk_rope_head_dim`` (multi-head latent attention). Across GPUs the
 heads are divided; where there are more GPUs than heads, and always of latents, each keeps a copy.
+Across pipeline stages the layers of each group are divided, and the blocks have the same numbers on
+all of them.
 
 A layer with a sliding window gives up what lies before it. vLLM puts layers of one kind into groups
 of equal size; a block belongs to one group, so it has ``group size`` layers.
@@ -37,25 +39,13 @@ class KvLayout:
     """
 
     windows: tuple[int | None, ...]
-    num_heads: int
     num_kv_heads: int
     elements_per_head: int
     latent: bool
 
     def layer_bytes_per_token(self, element_bytes: float, tensor_parallel_size: int = 1) -> float:
-        """Return the bytes of a token in one layer on each GPU.
-
-        Raises:
-            ModelError: vLLM cannot divide the heads so.
-        """
-        ranks = tensor_parallel_size
-        uneven = self.num_kv_heads % ranks and ranks % self.num_kv_heads
-        if self.num_heads % ranks or (uneven and not self.latent):
-            raise ModelError(
-                f"tensor parallel {ranks}: {self.num_heads} heads and {self.num_kv_heads} KV heads "
-                "cannot be divided so"
-            )
-        heads = 1 if self.latent else max(1, self.num_kv_heads // ranks)
+        """Return the bytes of a token in one layer on each GPU; ``split`` says what is refused."""
+        heads = 1 if self.latent else max(1, self.num_kv_heads // tensor_parallel_size)
         return heads * self.elements_per_head * element_bytes
 
     @property
@@ -76,6 +66,18 @@ class KvLayout:
         counts = self.kinds.values()
         least, most = min(counts), max(counts)
         return most if most < least * _PAD_RATIO else least
+
+    def layers_in_block(self, stage: range) -> int:
+        """Return how many layers share a block on a pipeline stage that has the layers ``stage``.
+
+        Every how many-th layer of a kind is of one group, so that a stage has some of each.
+        """
+        held = []
+        for window, num_groups in self.groups.items():
+            layers = [index for index, each in enumerate(self.windows) if each == window]
+            of_groups = (layers[start::num_groups] for start in range(num_groups))
+            held += [sum(index in stage for index in group) for group in of_groups]
+        return max(held)
 
     @property
     def groups(self) -> dict[int | None, int]:
@@ -99,7 +101,6 @@ def from_config(config: ModelConfig) -> KvLayout:
         elements = config.head_width + config.v_head_dim
     return KvLayout(
         windows=_windows(config),
-        num_heads=config.need("num_attention_heads"),
         num_kv_heads=num_kv_heads,
         elements_per_head=elements,
         latent=config.kv_lora_rank is not None,
@@ -138,6 +139,7 @@ class BlockPool:
     """vLLM's pool of blocks on one GPU.
 
     Attributes:
+        num_layers: that share a block on this GPU; None: the layers of a group, as one stage has.
         layer_bytes_per_token: of one layer.
         in_flight_tokens: scheduled and not settled; what lies before a window is kept until then.
     """
@@ -146,11 +148,13 @@ class BlockPool:
     layer_bytes_per_token: float
     block_size: int = 16
     in_flight_tokens: int = 0
+    num_layers: int | None = None
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of one block, in all layers of a group."""
-        return round(self.layout.group_size * self.block_size * self.layer_bytes_per_token)
+        """Bytes of one block, in all layers of a group that this GPU has."""
+        num_layers = self.layout.group_size if self.num_layers is None else self.num_layers
+        return round(num_layers * self.block_size * self.layer_bytes_per_token)
 
     def request_blocks(self, num_tokens: int) -> int:
         """Return the most blocks that a request of ``num_tokens``, prompt and output, holds."""

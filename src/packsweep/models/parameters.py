@@ -8,11 +8,12 @@ Source: modeling_*.py of these model types in transformers, whose counts a test 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packsweep.errors import DesignError
 from packsweep.models.config import ModelConfig
 from packsweep.models.shape import FAMILIES, ModelShape
+from packsweep.models.split import Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +23,48 @@ class Parameters:
     Attributes:
         matrices: entries of the layers' matrices, the experts' among them.
         experts: entries of the experts' matrices.
-        others: the tables of tokens, norms and biases, which stay in 16 bits.
+        vectors: norms and biases, which stay in 16 bits, as the tables do.
+        table: entries of the table of tokens.
+        num_tables: 2 where the output projection is one of its own.
     """
 
     matrices: int
     experts: int
-    others: int
+    vectors: int
+    table: int
+    num_tables: int
+
+    @property
+    def others(self) -> int:
+        """Entries that are no layer's matrix."""
+        return self.vectors + self.num_tables * self.table
 
     @property
     def total(self) -> int:
         return self.matrices + self.others
+
+    def stages(self, split: Split, num_layers: int) -> tuple[Parameters, ...]:
+        """Return the part of each pipeline stage; layers are taken to be alike.
+
+        The first has the table of tokens, the last the output projection, which of tied tables is
+        the same one again.
+
+        Source: vLLM 0.32, model_executor/models/llama.py (``LlamaModel``, ``LlamaForCausalLM``).
+        """
+        stages = split.stages(num_layers)
+        if len(stages) == 1:
+            return (self,)
+        tables = [1, *(0 for _ in stages[2:]), 1]
+        return tuple(
+            replace(
+                self,
+                matrices=round(self.matrices * len(layers) / num_layers),
+                experts=round(self.experts * len(layers) / num_layers),
+                vectors=round(self.vectors * len(layers) / num_layers),
+                num_tables=tables_held,
+            )
+            for layers, tables_held in zip(stages, tables, strict=True)
+        )
 
 
 def count(config: ModelConfig) -> Parameters | None:
@@ -49,24 +82,38 @@ def count(config: ModelConfig) -> Parameters | None:
     if layers is None:
         return None
     matrices, experts, vectors = layers(config)
-    others = config.need("num_hidden_layers") * vectors + config.need("hidden_size")
-    return Parameters(matrices=matrices, experts=experts, others=others + tables(config))
-
-
-def of_shape(shape: ModelShape) -> Parameters:
     return Parameters(
-        matrices=shape.num_matrix_entries,
-        experts=shape.num_expert_entries,
-        others=shape.num_parameters - shape.num_matrix_entries,
+        matrices=matrices,
+        experts=experts,
+        vectors=config.need("num_hidden_layers") * vectors + config.need("hidden_size"),
+        table=table(config),
+        num_tables=num_tables(config),
     )
 
 
-def tables(config: ModelConfig) -> int:
-    """Return the entries of the embedding and of the output projection; tied, they are one."""
+def of_shape(shape: ModelShape) -> Parameters:
+    table_entries, num = shape.vocab_size * shape.hidden_size, 1 if shape.tie_word_embeddings else 2
+    matrices = shape.num_matrix_entries
+    return Parameters(
+        matrices=matrices,
+        experts=shape.num_expert_entries,
+        vectors=shape.num_parameters - matrices - num * table_entries,
+        table=table_entries,
+        num_tables=num,
+    )
+
+
+def table(config: ModelConfig) -> int:
+    """Return the entries of the table of tokens."""
+    return config.need("vocab_size") * config.need("hidden_size")
+
+
+def num_tables(config: ModelConfig) -> int:
+    """Return 1 where the output projection is the table of tokens, else 2."""
     tied = config.tie_word_embeddings
     if tied is None:
         tied = config.model_type in _TIED
-    return (1 if tied else 2) * config.need("vocab_size") * config.need("hidden_size")
+    return 1 if tied else 2
 
 
 # Entries of all layers' matrices, of the experts among them, and of a layer's vectors.

@@ -33,6 +33,7 @@ class Quantization:
         bits: of an entry.
         group_size: entries that share a scale; None: a row or more.
         zero_points: a group has one, too.
+        block_size: rows and columns of a square of entries that share a scale; None: no squares.
         kv_dtype: what vLLM takes for the cache where nothing else is asked; None: not said.
     """
 
@@ -41,6 +42,7 @@ class Quantization:
     bits: int = 8
     group_size: int | None = None
     zero_points: bool = False
+    block_size: int | None = None
     kv_dtype: str | None = None
 
 
@@ -66,8 +68,10 @@ def _unknown(_: Table, method: str) -> Quantization:
     return Quantization(name=method)
 
 
-def _fp8(_: Table, __: str) -> Quantization:
-    return Quantization(name="fp8", scheme="fp8")
+def _fp8(table: Table, _: str) -> Quantization:
+    block = table.get("weight_block_size")
+    size = block[0] if isinstance(block, list) and block and isinstance(block[0], int) else None
+    return Quantization(name="fp8", scheme="fp8", block_size=size)
 
 
 def _modelopt(table: Table, method: str) -> Quantization:

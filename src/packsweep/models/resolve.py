@@ -34,6 +34,7 @@ class Model:
         revision: the commit of a hub model, the package's version of an embedded one, else None.
         fingerprint: changes when the weights or the tokenizer do.
         random_weights: what it answers means nothing.
+        config: what its ``config.json`` says.
         shape: None where no formula of ours describes the design.
         design: what it is instead, in words; None where there is a shape.
         parameters: None where no formula is known.
@@ -52,6 +53,7 @@ class Model:
     revision: str | None
     fingerprint: str
     random_weights: bool
+    config: ModelConfig
     shape: ModelShape | None
     design: str | None
     parameters: Parameters | None
@@ -109,6 +111,7 @@ def resolve(
         revision=place.revision,
         fingerprint=_fingerprint(place.identity, words.identity),
         random_weights=load_format == "dummy" or config.random_weights,
+        config=config,
         shape=shape,
         design=design,
         parameters=_parameters(config),

@@ -82,9 +82,16 @@ def work_values(
     return dict(zip(names, (roofline.flops(shape, requests), steps, read), strict=True))
 
 
-def utilization(done: float | None, seconds: float | None, peak: float | None) -> float | None:
-    """Return the share of ``peak`` that ``done`` in ``seconds`` is; None where undefined."""
-    return None if done is None or not seconds or not peak else done / seconds / peak
+def utilization(
+    done: float | None, seconds: float | None, peak: float | None, num_devices: int = 1
+) -> float | None:
+    """Return the share of the devices' ``peak`` that ``done`` in ``seconds`` is; None: undefined.
+
+    ``peak`` is that of one device.
+    """
+    if done is None or not seconds or not peak:
+        return None
+    return done / seconds / num_devices / peak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

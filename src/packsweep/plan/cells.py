@@ -18,6 +18,7 @@ from packsweep.errors import ModelError, SpecError, TextsError, shown
 from packsweep.machine import environment, processor
 from packsweep.models.chat import ChatTemplate
 from packsweep.models.resolve import Model, resolve
+from packsweep.models.split import Split, refusal
 from packsweep.models.tokenizer import Tokenizer, give_back_memory
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import fit, formats, label_budget
@@ -49,7 +50,8 @@ class PlannedCell:
         request_tokens: prompt and output limit of each prompt.
         longest: which text is the longest request, where it is of one text.
         load: what a pass computes, with what the prefix cache serves of it.
-        kv_bytes_per_token: what a token takes in the KV cache; None if not known.
+        kv_bytes_per_token: what a token takes in the KV cache of each GPU; None if not known. Of
+            pipeline stages, in that with the most layers.
         kv_pass_tokens: tokens of the blocks that a pass takes, if none is given up again.
         shared_tokens: with which all its prompts begin alike; 0 of a single prompt.
         infeasible: why no engine can run it, or None.
@@ -147,6 +149,7 @@ def make(sweep: Sweep) -> Plan:
         label_tokens=cache(partial(label_budget.label_tokens, tokenizer=tokenizer)),
     )
     cells = [replace(cell, environ=environ) for cell in expanded]
+    _check_split(cells, model)
     sent = {one: cutter(rows, one) for one in {cell.cut for cell in cells}}
     tokenized = _Tokenized(tokenizer)
     kind = _manager(sweep, model)
@@ -201,6 +204,14 @@ def _model(sweep: Sweep) -> Model:
     if model.shape is None and sweep.engine.kind == "simulated":
         raise SpecError(f"engine.kind: {model.name} cannot be simulated: {model.design}")
     return model
+
+
+def _check_split(cells: Sequence[Cell], model: Model) -> None:
+    """Refuse what vLLM does not divide among the GPUs of an engine, which it says after minutes."""
+    for each in dict.fromkeys(Split.of(cell.settings) for cell in cells):
+        refused = refusal(model.config, each)
+        if refused is not None:
+            raise SpecError(f"engine.{refused[0]} = {getattr(each, refused[0])}: {refused[1]}")
 
 
 def _texts(sweep: Sweep, notes: list[str]) -> tuple[LabelledText, ...]:
@@ -427,15 +438,22 @@ def _requests_key(cell: Cell) -> tuple[object, ...]:
 
 def _with_engine(planned: PlannedCell, cell: Cell, model: Model) -> PlannedCell:
     """Return the plan of ``cell``, which submits the same requests to another engine."""
-    elements = model.kv_elements_per_token
-    num_bytes = formats.before_start(cell.settings, model.torch_dtype, model.quantization).kv_bytes
     return replace(
         planned,
         cell=cell,
-        kv_bytes_per_token=(
-            None if elements is None or num_bytes is None else round(elements * num_bytes)
-        ),
+        kv_bytes_per_token=_kv_bytes_per_token(cell, model),
         infeasible=_infeasible(cell, model, planned),
+    )
+
+
+def _kv_bytes_per_token(cell: Cell, model: Model) -> int | None:
+    num_bytes = formats.before_start(cell.settings, model.torch_dtype, model.quantization).kv_bytes
+    if num_bytes is None or model.kv_layout is None or model.kv_elements_per_token is None:
+        return None
+    split, num_layers = Split.of(cell.settings), len(model.kv_layout.windows)
+    most = max(map(len, split.stages(num_layers)))
+    return round(
+        most * model.kv_layout.layer_bytes_per_token(num_bytes, split.tensor_parallel_size)
     )
 
 
@@ -535,19 +553,17 @@ def _infeasible(cell: Cell, model: Model, planned: PlannedCell) -> str | None:
     limit, needed = int(cell.settings["max_model_len"] or 0), planned.longest_request_tokens
     if needed > limit:
         return _too_long(planned, limit, model)
-    room, blocks = cell.settings["kv_cache_memory_bytes"], fit.model_pool(model, cell.settings)
-    if room is None or blocks is None:
+    room, stages = cell.settings["kv_cache_memory_bytes"], fit.of_model(model, cell.settings)
+    if room is None or not stages:
         return None
-    found = fit.of(blocks, int(room), limit)
+    found = fit.of(stages, [int(room)] * len(stages), limit)
     if found.holds(needed):
         return None
     what, length = "the longest request", needed
     if needed <= found.longest_tokens:
         what, length = f"max_model_len {limit} (lower it: {needed} would do)", limit
-    return (
-        f"{what} needs {blocks.request_bytes(length)} B of KV cache and kv_cache_memory_bytes is "
-        f"{room}"
-    )
+    num_bytes = found.stage.blocks.request_bytes(length)
+    return f"{what} needs {num_bytes} B of KV cache and kv_cache_memory_bytes is {room}"
 
 
 def _too_long(planned: PlannedCell, limit: int, model: Model) -> str:

@@ -1,14 +1,22 @@
-"""What fits a GPU: the room that weights leave for the KV cache, and the requests in it."""
+"""What fits a GPU: the room that weights leave for the KV cache, and the requests in it.
+
+Of an engine of several GPUs every pipeline stage is looked at: the one with room for the fewest
+blocks decides, since blocks have the same numbers on all. The GPUs of a stage are alike.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from packsweep.models import parameters
 from packsweep.models.kv_cache import BlockPool, KvLayout
+from packsweep.models.parameters import Parameters
 from packsweep.models.resolve import Model
+from packsweep.models.split import Split
 from packsweep.plan import formats
+from packsweep.plan.formats import Formats
 
 # vLLM's own on CUDA devices, where nothing else is asked.
 BLOCK_SIZE = 16
@@ -24,28 +32,66 @@ def in_flight_tokens(max_num_batched_tokens: int) -> int:
     return _STEPS_IN_FLIGHT * max_num_batched_tokens
 
 
-def pool(
-    layout: KvLayout, kv_bytes: float, settings: Mapping[str, Any], tensor_parallel_size: int = 1
-) -> BlockPool:
-    """Return the pool of blocks under an engine's settings.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A GPU of each pipeline stage.
 
-    Raises:
-        ModelError: the heads cannot be divided so.
+    Attributes:
+        weight_bytes: None where they are not known.
     """
-    return BlockPool(
-        layout=layout,
-        layer_bytes_per_token=layout.layer_bytes_per_token(kv_bytes, tensor_parallel_size),
-        block_size=int(settings["block_size"] or BLOCK_SIZE),
-        in_flight_tokens=in_flight_tokens(int(settings["max_num_batched_tokens"] or 0)),
+
+    blocks: BlockPool
+    weight_bytes: int | None
+
+    def room_bytes(self, memory_bytes: int, settings: Mapping[str, Any]) -> int:
+        """Return what is left for the cache on the GPU; below 0 where the weights do not fit."""
+        assert self.weight_bytes is not None
+        return room_bytes(memory_bytes, self.weight_bytes, settings)
+
+
+def stages(
+    layout: KvLayout,
+    shard: Parameters | None,
+    used: Formats,
+    settings: Mapping[str, Any],
+) -> tuple[Stage, ...]:
+    """Return a GPU of each stage under an engine's settings.
+
+    Args:
+        layout: of the whole model.
+        shard: what one GPU would have of the parameters if it had all layers; None: not known.
+        used: the formats; that of the cache is known.
+        settings: of the engine.
+    """
+    assert used.kv_bytes is not None
+    split, num_layers = Split.of(settings), len(layout.windows)
+    ranges = split.stages(num_layers)
+    parts: Sequence[Parameters | None] = (
+        [None] * len(ranges) if shard is None else shard.stages(split, num_layers)
+    )
+    layer_bytes = layout.layer_bytes_per_token(used.kv_bytes, split.tensor_parallel_size)
+    return tuple(
+        Stage(
+            blocks=BlockPool(
+                layout=layout,
+                layer_bytes_per_token=layer_bytes,
+                block_size=int(settings["block_size"] or BLOCK_SIZE),
+                in_flight_tokens=in_flight_tokens(int(settings["max_num_batched_tokens"] or 0)),
+                num_layers=layout.layers_in_block(stage),
+            ),
+            weight_bytes=formats.weight_bytes(part, used),
+        )
+        for stage, part in zip(ranges, parts, strict=True)
     )
 
 
-def model_pool(model: Model, settings: Mapping[str, Any]) -> BlockPool | None:
-    """Return the pool that a cell's engine will have; None where the model is not described."""
+def of_model(model: Model, settings: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """Return the GPUs that a cell's engine will have; none where the model is not described."""
     used = formats.before_start(settings, model.torch_dtype, model.quantization)
     if model.kv_layout is None or model.parameters is None or used.kv_bytes is None:
-        return None
-    return pool(model.kv_layout, used.kv_bytes, settings)
+        return ()
+    shard = parameters.count(model.config.shard(Split.of(settings).tensor_parallel_size))
+    return stages(model.kv_layout, shard, used, settings)
 
 
 def room_bytes(memory_bytes: int, weights: int, settings: Mapping[str, Any]) -> int:
@@ -65,10 +111,13 @@ class Fit:
     """Whether an engine of ``max_model_len`` starts: vLLM wants room for one such request.
 
     Attributes:
-        needed_bytes: of that request.
+        stage: with room for the fewest blocks.
+        room_bytes: on each of its GPUs.
+        needed_bytes: of that request, likewise.
         longest_tokens: of the longest request that fits, at most ``max_model_len``.
     """
 
+    stage: Stage
     room_bytes: int
     needed_bytes: int
     longest_tokens: int
@@ -82,13 +131,18 @@ class Fit:
         return self.starts and num_tokens <= self.longest_tokens
 
 
-def of(blocks: BlockPool, room: int, max_model_len: int) -> Fit:
-    """Return whether a request of ``max_model_len`` fits into ``room`` bytes, and what would.
+def of(found: Sequence[Stage], rooms: Sequence[int], max_model_len: int) -> Fit:
+    """Return whether a request of ``max_model_len`` fits into ``rooms``, bytes on each stage.
 
-    Source: vLLM 0.32, v1/core/kv_cache_utils.py, _check_enough_kv_cache_memory.
+    Source: vLLM 0.32, v1/core/kv_cache_utils.py, _check_enough_kv_cache_memory, and
+    get_kv_cache_configs: every GPU has as many blocks as the one with the fewest.
     """
+    tightest, room = min(
+        zip(found, rooms, strict=True), key=lambda pair: pair[1] / pair[0].blocks.block_bytes
+    )
     return Fit(
+        stage=tightest,
         room_bytes=room,
-        needed_bytes=blocks.request_bytes(max_model_len),
-        longest_tokens=blocks.longest_request(room, max_model_len),
+        needed_bytes=tightest.blocks.request_bytes(max_model_len),
+        longest_tokens=tightest.blocks.longest_request(room, max_model_len),
     )

@@ -14,10 +14,12 @@ from packsweep.errors import SpecError, nearest
 from packsweep.machine import calibration, devices, environment, nvml, processor
 from packsweep.machine.devices import DEVICES, Device
 from packsweep.models.resolve import Model
+from packsweep.models.shape import ModelShape
+from packsweep.models.split import Split
 from packsweep.plan import ceilings, fit, pass_time
 from packsweep.plan.backlog import Backlog
 from packsweep.plan.cells import Plan, PlannedCell
-from packsweep.plan.formats import Formats, before_start, weight_bytes
+from packsweep.plan.formats import Formats, before_start
 from packsweep.plan.pass_time import Constants, Pass, PassTime
 from packsweep.sweep.cells import MOST_WINDOWS, Cell
 
@@ -165,7 +167,7 @@ def make(
     plan: Plan,
     on: Target | None,
     *,
-    num_gpus: int = 1,
+    num_gpus: int | None = None,
     done: Collection[str] = (),
     measured_s: Mapping[str, float] | None = None,
     gpu_hour_usd: float | None = None,
@@ -175,10 +177,13 @@ def make(
     Args:
         plan: the sweep, worked out.
         on: the GPU; None leaves every duration out.
-        num_gpus: how many such GPUs there are.
+        num_gpus: how many such GPUs there are; those of the largest engine if None.
         done: ids of cells that need no run.
         measured_s: cell_id -> median duration of a pass, of cells that are done.
         gpu_hour_usd: price of a GPU for an hour; the plan's own if None.
+
+    Raises:
+        SpecError: an engine has more GPUs.
     """
     known = measured_s or {}
     cells = {
@@ -189,6 +194,7 @@ def make(
         )
         for each in plan.cells
     }
+    num_gpus = _num_gpus(plan, num_gpus)
     due = [cell for each in plan.schedule if (cell := cells[each.cell.cell_id]).due]
     reason = _reason(on, plan.model, due)
     warm = {_compiled(each.planned.cell) for each in cells.values() if each.done}
@@ -205,6 +211,16 @@ def make(
         num_cold=0 if timeline is None else timeline.num_cold,
         gpu_hour_usd=plan.gpu_hour_usd if gpu_hour_usd is None else gpu_hour_usd,
     )
+
+
+def _num_gpus(plan: Plan, asked: int | None) -> int:
+    largest = max((each.cell for each in plan.cells), key=lambda cell: cell.num_gpus)
+    if asked is not None and asked < largest.num_gpus:
+        raise SpecError(
+            f"--gpus {asked}: the engine of {largest.slug} takes {largest.num_gpus}; name as many, "
+            "or leave --gpus out"
+        )
+    return asked or largest.num_gpus
 
 
 def _reason(on: Target | None, model: Model, due: Sequence[CellForecast]) -> str | None:
@@ -245,7 +261,10 @@ def run_order(
     warm: Collection[tuple[object, ...]] = (),
     constants: Constants | None = None,
 ) -> Timeline:
-    """Give each cell, in the order of a run, to the GPU that is free first.
+    """Give each cell, in the order of a run, to the GPUs that are free first.
+
+    One of several GPUs waits for all of them, and those after it wait as long; Ray may start a
+    smaller one meanwhile.
 
     An engine starts cold until another one of the same settings is ready; ``warm`` are settings
     whose compile cache is filled.
@@ -259,14 +278,16 @@ def run_order(
         backlog.append(cell)
     while backlog:
         cell = backlog.take(num_gpus)
-        began = heapq.heappop(free)
+        taken = [heapq.heappop(free) for _ in range(cell.planned.cell.num_gpus)]
+        began = taken[-1]
         settings = _compiled(cell.planned.cell)
         cold = ready_s.get(settings, float("inf")) > began
         took = (cell.warm_s or 0.0) + cold * (constants.start_cold_s - constants.start_warm_s)
         ready = began + constants.start_cold_s
         ready_s[settings] = min(ready_s.get(settings, float("inf")), ready)
-        heapq.heappush(free, began + took)
-        gpu_s += took
+        for _ in taken:
+            heapq.heappush(free, began + took)
+        gpu_s += took * cell.planned.cell.num_gpus
         num_cold += cold
     return Timeline(wall_s=max(free), gpu_s=gpu_s, num_cold=num_cold)
 
@@ -282,7 +303,7 @@ def _cell(planned: PlannedCell, model: Model, on: Target | None) -> CellForecast
     if on is None or planned.infeasible:
         return empty
     used = before_start(planned.cell.settings, model.torch_dtype, model.quantization)
-    too_big = _too_big(planned, model, used, on)
+    too_big = _too_big(planned, model, on)
     if too_big:
         return replace(empty, too_big=too_big)
     engine = _engine(planned.cell, model, used, on)
@@ -302,8 +323,10 @@ def _engine(cell: Cell, model: Model, used: Formats, on: Target) -> pass_time.En
         return None
     if model.shape.experts:
         return None
+    split = Split.of(cell.settings)
     return pass_time.Engine(
-        shape=model.shape,
+        shape=ModelShape.from_config(model.config.shard(split.tensor_parallel_size)),
+        num_stages=split.pipeline_parallel_size,
         device=on.device,
         size=used,
         peak_flops_per_s=peak,
@@ -341,25 +364,26 @@ def _warm_s(
     )
 
 
-def _too_big(planned: PlannedCell, model: Model, used: Formats, on: Target) -> str | None:
+def _too_big(planned: PlannedCell, model: Model, on: Target) -> str | None:
     """Return why vLLM would not start the cell's engine on the GPU, or None.
 
     What activations and CUDA graphs take is not known and left out, so a cell that fits by little
     may still end as oom.
     """
     settings = planned.cell.settings
-    weights, blocks = weight_bytes(model.parameters, used), fit.model_pool(model, settings)
-    if on.memory_bytes is None or blocks is None or weights is None:
+    stages = fit.of_model(model, settings)
+    if on.memory_bytes is None or not stages or stages[0].weight_bytes is None:
         return None
-    room = fit.room_bytes(on.memory_bytes, weights, settings)
+    rooms = [stage.room_bytes(on.memory_bytes, settings) for stage in stages]
     limit, needed = int(settings["max_model_len"] or 0), planned.longest_request_tokens
-    found = fit.of(blocks, room, limit)
+    found = fit.of(stages, rooms, limit)
     if found.holds(needed):
         return None
-    if room <= 0:
+    if found.room_bytes <= 0:
+        weights = found.stage.weight_bytes or 0
         return f"{on.name} has no room beside {weights / 1e9:.1f} GB of weights"
     advice = f" (lower it: {needed} would do)" if needed <= found.longest_tokens else ""
     return (
         f"max_model_len {limit}{advice} needs {found.needed_bytes / 1e9:.1f} GB of KV cache "
-        f"and {on.name} has room for {room / 1e9:.1f} GB beside the weights"
+        f"and {on.name} has room for {found.room_bytes / 1e9:.1f} GB beside the weights"
     )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from packsweep.errors import ModelError
 from packsweep.models import known as known_models
 from packsweep.models import kv_cache, parameters
 from packsweep.models.config import ModelConfig
-from packsweep.models.kv_cache import BlockPool, KvLayout
+from packsweep.models.kv_cache import KvLayout
 from packsweep.models.parameters import Parameters
 from packsweep.models.resolve import is_there, read_config
+from packsweep.models.split import ONE_GPU, Split, refusal
 from packsweep.plan import fit
-from packsweep.plan.formats import Formats, before_start, weight_bytes
+from packsweep.plan.fit import Stage
+from packsweep.plan.formats import Formats, before_start
 
 # Source: 400 IMDB rows with the original instruction are 115,419 tokens of Llama 3's tokenizer.
 TOKENS_PER_REVIEW = 288.5
@@ -37,6 +41,7 @@ class Asked:
     dtype: str = "auto"
     kv_cache_dtype: str = "auto"
     tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
     gpu_memory_utilization: float = 0.92
     max_model_len: int | None = None
     max_num_batched_tokens: int = 16384
@@ -70,14 +75,14 @@ class Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvBudget:
-    """The KV cache of a model; bytes are of one GPU.
+    """The KV cache of a model; bytes are of one GPU, of pipeline stages that with the least room.
 
     Attributes:
         bytes_per_token: of a short prompt, every layer counted.
         bytes_per_token_beyond_windows: of each token past all sliding windows.
         layers: window -> layers; ``full`` attend to everything.
         prompts: prompt tokens -> bytes of the blocks held.
-        weight_bytes: parameters x bytes / GPUs; None where they cannot be counted.
+        weight_bytes: with the copies of what is not divided; None where they cannot be counted.
         assumptions: what was taken for granted, a sentence each.
     """
 
@@ -86,6 +91,7 @@ class KvBudget:
     dtype: str
     kv_cache_dtype: str
     tensor_parallel_size: int
+    pipeline_parallel_size: int
     max_model_len: int
     bytes_per_token: float
     bytes_per_token_beyond_windows: float
@@ -133,30 +139,42 @@ def of(name: str, asked: Asked) -> KvBudget:
         )
     limit = _limit(asked, config)
     settings = {name: getattr(asked, name) for name in _SETTINGS}
-    pool = fit.pool(layout, used.kv_bytes, settings, asked.tensor_parallel_size)
-    counted = _parameters(asked, config)
-    weights = weight_bytes(counted, used)
-    if weights is not None:
-        weights = round(weights / asked.tensor_parallel_size)
+    split = Split.of(settings)
+    refused = refusal(config, split)
+    if refused is not None:
+        raise ModelError(f"--{refused[0].replace('_', '-')}: {refused[1]}")
+    shard = _parameters(asked, config.shard(split.tensor_parallel_size), split)
+    stages = fit.stages(layout, shard, used, settings)
+    tightest, room = _tightest(asked, stages, settings, limit)
+    pool, whole = tightest.blocks, _parameters(asked, config)
+    held = split.stages(len(layout.windows))[stages.index(tightest)]
+    kinds = Counter(layout.windows[index] for index in held)
     return KvBudget(
         model=name,
         source=source,
         dtype=_dtype(asked, config),
         kv_cache_dtype=_kv_dtype(asked, config),
-        tensor_parallel_size=asked.tensor_parallel_size,
+        tensor_parallel_size=split.tensor_parallel_size,
+        pipeline_parallel_size=split.pipeline_parallel_size,
         max_model_len=limit,
-        bytes_per_token=len(layout.windows) * pool.layer_bytes_per_token,
-        bytes_per_token_beyond_windows=layout.kinds.get(None, 0) * pool.layer_bytes_per_token,
+        bytes_per_token=len(held) * pool.layer_bytes_per_token,
+        bytes_per_token_beyond_windows=kinds[None] * pool.layer_bytes_per_token,
         layers={_kind(window): num for window, num in layout.kinds.items()},
-        num_parameters=None if counted is None else counted.total,
-        weight_bytes=weights,
+        num_parameters=None if whole is None else whole.total,
+        weight_bytes=tightest.weight_bytes,
         prompts={num: pool.request_bytes(num) for num in asked.prompt_tokens or (limit,)},
-        room=_room(asked, pool, weights, limit),
+        room=room,
         assumptions=tuple(_assumptions(asked, layout, config)),
     )
 
 
-_SETTINGS = ("block_size", "max_num_batched_tokens", "gpu_memory_utilization")
+_SETTINGS = (
+    "block_size",
+    "max_num_batched_tokens",
+    "gpu_memory_utilization",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+)
 
 
 def _formats(asked: Asked, config: ModelConfig) -> Formats:
@@ -193,12 +211,21 @@ def _computed(config: ModelConfig) -> str:
     return "bfloat16" if config.dtype == "float32" else config.dtype
 
 
-def _parameters(asked: Asked, config: ModelConfig) -> Parameters | None:
-    """Return the model's parameters; of a number that was given all but the tables are matrices."""
+def _parameters(asked: Asked, config: ModelConfig, split: Split = ONE_GPU) -> Parameters | None:
+    """Return the parameters; of a number that was given all but the tables are matrices.
+
+    ``config`` is that of a part where the model is divided.
+    """
     if asked.num_parameters is None:
         return parameters.count(config)
-    others = min(parameters.tables(config), asked.num_parameters)
-    return Parameters(matrices=asked.num_parameters - others, experts=0, others=others)
+    table, num_tables = parameters.table(config), parameters.num_tables(config)
+    others = table * num_tables
+    given = asked.num_parameters // split.tensor_parallel_size
+    if others > given:
+        return Parameters(matrices=0, experts=0, vectors=given, table=0, num_tables=0)
+    return Parameters(
+        matrices=given - others, experts=0, vectors=0, table=table, num_tables=num_tables
+    )
 
 
 def _limit(asked: Asked, config: ModelConfig) -> int:
@@ -217,17 +244,21 @@ def _kind(window: int | None) -> str:
     return "full" if window is None else f"window {window}"
 
 
-def _room(asked: Asked, pool: BlockPool, weights: int | None, limit: int) -> Room | None:
-    if asked.memory_bytes is None or weights is None:
-        return None
-    settings = {"gpu_memory_utilization": asked.gpu_memory_utilization}
-    found = fit.of(pool, fit.room_bytes(asked.memory_bytes, weights, settings), limit)
+def _tightest(
+    asked: Asked, stages: Sequence[Stage], settings: Mapping[str, Any], limit: int
+) -> tuple[Stage, Room | None]:
+    """Return the stage that decides what fits, and what does; without a GPU the heaviest."""
+    if asked.memory_bytes is None or stages[0].weight_bytes is None:
+        heaviest = max(stages, key=lambda each: (each.weight_bytes or 0, each.blocks.block_bytes))
+        return heaviest, None
+    rooms = [stage.room_bytes(asked.memory_bytes, settings) for stage in stages]
+    found = fit.of(stages, rooms, limit)
     each = asked.tokens_per_text + _OUTPUT_TOKENS_PER_REVIEW
-    return Room(
+    return found.stage, Room(
         device=asked.device or "",
         memory_bytes=asked.memory_bytes,
         kv_bytes=found.room_bytes,
-        capacity_tokens=pool.capacity_tokens(found.room_bytes, limit),
+        capacity_tokens=found.stage.blocks.capacity_tokens(found.room_bytes, limit),
         longest_request_tokens=found.longest_tokens,
         longest_packed_n=int(found.longest_tokens / each),
         tokens_per_text=asked.tokens_per_text,
@@ -247,6 +278,11 @@ def _assumptions(asked: Asked, layout: KvLayout, config: ModelConfig) -> Sequenc
         said.append("latents are held whole on every GPU")
     elif asked.tensor_parallel_size > layout.num_kv_heads:
         said.append(f"{layout.num_kv_heads} KV heads: GPUs beyond that many hold copies")
+    if asked.pipeline_parallel_size > 1:
+        said.append(
+            f"of {asked.pipeline_parallel_size} stages the one with the least room; a stage's "
+            "layers are taken to weigh alike"
+        )
     if asked.kv_cache_dtype == "fp8":
         said.append("fp8: one scale a tensor, no scales per token or head")
     if config.quantization and config.quantization.scheme and asked.dtype == "auto":
@@ -263,7 +299,8 @@ def _assumptions(asked: Asked, layout: KvLayout, config: ModelConfig) -> Sequenc
 
 def to_text(budget: KvBudget) -> str:
     kinds = ", ".join(f"{num} {kind}" for kind, num in budget.layers.items())
-    where = f" on each of {budget.tensor_parallel_size} GPUs" * (budget.tensor_parallel_size > 1)
+    num_gpus = budget.tensor_parallel_size * budget.pipeline_parallel_size
+    where = f" on each of {num_gpus} GPUs" * (num_gpus > 1)
     lines = [
         f"model: {budget.model} ({budget.source})",
         f"layers: {kinds}",

@@ -11,7 +11,8 @@ A pass is bound by the GPU or by the process that feeds it, whichever ends last:
 
 The constants are shares and times measured on one H200 with an 8B model, none of them fitted to a
 single cell. On another GPU the shares are assumed to hold; the times belong to the host as well.
-Not in it: CUDA graphs switched off, preemption for want of KV cache, reading weights from a disk.
+Not in it: CUDA graphs switched off, preemption for want of KV cache, reading weights from a disk,
+and what several GPUs of an engine send each other, so that its times are lower bounds.
 """
 
 from __future__ import annotations
@@ -130,8 +131,11 @@ class Engine:
     """On what a pass runs.
 
     Attributes:
+        shape: of the part of every layer that a GPU has (``ModelConfig.shard``).
+        peak_flops_per_s: of one GPU, as the bandwidth is.
         mfu: share of ``peak_flops_per_s`` that prefill reaches.
         mbu: share of the device's bandwidth that decode reaches.
+        num_stages: among which the layers are divided.
         size: bytes of weights and of the KV cache's elements.
         tokenized_before: all texts together, not one by one while earlier requests run.
     """
@@ -147,6 +151,7 @@ class Engine:
     tokenized_before: bool = False
     prefill_step_s: float = PREFILL_STEP_S
     decode_step_s: float = DECODE_STEP_S
+    num_stages: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +199,10 @@ def pass_time(engine: Engine, load: Pass) -> PassTime:
 
 
 def _prefill_s(engine: Engine, load: Pass) -> float:
-    """Return the time of computing every prompt token that is not cached."""
+    """Return the time of computing every prompt token that is not cached.
+
+    Pipeline stages compute different steps at once; the first step has to reach the last stage.
+    """
     flops = load.total(lambda works: roofline.prefill_flops(engine.shape, works))
     computed = load.prompt_tokens - load.cached_tokens
     steps = max(
@@ -204,15 +212,21 @@ def _prefill_s(engine: Engine, load: Pass) -> float:
     # The engine starts with the first request while the others are still being tokenized.
     steps += load.num_requests > 1
     computing_s = flops / (engine.peak_flops_per_s * engine.mfu)
+    computing_s *= (steps + engine.num_stages - 1) / (steps * engine.num_stages)
     # From the third step on one is prepared while the one before it computes.
     waiting_s = max(0.0, engine.prefill_step_s - computing_s / steps)
     return computing_s + min(steps, 2) * engine.prefill_step_s + max(steps - 2, 0) * waiting_s
 
 
 def _decode_s(engine: Engine, load: Pass, steps: int) -> float:
-    """Return the time of decoding, at most ``max_num_seqs`` requests at once."""
+    """Return the time of decoding, at most ``max_num_seqs`` requests at once.
+
+    Of several requests every pipeline stage decodes some at a time. It reads its weights for each
+    of these batches, so that the weights take as long as on one stage, and the contexts do not.
+    """
     turns = math.ceil(load.num_requests / engine.max_num_seqs) * steps
     context = load.total(lambda works: sum(map(roofline.decode_context, works)))
+    context /= min(engine.num_stages, load.num_requests)
     return _reading_s(engine, turns, context) + turns * engine.decode_step_s
 
 

@@ -33,14 +33,20 @@ def lines_above(given: Advice) -> list[str]:
 def table(given: Advice) -> Table:
     """Return a line for every setting, fastest first."""
     quality = f"{given.quality_kind or 'accuracy'}\n[95% CI]"
-    headings = ("setting", "texts/s", quality, "$/1000\ncorrect", "frontier", "loss allowed")
-    return of_rows(headings, list(map(_cells, given.points)))
+    several = any(point.num_gpus > 1 for point in given.points)
+    speed = ("texts/s", *(("GPUs", "texts/s\na GPU") if several else ()))
+    headings = ("setting", *speed, quality, "$/1000\ncorrect", "frontier", "loss allowed")
+    return of_rows(headings, [_cells(point, several=several) for point in given.points])
 
 
-def _cells(point: Point) -> list[str]:
+def _cells(point: Point, *, several: bool) -> list[str]:
+    """Return a line; ``several``: with the GPUs of its engine."""
+    speed = [fmt.small(point.texts_per_s.value)]
+    if several:
+        speed += [str(point.num_gpus), fmt.small(point.texts_per_s_per_gpu.value)]
     return [
         point.name,
-        fmt.small(point.texts_per_s.value),
+        *speed,
         fmt.figure(point.quality, digits=1, as_percent=True),
         fmt.small(point.usd_per_1000_right.value),
         "on" if point.on_frontier else "",
@@ -65,7 +71,7 @@ def to_record(choice: Choice, given: Advice, terms: Terms) -> dict[str, Any]:
     best = choice.best
     hours = advice.hours_for(best, terms) if best else Figure()
     price = advice.price_of(best, terms) if best else None
-    per_hour = None if price is None else price * terms.num_gpus
+    per_hour = None if price is None or best is None else price * advice.gpus_for(best, terms)
     return {
         "terms": asdict(terms),
         "shown": best is not None and best.standing == "recommended",

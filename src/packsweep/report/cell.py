@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from packsweep.analysis import axes
+from packsweep.analysis.blocks import num_gpus
 from packsweep.report import format as fmt
 from packsweep.results.schema import Row
 
@@ -66,10 +67,16 @@ def guess(row: Row) -> str:
 
 
 def ceiling(row: Row) -> float | None:
-    """Return the texts per second that the device's peaks allow; None where not known."""
+    """Return the texts per second that the peaks of all GPUs allow; None where not known."""
     if not all(row[work] and row[peak] for work, peak in DEVICE_LIMITS):
         return None
-    return float(row["num_texts"] / max(row[work] / row[peak] for work, peak in DEVICE_LIMITS))
+    least_s = max(row[work] / row[peak] for work, peak in DEVICE_LIMITS) / num_gpus(row)
+    return float(row["num_texts"] / least_s)
+
+
+def several_gpus(rows: Sequence[Row]) -> bool:
+    """Tell whether some engine had more than one GPU, so that each row has to say its number."""
+    return any(num_gpus(row) > 1 for row in rows)
 
 
 def names(rows: Sequence[Row]) -> dict[str, str]:
@@ -96,12 +103,17 @@ def names(rows: Sequence[Row]) -> dict[str, str]:
 
 def pair(name: str, baseline: str) -> str:
     """Return ``packed vs separate, n=8``: two names in one, what they share said once."""
-    shared = set(name.split()) & set(baseline.split())
+    shared = common(name, baseline).split()
     mine, other = (
         " ".join(word for word in each.split() if word not in shared) for each in (name, baseline)
     )
-    common = " ".join(word for word in name.split() if word in shared)
-    return f"{mine or 'default'} vs {other or 'default'}, {common}"
+    return f"{mine or 'default'} vs {other or 'default'}, {' '.join(shared)}"
+
+
+def common(name: str, baseline: str) -> str:
+    """Return the words that two names share."""
+    words = baseline.split()
+    return " ".join(word for word in name.split() if word in words)
 
 
 def vllm_form(row: Row) -> list[str]:

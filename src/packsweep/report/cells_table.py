@@ -14,9 +14,9 @@ from typing import Any
 
 from rich.text import Text
 
+from packsweep.analysis import axes as axes_
 from packsweep.analysis import selection
-from packsweep.analysis.axes import varying
-from packsweep.report.cell import accuracy, attainment, speed, strategy
+from packsweep.report.cell import accuracy, attainment, several_gpus, speed, strategy
 from packsweep.report.format import DASH, OUTCOME_STYLE, count, number, percent, small
 from packsweep.report.table import ESSENTIAL, Column, Table
 from packsweep.results import schema
@@ -30,12 +30,18 @@ _SHARES = ("mfu", "mbu", "attainment", "cached_share", "coverage", "accuracy", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measured:
-    """A column with a heading and a format of its own."""
+    """A column with a heading and a format of its own.
+
+    Attributes:
+        always: also where no row has it.
+        among: the tables that have it, by their rows.
+    """
 
     heading: str
     text: Callable[[Row], str]
     rank: int
     always: bool = True
+    among: Callable[[Sequence[Row]], bool] = bool
 
 
 def _value(name: str, format_: Callable[[float | None], str]) -> Callable[[Row], str]:
@@ -54,6 +60,13 @@ _MEASURED = {
         heading="output\ntokens/s", text=_value("output_tokens_per_s_median", number), rank=9
     ),
     "texts_per_s": _Measured(heading="texts/s\n(95% CI)", text=speed, rank=0),
+    "texts_per_s_per_gpu": _Measured(
+        heading="texts/s\na GPU",
+        text=_value("texts_per_s_per_gpu", number),
+        rank=1,
+        always=False,
+        among=several_gpus,
+    ),
     "cached_share": _Measured(heading="cache\nhit", text=_value("cached_share", percent), rank=3),
     "coverage": _Measured(heading="labels\nfound", text=_value("coverage", percent), rank=6),
     "accuracy": _Measured(heading="accuracy\n(95% CI)", text=accuracy, rank=2),
@@ -118,7 +131,7 @@ def summary(rows: Sequence[Row], *, caption: str = "", note: str | None = None) 
         *(
             _measured(name, rows)
             for name, known in _MEASURED.items()
-            if known.always or any(_measures(name, row) for row in rows)
+            if known.among(rows) and (known.always or any(_measures(name, row) for row in rows))
         ),
         _outcome(rows),
     )
@@ -185,8 +198,11 @@ def cell_columns(rows: Sequence[Row]) -> list[Column]:
     named = tuple(map(strategy, rows))
     axes = [
         Column(heading=heading(name), name=name, cells=tuple(cells), left=True, axis=True)
-        for name, cells in varying(rows).items()
+        for name, cells in axes_.varying(rows).items()
     ]
+    own = [axes_.split(row).num_gpus for row in rows]
+    if any(num > 1 for num in own) and not any(column.name in axes_.PARALLEL for column in axes):
+        axes.append(Column(heading="GPUs", name="num_gpus", cells=tuple(map(str, own))))
     sizes = [
         Column(heading=short, name=name, cells=tuple(str(row[name]) for row in rows))
         for name, short in (("n", "n"), ("duplication", "dup"))

@@ -39,6 +39,7 @@ def _words(metric: schema.Column) -> tuple[str, str]:
 def table(compared: Compared) -> Table:
     """Return what tells cells apart, both medians, the ratio and the verdict."""
     changes, unit = compared.changes, compared.metric.unit or compared.metric.name
+    unit += "\na GPU" if compared.per_gpu else ""
     scored = any(_accuracy(change.pair.a) is not None for change in changes)
     accuracies = (
         f"{percent(_accuracy(change.pair.a))}, {percent(_accuracy(change.pair.b))}"
@@ -142,7 +143,8 @@ def legend(compared: Compared) -> list[str]:
     metric, changes = compared.metric, compared.changes
     known = [change for change in changes if change.ratio.ci_low is not None]
     direction = "lower" if less_is_better(metric) else "higher"
-    lines = [f"B / A: {metric.name}, geometric means ({direction} is better); A, B: medians"]
+    of = " per GPU" if compared.per_gpu else ""
+    lines = [f"B / A: {metric.name}{of}, geometric means ({direction} is better); A, B: medians"]
     if known:
         lines.append(
             f"{' or '.join(sorted(_words(metric)))}: significant at 5% after Holm's correction "
@@ -231,6 +233,7 @@ def to_record(compared: Compared, closed: Gate | None) -> dict[str, Any]:
     return {
         "metric": compared.metric.name,
         "unit": compared.metric.unit,
+        "per_gpu": compared.per_gpu,
         "cells": [_record(change, compared.metric) for change in compared.changes],
         "differences": [{"name": d.name, "a": d.a, "b": d.b} for d in compared.differences],
         "lost": [_pair_record(pair) for pair in compared.lost],

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from packsweep.analysis import axes
 from packsweep.analysis.compare import CALLED
-from packsweep.analysis.contrasts import Comparison
+from packsweep.analysis.contrasts import GPUS, Comparison
+from packsweep.models.split import Split
 from packsweep.report import cell, verdict
+from packsweep.report import format as fmt
 from packsweep.report.format import small
 from packsweep.results import schema, summary
 from packsweep.results.schema import Row
@@ -86,7 +89,7 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str
     names = cell.names(rows)
     lines = {
         f"{cell.pair(names[each.cell], names[each.baseline])}: "
-        + verdict.text(each.ratio, each.speed)
+        + verdict.text(each.ratio, each.speed, per_gpu=each.per_gpu)
         + ("" if each.same_gpu else ", on different GPUs"): each.speed in CALLED
         for each in compared
     }
@@ -95,6 +98,51 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str
     called = [line for line, significant in lines.items() if significant]
     others = len(lines) - len(called)
     return [*called, f"{others} others: no significant difference (packsweep report lists them)"]
+
+
+def several_gpus(
+    compared: Sequence[Comparison], rows: Sequence[Row], *, most: int = _LISTED_COMPARISONS
+) -> list[str]:
+    """Return what labels more, several small engines or a large one, a line for each pair.
+
+    The largest n comes first.
+
+    ``separate n=400: one engine over 2 GPUs (TP 2) labels 0.87x [0.80, 0.93] of what 2 engines over
+    one GPU each label, slower (significant); these are 2 times one engine, of whose 3 processes 3
+    were timed beside another engine of the host``.
+    """
+    by_id, names = {row["cell_id"]: row for row in rows}, cell.names(rows)
+    pairs = [each for each in compared if each.axis == GPUS and each.cell in by_id]
+    pairs.sort(key=lambda each: -by_id[each.cell]["n"])
+    return [
+        f"{cell.common(names[each.cell], names[each.baseline])}: "
+        + _large_or_small(each, by_id[each.cell], by_id[each.baseline])
+        for each in pairs[:most]
+    ]
+
+
+def _large_or_small(each: Comparison, large: Row, small: Row) -> str:
+    split, other = axes.split(large), axes.split(small)
+    times = f"{fmt.number(each.ratio.value)}x {fmt.interval(each.ratio.ci_low, each.ratio.ci_high)}"
+    said = verdict.said(each.ratio, each.speed)
+    if split.num_gpus == other.num_gpus:
+        return f"{_sizes(split)} labels {times} of what {_sizes(other)} labels, {said}"
+    several = split.num_gpus / other.num_gpus
+    of = "one GPU" if other.num_gpus == 1 else f"{other.num_gpus} GPUs"
+    beside, num_processes = each.beside
+    return (
+        f"one engine over {split.num_gpus} GPUs ({_sizes(split)}) labels {times} of what "
+        f"{several:g} engines over {of} each label, {said}; these are {several:g} times one "
+        f"engine, of whose {num_processes} processes {beside} were timed beside another engine of "
+        "the host"
+    )
+
+
+def _sizes(split: Split) -> str:
+    sizes = [f"TP {split.tensor_parallel_size}"]
+    if split.pipeline_parallel_size > 1:
+        sizes.append(f"PP {split.pipeline_parallel_size}")
+    return " x ".join(sizes)
 
 
 def warnings(rows: Sequence[Row]) -> list[str]:

@@ -24,10 +24,15 @@ def table(forecast: Forecast) -> Table:
     """Return a line per cell, with durations where a GPU is named."""
     cells = forecast.cells
     figures = _KNOWN | (_TIMES if forecast.reason is None else _LENGTHS)
+    several = any(cell.planned.cell.num_gpus > 1 for cell in cells)
     columns = (
         *cells_table.cell_columns([cell_values(cell.planned.cell) for cell in cells]),
         *(
-            Column(heading=heading, cells=tuple(map(text, cells)), rank=rank)
+            Column(
+                heading=_KV_A_GPU if several and heading == _KV else heading,
+                cells=tuple(map(text, cells)),
+                rank=rank,
+            )
             for heading, (text, rank) in figures.items()
         ),
         Column(heading="state", cells=tuple(map(_state, cells)), left=True),
@@ -40,12 +45,13 @@ def _gigabytes(num_bytes: int | None) -> str:
 
 
 # Heading -> what stands below it, and its rank: the largest goes first where room is short.
+_KV, _KV_A_GPU = "KV\nGB", "KV GB\na GPU"
 _Figures = dict[str, tuple[Callable[[CellForecast], str], int]]
 _KNOWN: _Figures = {
     "requests": (lambda cell: fmt.count(cell.planned.num_requests), 4),
     "prompt\ntokens": (lambda cell: fmt.count(cell.planned.prompt_tokens), 3),
     "output\ntokens": (lambda cell: fmt.count(cell.planned.output_tokens), 6),
-    "KV\nGB": (lambda cell: _gigabytes(cell.planned.kv_pass_bytes), 5),
+    _KV: (lambda cell: _gigabytes(cell.planned.kv_pass_bytes), 5),
 }
 _TIMES: _Figures = {
     "pass\ns": (lambda cell: fmt.number(cell.pass_s), 2),
@@ -83,6 +89,7 @@ def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
         yield forecast.reason
     elif any(cell.due for cell in forecast.cells):
         yield from _costs(forecast)
+        yield from _not_modelled(forecast)
     yield from _hindsight(forecast)
 
 
@@ -114,6 +121,16 @@ def _costs(forecast: Forecast) -> Iterator[str]:
         f"assumes, as measured on one H200: {', '.join(shares)}, {constants.mbu:.0%} of its "
         "bandwidth (docs/PREDICTION.md)"
     )
+
+
+def _not_modelled(forecast: Forecast) -> Iterator[str]:
+    """Say what the times of engines over several GPUs leave out, where there are such."""
+    sizes = sorted({each.planned.cell.num_gpus for each in forecast.cells if each.due} - {1})
+    if sizes:
+        yield (
+            f"engines over {' and '.join(map(str, sizes))} GPUs: what these send each other is not "
+            "modelled, so passes take longer than predicted; KV and weights are those of a GPU"
+        )
 
 
 def _hindsight(forecast: Forecast) -> Iterator[str]:
@@ -183,6 +200,7 @@ def _cell_record(forecast: CellForecast) -> dict[str, Any]:
         "cell_id": cell.cell_id,
         **{name: getattr(cell, name) for name in dict.fromkeys((*axes.WORK, *axes.NAMED))},
         "engine_settings": cell.settings,
+        "num_gpus": cell.num_gpus,
         "num_requests": planned.num_requests,
         "prompt_tokens": planned.prompt_tokens,
         "cached_tokens": planned.cached_tokens,

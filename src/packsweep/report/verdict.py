@@ -24,11 +24,16 @@ def word(ratio: Ratio, verdict: Verdict, up_down: tuple[str, str] = SPEED) -> st
     return "inconclusive" if ratio.ci_low <= 1 <= ratio.ci_high else "not significant"
 
 
-def text(ratio: Ratio, verdict: Verdict) -> str:
-    """Return ``0.69x [0.65, 0.73], slower (significant)``."""
-    significant = " (significant)" if verdict in _CALLED else ""
+def text(ratio: Ratio, verdict: Verdict, *, per_gpu: bool = False) -> str:
+    """Return ``0.69x [0.65, 0.73], slower (significant)``; ``per_gpu``: that is what it is of."""
     interval = "" if ratio.ci_low is None else f" {fmt.interval(ratio.ci_low, ratio.ci_high)}"
-    return f"{fmt.number(ratio.value)}x{interval}, {word(ratio, verdict)}{significant}"
+    of = " per GPU" if per_gpu else ""
+    return f"{fmt.number(ratio.value)}x{interval}{of}, {said(ratio, verdict)}"
+
+
+def said(ratio: Ratio, verdict: Verdict) -> str:
+    """Return ``slower (significant)``, or why there is no such word."""
+    return word(ratio, verdict) + (" (significant)" if verdict in _CALLED else "")
 
 
 def explained(ratios: Sequence[Ratio]) -> list[str]:

@@ -147,9 +147,16 @@ def passes_from_parquet(content: bytes | None, *, sealed: bool = False) -> pa.Ta
     found = found.select([name for name in now.names if name in stored])
     for index, (column, field) in enumerate(zip(schema.PASSES, now, strict=True)):
         if column.name not in stored:
-            values = pa.array([column.formerly] * found.num_rows, field.type)
-            found = found.add_column(index, field, values)
+            found = found.add_column(index, field, pa.array(_former(column, found), field.type))
     return found.replace_schema_metadata({**(found.schema.metadata or {}), **now.metadata})
+
+
+def _former(column: schema.Column, found: pa.Table) -> list[str | int | None]:
+    """Return what the rows of an earlier version would have held in ``column``."""
+    if not column.formerly_where:
+        return [column.formerly] * found.num_rows
+    known = found.column(column.formerly_where).is_valid().to_pylist()
+    return [column.formerly if each else None for each in known]
 
 
 def requests_from_parquet(content: bytes | None) -> pa.Table | None:

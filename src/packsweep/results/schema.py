@@ -37,6 +37,9 @@ FORMER_NAMES = {
     "first_text": "first_review",
     "majority_class_share": "commoner_label_share",
 }
+# Setting of the engine that a later version added -> what every engine had before. Where it holds
+# that, ``engine_settings`` does not name it: older cells keep their ids and compare as equal.
+FORMER_SETTINGS = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1}
 VERSION_KEY = b"packsweep.schema_version"
 
 Row = Mapping[str, Any]
@@ -75,6 +78,7 @@ class Column:
         over_repeats: how the summary condenses it.
         formerly: what rows hold that were written before there was the column. A cell with this
             value keeps the id that it had.
+        formerly_where: a column that is not null in the rows that hold it; others hold null.
         role: of a column of ``CELL``.
         key: of a setting in the sweep file: its key, or the table that a JSON column holds.
         follows: the columns that decide its value in most sweeps: where one of them differs, this
@@ -90,6 +94,7 @@ class Column:
     larger_is_better: bool | None = None
     over_repeats: Condensed = "median"
     formerly: str | int | None = None
+    formerly_where: str = ""
     role: Role | None = None
     key: str = ""
     follows: tuple[str, ...] = ()
@@ -293,7 +298,7 @@ CELL = (
     _string("engine", "vllm, simulated, or external: a server that was there", role="engine"),
     _json(
         "engine_settings",
-        "settings passed to the engine, by vLLM's names",
+        "settings passed to the engine, by vLLM's names; the parallel sizes where they are not 1",
         role="setting",
         key="engine",
     ),
@@ -339,8 +344,24 @@ ENVIRONMENT = (
     _int("block_size", "tokens", "resolved size of a KV-cache block", source="vLLM"),
     _int("num_gpu_blocks", "blocks", "resolved size of the KV cache", source="vLLM"),
     _string("device", "name of the device that the engine ran on"),
-    _string("device_uuid", "UUID of the GPU; null on a CPU", source="NVML"),
-    _int("device_memory_bytes", "B", "memory of the GPU; null on a CPU", source="NVML"),
+    _string(
+        "device_uuid",
+        "UUID of the GPU, of several in order with commas between; null on a CPU",
+        source="NVML",
+    ),
+    _int(
+        "num_gpus",
+        "",
+        "GPUs of the engine; null on a CPU and of a server that was there",
+        formerly=1,
+        formerly_where="device_uuid",
+    ),
+    _int(
+        "device_memory_bytes",
+        "B",
+        "memory of a GPU, the smallest of several; null on a CPU",
+        source="NVML",
+    ),
     _string("driver_version", "NVIDIA driver; null on a CPU", source="NVML"),
     _json("versions", "package versions that the engine ran with"),
     _string("vllm_version", "version of vLLM; null for the simulated engine"),
@@ -401,7 +422,7 @@ PHASES = (
     Column(
         name="memory_returned",
         kind="bool",
-        meaning="the GPU's memory was as before within a minute of the stop; null without a GPU",
+        meaning="memory of all GPUs was as before within a minute of the stop; null without a GPU",
     ),
     _float(
         "wall_s",
@@ -659,10 +680,15 @@ CONDITIONS = (
     _int(
         "num_samples",
         "",
-        "samples of the GPU in the timed window; null without a GPU",
+        "samples of the GPUs, all at a time, in the timed window; null without a GPU",
         over_repeats="sum",
     ),
-    _float("sm_clock_p50_mhz", "MHz", "median of the SM clock", source="NVML"),
+    _float(
+        "sm_clock_p50_mhz",
+        "MHz",
+        "median of the SM clock, of the slowest of several GPUs",
+        source="NVML",
+    ),
     _float("sm_clock_min_mhz", "MHz", "lowest SM clock seen", source="NVML", over_repeats="lowest"),
     Column(
         name="throttle_reasons",
@@ -674,15 +700,15 @@ CONDITIONS = (
     _float(
         "temperature_max_c",
         "°C",
-        "hottest that the GPU was seen",
+        "hottest that a GPU was seen",
         source="NVML",
         over_repeats="highest",
     ),
-    _float("power_mean_w", "W", "mean power of the GPU over the samples", source="NVML"),
+    _float("power_mean_w", "W", "mean power of all GPUs over the samples", source="NVML"),
     Column(
         name="foreign_gpu_pids",
         kind="strings",
-        meaning="processes computing on the GPU that are not the attempt's",
+        meaning="processes computing on a GPU of the engine that are not the attempt's",
         source="NVML",
         over_repeats="union",
     ),
@@ -702,7 +728,7 @@ CONDITIONS = (
     _float(
         "energy_j",
         "J",
-        "energy of the whole GPU over the timed window; null where it does not count, and below "
+        "energy of all whole GPUs over the timed window; null where it does not count, and below "
         "1 s, since its counter advances about every 0.1 s",
         source="NVML",
         larger_is_better=False,
@@ -713,7 +739,7 @@ ENERGY = (
     _float(
         "joules_per_1000_texts",
         "J",
-        "energy of the GPU in the timed window; that of the host and of starting is not in it",
+        "energy of all GPUs in the timed window; that of the host and of starting is not in it",
         formula="1000 * energy_j / num_texts",
         larger_is_better=False,
     ),
@@ -731,16 +757,26 @@ COST = (
     _float(
         "usd_per_1000_texts",
         "USD",
-        "GPU time of the timed window; starting and stopping the engine is not in it",
-        formula="gpu_hour_usd / 3600 * 1000 / texts_per_s_median",
+        "time of all GPUs of the engine in the timed window; starting and stopping it is not in "
+        "it; null counts as one GPU",
+        formula="num_gpus * gpu_hour_usd / 3600 * 1000 / texts_per_s_median",
         larger_is_better=False,
     ),
     _float(
         "usd_per_1000_correct_texts",
         "USD",
         "the same for a right answer; null where answers are not scored or none is right",
-        formula="gpu_hour_usd / 3600 * 1000 / correct_texts_per_s_median",
+        formula="num_gpus * gpu_hour_usd / 3600 * 1000 / correct_texts_per_s_median",
         larger_is_better=False,
+    ),
+)
+PER_GPU = (
+    _float(
+        "texts_per_s_per_gpu",
+        "texts/s",
+        "speed over the GPUs of the engine; null where there is none",
+        formula="texts_per_s_median / num_gpus",
+        larger_is_better=True,
     ),
 )
 UTILIZATION = (
@@ -770,22 +806,22 @@ UTILIZATION = (
     _float(
         "mfu",
         "",
-        "model FLOPs utilization over the whole timed window",
-        formula="flops / duration_s / peak_flops_per_s",
+        "model FLOPs utilization of all GPUs over the whole timed window; null num_gpus is 1",
+        formula="flops / duration_s / num_gpus / peak_flops_per_s",
         larger_is_better=True,
     ),
     _float(
         "mbu",
         "",
-        "memory bandwidth utilization over the whole timed window, from below",
-        formula="read_bytes / duration_s / peak_bytes_per_s",
+        "memory bandwidth utilization of all GPUs over the whole timed window, from below",
+        formula="read_bytes / duration_s / num_gpus / peak_bytes_per_s",
         larger_is_better=True,
     ),
 )
 CEILING = (
     _string("peak_dtype", "bf16, fp8, int8 or fp32: whose peak counts; null for other formats"),
-    _float("peak_flops_per_s", "FLOP/s", "dense peak of the device; null where not known"),
-    _float("peak_bytes_per_s", "B/s", "peak memory bandwidth; null where not known"),
+    _float("peak_flops_per_s", "FLOP/s", "dense peak of one device; null where not known"),
+    _float("peak_bytes_per_s", "B/s", "peak memory bandwidth of one device; null where not known"),
     _string("ceiling_source", "data sheet or measurement that the two peaks come from"),
 )
 
@@ -957,6 +993,7 @@ SUMMARY = (
     *INTERVAL,
     *(_condensed(column) for column in CONDENSED),
     *MAX_RATE,
+    *PER_GPU,
     *COST,
     *PHASES,
     *CEILING,

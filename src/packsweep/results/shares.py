@@ -134,6 +134,12 @@ class Figure:
     ci_low: float | None = None
     ci_high: float | None = None
 
+    def over(self, number: float) -> Figure:
+        """Return the figure, ends of its interval included, over a number that has no spread."""
+        ends = (self.value, self.ci_low, self.ci_high)
+        value, low, high = (None if end is None else end / number for end in ends)
+        return Figure(value=value, ci_low=low, ci_high=high)
+
 
 def share(hits: Flags, units: Units) -> Figure:
     """Return the share of ``hits`` with Wilson's interval over as many texts as they are worth.

@@ -253,6 +253,20 @@ def verdicts(tests: Sequence[Tested]) -> list[Verdict]:
     return [_verdict(test, of_index.get(index)) for index, test in enumerate(tests)]
 
 
+def verdicts_of(
+    speeds: Sequence[Tested], answers: Sequence[Tested | None]
+) -> list[tuple[Verdict, Verdict]]:
+    """Return the verdicts on the speed and on the answers of each of several comparisons.
+
+    All are called under one correction; answers that were not compared have no interval.
+    """
+    known = [each for each in answers if each is not None]
+    found = iter(verdicts([*speeds, *known]))
+    of_speeds = [next(found) for _ in speeds]
+    of_answers: list[Verdict] = ["no_interval" if each is None else next(found) for each in answers]
+    return list(zip(of_speeds, of_answers, strict=True))
+
+
 def _verdict(test: Tested, called: bool | None) -> Verdict:  # noqa: FBT001
     if called is None:
         return "no_interval"

@@ -86,13 +86,19 @@ def processes(ok: Sequence[Row], name: str) -> list[list[float]]:
 
 
 def _cost(row: Row) -> dict[str, float | None]:
-    """Return the price of 1,000 texts: GPU time at their speed; null where undefined."""
-    price = row["gpu_hour_usd"]
+    """Return speed a GPU and the price of 1,000 texts, which all GPUs of the engine cost."""
+    num_gpus, price = row["num_gpus"], row["gpu_hour_usd"]
+    per_s = None if price is None else (num_gpus or 1) * price / 3600
     return {
-        f"usd_per_1000_{name}": None if not price or not speed else price / 3600 * 1000 / speed
-        for name in ("texts", "correct_texts")
-        for speed in (row[f"{name}_per_s_median"],)
+        "texts_per_s_per_gpu": _over(row["texts_per_s_median"], num_gpus),
+        "usd_per_1000_texts": _over(per_s, row["texts_per_s_median"], 1000),
+        "usd_per_1000_correct_texts": _over(per_s, row["correct_texts_per_s_median"], 1000),
     }
+
+
+def _over(part: float | None, whole: float | None, times: float = 1) -> float | None:
+    """Return ``part / whole``, ``times`` that; None where it is not defined."""
+    return None if part is None or not whole else times * part / whole
 
 
 def _condense(ok: Sequence[Row], name: str, how: schema.Condensed) -> Any:  # noqa: ANN401

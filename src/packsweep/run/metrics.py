@@ -56,12 +56,14 @@ class PassContext:
 
     Attributes:
         device: name of the device that the engine runs on.
+        num_gpus: how many of it; a processor counts as one.
     """
 
     workload: Workload
     model: Model
     info: EngineInfo
     device: str | None
+    num_gpus: int = 1
 
     @property
     def formats(self) -> Formats:
@@ -190,11 +192,13 @@ def work_values(
     values = ceilings.work_values(
         context.model.shape, work(answered), context.formats, context.info.resolved
     )
-    limit = context.ceiling
+    limit, several = context.ceiling, context.num_gpus
     return {
         **values,
-        "mfu": ceilings.utilization(values["flops"], duration_s, limit.peak_flops_per_s),
-        "mbu": ceilings.utilization(values["read_bytes"], duration_s, limit.peak_bytes_per_s),
+        "mfu": ceilings.utilization(values["flops"], duration_s, limit.peak_flops_per_s, several),
+        "mbu": ceilings.utilization(
+            values["read_bytes"], duration_s, limit.peak_bytes_per_s, several
+        ),
     }
 
 

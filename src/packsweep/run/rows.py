@@ -65,10 +65,10 @@ def write(
 
 def unmeasured(task: Task, outcome: str, reason: str | None) -> dict[str, Any]:
     """Return the row of an attempt that no engine was started for, or that left no word."""
-    return {**identity(task, outcome, reason), **environment.describe(None)}
+    return {**identity(task, outcome, reason), **environment.describe([])}
 
 
-def engine_values(info: EngineInfo, gpu: nvml.Gpu | None) -> dict[str, Any]:
+def engine_values(info: EngineInfo, gpus: Sequence[nvml.Gpu]) -> dict[str, Any]:
     """Return the columns that a started engine fills."""
     return {
         "engine_resolved": json.dumps(info.resolved),
@@ -77,7 +77,7 @@ def engine_values(info: EngineInfo, gpu: nvml.Gpu | None) -> dict[str, Any]:
         "versions": json.dumps(info.versions),
         "vllm_version": info.versions.get("vllm"),
         "torch_version": info.versions.get("torch"),
-        **({} if gpu else {"device": info.device}),
+        **({} if gpus else {"device": info.device, "num_gpus": info.num_gpus}),
     }
 
 

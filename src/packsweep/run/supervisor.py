@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import psutil
 
 from packsweep.errors import ResultsError, UserError
 from packsweep.machine import environment, process
-from packsweep.run import rows, scratch
+from packsweep.run import lifeline, rows, scratch
 from packsweep.run.launch import Interpreter, Launcher, WorkerProcess
 from packsweep.run.task import BEGAN, STATUS, Activity, Status, Task, status_from_json
 from packsweep.sweep.spec import LimitsTable
@@ -28,6 +29,7 @@ from packsweep.sweep.spec import LimitsTable
 POLL_S = 0.25
 _EXIT_GRACE_S = 30.0
 _STOP_TIMEOUT_S = 120.0
+_GONE_TIMEOUT_S = 10.0
 _TAIL_BYTES = 16384
 # Source: vLLM 0.26 to 0.33, v1/metrics/loggers.py (LoggingStatLogger.log), every 10 s.
 _THROUGHPUT = re.compile(rb"Avg prompt throughput: ([0-9.]+) tokens/s")
@@ -71,7 +73,8 @@ class Supervisor:
         except OSError as error:
             message = f"the files of an attempt cannot be written: {error}"
             raise UserError(message) from None
-        environ = environment.engine_environ(measuring_asked=self.task.cell.environ)
+        cell = self.task.cell
+        environ = environment.engine_environ(measuring_asked=cell.environ, num_ranks=cell.num_gpus)
         environ |= _time_limits(self.task.limits)
         with log:
             return self._launcher.launch(self._folder, environ, log)
@@ -173,18 +176,34 @@ class Supervisor:
         return replace(status, log=self._clear())
 
     def _kill(self) -> None:
-        """Kill the worker and every descendant seen, and wait until they are gone."""
+        """Kill the worker and every descendant seen, and wait until they are gone.
+
+        What removes their shared memory ends by itself after them.
+        """
         self._watch()
         if self.process.poll() is not None and self.process.lives_on:
             return
         family = [child for child in self._family.values() if child.is_running()]
         if self.process.poll() is None:
             self.process.kill()
-        for child in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+        trackers = [child for child in family if _tracks_resources(child)]
+        _kill_all([child for child in family if child not in trackers])
         self.process.wait()
-        psutil.wait_procs(family, timeout=10)
+        _, left = psutil.wait_procs(family, timeout=_GONE_TIMEOUT_S)
+        _kill_all(left)
+
+
+def _kill_all(processes: Iterable[psutil.Process]) -> None:
+    for each in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
+def _tracks_resources(process: psutil.Process) -> bool:
+    try:
+        return lifeline.tracks_resources(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _time_limits(limits: LimitsTable) -> dict[str, str]:

@@ -12,6 +12,7 @@ is in in ``FOLDER/phase`` and leaves ``FOLDER/status.json``. A supervisor watche
 from __future__ import annotations
 
 import itertools
+import os
 import statistics
 import sys
 import time
@@ -47,7 +48,7 @@ _MEMORY_TIMEOUT_S = 60.0
 class Measured:
     """What an attempt has found out so far; complete when it ends well."""
 
-    gpu: nvml.Gpu | None = None
+    gpus: tuple[nvml.Gpu, ...] = ()
     info: EngineInfo | None = None
     engine_pids: frozenset[int] = frozenset()
     model: Model | None = None
@@ -105,30 +106,30 @@ class Attempt:
 
     def _measure(self) -> None:
         self._announce("check", "check")
-        gpu_before = self._check_gpu()
+        gpus_before = self._check_gpus()
         self._announce("start", "resolve")
         model = self._task.resolve_model()
         self.measured.model = model
         self._workload = _workload(self._task, model)
         if self._task.cell.mode == "online":
-            self._measure_online(model, gpu_before)
+            self._measure_online(model, gpus_before)
         else:
-            self._measure_offline(model, gpu_before)
+            self._measure_offline(model, gpus_before)
 
-    def _measure_offline(self, model: Model, gpu_before: nvml.GpuUse | None) -> None:
+    def _measure_offline(self, model: Model, gpus_before: Sequence[nvml.GpuUse]) -> None:
         engine = self._start_engine(model)
         try:
             self._check_caching(engine.info)
             self._run_passes(engine)
         except BaseException:
-            self._stop(engine, gpu_before)
+            self._stop(engine, gpus_before)
             raise
         if self._task.cell.isolation == "engine":
             self._keep_engine(engine)
         else:
-            self._stop(engine, gpu_before)
+            self._stop(engine, gpus_before)
 
-    def _measure_online(self, model: Model, gpu_before: nvml.GpuUse | None) -> None:
+    def _measure_online(self, model: Model, gpus_before: Sequence[nvml.GpuUse]) -> None:
         key = external.api_key(self._task.api_key_env)
         self._clock.enter("engine_start")
         server = engines.start_server(self._task.cell, model, key)
@@ -137,21 +138,28 @@ class Attempt:
             self._check_caching(server.info)
             self._run_windows(server, model, key)
         finally:
-            self._stop(server, gpu_before)
+            self._stop(server, gpus_before)
 
-    def _check_gpu(self) -> nvml.GpuUse | None:
-        """Return who uses the GPU before the start, which must be nobody."""
+    def _check_gpus(self) -> Sequence[nvml.GpuUse]:
+        """Take the GPUs that the cell needs; return who uses each before the start: nobody."""
         if self._task.cell.engine != "vllm":
-            return None
-        gpu = nvml.visible_gpu()
-        self.measured.gpu = gpu
-        if gpu is None or self._kept.engine is not None:
-            return None
-        busy = nvml.wait_until_free(gpu, self._task.limits.gpu_free_timeout_s)
-        if busy is not None:
-            pids = ", ".join(f"{pid} ({used >> 20} MiB)" for pid, used in busy.processes.items())
-            raise EngineError(f"{gpu.name} is used by process {pids}", outcome="gpu_busy")
-        return nvml.use(gpu)
+            return ()
+        visible, num = nvml.visible_gpus(), self._task.cell.num_gpus
+        self.measured.gpus = visible[:num]
+        if not visible or self._kept.engine is not None:
+            return ()
+        if len(visible) < num:
+            message = f"the engine has {num} GPUs, and {len(visible)} can be seen here"
+            raise EngineError(message, outcome="infeasible")
+        free = nvml.wait_until_free(visible, num, self._task.limits.gpu_free_timeout_s)
+        if len(free) < num:
+            raise EngineError(_who_uses(visible), outcome="gpu_busy")
+        if free != visible[:num]:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.visible_as for gpu in free)
+        if len({gpu.name for gpu in free}) > 1:
+            _say(f"the GPUs of the engine differ: {nvml.names(free)}")
+        self.measured.gpus = free
+        return [nvml.use(gpu) for gpu in free]
 
     def _start_engine(self, model: Model) -> Engine:
         self._clock.enter("engine_start")
@@ -164,8 +172,8 @@ class Attempt:
 
     def _started(self, info: EngineInfo) -> None:
         self.measured.info = info
-        if self.measured.gpu is not None:
-            self.measured.engine_pids = own_pids(nvml.use(self.measured.gpu).processes)
+        on_gpus = {pid for gpu in self.measured.gpus for pid in nvml.use(gpu).processes}
+        self.measured.engine_pids = own_pids(on_gpus)
 
     def _check_caching(self, info: EngineInfo) -> None:
         """Refuse an engine that vLLM started without the prefix cache that the cell is about."""
@@ -243,8 +251,8 @@ class Attempt:
     def _sampler(self) -> ConditionSampler | NullSampler:
         if not self._task.cell.sample_conditions:
             return NullSampler()
-        gpu = self.measured.gpu
-        gauges = None if gpu is None else nvml.gauges(gpu)
+        gpus = self.measured.gpus
+        gauges = nvml.gauges(gpus) if gpus else None
         return ConditionSampler(gauges, engine_pids=self.measured.engine_pids)
 
     def _timed(
@@ -298,9 +306,12 @@ class Attempt:
         found = self.measured
         if found.info is None or found.model is None:
             return None
-        device = found.gpu.name if found.gpu else found.info.device
         return PassContext(
-            workload=self._workload, model=found.model, info=found.info, device=device
+            workload=self._workload,
+            model=found.model,
+            info=found.info,
+            device=nvml.names(found.gpus) or found.info.device,
+            num_gpus=len(found.gpus) or found.info.num_gpus or 1,
         )
 
     def _keep_engine(self, engine: Engine) -> None:
@@ -310,15 +321,15 @@ class Attempt:
             engine.reset_prefix_cache()  # which it refuses where a request is left
         self._kept.engine = engine
 
-    def _stop(self, engine: Engine | Server, gpu_before: nvml.GpuUse | None) -> None:
+    def _stop(self, engine: Engine | Server, gpus_before: Sequence[nvml.GpuUse]) -> None:
         self._announce("stop", "stop")
         engine.close()
-        gpu = self.measured.gpu
-        if gpu is not None and gpu_before is not None:
-            returned = nvml.wait_until_returned(gpu, gpu_before, _MEMORY_TIMEOUT_S)
+        if gpus_before:
+            gpus = self.measured.gpus
+            returned = nvml.wait_until_returned(gpus, gpus_before, _MEMORY_TIMEOUT_S)
             self.measured.memory_returned = returned
             if not returned:
-                _say(f"{gpu.name}: memory is not back after {_MEMORY_TIMEOUT_S:.0f} s")
+                _say(f"{nvml.names(gpus)}: memory is not back after {_MEMORY_TIMEOUT_S:.0f} s")
 
     def _diagnosed(self, error: EngineError) -> Ending:
         """Return how a failed engine ends; the engine core's own words are in the log alone."""
@@ -358,8 +369,8 @@ class Attempt:
         context, found = self._context(), self.measured
         shared = {
             **rows.identity(self._task, ending.outcome, ending.reason, self._started_at),
-            **environment.describe(found.gpu),
-            **({} if found.info is None else rows.engine_values(found.info, found.gpu)),
+            **environment.describe(found.gpus),
+            **({} if found.info is None else rows.engine_values(found.info, found.gpus)),
             **start_phases(self._log_text()),
             "jit_compilations": jit_compilations(self._log_text()),
             **({} if context is None else asdict(context.ceiling)),
@@ -398,6 +409,18 @@ class Attempt:
 def _say(text: str) -> None:
     """Write a line into the log, between those of the engine."""
     print(f"packsweep: {text}", flush=True)  # noqa: T201  (stdout is the attempt's log)
+
+
+def _who_uses(gpus: Sequence[nvml.Gpu]) -> str:
+    """Say which processes compute on which of ``gpus``."""
+    used = [(gpu.name, nvml.use(gpu).processes) for gpu in gpus]
+    parts = [
+        f"{name} is used by process "
+        + ", ".join(f"{pid} ({used >> 20} MiB)" for pid, used in processes.items())
+        for name, processes in used
+        if processes
+    ]
+    return "; ".join(parts) or "too few GPUs were free"
 
 
 def _workload(task: Task, model: Model) -> Workload:

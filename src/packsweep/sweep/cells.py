@@ -162,6 +162,14 @@ class Cell:
         return dict(self.engine_settings)
 
     @property
+    def num_gpus(self) -> int:
+        """GPUs of its engine, all of one host; on a CPU as many processes."""
+        return self._size("tensor_parallel_size") * self._size("pipeline_parallel_size")
+
+    def _size(self, name: str) -> int:
+        return int(self.settings.get(name) or 1)
+
+    @property
     def engine_key(self) -> tuple[object, ...]:
         """What cells have in common that one engine could serve."""
         return (
@@ -440,7 +448,8 @@ class _Known:
 
     def settings(self, point: _Point) -> dict[str, Any]:
         """Return the engine's settings, with what the sweep file leaves open filled in."""
-        asked = point.settings
+        former = schema.FORMER_SETTINGS.items()
+        asked = {key: value for key, value in point.settings.items() if (key, value) not in former}
         follows = asked["dtype"] == "auto" and asked["quantization"] is None
         return {
             **asked,

@@ -96,6 +96,8 @@ OptionalAxis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple)]
 _MOST = 2**40
 Positive = Annotated[int, Field(ge=1, le=_MOST)]
 NotNegative = Annotated[int, Field(ge=0, le=_MOST)]
+# Of one host; no host has more.
+Gpus = Annotated[int, Field(ge=1, le=64)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
 TextsPerS = Annotated[float, Field(gt=0, le=1e9)]
@@ -177,10 +179,13 @@ class EngineTable(Table):
     A key left out of the file takes the value below, which is then passed to vLLM by name: vLLM's
     own defaults for batch limits depend on the device and on its version. ``None`` leaves the
     choice to vLLM; what it chose is recorded with the result. ``compilation_config`` is JSON, as
-    on vLLM's command line.
+    on vLLM's command line. An engine has as many GPUs of one host as the two parallel sizes
+    multiply to.
     """
 
     kind: EngineKind = "vllm"
+    tensor_parallel_size: Axis[Gpus] = (1,)
+    pipeline_parallel_size: Axis[Gpus] = (1,)
     max_model_len: Axis[Positive | None] = (None,)
     enable_prefix_caching: Axis[bool | None] = (None,)
     max_num_seqs: Axis[Positive] = (1024,)

@@ -323,7 +323,7 @@ def test_server_on_a_cpu_computes_with_all_cores(byte_model: Path, tmp_path: Pat
 def test_ray_data_is_python_for_so_many_gpus() -> None:
     text = deploy.ray_data(8)
     compile(text, "ray_data.py", "exec")
-    assert "NUM_GPUS = 8" in text
+    assert "NUM_ENGINES = 8" in text
 
 
 TWO = {"name": "t", "labels": ["ab", "cd"], "instruction": "{labels}?"}

@@ -42,6 +42,13 @@ def test_num_gpu_slots(wanted: tuple[str, ...], num_slots: int) -> None:
     assert nodes.num_gpu_slots(CLUSTER, wanted) == num_slots
 
 
+@pytest.mark.parametrize(("num_gpus", "num_slots"), [(1, 16), (3, 4), (8, 2), (9, 0)])
+def test_num_gpu_slots_of_several_gpus(num_gpus: int, num_slots: int) -> None:
+    """The GPUs of an attempt are all of one node."""
+    assert nodes.num_gpu_slots(CLUSTER, (), num_gpus) == num_slots
+    assert len(nodes.fitting(CLUSTER, (), num_gpus)) == 2 * (num_gpus <= 8)
+
+
 def test_num_gpu_slots_few_cpus() -> None:
     """Each attempt takes a CPU beside its GPU."""
     assert nodes.num_gpu_slots([Node(num_gpus=8, num_cpus=3)], ()) == 3
@@ -109,6 +116,28 @@ def test_problem(listed: tuple[Node, ...], wanted: tuple[str, ...], message: str
     line = nodes.problem(listed, Demand(accelerators=wanted))
     assert line is not None
     assert line.endswith(message)
+
+
+TOO_FEW = "the largest engine of the sweep takes 16 GPUs of one node"
+NOWHERE = (
+    f"{TOO_FEW}, and no alive node has more than 8; the cluster has 8 x H200 on 1 node, "
+    "8 x H800 on 1 node, 1 node without GPU"
+)
+
+
+@pytest.mark.parametrize(
+    ("demand", "message"),
+    [
+        (Demand(num_gpus=16), NOWHERE),
+        (Demand(accelerators=("H800",), num_gpus=16), f"--accelerator H800: {NOWHERE}"),
+        (Demand(max_gpus=8, num_gpus=16), f"--max-gpus 8: {TOO_FEW}"),
+        (Demand(max_gpus=16, num_gpus=16), None),
+        (Demand(num_gpus=8), None),
+    ],
+)
+def test_problem_of_several_gpus(demand: Demand, message: str | None) -> None:
+    """The GPUs of an engine are all of one node: of two nodes they do not add up."""
+    assert nodes.problem(CLUSTER, demand) == message
 
 
 def test_problem_nodes_on_demand() -> None:

@@ -15,6 +15,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from packsweep.analysis import blocks
 from packsweep.engines import vllm as engine
 from packsweep.errors import ResultsError
 from packsweep.files import replace_file
@@ -41,14 +42,14 @@ _MEASURING = ("disable_log_stats", "use_tqdm_on_load")
 
 
 def write(
-    row: Row, folder: Path, *, num_gpus: int = 1, text_column: str | None = None
+    row: Row, folder: Path, *, num_gpus: int | None = None, text_column: str | None = None
 ) -> list[Path]:
     """Write the configuration of a summary's cell into ``folder``; return the files.
 
     Args:
         row: of the summary.
         folder: is made where it is not there.
-        num_gpus: that label.
+        num_gpus: that label, in as many engines as they hold; None: in one.
         text_column: of the files that will be labelled; None: one with a usual name.
 
     Raises:
@@ -58,7 +59,8 @@ def write(
     settings = settings_of(row) | {"text_column": text_column}
     contents = {"label.py": script(settings), "serve.sh": serve(settings)}
     if len(settings["branches"]) <= 1:
-        contents["ray_data.py"] = ray_data(num_gpus, text_column)
+        own = blocks.num_gpus(row)
+        contents["ray_data.py"] = ray_data(max(1, (num_gpus or own) // own), text_column)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
@@ -175,8 +177,8 @@ def _option(name: str, value: object) -> list[str]:
     return [f"--{flag} {shlex.quote(text)}"]
 
 
-def ray_data(num_gpus: int, text_column: str | None = None) -> str:
-    """Return ray_data.py, which labels with an engine on each of ``num_gpus``."""
+def ray_data(num_engines: int, text_column: str | None = None) -> str:
+    """Return ray_data.py, which labels with so many engines, each of the GPUs that it measured."""
     text = Path(__file__).with_name("ray_data.txt").read_text(encoding="utf-8")
     column = json.dumps(text_column or TEXT_NAMES[0])
-    return text.replace("{num_gpus}", str(num_gpus)).replace("{column}", column)
+    return text.replace("{num_engines}", str(num_engines)).replace("{column}", column)

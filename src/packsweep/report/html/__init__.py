@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["NUM_RANGES", "Found", "Report", "build", "collect", "installed", "render"]
 
 NUM_RANGES = 10  # of positions in a prompt
+_MOST_ENGINES = 2  # lines of the first screen on engines of several GPUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +154,10 @@ def build(found: Found) -> Report:
     return Report(
         name=found.name,
         advice=advice,
-        conditions=tuple(footer.measured(rows)) if rows else (),
+        conditions=(
+            *(footer.measured(rows) if rows else ()),
+            *footer.several_gpus(found.compared, rows, most=_MOST_ENGINES),
+        ),
         figures=tuple(first),
         groups=_groups(found, offline, replace(throughput, figures=throughput.figures[1:])),
     )

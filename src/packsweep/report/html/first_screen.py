@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from packsweep.analysis import advice
 from packsweep.analysis.advice import Advice, Number, Point
 from packsweep.analysis.advice import Figure as Value
+from packsweep.analysis.blocks import num_gpus
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import Answers
 from packsweep.errors import ResultsError
@@ -44,7 +45,7 @@ def advise(
 
 def _of_speed(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
     alike = _workload([row for row in rows if row["outcome"] == "ok"])
-    ranked = sorted(alike, key=lambda row: float(row["texts_per_s_median"]), reverse=True)
+    ranked = sorted(alike, key=_per_gpu, reverse=True)
     scored = any(row["accuracy"] is not None for row in ranked)
     names = cell.names(rows)
     sentence, significant = _sentence(ranked, compared, names)
@@ -67,6 +68,7 @@ def _of_speed(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
                 usd_per_1000_right=Value(),
                 on_frontier=row is ranked[0],
                 standing="recommended" if significant and row is ranked[0] else "not_compared",
+                num_gpus=num_gpus(row),
             )
             for row in ranked
         ),
@@ -74,6 +76,10 @@ def _of_speed(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
         baseline=None,
         not_shown=(f"Speed only: {why}.",) if ranked else (),
     )
+
+
+def _per_gpu(row: Row) -> float:
+    return float(row["texts_per_s_median"]) / num_gpus(row)
 
 
 def _workload(measured: Sequence[Row]) -> list[Row]:
@@ -98,20 +104,20 @@ def _sentence(
     lead = _lead(best, compared)
     if lead is None:
         return f"Fastest {where}: {how}. No comparison shows by how much.", False
-    ratio, said, other = lead
+    ratio, said, other, speed = lead
     mine, theirs = _apart(names[best["cell_id"]], names[other])
     settings = [word for word in mine if "=" in word]
     amount = f"{fmt.number(ratio.value)}x {fmt.interval(ratio.ci_low, ratio.ci_high)}"
     significant = said in _SIGNIFICANT
     form = (
-        "Use {how} {where}: {amount} the speed of {beside}."
+        "Use {how} {where}: {amount} the {speed} of {beside}."
         if significant
-        else "No clear winner {where}: {how} reached {amount} the speed of {beside}."
+        else "No clear winner {where}: {how} reached {amount} the {speed} of {beside}."
     )
     long = f"{how} with {' '.join(settings)}" if settings else how
     short = f"{how} with {len(settings)} settings changed" if settings else how
     for how, beside in ((long, " ".join(theirs) or "the defaults"), (short, "the baseline")):
-        sentence = form.format(how=how, where=where, amount=amount, beside=beside)
+        sentence = form.format(how=how, where=where, amount=amount, speed=speed, beside=beside)
         if len(sentence.split()) <= _MOST_WORDS:
             break
     return sentence, significant
@@ -133,17 +139,24 @@ def _apart(name: str, other: str) -> tuple[list[str], list[str]]:
     ]
 
 
-def _lead(best: Row, compared: Sequence[Comparison]) -> tuple[Ratio, str, str] | None:
-    """Return the ratio of the best to its baseline, or to the nearest cell that has it as one."""
+def _lead(best: Row, compared: Sequence[Comparison]) -> tuple[Ratio, str, str, str] | None:
+    """Return the ratio of the best to its baseline, or to the nearest cell that has it as one.
+
+    With the verdict, the other cell, and of what the ratio is.
+    """
     own = [one for one in compared if one.cell == best["cell_id"]]
     if own:
         nearest = max(own, key=lambda comparison: comparison.axis == "strategy")
-        return nearest.ratio, nearest.speed, nearest.baseline
+        return nearest.ratio, nearest.speed, nearest.baseline, _speed_of(nearest)
     others = [one for one in compared if one.baseline == best["cell_id"]]
     if not others:
         return None
     nearest = max(others, key=lambda comparison: comparison.ratio.value or 0.0)
-    return nearest.ratio.inverse, nearest.speed, nearest.cell
+    return nearest.ratio.inverse, nearest.speed, nearest.cell, _speed_of(nearest)
+
+
+def _speed_of(compared: Comparison) -> str:
+    return "speed per GPU" if compared.per_gpu else "speed"
 
 
 def _numbers(
@@ -153,7 +166,9 @@ def _numbers(
     low, high = best["texts_per_s_ci_low"], best["texts_per_s_ci_high"]
     interval = "no interval" if low is None else f"95 % interval {low:.2f} to {high:.2f}"
     speed = Number(
-        value=fmt.number(best["texts_per_s_median"]), label="texts per second", detail=interval
+        value=fmt.number(best["texts_per_s_median"]),
+        label="texts per second" + _engine_gpus(best),
+        detail=interval,
     )
     return _gain(best, compared, names), speed, _cost(best) or _hours(best)
 
@@ -166,12 +181,16 @@ def _cost(best: Row) -> Number | None:
     return Number(value=f"${fmt.small(usd)}", label="per 1,000 texts", detail=detail)
 
 
+def _engine_gpus(row: Row) -> str:
+    return f" on {num_gpus(row)} GPUs" if num_gpus(row) > 1 else ""
+
+
 def _hours(best: Row) -> Number:
     hours = _MANY_TEXTS / best["texts_per_s_median"] / 3600
     return Number(
         value=f"{fmt.small(hours)} h",
         label="per million texts",
-        detail="on one engine, engine start not included",
+        detail="on one engine" + _engine_gpus(best) + ", engine start not included",
     )
 
 
@@ -179,17 +198,19 @@ def _gain(best: Row, compared: Sequence[Comparison], names: dict[str, str]) -> N
     lead = _lead(best, compared)
     if lead is None:
         return Number(value=fmt.DASH, label="times a baseline", detail="nothing to compare with")
-    ratio, _, other = lead
+    ratio, _, other, speed = lead
     detail = f"95 % interval {fmt.interval(ratio.ci_low, ratio.ci_high)}"
     beside = " ".join(_apart(names[best["cell_id"]], names[other])[1]) or "the defaults"
     value = f"{fmt.number(ratio.value)}x"
-    return Number(value=value, label=f"the speed of {beside}", detail=detail)
+    return Number(value=value, label=f"the {speed} of {beside}", detail=detail)
 
 
 def frontier(advice: Advice, rows: Sequence[Row]) -> Figure | None:
     """Return quality against speed, a mark for each setting; None where answers have no score."""
     if advice.quality_kind is None:
         return None
+    several = any(point.num_gpus > 1 for point in advice.points)
+    speed = "texts/s a GPU" if several else "texts/s"
     strategies = {row["cell_id"]: cell.strategy(row) for row in rows}
     points = [
         charts.Point(
@@ -198,9 +219,9 @@ def frontier(advice: Advice, rows: Sequence[Row]) -> Figure | None:
             value=point.quality.value,
             low=point.quality.ci_low,
             high=point.quality.ci_high,
-            x=point.texts_per_s.value,
-            x_low=point.texts_per_s.ci_low,
-            x_high=point.texts_per_s.ci_high,
+            x=point.texts_per_s_per_gpu.value,
+            x_low=point.texts_per_s_per_gpu.ci_low,
+            x_high=point.texts_per_s_per_gpu.ci_high,
         )
         for point in advice.points
         if point.quality.value is not None and point.texts_per_s.value is not None
@@ -217,21 +238,23 @@ def frontier(advice: Advice, rows: Sequence[Row]) -> Figure | None:
         described=f"{title} of {len(points)} settings, each with intervals.",
         spec=charts.frontier(
             points,
-            x=Axis(title="texts/s", log=True),
+            x=Axis(title=speed, log=True),
             y=Axis(title=advice.quality_kind, ends=(0.0, 1.0)),
             series=series,
             baseline=baseline,
         ),
         data=make_table(
             f"Data of: {title}",
-            ("setting", advice.quality_kind, "95 % interval", "texts/s", "95 % interval"),
+            ("setting", advice.quality_kind, "95 % interval", speed, "95 % interval"),
             [
                 (
                     point.name,
                     fmt.exact(point.quality.value),
                     fmt.interval(point.quality.ci_low, point.quality.ci_high),
-                    fmt.exact(point.texts_per_s.value),
-                    fmt.interval(point.texts_per_s.ci_low, point.texts_per_s.ci_high),
+                    fmt.exact(point.texts_per_s_per_gpu.value),
+                    fmt.interval(
+                        point.texts_per_s_per_gpu.ci_low, point.texts_per_s_per_gpu.ci_high
+                    ),
                 )
                 for point in advice.points
             ],

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from packsweep.analysis.contrasts import SETTINGS, Comparison
-from packsweep.report import cells_table, quality_table, verdict
+from packsweep.report import cells_table, footer, quality_table, verdict
 from packsweep.report import format as fmt
 from packsweep.report.cell import names, pair, texts_per_prompt
 from packsweep.report.html import charts
@@ -47,6 +47,8 @@ _BASELINE_SETTINGS = (
     "The baseline of settings is the cell closest to the defaults among those of the same work."
 )
 
+_PER_GPU = "Where engines have different numbers of GPUs, the ratio is of the texts/s of a GPU."
+
 
 def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
     """Return every comparison as a dot with its interval."""
@@ -80,7 +82,11 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
             "Data of the comparisons",
             ("cell", "baseline", "ratio, 95 % interval and verdict"),
             [
-                (words[each.cell], words[each.baseline], verdict.text(each.ratio, each.speed))
+                (
+                    words[each.cell],
+                    words[each.baseline],
+                    verdict.text(each.ratio, each.speed, per_gpu=each.per_gpu),
+                )
                 for each in shown
             ],
             text=3,
@@ -94,6 +100,8 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
             for line in verdict.explained([c.ratio for c in compared])
         ),
         *([_BASELINE_SETTINGS] if any(each.axis == SETTINGS for each in shown) else []),
+        *(f"{line[0].upper()}{line[1:]}." for line in footer.several_gpus(compared, rows)),
+        *([_PER_GPU] if any(each.per_gpu for each in shown) else []),
         *([f"{apart} of {len(compared)} between different GPUs of one kind."] if apart else []),
     ]
     return Section(key=key, title=title, lines=tuple(lines), figures=(figure,))
@@ -255,14 +263,14 @@ def cost(rows: Sequence[Row]) -> Section:
         lines.append("No price was given: pass --gpu-hour-usd, or set [cost] gpu_hour_usd.")
     else:
         figures.append(dollars)
-        lines.append("Dollars: time of the timed passes, without engine start.")
+        lines.append("Dollars: GPU time of the timed passes, without engine start.")
     if joules is None:
         lines.append(
             "No energy: the device does not measure it, or passes were shorter than a second."
         )
     else:
         figures.append(joules)
-        lines.append("Joules: the GPU in the timed window, without the host.")
+        lines.append("Joules: all GPUs of the engine in the timed window, without the host.")
     lines += [f"Shown: {note}."] if note else []
     columns = [
         name

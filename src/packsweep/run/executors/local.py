@@ -18,7 +18,7 @@ from packsweep.sweep.cells import Cell
 
 
 class LocalExecutor:
-    """One attempt at a time on the first visible GPU, or on the CPU."""
+    """One attempt at a time on the first visible GPUs that are free, or on the CPU."""
 
     num_slots = 1
     num_at_once = 1

@@ -33,10 +33,9 @@ class Node:
     accelerator: str | None = None
     resource: str | None = None
 
-    @property
-    def num_gpu_slots(self) -> int:
-        """Attempts that it runs at once: each takes one GPU and one CPU."""
-        return min(self.num_gpus, self.num_cpus)
+    def num_slots(self, num_gpus: int = 1) -> int:
+        """Return how many attempts it runs at once: each takes so many GPUs and one CPU."""
+        return min(self.num_gpus // num_gpus, self.num_cpus)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +46,12 @@ class Demand:
         accelerators: any of these; empty where any GPU will do, or none.
         max_gpus: GPUs that a cluster which starts nodes on demand may grow to; None where it
             has what it has.
+        num_gpus: of the largest engine; all of one node.
     """
 
     accelerators: tuple[str, ...] = ()
     max_gpus: int | None = None
+    num_gpus: int = 1
 
 
 def alive(listing: Iterable[Mapping[str, Any]]) -> tuple[Node, ...]:
@@ -76,15 +77,18 @@ def spelled(nodes: Sequence[Node], accelerators: Iterable[str]) -> tuple[str, ..
     return tuple(known.get(name.lower(), name) for name in accelerators)
 
 
-def fitting(nodes: Sequence[Node], accelerators: Sequence[str]) -> tuple[Node, ...]:
-    """Return the nodes with such GPUs, or with any where none is named."""
+def fitting(
+    nodes: Sequence[Node], accelerators: Sequence[str], num_gpus: int = 1
+) -> tuple[Node, ...]:
+    """Return the nodes with so many such GPUs, or of any kind where none is named."""
     named = [n for n in nodes if not accelerators or n.accelerator in accelerators]
-    return tuple(node for node in named if node.num_gpu_slots)
+    return tuple(node for node in named if node.num_slots(num_gpus))
 
 
-def num_gpu_slots(nodes: Sequence[Node], accelerators: Sequence[str]) -> int:
-    """Return how many attempts on such GPUs can run at once."""
-    return sum(node.num_gpu_slots for node in fitting(nodes, accelerators))
+def num_gpu_slots(nodes: Sequence[Node], accelerators: Sequence[str], num_gpus: int = 1) -> int:
+    """Return how many attempts on so many such GPUs each can run at once."""
+    fits = fitting(nodes, accelerators, num_gpus)
+    return sum(node.num_slots(num_gpus) for node in fits)
 
 
 def selector(accelerators: Sequence[str], excluded: Collection[str]) -> dict[str, str]:
@@ -103,8 +107,13 @@ def cpu_slots(nodes: Sequence[Node]) -> tuple[int, int]:
 def problem(nodes: Sequence[Node], demand: Demand) -> str | None:
     """Return in one line why no alive node can ever run an attempt, or None."""
     wanted = demand.accelerators
-    if num_gpu_slots(nodes, wanted) or demand.max_gpus is not None:
+    if demand.max_gpus is not None:
+        enough = demand.max_gpus >= demand.num_gpus
+        return None if enough else f"--max-gpus {demand.max_gpus}: {_needed(demand)}"
+    if num_gpu_slots(nodes, wanted, demand.num_gpus):
         return None
+    if num_gpu_slots(nodes, wanted):
+        return _too_few(nodes, demand)
     if not wanted:
         if any(node.num_gpus for node in nodes):
             return "an attempt takes a GPU and a CPU, and no node with GPUs has a CPU for Ray"
@@ -121,6 +130,19 @@ def problem(nodes: Sequence[Node], demand: Demand) -> str | None:
         f"--accelerator {','.join(wanted)}: no alive node has {names}; "
         f"the cluster has {described(nodes)}{hint}"
     )
+
+
+def _too_few(nodes: Sequence[Node], demand: Demand) -> str:
+    named = f"--accelerator {','.join(demand.accelerators)}: " if demand.accelerators else ""
+    most = max(node.num_gpus for node in fitting(nodes, demand.accelerators))
+    return (
+        f"{named}{_needed(demand)}, and no alive node has more than {most}; "
+        f"the cluster has {described(nodes)}"
+    )
+
+
+def _needed(demand: Demand) -> str:
+    return f"the largest engine of the sweep takes {demand.num_gpus} GPUs of one node"
 
 
 def described(nodes: Sequence[Node]) -> str:

@@ -1,7 +1,7 @@
-"""Attempts as Ray tasks, one GPU each.
+"""Attempts as Ray tasks, each with the GPUs of its cell, all of one node.
 
-Plain tasks: they end with the driver. A task holds its GPU until its worker process is gone and
-the memory is back, so the next task on that GPU starts on an empty one. Retries are the driver's,
+Plain tasks: they end with the driver. A task holds its GPUs until its worker process is gone and
+the memory is back, so the next task on a GPU starts on an empty one. Retries are the driver's,
 so Ray makes none. This module alone imports Ray.
 
 A task tells the phases of its attempt as they begin, and last how it ended. The first word is the
@@ -81,7 +81,7 @@ class _Running:
 
 
 class RayExecutor:
-    """Attempts on a Ray cluster: one a GPU, or one a node where the cluster has no GPU."""
+    """Attempts on a Ray cluster: on the GPUs of each, or one a node where it has no GPU."""
 
     def __init__(
         self,
@@ -141,7 +141,9 @@ class RayExecutor:
 
     def start(self, task: Task) -> None:
         self._exclusion = self._exclusion or NodeExclusion(task.limits.stop_after_failures)
-        ref = self._attempt.options(**self._options()).remote(task.to_json(), self._fork_servers())
+        ref = self._attempt.options(**self._options(task.cell.num_gpus)).remote(
+            task.to_json(), self._fork_servers()
+        )
         self._running[ref] = _Running(task)
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
@@ -196,7 +198,7 @@ class RayExecutor:
     def _note(self, running: _Running, status: Status) -> None:
         """Send no more attempts to a node where one after the other failed."""
         assert self._exclusion is not None, "an attempt was started"
-        others = {node.node_id for node in self._fitting()}
+        others = {node.node_id for node in self._fitting(self._demand.num_gpus)}
         if running.node_id and self._exclusion.record(running.node_id, status, others):
             self._say(
                 f"{running.host} gets no more cells: several in a row failed there, the last with "
@@ -229,14 +231,16 @@ class RayExecutor:
             return
         self._nodes = nodes.alive(self._ray.nodes())
         self._looked = time.monotonic()
-        if not self._fitting() and self._exclusion and self._exclusion.excluded:
+        most = self._demand.num_gpus
+        if not self._fitting(most) and self._exclusion and self._exclusion.excluded:
             self._exclusion.excluded.clear()  # rather a node that failed than none
             self._queue_anew()
-        has_any = bool(self._fitting())
+        has_any = bool(self._fitting(most))
         if not has_any and not self._waiting_said:
-            names = " or ".join(self._demand.accelerators) or (
-                "a GPU" if self._on_gpus else "a CPU"
-            )
+            kinds = " or ".join(self._demand.accelerators)
+            several = f"{most} x {kinds or 'GPU'}"
+            one = kinds or ("a GPU" if self._on_gpus else "a CPU")
+            names = one if most == 1 or not self._on_gpus else several
             self._say(
                 f"waiting: no alive node has {names}; the cluster has "
                 f"{nodes.described(self._nodes)}"
@@ -247,11 +251,11 @@ class RayExecutor:
         asked = bool(self._demand.accelerators) or self._demand.max_gpus is not None
         return asked or nodes.num_gpu_slots(self._nodes, ()) > 0
 
-    def _fitting(self) -> list[Node]:
-        """Return the alive nodes that attempts are sent to."""
+    def _fitting(self, num_gpus: int = 1) -> list[Node]:
+        """Return the alive nodes that attempts of so many GPUs are sent to."""
         excluded = self._exclusion.excluded if self._exclusion else set()
         if self._on_gpus:
-            found = nodes.fitting(self._nodes, self._demand.accelerators)
+            found = nodes.fitting(self._nodes, self._demand.accelerators, num_gpus)
         else:
             found = tuple(node for node in self._nodes if node.num_cpus)
         return [node for node in found if node.node_id not in excluded]
@@ -259,7 +263,7 @@ class RayExecutor:
     def _most_at_once(self) -> int:
         if not self._on_gpus:
             return len(self._fitting())
-        now = sum(node.num_gpu_slots for node in self._fitting())
+        now = sum(node.num_slots() for node in self._fitting())
         return max(now, self._demand.max_gpus or 0)
 
     def _fork_servers(self) -> Mapping[str, Any]:
@@ -268,18 +272,19 @@ class RayExecutor:
             return {}
         return self._servers.on(node.node_id for node in self._fitting())
 
-    def _options(self) -> dict[str, Any]:
-        """Return the options of a task: a GPU, of the kinds asked for, or a node's CPUs."""
+    def _options(self, num_gpus: int) -> dict[str, Any]:
+        """Return the options of a task: GPUs, of the kinds asked for, or a node's CPUs."""
         excluded = self._exclusion.excluded if self._exclusion else set()
         selector = nodes.selector(self._demand.accelerators, excluded)
-        size = {} if self._on_gpus else {"num_gpus": 0, "num_cpus": self._num_cpus}
+        without = {"num_gpus": 0, "num_cpus": self._num_cpus}
+        size = {"num_gpus": num_gpus} if self._on_gpus else without
         return {**size, **({"label_selector": selector} if selector else {})}
 
 
 def _remote(ray: Any) -> Any:  # noqa: ANN401
     """Return the remote function; ``max_calls=1`` gives every attempt a new worker process."""
 
-    @ray.remote(num_gpus=1, max_calls=1, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
+    @ray.remote(max_calls=1, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
     def attempt(task_json: str, servers: Mapping[str, Any]) -> Iterator[dict[str, str] | str]:
         here = {"", os.getcwd()}  # noqa: PTH109  (as it stands in the path)
         sys.path[:] = [folder for folder in sys.path if folder not in here]
