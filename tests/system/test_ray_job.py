@@ -30,9 +30,10 @@ load_format = "dummy"
 [grid]
 strategy = "separate"
 n = 2
-duplication = [1, 2, 3, 4]
+duplication = [1, 2]
 [engine]
 kind = "simulated"
+tensor_parallel_size = [1, 2]
 [simulated]
 real_seconds = {seconds}
 gpu_locks = "{locks}"
@@ -103,6 +104,14 @@ def alive(pids: Sequence[int]) -> list[int]:
     return found
 
 
+def gpus_of_engines(job: Job) -> set[frozenset[str]]:
+    """Return which GPUs the engines had."""
+    found: dict[int, set[str]] = {}
+    for start in job.starts():
+        found.setdefault(start["worker"], set()).add(str(start["gpu"]))
+    return {frozenset(each) for each in found.values()}
+
+
 def measured(results: Path) -> set[str]:
     """Return the attempts that count; none where nothing has ended yet."""
     store = Store(results)
@@ -116,14 +125,15 @@ def test_job_runs_on_the_cluster_stops_and_resumes(
     """A job uses the cluster's GPUs without being told to, and says so first.
 
     ``ray job stop`` ends its engines within seconds; the same job again measures what is missing.
+    Cells on one GPU run beside each other, those on two alone.
     """
-    job = Job(head, tmp_path, byte_model, seconds=2.0)
+    job = Job(head, tmp_path, byte_model, seconds=1.5)
     assert job.submit("--no-wait", "--submission-id", "first").returncode == 0
     deadline = time.monotonic() + 600
     while len(job.starts()) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
     begun = [pid for start in job.starts() for pid in (start["worker"], start["core"])]
-    assert len(begun) >= 4, "two cells run at once, a worker and a core each"
+    assert len(begun) >= 4, "both GPUs are held, by two engines or by one"
     assert job.ray_job("stop", "first", "--no-wait").returncode == 0
     deadline = time.monotonic() + GONE_S
     while alive(begun) and time.monotonic() < deadline:
@@ -134,6 +144,9 @@ def test_job_runs_on_the_cluster_stops_and_resumes(
     assert again.returncode == 0, again.stdout + again.stderr
     assert "on Ray: 2 x GPU of unnamed type on 1 node; cells at once: 2" in again.stdout
     passes = packsweep.load(job.results)
-    assert sorted(passes["duplication"].unique()) == [1, 2, 3, 4]
+    cells = passes.drop_duplicates("cell_id")
+    found = sorted(zip(cells["num_gpus"], cells["duplication"], strict=True))
+    assert found == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert set(passes["outcome"]) == {"ok"}
+    assert frozenset({"0", "1"}) in gpus_of_engines(job)
     assert kept <= measured(job.results)
