@@ -54,6 +54,11 @@ class Start(StrEnum):
 # Set for the entry of a Ray job and nothing else; RAY_JOB_ID is taken away from it.
 # Source: Ray 2.57 to 2.60, dashboard/modules/job/job_supervisor.py.
 _RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# load_format -> the module that vLLM imports for it, and the package, which vLLM does not need.
+_LOADERS = {
+    "fastsafetensors": ("fastsafetensors", "fastsafetensors"),
+    "runai_streamer": ("runai_model_streamer", "runai-model-streamer"),
+}
 
 
 def run_command(
@@ -185,6 +190,12 @@ def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
         raise UserError(
             'vLLM is not installed in this Python; "make setup" installs it, or '
             "pip install vllm on a machine with a GPU"
+        )
+    module, package = _LOADERS.get(sweep.model.load_format, (None, None))
+    if sweep.engine.kind == "vllm" and not in_ray and module and find_spec(module) is None:
+        raise UserError(
+            f"model.load_format={sweep.model.load_format} needs a package that is not installed: "
+            f"pip install {package}"
         )
     problem = environment.socket_problem()
     if sweep.engine.kind == "vllm" and not in_ray and problem:
