@@ -135,10 +135,10 @@ def run_command(
     if read.mode == "online":
         start = Start.SPAWN  # what drives a server needs nothing of vLLM
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
-    if address and read.measure.isolation == "engine":
-        raise UserError("measure.isolation: engine is for one machine; leave it or --ray out")
+    forks = read.engine.kind if start == "fork" else None
+    share = read.measure.isolation == "engine"
     executor = (
-        _cluster(address, accelerator, max_gpus, read.engine.kind if start == "fork" else None)
+        _cluster(address, accelerator, max_gpus, forks, share_engines=share)
         if address
         else _machine(read.engine.kind, start)
     )
@@ -211,7 +211,12 @@ def _machine(engine: EngineKind, start: Start) -> Executor:
 
 
 def _cluster(
-    address: str, accelerator: str | None, max_gpus: int | None, forks: EngineKind | None
+    address: str,
+    accelerator: str | None,
+    max_gpus: int | None,
+    forks: EngineKind | None,
+    *,
+    share_engines: bool,
 ) -> Executor:
     """Return the executor on the Ray cluster at ``address``."""
     from packsweep.run.executors.nodes import Demand
@@ -219,7 +224,7 @@ def _cluster(
 
     named = tuple(name.strip() for name in (accelerator or "").split(",") if name.strip())
     demand = Demand(accelerators=named, max_gpus=max_gpus)
-    return RayExecutor(address, demand, forks=forks)
+    return RayExecutor(address, demand, forks=forks, share_engines=share_engines)
 
 
 def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, local: bool) -> int:
