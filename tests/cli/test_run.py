@@ -19,6 +19,7 @@ from tests.chaos.killer import is_worker
 from tests.fakes import Cli
 
 from packsweep.cli import main
+from packsweep.models import resolve
 from packsweep.results.store import Store
 from packsweep.run import scratch
 
@@ -227,4 +228,33 @@ def test_run_temporary_folder_too_long(shell: Cli, sweep_file: Path, tmp_path: P
     done = shell("run", sweep_file.name, cwd=sweep_file.parent, TMPDIR=str(long))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "107 are allowed; export TMPDIR=/tmp" in done.stderr
+    assert not (sweep_file.parent / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("load_format", "package"),
+    [("fastsafetensors", "fastsafetensors"), ("runai_streamer", "runai-model-streamer")],
+)
+def test_run_without_loader(
+    sweep_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    load_format: str,
+    package: str,
+) -> None:
+    """A way to load weights whose package is missing is refused before anything starts."""
+    find = importlib.util.find_spec
+    there = {"vllm": find("json"), "fastsafetensors": None, "runai_model_streamer": None}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: there[name] if name in there else find(name)
+    )
+    monkeypatch.setattr(resolve, "_check_weights", lambda *_: None)
+    monkeypatch.chdir(sweep_file.parent)
+    sweep = sweep_file.read_text(encoding="utf-8").replace('"simulated"', '"vllm"')
+    sweep_file.write_text(sweep, encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["run", sweep_file.name, "--set", f"model.load_format={load_format}"])
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (2, 1)
+    assert said.endswith(f"needs a package that is not installed: pip install {package}\n")
     assert not (sweep_file.parent / "results").exists()

@@ -64,6 +64,7 @@ def test_diagnose_envelope_without_log() -> None:
         ("RuntimeError: CUDA error: an illegal memory access was encountered", "crashed", False),
         ("AssertionError: Error in memory profiling. Initial free memory 1", "crashed", False),
         ("ZMQError: File name too long", "crashed", True),
+        ("ModuleNotFoundError: No module named 'fastsafetensors'", "crashed", True),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "oom", True),
         (
             "ValueError: Free memory on device cuda:0 is less than desired GPU memory utilization",
@@ -77,6 +78,12 @@ def test_diagnose(text: str, outcome: str, *, final: bool) -> None:
     """A refused setting is final; memory has its own outcome; the rest may pass."""
     found = causes.diagnose(text)
     assert (found.outcome, found.final) == (outcome, final)
+
+
+def test_diagnose_loader() -> None:
+    """A package that vLLM misses for a load_format is named with the setting."""
+    found = causes.diagnose("ModuleNotFoundError: No module named 'fastsafetensors'")
+    assert "model.load_format needs that package" in found.reason
 
 
 def test_innermost() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -13,13 +14,16 @@ import psutil
 import pytest
 from tests.fakes import cells, task
 
+from packsweep.engines import vllm_forked
 from packsweep.machine import environment
+from packsweep.models.resolve import Model
 from packsweep.results.store import Store
 from packsweep.run import forkserver, launch
 from packsweep.run.launch import ForkServer
 from packsweep.run.session import Session
 from packsweep.run.supervisor import Supervisor
 from packsweep.run.task import Task
+from packsweep.sweep.cells import Cell
 from packsweep.sweep.spec import LimitsTable
 
 GONE_S = 10.0
@@ -219,3 +223,44 @@ def test_session(byte_model: Path, store: Store, server: ForkServer) -> None:
     assert {row["isolation"] for row in _rows(store)} == {"engine"}
     logs = [Path(str(status.log)).read_text(encoding="utf-8") for status in statuses]
     assert all(log.count("packsweep: commit") == 1 for log in logs)
+
+
+def test_prepare(
+    monkeypatch: pytest.MonkeyPatch, byte_model: Path, store: Store, tmp_path: Path
+) -> None:
+    """Before a fork the tokenizer of an offline cell on vLLM is loaded, and of no other."""
+    loaded: list[str] = []
+
+    def load(of: Cell, _: Model) -> None:
+        loaded.append(of.engine)
+        raise ValueError("whatever fails here, the worker reports")
+
+    monkeypatch.setattr(vllm_forked, "load_tokenizer", load)
+    for engine in ("simulated", "vllm"):
+        asked = _task(byte_model, store, engine={"kind": engine})
+        (tmp_path / "task.json").write_text(asked.to_json(), encoding="utf-8")
+        forkserver._prepare(tmp_path)
+    gc.unfreeze()
+    assert loaded == ["vllm"]
+
+
+def test_prepare_spoiled(
+    monkeypatch: pytest.MonkeyPatch, byte_model: Path, store: Store, tmp_path: Path
+) -> None:
+    """Where loading a tokenizer initializes CUDA, the next server does not load any."""
+    loaded: list[str] = []
+
+    def anew(*_: object) -> None:
+        raise _AnewError
+
+    monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
+    monkeypatch.setattr(os, "execv", anew)
+    monkeypatch.setattr(vllm_forked, "load_tokenizer", lambda of, _: loaded.append(of.engine))
+    monkeypatch.setattr(forkserver, "cuda_is_untouched", lambda: not loaded)
+    asked = _task(byte_model, store, engine={"kind": "vllm"})
+    (tmp_path / "task.json").write_text(asked.to_json(), encoding="utf-8")
+    with pytest.raises(_AnewError):
+        forkserver._prepare(tmp_path)
+    forkserver._prepare(tmp_path)
+    gc.unfreeze()
+    assert loaded == ["vllm"]

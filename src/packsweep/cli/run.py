@@ -55,6 +55,11 @@ class Start(StrEnum):
 # Set for the entry of a Ray job and nothing else; RAY_JOB_ID is taken away from it.
 # Source: Ray 2.57 to 2.60, dashboard/modules/job/job_supervisor.py.
 _RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# load_format -> the module that vLLM imports for it, and the package, which vLLM does not need.
+_LOADERS = {
+    "fastsafetensors": ("fastsafetensors", "fastsafetensors"),
+    "runai_streamer": ("runai_model_streamer", "runai-model-streamer"),
+}
 
 
 def run_command(
@@ -131,13 +136,13 @@ def run_command(
     if read.mode == "online":
         start = Start.SPAWN  # what drives a server needs nothing of vLLM
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
-    if address and read.measure.isolation == "engine":
-        raise UserError("measure.isolation: engine is for one machine; leave it or --ray out")
     num_gpus = max(each.cell.num_gpus for each in planned.cells)
     _check_gpus(read, num_gpus, in_ray=address is not None)
     demand = _demand(accelerator, max_gpus, num_gpus)
+    forks = read.engine.kind if start == "fork" else None
+    share = read.measure.isolation == "engine"
     executor = (
-        _cluster(address, demand, read.engine.kind if start == "fork" else None)
+        _cluster(address, demand, forks, share_engines=share)
         if address
         else _machine(read.engine.kind, start)
     )
@@ -190,6 +195,12 @@ def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
             'vLLM is not installed in this Python; "make setup" installs it, or '
             "pip install vllm on a machine with a GPU"
         )
+    module, package = _LOADERS.get(sweep.model.load_format, (None, None))
+    if sweep.engine.kind == "vllm" and not in_ray and module and find_spec(module) is None:
+        raise UserError(
+            f"model.load_format={sweep.model.load_format} needs a package that is not installed: "
+            f"pip install {package}"
+        )
     problem = environment.socket_problem()
     if sweep.engine.kind == "vllm" and not in_ray and problem:
         raise UserError(problem)
@@ -227,11 +238,13 @@ def _demand(accelerator: str | None, max_gpus: int | None, num_gpus: int) -> Dem
     return Demand(accelerators=named, max_gpus=max_gpus, num_gpus=num_gpus)
 
 
-def _cluster(address: str, demand: Demand, forks: EngineKind | None) -> Executor:
+def _cluster(
+    address: str, demand: Demand, forks: EngineKind | None, *, share_engines: bool
+) -> Executor:
     """Return the executor on the Ray cluster at ``address``."""
     from packsweep.run.executors.ray import RayExecutor
 
-    return RayExecutor(address, demand, forks=forks)
+    return RayExecutor(address, demand, forks=forks, share_engines=share_engines)
 
 
 def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, local: bool) -> int:

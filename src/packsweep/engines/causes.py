@@ -103,6 +103,10 @@ CAUSES = (
         remedy="ask for access on the model's page, then export HF_TOKEN",
     ),
     Cause(
+        sign="No module named '(fastsafetensors|runai_model_streamer)",
+        remedy="model.load_format needs that package on the machine of the engine",
+    ),
+    Cause(
         sign="[Ff]ailed to find C compiler",
         remedy="apt-get install gcc",
     ),

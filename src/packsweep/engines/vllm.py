@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from packsweep.models.resolve import Model
     from packsweep.sweep.cells import Cell
 
-_STOP_GRACE_S = 1.0
+_STOP_GRACE_S = 0.1
 # Fields of vLLM's resolved configuration that say how a pass was scheduled and computed.
 _RESOLVED = {
     "model_config": ("dtype", "max_model_len", "quantization", "enforce_eager", "seed"),
@@ -156,7 +156,7 @@ class VllmEngine:
         """Stop the engine core and wait for its process.
 
         ``LLM`` has no public way to stop, and its core takes 5 s to end by itself, after which it
-        is killed. Nothing of it is wanted any more: it is killed after a second.
+        is killed. Nothing of it is wanted any more: it is killed after a tenth of a second.
         Source: vLLM 0.26 to 0.33, ``v1/engine/core_client.py`` (``shutdown``).
         """
         impatience = threading.Timer(_STOP_GRACE_S, _kill_children)

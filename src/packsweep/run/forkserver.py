@@ -2,8 +2,9 @@
 
 Importing torch and vLLM takes longer than most passes, and a fresh process does it again, and its
 engine core once more. ``python -m packsweep.run.forkserver SOCKET ENGINE`` does it once: it
-imports, never starts an engine, never touches a GPU, and forks. A cell's process is new all the
-same: its CUDA context and its KV cache are made in it and end with it.
+imports, never starts an engine, never touches a GPU, and forks. So it does with the tokenizer of
+each model. A cell's process is new all the same: its CUDA context and its KV cache are made in it
+and end with it.
 
 A connection is one worker: JSON of ``folder`` and ``environ`` with two descriptors (the guard, the
 log) in; the worker's pid with a descriptor of the process out, and its exit status once it ends.
@@ -27,13 +28,16 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from packsweep.engines import vllm_forked
 from packsweep.files import cache_root, replace_file
 from packsweep.machine import environment
 from packsweep.run import lifeline
 from packsweep.run.launch import LENGTH, NUM_DESCRIPTORS
+from packsweep.run.task import task_from_json
 
 # Linux cuts the name of a process at 15 bytes.
 WORKER_NAME = "packsweep-cell"
@@ -89,15 +93,22 @@ class _Worker:
 class ForkServer:
     """The loop: connections in, workers out, until it is killed."""
 
-    def __init__(self, listener: socket.socket, inherited: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        inherited: Mapping[str, str],
+        prepare: Callable[[Path], None] = lambda _: None,
+    ) -> None:
         """Take a socket and the environment of its workers.
 
         Args:
             listener: where supervisors connect.
             inherited: what imports changed in the environment, name -> value; every worker gets it.
+            prepare: loads, before a fork, what the attempt in a folder needs.
         """
         self._listener = listener
         self._inherited = dict(inherited)
+        self._prepare = prepare
         self._workers: dict[int, _Worker] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
@@ -137,6 +148,7 @@ class ForkServer:
         except (OSError, ValueError):
             connection.close()
             return None
+        self._prepare(Path(request["folder"]))
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -240,19 +252,39 @@ def _preload(engine: str) -> None:
     names = list(_PRELOADED[engine])
     if engine == "vllm" and Path("/proc/driver/nvidia").exists():
         names += _PRELOADED_ON_CUDA
-    spoiling = _spoiling()
     for name in names:
-        if name in spoiling:
-            continue
-        with contextlib.suppress(Exception):
-            _import(name)
-        if not cuda_is_untouched():
-            _note_spoiling([*spoiling, name])
-            os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (this very process, anew)
+        _unless_it_spoils(name, partial(_import, name))
+
+
+def _unless_it_spoils(name: str, action: Callable[[], None]) -> None:
+    """Do what is called ``name``, where it is not known to initialize CUDA."""
+    spoiling = _spoiling()
+    if name in spoiling:
+        return
+    with contextlib.suppress(Exception):
+        action()
+    if not cuda_is_untouched():
+        _note_spoiling([*spoiling, name])
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (this very process, anew)
 
 
 def _import(name: str) -> None:
     importlib.import_module(name)
+    if name == "vllm":
+        vllm_forked.spare_collections()
+
+
+def _prepare(folder: Path) -> None:
+    """Load what the attempt in ``folder`` needs; what cannot be loaded, the worker will report."""
+    _unless_it_spoils("tokenizer", partial(_load_tokenizer, folder))
+    gc.collect()
+    gc.freeze()
+
+
+def _load_tokenizer(folder: Path) -> None:
+    task = task_from_json((folder / "task.json").read_text(encoding="utf-8"))
+    if task.cell.engine == "vllm" and task.cell.mode == "offline":
+        vllm_forked.load_tokenizer(task.cell, task.resolve_model())
 
 
 def _spoiling() -> list[str]:
@@ -305,7 +337,7 @@ def main() -> None:
     changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
     gc.collect()
     gc.freeze()  # a collection in a worker leaves the pages shared
-    ForkServer(listener, changed).serve()()
+    ForkServer(listener, changed, _prepare).serve()()
 
 
 if __name__ == "__main__":

@@ -118,7 +118,9 @@ class ModelTable(Table):
     name: str
     revision: str | None = None
     tokenizer: str | None = None
-    load_format: Literal["auto", "safetensors", "pt", "dummy", "runai_streamer"] = "auto"
+    load_format: Literal[
+        "auto", "safetensors", "fastsafetensors", "pt", "dummy", "runai_streamer"
+    ] = "auto"
 
 
 class TaskTable(Table):

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.fakes import cells, task, written
 
 from packsweep.errors import ResultsError
 from packsweep.results.store import Store
-from packsweep.run.executors.ray import _env_vars, stream_attempt
+from packsweep.run.executors.ray import _env_vars, stream_attempt, stream_attempts
+from packsweep.run.launch import Interpreter
 from packsweep.sweep.cells import Cell
 
 
@@ -55,6 +57,43 @@ def test_stream_attempt_folder_not_shared(tmp_path: Path, byte_model: Path) -> N
     with pytest.raises(ResultsError, match="no such results folder"):
         next(told)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_stream_attempts(store: Store, byte_model: Path) -> None:
+    """Cells of one engine run one after the other in one worker, which is gone at the end."""
+    shared = cells(
+        model={"name": str(byte_model)}, grid={"n": [2, 3, 4]}, measure={"isolation": "engine"}
+    )
+    tasks = [task(each, store.root, attempt_id=f"a{each.n}") for each in shared]
+    written(store, shared[1], "other")
+    told = list(stream_attempts(tasks, "node", Interpreter()))
+    ends = [json.loads(word) for word in told if isinstance(word, str)]
+    assert [(end["attempt_id"], end["outcome"]) for end in ends] == [
+        ("a2", "ok"),
+        ("a3", ends[1]["outcome"]),
+        ("a4", "ok"),
+    ]
+    assert ends[1]["reason"] == "another attempt was committed meanwhile"
+    rows = store.read_passes().to_pylist()
+    methods = {row["n"]: row["start_method"] for row in rows if row["attempt_id"] != "other"}
+    assert methods == {2: "spawn", 4: "shared"}
+    assert not psutil.Process().children(recursive=True)
+
+
+def test_stream_attempts_cancelled(store: Store, byte_model: Path) -> None:
+    """A task that is ended in the middle of its batch leaves no worker and no result."""
+    shared = cells(
+        model={"name": str(byte_model)},
+        grid={"n": [2, 3]},
+        measure={"isolation": "engine"},
+        simulated={"real_seconds": 30.0},
+    )
+    told = stream_attempts([task(each, store.root) for each in shared], "node", Interpreter())
+    while next(told)["phase"] != "warmup":  # type: ignore[index]
+        pass
+    told.close()  # type: ignore[attr-defined]
+    assert not psutil.Process().children(recursive=True)
+    assert store.committed(shared[0].cell_id) is None
 
 
 def test_env_vars(monkeypatch: pytest.MonkeyPatch) -> None:

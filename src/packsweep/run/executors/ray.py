@@ -8,6 +8,9 @@ A task tells the phases of its attempt as they begin, and last how it ended. The
 marker that it started: Ray shows a queued task and a running one alike. The supervisor in the task
 enforces the deadline of each phase; where no word comes for longer than that, the node or the
 supervisor itself hangs, and the attempt is given up from here.
+
+Attempts whose cells share an engine go as a batch, which a task works off in one session. Where a
+task is lost, so is the attempt that it was at; the others of its batch go into another one.
 """
 
 from __future__ import annotations
@@ -25,12 +28,13 @@ from packsweep.errors import UserError
 from packsweep.machine import environment
 from packsweep.results import storage
 from packsweep.run import scratch
-from packsweep.run.executors import nodes, ray_address
+from packsweep.run.executors import batches, nodes, ray_address
 from packsweep.run.executors.exclusion import NodeExclusion
 from packsweep.run.executors.nodes import Demand, Node
 from packsweep.run.executors.ray_fork import NodeForkServers
 from packsweep.run.launch import Launcher
 from packsweep.run.rows import describe_loss, lost
+from packsweep.run.session import Session
 from packsweep.run.supervisor import phase_limit_s
 from packsweep.run.task import (
     Activity,
@@ -51,9 +55,13 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 
 @dataclass(slots=True)
 class _Running:
-    """A submitted attempt, and the last that was heard of it."""
+    """A submitted task, and the last that was heard of it.
 
-    task: Task
+    Attributes:
+        tasks: the attempts that have not ended, the one that runs first.
+    """
+
+    tasks: list[Task]
     began: float | None = None
     phase: str | None = None
     host: str = "its node"
@@ -65,8 +73,17 @@ class _Running:
         self.heard = time.monotonic()
         self.began = self.began or self.heard
 
+    @property
+    def task(self) -> Task:
+        return self.tasks[0]
+
+    def ended(self) -> None:
+        """Go on to the next attempt."""
+        del self.tasks[0]
+        self.began = None
+
     def lost(self, outcome: str, reason: str) -> Status:
-        """Record that it went out of sight."""
+        """Record that the attempt that runs went out of sight."""
         wall_s = 0.0 if self.began is None else time.monotonic() - self.began
         return lost(self.task, outcome, reason, wall_s)
 
@@ -89,6 +106,8 @@ class RayExecutor:
         demand: Demand | None = None,
         say: Callable[[str], None] = print,
         forks: str | None = None,
+        *,
+        share_engines: bool = False,
     ) -> None:
         """Join the cluster at ``address``; ``auto`` is the one that this job runs on.
 
@@ -97,6 +116,7 @@ class RayExecutor:
             demand: what attempts ask of a node.
             say: takes a line that the user should read.
             forks: the kind of engine whose workers each node forks; None starts each anew.
+            share_engines: cells share engines, so it takes all attempts before it submits any.
 
         Raises:
             UserError: no cluster answers there, Ray is too old, or no node can do it.
@@ -117,8 +137,10 @@ class RayExecutor:
         self._on_gpus = self._has_gpus()
         self._num_cpus = nodes.cpu_slots(self._nodes)[0]
         self._waiting_said = False
-        self._attempt = _remote(self._ray)
+        self._attempts = _remote(self._ray)
         self._servers = None if forks is None else NodeForkServers(self._ray, forks)
+        self._share_engines = share_engines
+        self._pending: list[Task] = []
         self._running: dict[Any, _Running] = {}
         self._exclusion: NodeExclusion | None = None
         at_once = self._most_at_once()
@@ -127,7 +149,7 @@ class RayExecutor:
     @property
     def num_slots(self) -> int:
         """Twice what runs at once: the next attempt's Ray worker is up when a GPU gets free."""
-        return 2 * self.num_at_once
+        return sys.maxsize if self._share_engines else 2 * self.num_at_once
 
     @property
     def num_at_once(self) -> int:
@@ -140,15 +162,29 @@ class RayExecutor:
         return len(self._fitting())
 
     def start(self, task: Task) -> None:
-        self._exclusion = self._exclusion or NodeExclusion(task.limits.stop_after_failures)
-        ref = self._attempt.options(**self._options(task.cell.num_gpus)).remote(
-            task.to_json(), self._fork_servers()
+        if self._share_engines:
+            self._pending.append(task)
+        else:
+            self._submit([task])
+
+    def _submit(self, tasks: list[Task]) -> None:
+        limits = tasks[0].limits
+        self._exclusion = self._exclusion or NodeExclusion(limits.stop_after_failures)
+        ref = self._attempts.options(**self._options(tasks[0].cell.num_gpus)).remote(
+            [task.to_json() for task in tasks], self._fork_servers()
         )
-        self._running[ref] = _Running(task)
+        self._running[ref] = _Running(tasks)
+
+    def _submit_pending(self) -> None:
+        """Submit the attempts that were to be started, together where they share an engine."""
+        pending, self._pending = self._pending, []
+        for batch in batches.split(pending, self.num_at_once):
+            self._submit(batch)
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
         """Return the tasks that ended; one that Ray lost counts as crashed."""
         self._look_at_nodes()
+        self._submit_pending()
         if not self._running:
             time.sleep(timeout_s)
             return []
@@ -173,7 +209,7 @@ class RayExecutor:
         refs = list(self._running)
         if refs:
             self._ray.wait(refs, num_returns=len(refs), timeout=_CANCEL_TIMEOUT_S)
-        self._running = {}
+        self._running, self._pending = {}, []
         self._ray.shutdown()
 
     def _hear(self, ref: Any) -> Status | None:  # noqa: ANN401  (Ray is untyped)
@@ -182,15 +218,16 @@ class RayExecutor:
         try:
             word = self._ray.get(next(ref))
         except (self._ray.exceptions.RayError, StopIteration) as error:
-            del self._running[ref]
-            status = running.lost("crashed", describe_loss(error, running.host, running.phase))
+            status = self._lose(ref, "crashed", describe_loss(error, running.host, running.phase))
             if isinstance(error, self._ray.exceptions.RayTaskError):
                 self._note(running, status)
             return status
         if isinstance(word, dict):
             running.hear(**word)
             return None
-        del self._running[ref]
+        running.ended()
+        if not running.tasks:
+            del self._running[ref]
         status = replace(status_from_json(word), place=running.node_id or None)
         self._note(running, status)
         return status
@@ -212,7 +249,7 @@ class RayExecutor:
             if running.phase is None:
                 del self._running[ref]
                 self._ray.cancel(ref, force=True)
-                self.start(running.task)
+                self._submit(running.tasks)
 
     def _overdue(self) -> Iterator[tuple[Any, str]]:
         for ref, running in list(self._running.items()):
@@ -221,9 +258,14 @@ class RayExecutor:
                 yield ref, why
 
     def _give_up(self, ref: Any, why: str) -> Status:  # noqa: ANN401
-        running = self._running.pop(ref)
         self._ray.cancel(ref, force=True)
-        return running.lost("timeout", why)
+        return self._lose(ref, "timeout", why)
+
+    def _lose(self, ref: Any, outcome: str, reason: str) -> Status:  # noqa: ANN401
+        """Record how a task's attempt was lost, and keep those that it had not begun."""
+        running = self._running.pop(ref)
+        self._pending += running.tasks[1:]
+        return running.lost(outcome, reason)
 
     def _look_at_nodes(self) -> None:
         """Note nodes that came or went; say once where none is left to wait for."""
@@ -282,20 +324,36 @@ class RayExecutor:
 
 
 def _remote(ray: Any) -> Any:  # noqa: ANN401
-    """Return the remote function; ``max_calls=1`` gives every attempt a new worker process."""
+    """Return the remote function; ``max_calls=1`` gives every task a new worker process."""
 
     @ray.remote(max_calls=1, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
-    def attempt(task_json: str, servers: Mapping[str, Any]) -> Iterator[dict[str, str] | str]:
+    def attempts(
+        tasks: Sequence[str], servers: Mapping[str, Any]
+    ) -> Iterator[dict[str, str] | str]:
         here = {"", os.getcwd()}  # noqa: PTH109  (as it stands in the path)
         sys.path[:] = [folder for folder in sys.path if folder not in here]
         from packsweep.run.executors import ray_fork
-        from packsweep.run.executors.ray import stream_attempt
+        from packsweep.run.executors.ray import stream_attempts
 
         node_id = ray.get_runtime_context().get_node_id()
         launcher = ray_fork.launcher(ray, servers, node_id)
-        yield from stream_attempt(task_from_json(task_json), node_id, launcher)
+        yield from stream_attempts([task_from_json(task) for task in tasks], node_id, launcher)
 
-    return attempt
+    return attempts
+
+
+def stream_attempts(
+    tasks: Sequence[Task], node_id: str, launcher: Launcher
+) -> Iterator[dict[str, str] | str]:
+    """Run attempts here, one after the other; those of shared engines in one session."""
+    cell = tasks[0].cell
+    session = Session(launcher, cell.engine_key) if cell.isolation == "engine" else None
+    try:
+        for task in tasks:
+            yield from stream_attempt(task, node_id, session or launcher)
+    finally:
+        if session is not None:
+            session.stop()
 
 
 def stream_attempt(
