@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from packsweep.report.progress import Expected
     from packsweep.results.store import Store
     from packsweep.run.executors import Executor
-    from packsweep.sweep.spec import EngineKind, Sweep
+    from packsweep.sweep.spec import Sweep
 
 
 class Isolation(StrEnum):
@@ -127,15 +127,14 @@ def run_command(
     read, planned, store, content = prepare(sweep, set_, results)
     _check_engine(read, store, in_ray=address is not None)
     _check_server(read, in_ray=address is not None)
-    if read.mode == "online":
-        start = Start.SPAWN  # what drives a server needs nothing of vLLM
+    prepared = f"{read.engine.kind}_server" if read.mode == "online" else read.engine.kind
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
     if address and read.measure.isolation == "engine":
         raise UserError("measure.isolation: engine is for one machine; leave it or --ray out")
     executor = (
-        _cluster(address, accelerator, max_gpus, read.engine.kind if start == "fork" else None)
+        _cluster(address, accelerator, max_gpus, prepared if start == "fork" else None)
         if address
-        else _machine(read.engine.kind, start)
+        else _machine(prepared, start)
     )
     interrupt_on_signals()  # anew: Ray installs its own handlers
     try:
@@ -191,7 +190,7 @@ def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
         raise UserError(problem)
 
 
-def _machine(engine: EngineKind, start: Start) -> Executor:
+def _machine(engine: str, start: Start) -> Executor:
     """Return the executor on this machine."""
     from packsweep.run import launch
     from packsweep.run.executors.local import LocalExecutor
@@ -200,7 +199,7 @@ def _machine(engine: EngineKind, start: Start) -> Executor:
 
 
 def _cluster(
-    address: str, accelerator: str | None, max_gpus: int | None, forks: EngineKind | None
+    address: str, accelerator: str | None, max_gpus: int | None, forks: str | None
 ) -> Executor:
     """Return the executor on the Ray cluster at ``address``."""
     from packsweep.run.executors.nodes import Demand

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 import re
 import socket
 import time
@@ -26,6 +27,7 @@ import psutil
 
 from packsweep.engines import EngineInfo, Request
 from packsweep.errors import EngineError, without_credentials
+from packsweep.machine import environment
 from packsweep.sweep import answers
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ _CALL_TIMEOUT_S = 60.0
 _PROBE_TIMEOUT_S = 2.0
 _STOP_TIMEOUT_S = 30.0
 _RESETS = 40
+_IDLE_TIMEOUT_S = 10.0
 _SAMPLE = re.compile(r"^(vllm:\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 # An early version says nothing.
 _SAYS_NO = re.compile(r'"success"\s*:\s*false')
@@ -189,8 +192,10 @@ class ChildServer:
         port = _free_port()
         self.base_url = f"http://{HOST}:{port}"
         self._endpoint = Endpoint(self.base_url)
-        # Spawned, as everything that multiprocessing starts: then it is under a lifeline.
-        context = multiprocessing.get_context("spawn")
+        # Both are under a lifeline. Forked of a worker that is forked itself: what it needs is
+        # imported, and nothing has touched a GPU.
+        forked = os.environ.get(environment.START_METHOD) == "fork"
+        context: Any = multiprocessing.get_context("fork" if forked else "spawn")
         self._process: BaseProcess = context.Process(target=serve, args=(port, *arguments))
         self._process.start()
         try:
@@ -232,6 +237,22 @@ class ChildServer:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         psutil.wait_procs(alive, timeout=_STOP_TIMEOUT_S)
+
+
+def wait_until_idle(server: Server) -> None:
+    """Wait until no request is under way; one that was given up takes a moment to end.
+
+    Raises:
+        EngineError: one is still, or the server does not say.
+    """
+    deadline = time.monotonic() + _IDLE_TIMEOUT_S
+    while True:
+        now = server.figures()
+        if now.running == now.waiting == 0:
+            return
+        if now.running is None or time.monotonic() > deadline:
+            raise EngineError(f"{now.running} requests run and {now.waiting} wait in it")
+        time.sleep(_POLL_S)
 
 
 def _free_port() -> int:

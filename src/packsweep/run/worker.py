@@ -24,7 +24,7 @@ from typing import Any
 
 from packsweep import engines
 from packsweep.engines import Engine, EngineInfo, PassResult, Request, causes, external
-from packsweep.engines.server import Server
+from packsweep.engines.server import Server, wait_until_idle
 from packsweep.engines.start_log import jit_compilations, start_phases
 from packsweep.errors import EngineError, PacksweepError, ResultsError
 from packsweep.files import replace_file
@@ -51,6 +51,7 @@ class Measured:
     info: EngineInfo | None = None
     engine_pids: frozenset[int] = frozenset()
     model: Model | None = None
+    shares: bool = False
     memory_returned: bool | None = None
     passes: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -68,9 +69,14 @@ class Ending:
 
 @dataclass(slots=True)
 class KeptEngine:
-    """The engine that cells of a session share; None before the first has ended."""
+    """The engine or server that cells of a session share; none before the first has ended."""
 
     engine: Engine | None = None
+    server: Server | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self.engine is None and self.server is None
 
 
 class Attempt:
@@ -105,6 +111,7 @@ class Attempt:
 
     def _measure(self) -> None:
         self._announce("check", "check")
+        self._check_kept_server()
         gpu_before = self._check_gpu()
         self._announce("start", "resolve")
         model = self._task.resolve_model()
@@ -121,6 +128,7 @@ class Attempt:
             self._check_caching(engine.info)
             self._run_passes(engine)
         except BaseException:
+            self._kept.engine = None
             self._stop(engine, gpu_before)
             raise
         if self._task.cell.isolation == "engine":
@@ -131,13 +139,41 @@ class Attempt:
     def _measure_online(self, model: Model, gpu_before: nvml.GpuUse | None) -> None:
         key = external.api_key(self._task.api_key_env)
         self._clock.enter("engine_start")
-        server = engines.start_server(self._task.cell, model, key)
+        server = self._kept.server
+        self.measured.shares = server is not None
+        if server is None:
+            server = engines.start_server(self._task.cell, model, key)
         try:
             self._started(server.info)
             self._check_caching(server.info)
             self._run_windows(server, model, key)
-        finally:
+        except BaseException as error:
+            # A window that does not count is no fault of the server.
+            lives = isinstance(error, EngineError) and error.outcome == "invalid"
+            self._part_from(server, gpu_before, keep=lives)
+            raise
+        self._part_from(server, gpu_before, keep=True)
+
+    def _part_from(self, server: Server, gpu_before: nvml.GpuUse | None, *, keep: bool) -> None:
+        """Keep a server for the next cell where cells share one, else stop it."""
+        self._kept.server = server if keep and self._task.cell.isolation == "engine" else None
+        if self._kept.server is None:
             self._stop(server, gpu_before)
+
+    def _check_kept_server(self) -> None:
+        """Give up a kept server that is not as it was after its start; then another is started."""
+        server = self._kept.server
+        if server is None:
+            return
+        try:
+            server.check()
+            wait_until_idle(server)
+            if self._task.cell.cache_state != "off":
+                server.reset_prefix_cache()
+        except EngineError as error:
+            _say(f"the server of the cells before is given up: {error}")
+            self._kept.server = None
+            server.close()
 
     def _check_gpu(self) -> nvml.GpuUse | None:
         """Return who uses the GPU before the start, which must be nobody."""
@@ -145,7 +181,7 @@ class Attempt:
             return None
         gpu = nvml.visible_gpu()
         self.measured.gpu = gpu
-        if gpu is None or self._kept.engine is not None:
+        if gpu is None or not self._kept.is_empty:
             return None
         busy = nvml.wait_until_free(gpu, self._task.limits.gpu_free_timeout_s)
         if busy is not None:
@@ -156,6 +192,7 @@ class Attempt:
     def _start_engine(self, model: Model) -> Engine:
         self._clock.enter("engine_start")
         engine = self._kept.engine
+        self.measured.shares = engine is not None
         if engine is None:
             engine = engines.start(self._task.cell, model)
             self._clock.carve("import", engine.info.import_s)
@@ -359,6 +396,7 @@ class Attempt:
         shared = {
             **rows.identity(self._task, ending.outcome, ending.reason, self._started_at),
             **environment.describe(found.gpu),
+            **({"start_method": "shared"} if found.shares else {}),
             **({} if found.info is None else rows.engine_values(found.info, found.gpu)),
             **start_phases(self._log_text()),
             "jit_compilations": jit_compilations(self._log_text()),
@@ -418,16 +456,20 @@ def main() -> None:
 
 def run(folder: Path) -> None:
     """Run the task in ``folder``, in this process."""
-    lifeline.guard_children(folder)
+    lifeline.guard_children(session.folder() or folder)
     lifeline.guard_forks()
     kept = KeptEngine()
     for each in itertools.chain([folder], session.further_attempts()):
         _attempt(each, kept)
+        if kept.is_empty:
+            break
 
 
 def _attempt(folder: Path, kept: KeptEngine) -> None:
     task = task_from_json((folder / "task.json").read_text(encoding="utf-8"))
     status = Attempt(task, folder, kept).run()
+    if not kept.is_empty:
+        session.announce_kept(folder)
     replace_file(folder / STATUS, status.to_json().encode())
 
 

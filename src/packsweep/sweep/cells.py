@@ -173,7 +173,16 @@ class Cell:
             self.simulated_settings,
             self.prompt_type,
             self.environ,
+            self.mode,
+            self._known_to_server,
         )
+
+    @property
+    def _known_to_server(self) -> tuple[object, ...]:
+        """What a simulated server answers by; a real one is told with each request."""
+        if self.mode == "offline" or self.engine != "simulated":
+            return ()
+        return (self.words, self.answer, self.format, self.output_tokens_per_text)
 
     @cached_property
     def labelling(self) -> LabellingTask:

@@ -497,8 +497,8 @@ def _measure_problem(sweep: Sweep) -> str | None:
     """Return what only a pass of known requests can do, or None."""
     if sweep.measure.stop_at_half_width is not None:
         return "measure.stop_at_half_width: is for offline passes; give online windows repeats"
-    if sweep.measure.isolation != "process":
-        return "measure.isolation: engine is for offline cells; online each has its own server"
+    if sweep.measure.isolation != "process" and sweep.online.url is not None:
+        return "measure.isolation: has no effect on a server that is there; remove it"
     if "logprob" in sweep.grid.answer:
         return "grid.answer: logprob is measured offline; servers answer free or choice"
     return None
