@@ -104,14 +104,15 @@ class _Application:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         from aiohttp import web
 
-        asked = self._asked(await request.json())
+        values = await request.json()
+        asked, salt = self._asked(values), values.get("cache_salt")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         self._waiting += 1
         async with self._turn:
             self._waiting, self._running = self._waiting - 1, self._running + 1
             try:
-                async for chunk in self._answer(asked):
+                async for chunk in self._answer(asked, salt):
                     await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
             finally:
                 self._running -= 1
@@ -126,8 +127,9 @@ class _Application:
     def _cell_fault(self) -> Any:  # noqa: ANN401
         return dict(self._cell.simulated_settings)["fault"]
 
-    async def _answer(self, asked: Request) -> AsyncIterator[dict[str, Any]]:
+    async def _answer(self, asked: Request, salt: str | None) -> AsyncIterator[dict[str, Any]]:
         """Yield the chunks of an answer, each when its token is made."""
+        self._engine.salt = salt
         result = self._engine.run([asked]).requests[0]
         self._queries += len(result.prompt_token_ids)
         self._hits += result.cached_tokens or 0

@@ -653,6 +653,10 @@ MAX_RATE = (
         "where an isotonic fit of the attainment crosses the SLO's share",
         larger_is_better=True,
     ),
+    _string(
+        "max_rate_reason",
+        "why a search shows no more, and how long that would take; null of a narrow bracket",
+    ),
 )
 
 CONDITIONS = (

@@ -75,6 +75,8 @@ def _note_parent() -> None:
 
 
 def _die_with_parent() -> None:
+    if _WRAPPER in os.environ:
+        os.environ[_PARENT] = str(os.getpid())  # of what this process spawns itself
     for parent in _forking:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:

@@ -7,6 +7,7 @@ is a pass like any other, of as many requests as arrived.
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -29,6 +30,8 @@ from packsweep.traffic.window import Load, LoadRequest, Response, Target, Window
 
 # Of a warm-up: as many as an engine would take at once, and no more than a client needs to.
 _WARMUP_CONCURRENCY = 32
+# Enough for every shape that a server compiles for; a pool may hold thousands.
+_WARMUP_TEXTS = 256
 # Draws of windows that a replicate has for itself.
 _DRAWS = 1_000
 # Looks at a server's own figures in a window.
@@ -92,8 +95,10 @@ class Windows:
         self._ends = _end_tokens(tokenizer)
 
     def warm_up(self) -> None:
-        """Send each distinct prompt once, as another text of the same shape."""
-        self._all_once(self._workload.warmup)
+        """Send distinct prompts once, each as another text of the same shape."""
+        before = itertools.accumulate((p.num_texts for p in self._workload.prompts), initial=0)
+        num = sum(texts < _WARMUP_TEXTS for texts in before)
+        self._all_once(self._workload.warmup[:num])
 
     def prime(self) -> PassResult:
         """Send each distinct prompt once, so that the prefix cache holds it."""
@@ -111,9 +116,12 @@ class Windows:
         order = list(self._workload.order)
         random.Random(f"{cell.load.window_seed} {draw}").shuffle(order)
         requests = self._load_requests(replace(self._workload, order=tuple(order)).requests)
+        load = self._load(requests, draw, step)
+        if cell.cache_state == "cold":
+            requests = _salted(requests, len(load.arrivals or ()))
         before = self._server.figures()
         with _Onlooker(self._server, step.duration_s / _NUM_LOOKS) as onlooker:
-            window = self._send(requests, self._load(requests, draw, step))
+            window = self._send(requests, load)
         arrived = [order[response.index % len(order)] for response in window.responses]
         drawn = replace(self._workload, order=tuple(arrived))
         return Driven(
@@ -295,6 +303,7 @@ class HighestRate:
             "max_rate_pass_texts_per_s": found.passes,
             "max_rate_fail_texts_per_s": found.fails,
             "max_rate_texts_per_s": found.estimate,
+            "max_rate_reason": found.reason,
         }
 
 
@@ -310,6 +319,18 @@ def course(cell: Cell) -> Course:
 def target_of(server: Server, api_key: str | None, timeout_s: float) -> Target:
     """Return where the requests of a window go."""
     return Target(server.base_url, COMPLETIONS, api_key, timeout_s)
+
+
+def _salted(requests: Sequence[LoadRequest], num: int) -> list[LoadRequest]:
+    """Return at least ``num`` requests; what comes again finds nothing of before in the cache.
+
+    A prompt that comes twice in the pool itself, by ``duplication``, is meant to.
+    """
+    found = list(requests)
+    for turn in range(1, -(-num // len(requests))):
+        salt = f', "cache_salt": "{turn}"}}'.encode()
+        found += [LoadRequest(each.body[:-1] + salt, each.num_texts) for each in requests]
+    return found
 
 
 def _end_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:

@@ -69,10 +69,15 @@ class Ending:
 
 @dataclass(slots=True)
 class KeptEngine:
-    """The engine or server that cells of a session share; none before the first has ended."""
+    """The engine or server that cells of a session share; none before the first has ended.
+
+    Attributes:
+        warmed: warm-up passes and prompts that the server has had.
+    """
 
     engine: Engine | None = None
     server: Server | None = None
+    warmed: set[tuple[int, str]] = field(default_factory=set)
 
     @property
     def is_empty(self) -> bool:
@@ -143,6 +148,7 @@ class Attempt:
         self.measured.shares = server is not None
         if server is None:
             server = engines.start_server(self._task.cell, model, key)
+            self._kept.warmed.clear()
         try:
             self._started(server.info)
             self._check_caching(server.info)
@@ -236,9 +242,12 @@ class Attempt:
         tokenizer = load_tokenizer(model)
         driver = windows.Windows(server, self._workload, tokenizer, self._folder, target)
         self._announce("warmup", "warmup")
-        for _ in range(self._task.cell.warmup_passes):
+        # A server that was warmed with the same prompts is warm.
+        warmed = self._task.cell.warmup_passes, self._task.cell.prompts_sha256
+        for _ in range(0 if warmed in self._kept.warmed else warmed[0]):
             driver.warm_up()
             server.check()
+        self._kept.warmed.add(warmed)
         course = windows.course(self._task.cell)
         while (step := course.next()) is not None:
             repeat = len(self.measured.passes)

@@ -236,14 +236,15 @@ class OnlineTable(Table):
     A window draws its requests from the cell's own, in an order of its seed. Open loop: they
     arrive at a ``rate`` in texts/s, whatever the server does. Closed loop: a ``concurrency`` of
     requests is always under way. ``max_rate`` looks for the highest rate that keeps ``slo``, from
-    that rate on. Windows of one repeat have the same seed in all cells. ``url`` is a server that
-    is there, with the key that the environment holds under the name ``api_key_env``; else each
-    cell starts its own.
+    that rate on, for ``search_s`` at most, or 40 windows. Windows of one repeat have the same seed
+    in all cells. ``url`` is a server that is there, with the key that the environment holds under
+    the name ``api_key_env``; else each cell starts its own.
     """
 
     rate: OptionalAxis[TextsPerS] = ()
     concurrency: OptionalAxis[Positive] = ()
     max_rate: TextsPerS | None = None
+    search_s: Seconds | None = None
     slo: Objective | None = None
     arrivals: Axis[Arrivals] = ("poisson",)
     window_s: Seconds = 60.0
@@ -478,6 +479,8 @@ def _load_problem(online: OnlineTable) -> str | None:
         return f"online: takes one of rate, concurrency and max_rate, and there is {found}"
     if online.max_rate is not None and online.slo is None:
         return 'online.slo: is missing; max_rate keeps one, e.g. slo = "p99 e2e <= 500 ms"'
+    if online.search_s is not None and online.max_rate is None:
+        return "online.search_s: has no effect without online.max_rate; remove it"
     if online.concurrency and online.arrivals != ("poisson",):
         return "online.arrivals: has no effect with concurrency; remove it"
     return None

@@ -21,7 +21,7 @@ minutes, is beyond them, and of any interval.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ _FEWEST = 16
 _ENOUGH_VIOLATIONS = 10.0  # counted as independent; from here on their own spread is taken
 _LEVEL = 10.0  # times as many requests exceed the lower latency as may exceed the limit
 _IN_FLIGHT_SAMPLES = 512
+# How many times what was judged may be missing, and in how many steps that is looked for.
+_MOST_TIMES = 10_000.0
+_NUM_TIMES = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +106,21 @@ class Evidence:
     @property
     def attainment(self) -> float | None:
         return 1 - self.num_violations / self.num_requests if self.num_requests else None
+
+    def needed_s(self, share: float, error: float) -> float | None:
+        """Return how long a rate is to be judged until its verdict falls, if all stays the same.
+
+        Of too few requests it is not known how far they count as one, so that it is the least.
+
+        Returns:
+            None where no time would tell: the attainment lies at the share that is asked for.
+        """
+        alike = self if self.num_requests >= _FEWEST else replace(self, design_effect=1.0)
+        for times in np.geomspace(1.0, _MOST_TIMES, _NUM_TIMES).tolist():
+            low, high = alike.interval_after(times, error)
+            if low >= share or high < share:
+                return times * self.length_s
+        return None
 
     def interval_after(self, times: float, error: float) -> tuple[float, float]:
         """Return the interval of the attainment if ``times`` as much showed the same."""

@@ -85,6 +85,7 @@ class Result:
         estimate: where an isotonic fit crosses the SLO's share; None without both.
         driven_s: time that requests arrived, in all windows.
         is_cut: the search ended for want of time.
+        reason: why it shows no more, and how long that would take; None of a narrow bracket.
     """
 
     rates: tuple[Rate, ...]
@@ -93,6 +94,7 @@ class Result:
     estimate: float | None
     driven_s: float
     is_cut: bool
+    reason: str | None = None
 
     @property
     def verdict(self) -> Literal["bracketed", "none_passes", "none_fails", "undecided"]:
@@ -112,7 +114,7 @@ class Search:
         window_s: time judged at the first look at a rate; each further one doubles it.
         confidence: that the limit lies between the rates that pass and fail.
         resolution: how far apart two rates are, as a share, before the gap is left alone.
-        looks: at one rate, at most.
+        looks: at one rate, at most; fewer where ``longest_s`` leaves no time for the last.
         longest_s: time driven, in all; then the search ends with what is shown.
         highest_rate: that the client can drive.
     """
@@ -130,6 +132,11 @@ class Search:
     _num_looks: dict[float, int] = field(init=False, default_factory=dict)
     _verdicts: dict[float, Verdict] = field(init=False, default_factory=dict)
     _driven_s: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        """Plan no look that half of the time would not hold: the error is spent over all looks."""
+        while self.looks > 1 and self.window_s * (2.0**self.looks - 1) > self.longest_s / 2:
+            self.looks -= 1
 
     @property
     def _error(self) -> float:
@@ -176,13 +183,42 @@ class Search:
         if not self._is_open():
             tried, shown = zip(*known, strict=True)
             estimate = crossing(tried, shown, self.slo.share)
+        is_cut = self.next() is None and self._rate() is not None
         return Result(
             rates=rates,
             passes=self._passes(),
             fails=self._fails(),
             estimate=estimate,
             driven_s=self._driven_s,
-            is_cut=self.next() is None and self._rate() is not None,
+            is_cut=is_cut,
+            reason=self._reason(rates, is_cut=is_cut),
+        )
+
+    def _reason(self, rates: Sequence[Rate], *, is_cut: bool) -> str | None:
+        """Return why no more is shown, and how long that would take."""
+        undecided = [rate for rate in rates if rate.verdict == "undecided"]
+        said = []
+        if is_cut:
+            said.append(f"the search had {self.longest_s:g} s and ended after {self._driven_s:.0f}")
+        if undecided and (is_cut or self._is_open() or self._between() is not None):
+            # What is missing first: a rate that passes, else one that fails.
+            said.append(self._undecided(undecided[0 if self._passes() is None else -1]))
+        elif self._passes() is None and self._fails() is not None:
+            said.append(f"a rate below {rates[0].rate:g} texts/s brings too few requests to pass")
+        return "; ".join(said) or None
+
+    def _undecided(self, at: Rate) -> str:
+        where = f"at {at.rate:.4g} texts/s"
+        if at.evidence is None:
+            return f"{where} no window was valid"
+        shown = at.evidence
+        judged = f"{where} {shown.num_violations:,} of {shown.num_requests:,} requests broke it"
+        needed_s = shown.needed_s(self.slo.share, self._error)
+        if needed_s is None:
+            return f"{judged}, so near the limit that no time would tell"
+        return (
+            f"{judged} in the {shown.length_s:.0f} s judged; to tell takes at least "
+            f"{needed_s:,.0f} s"
         )
 
     def _rate(self) -> float | None:
