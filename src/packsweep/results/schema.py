@@ -628,6 +628,17 @@ WINDOW = (
     ),
     _int("server_preemptions", "", "in the window, by the server's counter", source="vLLM"),
 )
+# Of the requests that keep the SLO, the same in all windows of an attempt; of a search at the rate
+# that is shown to pass, else at the lowest that it tried.
+ATTAINED = (
+    _float(
+        "attainment_low",
+        "",
+        "lower end of the 95 % interval of attainment, over batches of time in the windows of one "
+        "server",
+    ),
+    _float("attainment_high", "", "upper end of it"),
+)
 # Of a search for the highest rate, the same in all its windows; null without one.
 MAX_RATE = (
     _string(
@@ -798,6 +809,7 @@ PASSES = (
     *CELL,
     *PASS,
     *WINDOW,
+    *ATTAINED,
     *MAX_RATE,
     *UTILIZATION,
     *CONDITIONS,

@@ -23,9 +23,10 @@ from packsweep.models.tokenizer import Tokenizer
 from packsweep.run import lifeline
 from packsweep.run.workload import Workload
 from packsweep.sweep.cells import Cell, LoadSettings
-from packsweep.traffic import schedule, slo
+from packsweep.traffic import attainment, schedule, slo
 from packsweep.traffic.max_rate import Search
 from packsweep.traffic.process import drive_in_process
+from packsweep.traffic.slo import Slo
 from packsweep.traffic.window import Load, LoadRequest, Response, Target, Window
 
 # Of a warm-up: as many as an engine would take at once, and no more than a client needs to.
@@ -245,15 +246,17 @@ class Course(Protocol):
         """Take what became of it, and why it may not count."""
 
     def result(self) -> dict[str, Any]:
-        """Return the columns of ``schema.MAX_RATE``."""
+        """Return the columns of ``schema.ATTAINED`` and ``schema.MAX_RATE``."""
 
 
 class Repeats:
     """The same window for every repeat, with draws of its own."""
 
-    def __init__(self, step: Step, num: int) -> None:
-        """Take what is repeated, and how often."""
+    def __init__(self, step: Step, num: int, objective: Slo | None = None) -> None:
+        """Take what is repeated, how often, and what is to be kept."""
         self._left = [step] * num
+        self._slo = objective
+        self._windows: list[Window] = []
 
     def next(self) -> Step | None:
         return self._left.pop() if self._left else None
@@ -264,12 +267,12 @@ class Repeats:
         Raises:
             EngineError: it did.
         """
-        del driven
         if doubts:
             raise EngineError("; ".join(doubts), outcome="invalid")
+        self._windows.append(driven.window)
 
     def result(self) -> dict[str, Any]:
-        return {}
+        return {} if self._slo is None else _attained(self._windows, self._slo)
 
 
 class HighestRate:
@@ -279,9 +282,11 @@ class HighestRate:
         """Begin at the rate that the cell names."""
         assert load.max_rate is not None
         assert load.slo is not None
+        self._slo = slo.parse(load.slo)
+        self._windows: dict[float, list[Window]] = {}
         self._search = Search(
             first_rate=load.max_rate,
-            slo=slo.parse(load.slo),
+            slo=self._slo,
             window_s=load.window_s,
             longest_s=load.longest_search_s,
         )
@@ -295,10 +300,14 @@ class HighestRate:
     def tell(self, driven: Driven, doubts: Sequence[str]) -> None:
         """Leave out a window that measured its own client; the rate is looked at again."""
         self._search.tell([] if doubts else [driven.window])
+        if not doubts and driven.step.rate_texts_per_s is not None:
+            self._windows.setdefault(driven.step.rate_texts_per_s, []).append(driven.window)
 
     def result(self) -> dict[str, Any]:
         found = self._search.result()
+        at = found.passes or min(self._windows, default=0.0)
         return {
+            **_attained(self._windows.get(at, []), self._slo),
             "max_rate_verdict": found.verdict,
             "max_rate_pass_texts_per_s": found.passes,
             "max_rate_fail_texts_per_s": found.fails,
@@ -307,12 +316,18 @@ class HighestRate:
         }
 
 
+def _attained(windows: Sequence[Window], objective: Slo) -> dict[str, float | None]:
+    """Return the columns of ``schema.ATTAINED``."""
+    low, high = attainment.interval(windows, objective) or (None, None)
+    return {"attainment_low": low, "attainment_high": high}
+
+
 def course(cell: Cell) -> Course:
     """Return the windows of ``cell``: its repeats, or a search for the highest rate."""
     load = cell.load
     if load.max_rate is None:
         step = Step(rate_texts_per_s=load.rate, duration_s=load.window_s)
-        return Repeats(step, cell.repeats)
+        return Repeats(step, cell.repeats, slo.parse(load.slo) if load.slo else None)
     return HighestRate(load)
 
 

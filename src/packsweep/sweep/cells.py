@@ -177,6 +177,7 @@ class Cell:
             self.prompt_type,
             self.environ,
             self.mode,
+            self.replicate,
             self._known_to_server,
         )
 

@@ -32,6 +32,7 @@ from packsweep.traffic.window import Window, in_flight
 
 Array = NDArray[np.float64]
 
+CONFIDENCE = 0.95
 _FINEST = 128  # batches, over all windows of a rate
 _FEWEST = 16
 _ENOUGH_VIOLATIONS = 10.0  # counted as independent; from here on their own spread is taken
@@ -153,6 +154,15 @@ def evidence(observations: Sequence[Observation], slo: Slo, error: float) -> Evi
         backlog_per_s=slope,
         backlog_ci_low=slope_low,
     )
+
+
+def interval(windows: Sequence[Window], slo: Slo) -> tuple[float, float] | None:
+    """Return the 95 % interval of the attainment over batches of windows; None without requests."""
+    observations = [observe(window, slo, settle_s=0.0) for window in windows if window.responses]
+    if not observations:
+        return None
+    shown = evidence(observations, slo, (1 - CONFIDENCE) / 2)
+    return shown.ci_low, shown.ci_high
 
 
 def _batches(observations: Sequence[Observation], level_s: float, num: int) -> tuple[Array, Array]:

@@ -114,7 +114,7 @@ class Search:
         window_s: time judged at the first look at a rate; each further one doubles it.
         confidence: that the limit lies between the rates that pass and fail.
         resolution: how far apart two rates are, as a share, before the gap is left alone.
-        looks: at one rate, at most; fewer where ``longest_s`` leaves no time for the last.
+        looks: at one rate, at most; so many that ``longest_s`` holds them and one at another rate.
         longest_s: time driven, in all; then the search ends with what is shown.
         highest_rate: that the client can drive.
     """
@@ -134,9 +134,22 @@ class Search:
     _driven_s: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        """Plan no look that half of the time would not hold: the error is spent over all looks."""
-        while self.looks > 1 and self.window_s * (2.0**self.looks - 1) > self.longest_s / 2:
+        """Plan no look that there is no time for: the chance of an error is spent over all."""
+        while self.looks > 1 and self._looks_s(self.looks) + self._look_s(0) > self.longest_s:
             self.looks -= 1
+
+    def _looks_s(self, num: int) -> float:
+        """Return how long the first ``num`` looks at a rate take."""
+        return sum(map(self._look_s, range(num)))
+
+    def _look_s(self, look: int) -> float:
+        return self._judged_s(look) + self._settle_s(look)
+
+    def _judged_s(self, look: int) -> float:
+        return self.window_s * 2.0**look
+
+    def _settle_s(self, look: int) -> float:
+        return max(_SETTLE_SHARE * self._judged_s(look), _SETTLE_LIMITS * self.slo.limit_s)
 
     @property
     def _error(self) -> float:
@@ -148,11 +161,10 @@ class Search:
         if rate is None:
             return None
         look = self._num_looks.get(rate, 0)
-        judged_s = self.window_s * 2.0**look
-        settle_s = max(_SETTLE_SHARE * judged_s, _SETTLE_LIMITS * self.slo.limit_s)
-        if self._driven_s + judged_s + settle_s > self.longest_s:
+        duration_s, settle_s = self._look_s(look), self._settle_s(look)
+        if self._driven_s + duration_s > self.longest_s:
             return None
-        return Step(rate=rate, duration_s=judged_s + settle_s, settle_s=settle_s, repeat=look)
+        return Step(rate=rate, duration_s=duration_s, settle_s=settle_s, repeat=look)
 
     def tell(self, windows: Sequence[Window]) -> None:
         """Take the windows of the step that is due; none if they were not valid."""
@@ -307,17 +319,3 @@ class Search:
         if shown.ci_low >= self.slo.share and shown.backlog_ci_low <= 0:
             return "pass"
         return "undecided"
-
-
-def across_processes(results: Sequence[Result]) -> tuple[float | None, float | None]:
-    """Return the rate at which each of several server processes passes, and at which each fails.
-
-    Processes of one setting differ by more than chance inside one explains. So what holds for all
-    is the lowest rate that passes and the highest that fails; None where one process has none.
-    """
-    passes = [result.passes for result in results if result.passes is not None]
-    fails = [result.fails for result in results if result.fails is not None]
-    return (
-        min(passes) if len(passes) == len(results) else None,
-        max(fails) if len(fails) == len(results) else None,
-    )
