@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import re
+import secrets
 import socket
 import time
 import urllib.error
@@ -181,30 +182,39 @@ class Endpoint:
 class ChildServer:
     """A server of this process's own, in a child that dies with it."""
 
-    model = "packsweep"
-
     def __init__(self, serve: Callable[..., None], arguments: Sequence[Any]) -> None:
-        """Start ``serve`` with a port and ``arguments`` in a new process, and wait for it.
+        """Start ``serve`` with a port, a name and ``arguments`` in a new process; wait for it.
+
+        The model has a name that no other server gives to its own: on a host of many GPUs several
+        start at once, and a port that was free may not be any more.
 
         Raises:
-            EngineError: the process ended before it was ready.
+            EngineError: the process ended before it was ready, or another answers in its place.
         """
         port = _free_port()
+        self.model = f"packsweep-{secrets.token_hex(4)}"
         self.base_url = f"http://{HOST}:{port}"
         self._endpoint = Endpoint(self.base_url)
         # Both are under a lifeline. Forked of a worker that is forked itself: what it needs is
         # imported, and nothing has touched a GPU.
         forked = os.environ.get(environment.START_METHOD) == "fork"
         context: Any = multiprocessing.get_context("fork" if forked else "spawn")
-        self._process: BaseProcess = context.Process(target=serve, args=(port, *arguments))
+        self._process: BaseProcess = context.Process(
+            target=serve, args=(port, self.model, *arguments)
+        )
         self._process.start()
         try:
             while not self._endpoint.is_up():
                 self.check()
                 time.sleep(_POLL_S)
+            self._check_name()
         except BaseException:
             self.close()
             raise
+
+    def _check_name(self) -> None:
+        if self.model not in self._endpoint.call("/v1/models"):
+            raise EngineError(f"another server answers at {self.base_url}")
 
     def figures(self) -> Figures:
         return self._endpoint.figures()

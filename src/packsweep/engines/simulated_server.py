@@ -40,18 +40,19 @@ class SimulatedServer(ChildServer):
         self.info = info_of(cell)
 
 
-def _serve(port: int, cell: Cell, model: Model) -> None:
+def _serve(port: int, name: str, cell: Cell, model: Model) -> None:
     """Become the server, in a process of its own."""
     from aiohttp import web
 
-    application = _Application(SimulatedEngine(cell, model), cell)
+    application = _Application(SimulatedEngine(cell, model), cell, name)
     web.run_app(application.routes(), host=HOST, port=port, print=None, access_log=None)
 
 
 class _Application:
     """What the server answers."""
 
-    def __init__(self, engine: SimulatedEngine, cell: Cell) -> None:
+    def __init__(self, engine: SimulatedEngine, cell: Cell, name: str) -> None:
+        self._name = name
         self._engine = engine
         self._cell = cell
         self._turn = asyncio.Lock()
@@ -81,7 +82,7 @@ class _Application:
     async def _models(self, _: web.Request) -> web.Response:
         from aiohttp import web
 
-        return web.json_response({"data": [{"id": SimulatedServer.model}]})
+        return web.json_response({"data": [{"id": self._name}]})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         from aiohttp import web
