@@ -225,7 +225,7 @@ def test_session(byte_model: Path, store: Store, server: ForkServer) -> None:
 
 def _served(model: Path, store: Store, index: int, **tables: Any) -> Task:
     """Return a cell of a server that three rates share."""
-    values = {
+    values: dict[str, dict[str, Any]] = {
         "model": {"name": str(model), "load_format": "dummy"},
         "grid": {"strategy": "separate", "n": 12},
         "engine": {"kind": "simulated"},

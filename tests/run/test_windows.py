@@ -303,6 +303,19 @@ def test_run_max_rate_undecided(store: Store, byte_model: Path, tmp_path: Path) 
     assert rows[0]["attainment_low"] < rows[0]["attainment_high"]
 
 
+def test_run_max_rate_doubts(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A search whose windows do not count says why."""
+    online = {"rate": [], "max_rate": 5.0, "window_s": 0.5, "search_s": 2.0}
+    one = _cell(byte_model, online={**online, "slo": "p50 e2e <= 50 ms"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window_metrics, "doubts", lambda *_: ("the client was slow",))
+        status, rows = _run(store, one, tmp_path / "w")
+    assert status.outcome == "ok"
+    assert rows[0]["max_rate_verdict"] == "undecided"
+    assert "no window was valid" in rows[0]["max_rate_reason"]
+    assert rows[0]["max_rate_reason"].endswith("did not count: the client was slow")
+
+
 def test_run_longer_than_pool(store: Store, byte_model: Path, tmp_path: Path) -> None:
     """A text that comes again is as new as the first time where the cache is to be cold."""
     grid = {"strategy": "separate", "n": 2}

@@ -284,6 +284,7 @@ class HighestRate:
         assert load.slo is not None
         self._slo = slo.parse(load.slo)
         self._windows: dict[float, list[Window]] = {}
+        self._doubts: list[str] = []
         self._search = Search(
             first_rate=load.max_rate,
             slo=self._slo,
@@ -299,6 +300,7 @@ class HighestRate:
 
     def tell(self, driven: Driven, doubts: Sequence[str]) -> None:
         """Leave out a window that measured its own client; the rate is looked at again."""
+        self._doubts += doubts
         self._search.tell([] if doubts else [driven.window])
         if not doubts and driven.step.rate_texts_per_s is not None:
             self._windows.setdefault(driven.step.rate_texts_per_s, []).append(driven.window)
@@ -312,8 +314,15 @@ class HighestRate:
             "max_rate_pass_texts_per_s": found.passes,
             "max_rate_fail_texts_per_s": found.fails,
             "max_rate_texts_per_s": found.estimate,
-            "max_rate_reason": found.reason,
+            "max_rate_reason": _with_doubts(found.reason, self._doubts),
         }
+
+
+def _with_doubts(reason: str | None, doubts: Sequence[str]) -> str | None:
+    """Return why no more is shown, with what kept windows from counting."""
+    if reason is None or not doubts:
+        return reason
+    return f"{reason}; windows that did not count: {'; '.join(dict.fromkeys(doubts))}"
 
 
 def _attained(windows: Sequence[Window], objective: Slo) -> dict[str, float | None]:

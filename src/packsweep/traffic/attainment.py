@@ -120,7 +120,7 @@ class Evidence:
         for times in np.geomspace(1.0, _MOST_TIMES, _NUM_TIMES).tolist():
             low, high = alike.interval_after(times, error)
             if low >= share or high < share:
-                return times * self.length_s
+                return float(times * self.length_s)
         return None
 
     def interval_after(self, times: float, error: float) -> tuple[float, float]:
