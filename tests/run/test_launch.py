@@ -290,6 +290,14 @@ def test_session_server_after_failure(
     assert (pids[0] == pids[1]) == (fault == "wrong_cache")
 
 
+def test_server_out_of_memory(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """Why a server did not start is told in its own words, as of an engine."""
+    asked = _served(byte_model, store, 0, simulated={"fault": "oom"})
+    status = Supervisor(asked, server).wait()
+    assert status.outcome == "oom"
+    assert str(status.reason).startswith("OutOfMemoryError: the simulated device is out of memory")
+
+
 @pytest.mark.parametrize("when", ["pass 0", "between"])
 def test_session_server_worker_killed(
     byte_model: Path, store: Store, server: ForkServer, when: str

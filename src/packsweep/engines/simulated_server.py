@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from packsweep.engines import Request
 from packsweep.engines.server import COMPLETIONS, HOST, ChildServer
 from packsweep.engines.simulated import SimulatedEngine, info_of
+from packsweep.errors import EngineError
 from packsweep.sweep.spec import Format
 
 if TYPE_CHECKING:
@@ -44,7 +47,13 @@ def _serve(port: int, name: str, cell: Cell, model: Model) -> None:
     """Become the server, in a process of its own."""
     from aiohttp import web
 
-    application = _Application(SimulatedEngine(cell, model), cell, name)
+    try:
+        engine = SimulatedEngine(cell, model)
+    except EngineError as error:
+        # In the form in which the processes of vLLM tell why they end.
+        print(f"(SimulatedServer pid={os.getpid()}) {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+    application = _Application(engine, cell, name)
     web.run_app(application.routes(), host=HOST, port=port, print=None, access_log=None)
 
 
