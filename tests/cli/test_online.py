@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import threading
@@ -88,6 +89,18 @@ def test_export(measured: Path, cli: Cli) -> None:
     """Both modes lie in one export."""
     done = cli("export", measured / "results", "--format", "csv", cwd=measured)
     assert done.returncode == 0, done.stderr
+
+
+def test_export_vllm_bench(measured: Path, cli: Cli) -> None:
+    """Windows have the names of vLLM's benchmark where its meaning is kept: from the dispatch."""
+    only = ("--format", "vllm-bench", "--where", "mode=online")
+    done = cli("export", measured / "results", *only, cwd=measured)
+    assert done.returncode == 0, done.stderr
+    for record in json.loads(done.stdout):
+        assert record["p99_ttft_ms"] == 1000 * record["service_ttft_p99_s"]
+        assert record["p99_e2el_ms"] <= 1000 * record["e2e_p99_s"]
+        assert (record["completed"], record["failed"]) == (record["num_prompts"], 0)
+        assert "p99_itl_ms" not in record
 
 
 def test_plan(byte_model: Path, cli: Cli, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_search_counts_what_passes() -> None:
             repeat=repeat,
             rate_texts_per_s=rate,
             e2e_p99_s=seconds,
+            max_rate_verdict="bracketed",
             max_rate_pass_texts_per_s=4.0,
             max_rate_fail_texts_per_s=8.0,
         )
@@ -46,9 +47,67 @@ def test_search_counts_what_passes() -> None:
 
 
 def test_search_without_a_pass() -> None:
-    """Where no rate is shown to pass, all windows count."""
-    rows = [pass_row(cell(), repeat=i, rate_texts_per_s=2.0 + i) for i in range(2)]
-    assert summary.of_cell(parquet.table(rows, schema.PASSES).to_pylist())["num_repeats"] == 2
+    """Where no rate is shown to pass, it is told by those at its lightest load."""
+    rows = [
+        pass_row(cell(), repeat=i, rate_texts_per_s=2.0 + i % 2, max_rate_verdict="undecided")
+        for i in range(4)
+    ]
+    found = summary.of_cell(parquet.table(rows, schema.PASSES).to_pylist())
+    assert (found["num_repeats"], found["max_rate_verdict"]) == (2, "undecided")
+
+
+def _search(attempt: str, passes: float | None, fails: float | None) -> schema.Row:
+    return pass_row(
+        cell(),
+        attempt,
+        rate_texts_per_s=passes or 1.0,
+        max_rate_verdict="bracketed",
+        max_rate_pass_texts_per_s=passes,
+        max_rate_fail_texts_per_s=fails,
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ((10, 12), (9, 11), (9, 12)),
+        ((10, None), (9, 11), (9, None)),
+        ((None, 12), (9, 11), (None, 12)),
+    ],
+)
+def test_search_across_servers(
+    first: tuple[float | None, float | None],
+    second: tuple[float | None, float | None],
+    expected: tuple[float | None, float | None],
+) -> None:
+    """Of several servers the lowest rate that passes counts, and the highest that fails."""
+    rows = [_search("a0", *first), _search("a1", *second)]
+    found = summary.of_cell(parquet.table(rows, schema.PASSES).to_pylist())
+    ends = (found["max_rate_pass_texts_per_s"], found["max_rate_fail_texts_per_s"])
+    assert ends == expected
+
+
+def _window(attempt: str, kept: float, low: float, high: float) -> schema.Row:
+    return pass_row(cell(), attempt, attainment=kept, attainment_low=low, attainment_high=high)
+
+
+def test_attainment_interval_batches() -> None:
+    """One server: over batches of its windows, where a t interval of equal windows has no width."""
+    rows = [_window("a0", 1.0, 0.9, 1.0) for _ in range(3)]
+    found = summary.of_cell(parquet.table(rows, schema.PASSES).to_pylist())
+    assert (found["attainment_ci_low"], found["attainment_ci_high"]) == (0.9, 1.0)
+
+
+def test_attainment_interval_servers() -> None:
+    """Several servers: over them, at least as wide as what is known of one."""
+    rows = [_window(f"a{i}", kept, 0.9, 1.0) for i, kept in enumerate((1.0, 0.8, 0.9))]
+    found = summary.of_cell(parquet.table(rows, schema.PASSES).to_pylist())
+    # t of 2 degrees of freedom: 4.303 x 0.1 / sqrt(3) to each side of 0.9.
+    assert found["attainment_ci_low"] == pytest.approx(0.9 - 0.2484, abs=1e-4)
+    assert found["attainment_ci_high"] == 1.0
+    equal = [_window(f"a{i}", 1.0, 0.9, 1.0) for i in range(3)]
+    found = summary.of_cell(parquet.table(equal, schema.PASSES).to_pylist())
+    assert found["attainment_ci_low"] == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(

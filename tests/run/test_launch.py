@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.fakes import cells, task
+from tests.fakes import REVIEWS, cells, task
 
 from packsweep.engines import vllm_forked
 from packsweep.machine import environment
@@ -23,6 +23,8 @@ from packsweep.run.launch import ForkServer
 from packsweep.run.session import Session
 from packsweep.run.supervisor import Supervisor
 from packsweep.run.task import Task
+from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import read
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.spec import LimitsTable
 
@@ -264,3 +266,102 @@ def test_prepare_spoiled(
     forkserver._prepare(tmp_path)
     gc.unfreeze()
     assert loaded == ["vllm"]
+
+
+def _served(model: Path, store: Store, index: int, **tables: Any) -> Task:
+    """Return a cell of a server that three rates share."""
+    values: dict[str, dict[str, Any]] = {
+        "model": {"name": str(model), "load_format": "dummy"},
+        "grid": {"strategy": "separate", "n": 12},
+        "engine": {"kind": "simulated"},
+        "online": {"rate": [10.0, 15.0, 20.0], "window_s": 1.0},
+        "measure": {"repeats": 1, "isolation": "engine"},
+    }
+    for table, changes in tables.items():
+        values[table] = {**values.get(table, {}), **changes}
+    sweep = read.parse({**values, "mode": "online"}, where="test")
+    expanded = sweep_cells.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=1000)
+    limits = LimitsTable(pass_timeout_s=60)
+    return task(expanded[index], store.root, limits=limits)
+
+
+def _servers(worker: int | None) -> list[psutil.Process]:
+    """Return the servers that a worker has started; clients end with their windows."""
+    return psutil.Process(worker).children()
+
+
+def test_session_server(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """Cells share a server, with a window's own figures each; one that died is replaced."""
+    session = Session(server, "key")
+    statuses, pids = [], []
+    for index in range(3):
+        attempt = Supervisor(_served(byte_model, store, index), session)
+        statuses.append(attempt.wait())
+        (found,) = _servers(attempt.process.pid)
+        pids.append(found.pid)
+        if index == 1:
+            found.kill()
+    session.stop()
+    assert [status.outcome for status in statuses] == ["ok"] * 3
+    assert pids[0] == pids[1] != pids[2]
+    rows = sorted(_rows(store), key=lambda row: row["rate_texts_per_s"])
+    assert [row["start_method"] for row in rows] == ["fork", "shared", "fork"]
+    assert {row["isolation"] for row in rows} == {"engine"}
+    for row in rows:  # what cells before have asked is none of its own
+        assert row["server_cached_share"] == pytest.approx(row["cached_share"])
+    psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], GONE_S)
+    assert not any(map(psutil.pid_exists, pids))
+
+
+@pytest.mark.parametrize("fault", ["wrong_cache", "unfinished"])
+def test_session_server_after_failure(
+    byte_model: Path, store: Store, server: ForkServer, fault: str
+) -> None:
+    """After a window that does not count the next cell goes on; after a failure on another."""
+    session = Session(server, "key")
+    few = {"rate": [2.0, 3.0], "window_s": 2.0}
+    measure = {"warmup_passes": 0}
+    pids = []
+    for index in range(2):
+        asked = _served(
+            byte_model, store, index, simulated={"fault": fault}, online=few, measure=measure
+        )
+        attempt = Supervisor(asked, session)
+        began = time.monotonic()
+        assert attempt.wait().outcome == ("invalid" if fault == "wrong_cache" else "crashed")
+        assert time.monotonic() - began < 20  # nobody waits for a worker that has nothing to keep
+        pids.append(attempt.process.pid)
+    session.stop()
+    assert (pids[0] == pids[1]) == (fault == "wrong_cache")
+
+
+def test_server_out_of_memory(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """Why a server did not start is told in its own words, as of an engine."""
+    asked = _served(byte_model, store, 0, simulated={"fault": "oom"})
+    status = Supervisor(asked, server).wait()
+    assert status.outcome == "oom"
+    assert str(status.reason).startswith("OutOfMemoryError: the simulated device is out of memory")
+
+
+@pytest.mark.parametrize("when", ["pass 0", "between"])
+def test_session_server_worker_killed(
+    byte_model: Path, store: Store, server: ForkServer, when: str
+) -> None:
+    """A worker that is killed, in a window or between two cells, takes its server with it."""
+    session = Session(server, "key")
+    asked = _served(byte_model, store, 0, online={"window_s": 3.0} if when == "pass 0" else {})
+    attempt = Supervisor(asked, session)
+    if when == "between":
+        assert attempt.wait().outcome == "ok"
+    else:
+        _until(attempt, when)
+    worker = psutil.Process(attempt.process.pid)
+    family = worker.children(recursive=True)
+    worker.kill()
+    psutil.wait_procs(family, GONE_S)
+    assert family
+    assert not any(process.is_running() for process in family)
+    if when == "pass 0":
+        assert attempt.wait().outcome == "crashed"
+    assert Supervisor(_served(byte_model, store, 1), session).wait().outcome == "ok"
+    session.stop()

@@ -15,7 +15,7 @@ from packsweep.run import lifeline
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 
-# A worker, the engine core that it spawns, and the process that the core spawns.
+# A worker, the engine core that it starts, and the process that the core spawns.
 FAMILY = """
 import multiprocessing, os, sys, time
 from pathlib import Path
@@ -32,8 +32,9 @@ def outer(pids):
 if __name__ == "__main__":
     from packsweep.run import lifeline
     lifeline.guard_children(Path(sys.argv[1]))
-    context = multiprocessing.get_context("spawn")
-    pids = context.Queue()
+    lifeline.guard_forks()
+    context = multiprocessing.get_context(sys.argv[2])
+    pids = multiprocessing.get_context("spawn").Queue()
     context.Process(target=outer, args=(pids,)).start()
     print(pids.get(), pids.get(), flush=True)
     time.sleep(60)
@@ -82,12 +83,13 @@ def _gone(pid: int) -> bool:
         return True
 
 
-def test_grandchild_dies_too(tmp_path: Path) -> None:
-    """A process that a spawned child spawned dies when the first of the three is killed."""
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_grandchild_dies_too(tmp_path: Path, method: str) -> None:
+    """A process that a spawned or forked child spawned dies when the first of the three does."""
     script = tmp_path / "family.py"
     script.write_text(FAMILY, encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path)],
+        [sys.executable, str(script), str(tmp_path), method],
         env=environment.engine_environ(),
         stdout=subprocess.PIPE,
         text=True,

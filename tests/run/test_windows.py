@@ -19,6 +19,7 @@ from tests.fakes import REVIEWS, task
 from tests.traffic.servers import Answer, Server
 
 from packsweep.results.store import Store
+from packsweep.run import window_metrics, windows
 from packsweep.run.task import Status
 from packsweep.run.worker import Attempt
 from packsweep.sweep import cells as sweep_cells
@@ -158,7 +159,7 @@ def test_run_cache_state(store: Store, byte_model: Path, tmp_path: Path, state: 
     status, rows = _run(store, one, tmp_path / "w")
     assert (status.outcome, status.reason) == ("ok", None)
     shares = [row["cached_share"] for row in rows]
-    assert (max(shares) == 0) == (state == "off")
+    assert (max(shares) == 0) == (state != "primed")
     if state == "primed":
         assert min(shares) > 0.5
 
@@ -287,6 +288,59 @@ def _kill_client() -> None:
             os.kill(clients[0].pid, signal.SIGKILL)
             return
         time.sleep(0.05)
+
+
+def test_run_max_rate_undecided(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A search without the time for a verdict says what it would take."""
+    online = {"rate": [], "max_rate": 5.0, "window_s": 1.0, "search_s": 4.0}
+    one = _cell(byte_model, online={**online, "slo": "p99 e2e <= 500 ms"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window_metrics, "doubts", lambda *_: ())  # of a machine that is busy
+        status, rows = _run(store, one, tmp_path / "w")
+    assert (status.outcome, status.reason) == ("ok", None)
+    assert {row["max_rate_verdict"] for row in rows} == {"undecided"}
+    assert "to tell takes at least" in rows[0]["max_rate_reason"]
+    assert rows[0]["attainment_low"] < rows[0]["attainment_high"]
+
+
+def test_run_max_rate_doubts(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A search whose windows do not count says why."""
+    online = {"rate": [], "max_rate": 5.0, "window_s": 0.5, "search_s": 2.0}
+    one = _cell(byte_model, online={**online, "slo": "p50 e2e <= 50 ms"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window_metrics, "doubts", lambda *_: ("the client was slow",))
+        status, rows = _run(store, one, tmp_path / "w")
+    assert status.outcome == "ok"
+    assert rows[0]["max_rate_verdict"] == "undecided"
+    assert "no window was valid" in rows[0]["max_rate_reason"]
+    assert rows[0]["max_rate_reason"].endswith("did not count: the client was slow")
+
+
+def test_run_longer_than_pool(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A text that comes again is as new as the first time where the cache is to be cold."""
+    grid = {"strategy": "separate", "n": 2}
+    shares = {}
+    for state in ("cold", "primed"):
+        measure = {"repeats": 1, "cache_state": state, "warmup_passes": 0}
+        one = _cell(byte_model, grid=grid, measure=measure)
+        status, rows = _run(store, one, tmp_path / state)
+        assert (status.outcome, status.reason) == ("ok", None)
+        (row,) = (each for each in rows if each["cell_id"] == one.cell_id)
+        assert row["num_requests"] > 4
+        shares[state] = row["server_cached_share"]
+    assert shares["cold"] < 0.5 < shares["primed"]
+
+
+def test_run_warmup(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A warm-up sends no more of a large pool than a server needs to be warm."""
+    measure = {"repeats": 1, "warmup_passes": 1}
+    with ByteServer() as server:
+        one = _external(byte_model, server.url, measure=measure)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(windows, "_WARMUP_TEXTS", 3)
+            status, rows = _run(store, one, tmp_path / "w")
+    assert status.outcome == "ok"
+    assert len(server.received) == 3 + rows[0]["num_requests"]
 
 
 def test_run_key(

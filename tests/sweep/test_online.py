@@ -41,6 +41,7 @@ def _cells(mode: str = "online", **tables: dict[str, Any]) -> tuple[Cell, ...]:
             "online: takes one of rate, concurrency and max_rate, and there is rate and conc",
         ),
         ({"max_rate": 1.0}, "online.slo: is missing; max_rate keeps one"),
+        ({"rate": 1.0, "search_s": 9.0}, "online.search_s: has no effect without online.max_rate"),
         ({"concurrency": 2, "arrivals": "constant"}, "online.arrivals: has no effect with"),
         ({"rate": 1.0, "slo": "p99 e2e <= 500"}, "online.slo: 'p99 e2e <= 500' is not allowed"),
         ({"rate": 1.0, "window": 3.0}, "online.window: unknown key; did you mean online.window_s?"),
@@ -86,6 +87,17 @@ def test_parse_offline_only(tables: dict[str, Any], expected: str) -> None:
     assert str(refused.value).startswith(f"f.toml: {expected}")
 
 
+def test_parse_isolation_of_url() -> None:
+    """A server that is there serves all cells anyway."""
+    with pytest.raises(SpecError) as refused:
+        _sweep(
+            online={"rate": 1.0, "url": "http://h:1"},
+            engine={"kind": "external"},
+            measure={"isolation": "engine"},
+        )
+    assert "measure.isolation: has no effect on a server that is there" in str(refused.value)
+
+
 def test_parse_url_secret() -> None:
     """A password in an address is refused, and not shown."""
     online = {"rate": 1.0, "url": "http://user:hunter2@host:1"}
@@ -128,6 +140,39 @@ def test_expand_max_rate() -> None:
     (one,) = _cells(online={"max_rate": 4, "slo": "p99 e2e <= 500 ms"})
     assert (one.load.max_rate, one.load.rate) == (4.0, None)
     assert one.slug.endswith("-max")
+
+
+def test_expand_variant() -> None:
+    """A search may stand beside a sweep of rates, on the same server."""
+    found = read.parse(
+        {
+            **BASE,
+            "mode": "online",
+            "online": {"rate": [1.0, 2.0], "slo": "p99 e2e <= 500 ms"},
+            "measure": {"isolation": "engine"},
+            "variant": [{"online": {"rate": [], "max_rate": 4.0, "search_s": 9.0}}],
+        },
+        where="f.toml",
+    )
+    made = sweep_cells.expand(found, REVIEWS, model_fingerprint="w", max_model_len=100)
+    assert [each.slug.rpartition("-")[2] for each in made] == ["rate1", "rate2", "max"]
+    assert made[2].load.longest_search_s == 9.0
+    assert len({each.engine_key for each in made}) == 1
+
+
+@pytest.mark.parametrize(
+    ("tables", "share"),
+    [
+        ({"grid": {"n": [1, 2]}}, True),
+        ({"engine": {"max_num_seqs": [8, 16]}}, False),
+        ({"measure": {"replicates": 2}}, False),  # another server is what it is for
+        ({"grid": {"answer": ["free", "choice"]}}, False),  # a simulated server is not told
+    ],
+)
+def test_engine_key(tables: dict[str, Any], share: bool) -> None:  # noqa: FBT001  (a case)
+    """Cells share a server that answers all of them alike."""
+    first, second = _cells(online={"rate": 1.0}, **tables)
+    assert (first.engine_key == second.engine_key) == share
 
 
 def test_cell_id_seed() -> None:

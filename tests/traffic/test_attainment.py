@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.traffic.windows import response, window
 
-from packsweep.traffic.attainment import Observation, evidence, observe
+from packsweep.traffic.attainment import Observation, evidence, interval, observe
 from packsweep.traffic.slo import parse
 
 SLO = parse("p99 e2e <= 100 ms")
@@ -106,3 +106,12 @@ def test_interval_after_more_of_the_same_is_narrower() -> None:
     low, high = shown.interval_after(1.0, 0.025)
     assert (low, high) == (shown.ci_low, shown.ci_high)
     assert shown.interval_after(4.0, 0.025)[0] > low
+
+
+def test_interval_over_batches_has_a_width_where_nothing_is_late() -> None:
+    """299 requests in time show a p99 at 95 %; what had no request shows nothing."""
+    answers = [response(n, n / 10, tokens=(0.05,)) for n in range(299)]
+    low, high = interval([window(*answers, duration_s=30.0)], SLO) or (0.0, 0.0)
+    assert low == pytest.approx(0.025 ** (1 / 299))
+    assert high == 1.0
+    assert interval([window(duration_s=30.0)], SLO) is None

@@ -10,7 +10,7 @@ from tests.traffic.queues import MD1, Batches, Queue, md1_attainment, md1_limit
 from tests.traffic.windows import response, window
 
 from packsweep.traffic.attainment import Observation
-from packsweep.traffic.max_rate import Result, Search, Step, across_processes
+from packsweep.traffic.max_rate import Result, Search, Step
 from packsweep.traffic.schedule import arrivals
 from packsweep.traffic.slo import Slo, parse
 from packsweep.traffic.window import Window
@@ -220,12 +220,46 @@ def test_search_takes_windows_as_the_client_returns_them() -> None:
     assert search.result().rates[0].verdict == "pass"
 
 
-def test_what_holds_for_all_processes_is_the_lowest_pass_and_the_highest_failure() -> None:
-    def result(passes: float | None, fails: float | None) -> Result:
-        return Result(
-            rates=(), passes=passes, fails=fails, estimate=None, driven_s=0.0, is_cut=False
-        )
+def test_search_plans_the_looks_that_it_has_time_for() -> None:
+    """48 s hold three looks at a rate, of 4, 8 and 16 s after 2 s each, and one at another."""
+    assert Search(10.0, parse("p99 e2e <= 500 ms"), window_s=4.0, longest_s=48.0).looks == 3
+    assert Search(10.0, parse("p99 e2e <= 500 ms"), window_s=4.0, longest_s=39.0).looks == 2
+    assert Search(10.0, SLO, window_s=60.0, longest_s=40 * 60.0).looks == 4
 
-    assert across_processes([result(10, 12), result(9, 11)]) == (9, 12)
-    assert across_processes([result(10, None), result(9, 11)]) == (9, None)
-    assert across_processes([result(None, 12), result(9, 11)]) == (None, 12)
+
+def test_search_says_how_long_it_would_take() -> None:
+    """Of 3 requests none broke it; a p99 takes 368 at the error of one look, so 1,225 s."""
+    search = Search(0.4, SLO, window_s=10.0, longest_s=12.0, highest_rate=0.4)
+    step = search.next()
+    assert step is not None
+    search.tell([steady(step, (0.05,))])
+    result = search.result()
+    assert result.verdict == "undecided"
+    assert result.reason is not None
+    assert "at 0.4 texts/s 0 of 3 requests broke it in the 10 s judged" in result.reason
+    told_s = float(result.reason.rpartition("at least ")[2].removesuffix(" s").replace(",", ""))
+    assert told_s == pytest.approx(math.log(0.025) / math.log(0.99) / 0.3, rel=0.03)
+
+
+def test_search_says_that_it_was_cut() -> None:
+    search = Search(100.0, SLO, window_s=12.0, longest_s=20.0)
+    step = search.next()
+    assert step is not None
+    search.tell([steady(step, (0.05,))])
+    result = search.result()
+    assert result.is_cut
+    assert str(result.reason).startswith("the search had 20 s and ended after 13")
+
+
+def test_search_with_a_narrow_bracket_has_no_more_to_say() -> None:
+    result = searched(MD1(0.01), Search(20.0, SLO, window_s=60.0), seed=1)
+    assert (result.verdict, result.reason) == ("bracketed", None)
+
+
+def test_search_without_a_pass_says_that_lower_rates_are_too_short() -> None:
+    search = Search(4.0, SLO, window_s=10.0, longest_s=30.0)
+    while step := search.next():
+        search.tell([steady(step, (0.5,))])
+    result = search.result()
+    assert result.verdict == "none_passes"
+    assert "brings too few requests to pass" in str(result.reason)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from packsweep.results.store import Store
     from packsweep.run.executors import Executor
     from packsweep.run.executors.nodes import Demand
-    from packsweep.sweep.spec import EngineKind, Sweep
+    from packsweep.sweep.spec import Sweep
 
 
 class Isolation(StrEnum):
@@ -133,18 +133,17 @@ def run_command(
     read, planned, store, content = prepare(sweep, set_, results)
     _check_engine(read, store, in_ray=address is not None)
     _check_server(read, in_ray=address is not None)
-    if read.mode == "online":
-        start = Start.SPAWN  # what drives a server needs nothing of vLLM
+    prepared = f"{read.engine.kind}_server" if read.mode == "online" else read.engine.kind
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
     num_gpus = max(each.cell.num_gpus for each in planned.cells)
     _check_gpus(read, num_gpus, in_ray=address is not None)
     demand = _demand(accelerator, max_gpus, num_gpus)
-    forks = read.engine.kind if start == "fork" else None
+    forks = prepared if start == "fork" else None
     share = read.measure.isolation == "engine"
     executor = (
         _cluster(address, demand, forks, share_engines=share)
         if address
-        else _machine(read.engine.kind, start)
+        else _machine(prepared, start)
     )
     interrupt_on_signals()  # anew: Ray installs its own handlers
     try:
@@ -222,7 +221,7 @@ def _check_gpus(sweep: Sweep, num_gpus: int, *, in_ray: bool) -> None:
         )
 
 
-def _machine(engine: EngineKind, start: Start) -> Executor:
+def _machine(engine: str, start: Start) -> Executor:
     """Return the executor on this machine."""
     from packsweep.run import launch
     from packsweep.run.executors.local import LocalExecutor
@@ -238,9 +237,7 @@ def _demand(accelerator: str | None, max_gpus: int | None, num_gpus: int) -> Dem
     return Demand(accelerators=named, max_gpus=max_gpus, num_gpus=num_gpus)
 
 
-def _cluster(
-    address: str, demand: Demand, forks: EngineKind | None, *, share_engines: bool
-) -> Executor:
+def _cluster(address: str, demand: Demand, forks: str | None, *, share_engines: bool) -> Executor:
     """Return the executor on the Ray cluster at ``address``."""
     from packsweep.run.executors.ray import RayExecutor
 

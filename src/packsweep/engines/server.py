@@ -13,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 import re
+import secrets
 import socket
 import time
 import urllib.error
@@ -26,6 +28,7 @@ import psutil
 
 from packsweep.engines import EngineInfo, Request
 from packsweep.errors import EngineError, without_credentials
+from packsweep.machine import environment
 from packsweep.sweep import answers
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ _CALL_TIMEOUT_S = 60.0
 _PROBE_TIMEOUT_S = 2.0
 _STOP_TIMEOUT_S = 30.0
 _RESETS = 40
+_IDLE_TIMEOUT_S = 10.0
 _SAMPLE = re.compile(r"^(vllm:\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 # An early version says nothing.
 _SAYS_NO = re.compile(r'"success"\s*:\s*false')
@@ -178,28 +182,39 @@ class Endpoint:
 class ChildServer:
     """A server of this process's own, in a child that dies with it."""
 
-    model = "packsweep"
-
     def __init__(self, serve: Callable[..., None], arguments: Sequence[Any]) -> None:
-        """Start ``serve`` with a port and ``arguments`` in a new process, and wait for it.
+        """Start ``serve`` with a port, a name and ``arguments`` in a new process; wait for it.
+
+        The model has a name that no other server gives to its own: on a host of many GPUs several
+        start at once, and a port that was free may not be any more.
 
         Raises:
-            EngineError: the process ended before it was ready.
+            EngineError: the process ended before it was ready, or another answers in its place.
         """
         port = _free_port()
+        self.model = f"packsweep-{secrets.token_hex(4)}"
         self.base_url = f"http://{HOST}:{port}"
         self._endpoint = Endpoint(self.base_url)
-        # Spawned, as everything that multiprocessing starts: then it is under a lifeline.
-        context = multiprocessing.get_context("spawn")
-        self._process: BaseProcess = context.Process(target=serve, args=(port, *arguments))
+        # Both are under a lifeline. Forked of a worker that is forked itself: what it needs is
+        # imported, and nothing has touched a GPU.
+        forked = os.environ.get(environment.START_METHOD) == "fork"
+        context: Any = multiprocessing.get_context("fork" if forked else "spawn")
+        self._process: BaseProcess = context.Process(
+            target=serve, args=(port, self.model, *arguments)
+        )
         self._process.start()
         try:
             while not self._endpoint.is_up():
                 self.check()
                 time.sleep(_POLL_S)
+            self._check_name()
         except BaseException:
             self.close()
             raise
+
+    def _check_name(self) -> None:
+        if self.model not in self._endpoint.call("/v1/models"):
+            raise EngineError(f"another server answers at {self.base_url}")
 
     def figures(self) -> Figures:
         return self._endpoint.figures()
@@ -232,6 +247,22 @@ class ChildServer:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         psutil.wait_procs(alive, timeout=_STOP_TIMEOUT_S)
+
+
+def wait_until_idle(server: Server) -> None:
+    """Wait until no request is under way; one that was given up takes a moment to end.
+
+    Raises:
+        EngineError: one is still, or the server does not say.
+    """
+    deadline = time.monotonic() + _IDLE_TIMEOUT_S
+    while True:
+        now = server.figures()
+        if now.running == now.waiting == 0:
+            return
+        if now.running is None or time.monotonic() > deadline:
+            raise EngineError(f"{now.running} requests run and {now.waiting} wait in it")
+        time.sleep(_POLL_S)
 
 
 def _free_port() -> int:

@@ -50,7 +50,11 @@ _SIZE = Formats(peak_dtype="bf16", layer_bytes=2.0, head_bytes=2.0, kv_bytes=2.0
 
 
 class SimulatedEngine:
-    """The protocol of ``packsweep.engines.Engine`` without an engine."""
+    """The protocol of ``packsweep.engines.Engine`` without an engine.
+
+    Attributes:
+        salt: requests of one salt find nothing of another's in the prefix cache.
+    """
 
     def __init__(self, cell: Cell, model: Model) -> None:
         """Take the ``[simulated]`` values of the cell.
@@ -62,7 +66,8 @@ class SimulatedEngine:
         self._tokenizer = load_tokenizer(model)
         self._words = cell.words
         self._caching = cell.cache_state != "off"
-        self._cache = PrefixCache(_BLOCK_SIZE)
+        self._caches: dict[str | None, PrefixCache] = {}
+        self.salt: str | None = None
         self._ids: dict[str, list[int]] = {}
         # Seeded by the cell and the process: replicates differ, as real processes do.
         self._random = random.Random(f"{self._values['seed']} {cell.cell_id} {os.getpid()}")
@@ -131,7 +136,7 @@ class SimulatedEngine:
 
     def reset_prefix_cache(self) -> None:
         """Forget every block."""
-        self._cache = PrefixCache(_BLOCK_SIZE)
+        self._caches = {}
 
     def close(self) -> None:
         """End the core, if there is one."""
@@ -159,7 +164,8 @@ class SimulatedEngine:
         return self._tokenizer.count([answer], add_special_tokens=False)[0] + 1  # and the end
 
     def _work(self, prompt: list[int], output_tokens: int) -> roofline.Work:
-        cached = self._cache.submit(prompt) if self._caching else 0
+        cache = self._caches.setdefault(self.salt, PrefixCache(_BLOCK_SIZE))
+        cached = cache.submit(prompt) if self._caching else 0
         if self._fault == "wrong_cache":
             cached += _BLOCK_SIZE
         return roofline.Work(

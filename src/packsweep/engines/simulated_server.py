@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from packsweep.engines import Request
 from packsweep.engines.server import COMPLETIONS, HOST, ChildServer
 from packsweep.engines.simulated import SimulatedEngine, info_of
+from packsweep.errors import EngineError
 from packsweep.sweep.spec import Format
 
 if TYPE_CHECKING:
@@ -40,18 +43,25 @@ class SimulatedServer(ChildServer):
         self.info = info_of(cell)
 
 
-def _serve(port: int, cell: Cell, model: Model) -> None:
+def _serve(port: int, name: str, cell: Cell, model: Model) -> None:
     """Become the server, in a process of its own."""
     from aiohttp import web
 
-    application = _Application(SimulatedEngine(cell, model), cell)
+    try:
+        engine = SimulatedEngine(cell, model)
+    except EngineError as error:
+        # In the form in which the processes of vLLM tell why they end.
+        print(f"(SimulatedServer pid={os.getpid()}) {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+    application = _Application(engine, cell, name)
     web.run_app(application.routes(), host=HOST, port=port, print=None, access_log=None)
 
 
 class _Application:
     """What the server answers."""
 
-    def __init__(self, engine: SimulatedEngine, cell: Cell) -> None:
+    def __init__(self, engine: SimulatedEngine, cell: Cell, name: str) -> None:
+        self._name = name
         self._engine = engine
         self._cell = cell
         self._turn = asyncio.Lock()
@@ -81,7 +91,7 @@ class _Application:
     async def _models(self, _: web.Request) -> web.Response:
         from aiohttp import web
 
-        return web.json_response({"data": [{"id": SimulatedServer.model}]})
+        return web.json_response({"data": [{"id": self._name}]})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         from aiohttp import web
@@ -104,14 +114,15 @@ class _Application:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         from aiohttp import web
 
-        asked = self._asked(await request.json())
+        values = await request.json()
+        asked, salt = self._asked(values), values.get("cache_salt")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         self._waiting += 1
         async with self._turn:
             self._waiting, self._running = self._waiting - 1, self._running + 1
             try:
-                async for chunk in self._answer(asked):
+                async for chunk in self._answer(asked, salt):
                     await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
             finally:
                 self._running -= 1
@@ -126,8 +137,9 @@ class _Application:
     def _cell_fault(self) -> Any:  # noqa: ANN401
         return dict(self._cell.simulated_settings)["fault"]
 
-    async def _answer(self, asked: Request) -> AsyncIterator[dict[str, Any]]:
+    async def _answer(self, asked: Request, salt: str | None) -> AsyncIterator[dict[str, Any]]:
         """Yield the chunks of an answer, each when its token is made."""
+        self._engine.salt = salt
         result = self._engine.run([asked]).requests[0]
         self._queries += len(result.prompt_token_ids)
         self._hits += result.cached_tokens or 0

@@ -64,7 +64,6 @@ def arguments(cell: Cell, model: Model) -> list[str]:
         "revision": None if os.path.isdir(model.path) else model.revision,  # noqa: PTH112
         "load_format": cell.load_format,
         "distributed_executor_backend": vllm.executor(cell),
-        "served_model_name": ChildServer.model,
         "enable_prompt_tokens_details": True,
         "uvicorn_log_level": "warning",
         "disable_uvicorn_access_log": True,
@@ -81,10 +80,11 @@ def _option(name: str, value: Any) -> list[str]:  # noqa: ANN401
     return [f"--{flag}", str(value)]
 
 
-def _serve(port: int, line: list[str]) -> None:
+def _serve(port: int, name: str, line: list[str]) -> None:
     """Become the server, in a process of its own."""
     os.environ["VLLM_SERVER_DEV_MODE"] = "1"  # the endpoint that empties the prefix cache
-    sys.argv = ["vllm", *line, "--host", HOST, "--port", str(port)]
+    where = ["--host", HOST, "--port", str(port)]
+    sys.argv = ["vllm", *line, *where, "--served-model-name", name]
     # Not by way of cli.main, which asks for the version of a package that is called vllm: the one
     # for CPUs is called otherwise.
     from vllm.entrypoints.cli.serve import cmd_init

@@ -21,7 +21,7 @@ from packsweep.plan.backlog import Backlog
 from packsweep.plan.cells import Plan, PlannedCell
 from packsweep.plan.formats import Formats, before_start
 from packsweep.plan.pass_time import Constants, Pass, PassTime
-from packsweep.sweep.cells import MOST_WINDOWS, Cell
+from packsweep.sweep.cells import Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,10 +240,10 @@ def _timed_s(cell: CellForecast) -> float:
     return _num_passes(cell.planned.cell) * (cell.pass_s or 0.0)
 
 
-def _num_passes(cell: Cell) -> int:
+def _num_passes(cell: Cell) -> float:
     """Return how many passes are timed, at most where the highest rate is looked for."""
     searches = cell.mode == "online" and cell.load.max_rate is not None
-    return MOST_WINDOWS if searches else cell.repeats
+    return cell.load.longest_search_s / cell.load.window_s if searches else cell.repeats
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,13 +47,26 @@ def accuracy(row: Row) -> str:
 
 
 def attainment(row: Row) -> str:
-    """Return the share of requests that kept the SLO, with its 95 % interval over windows."""
+    """Return the share of requests that kept the SLO, with its 95 % interval."""
     told = fmt.percent(row.get("attainment_median"))
     low, high = row.get("attainment_ci_low"), row.get("attainment_ci_high")
     if low is None or high is None:
         return told
     # A t interval of few windows may reach beyond what a share can be.
     return f"{told} ({100 * max(low, 0.0):.0f}-{fmt.percent(min(high, 1.0))})"
+
+
+def shown_rate(row: Row, end: str) -> str:
+    """Return the highest rate that is shown to keep the SLO, or the lowest that is shown not to.
+
+    Args:
+        row: of the summary.
+        end: ``pass`` or ``fail``.
+    """
+    rate, verdict = row.get(f"max_rate_{end}_texts_per_s"), row.get("max_rate_verdict")
+    if rate is not None or verdict is None:
+        return fmt.number(rate)
+    return "none" if verdict == {"pass": "none_passes", "fail": "none_fails"}[end] else "undecided"
 
 
 def guess(row: Row) -> str:

@@ -16,7 +16,14 @@ from rich.text import Text
 
 from packsweep.analysis import axes as axes_
 from packsweep.analysis import selection
-from packsweep.report.cell import accuracy, attainment, several_gpus, speed, strategy
+from packsweep.report.cell import (
+    accuracy,
+    attainment,
+    several_gpus,
+    shown_rate,
+    speed,
+    strategy,
+)
 from packsweep.report.format import DASH, OUTCOME_STYLE, count, number, percent, small
 from packsweep.report.table import ESSENTIAL, Column, Table
 from packsweep.results import schema
@@ -97,13 +104,13 @@ _MEASURED = {
     ),
     "max_rate_pass_texts_per_s": _Measured(
         heading="shown to\nkeep SLO",
-        text=_value("max_rate_pass_texts_per_s", number),
+        text=lambda row: shown_rate(row, "pass"),
         rank=0,
         always=False,
     ),
     "max_rate_fail_texts_per_s": _Measured(
         heading="shown\nnot to",
-        text=_value("max_rate_fail_texts_per_s", number),
+        text=lambda row: shown_rate(row, "fail"),
         rank=0,
         always=False,
     ),
@@ -140,6 +147,8 @@ def summary(rows: Sequence[Row], *, caption: str = "", note: str | None = None) 
 
 def _measures(name: str, row: Row) -> bool:
     """Tell whether a row of the summary has a column, as it is or condensed over repeats."""
+    if name.startswith("max_rate_"):
+        return row.get("max_rate_verdict") is not None  # that no rate is shown is told as well
     return any(row.get(each) is not None for each in (name, f"{name}_median"))
 
 

@@ -44,9 +44,30 @@ _VLLM: dict[str, Callable[[Row], Any]] = {
     "total_token_throughput": lambda row: row["total_tokens_per_s"],
     "run_number": lambda row: row["repeat"],
 }
+# Of a window on a server: what vLLM takes from the dispatch is taken from there, and what it counts
+# otherwise (ITL by chunk, goodput over the drain) is left out.
+# Source: vLLM 0.32, benchmarks/serve.py.
+_VLLM_SERVE: dict[str, Callable[[Row], Any]] = {
+    "num_prompts": lambda row: row["num_requests"] + row["num_errors"],
+    "failed": lambda row: row["num_errors"],
+    "p99_ttft_ms": lambda row: _ms(row["service_ttft_p99_s"]),
+    "p99_e2el_ms": lambda row: _ms(row["service_e2e_p99_s"]),
+    "mean_tpot_ms": lambda row: _ms(row["tpot_mean_s"]),
+    "median_tpot_ms": lambda row: _ms(row["tpot_p50_s"]),
+    "p99_tpot_ms": lambda row: _ms(row["tpot_p99_s"]),
+    "max_concurrency": lambda row: schema.parsed(row["online"]).get("concurrency"),
+}
 _BESIDE = tuple(
     column.name
-    for column in (*schema.IDENTITY[:3], *schema.CELL, *schema.PASS, *schema.ENVIRONMENT)
+    for columns in (
+        schema.IDENTITY[:3],
+        schema.CELL,
+        schema.PASS,
+        schema.WINDOW,
+        schema.MAX_RATE,
+        schema.ENVIRONMENT,
+    )
+    for column in columns
     if column.kind != "json"
 )
 COLUMNS = {"summary": schema.SUMMARY, "passes": schema.PASSES, "requests": schema.REQUESTS}
@@ -61,8 +82,13 @@ def vllm_bench(passes: Iterable[Row]) -> str:
 
 def _vllm_record(row: Row) -> dict[str, Any]:
     settings = schema.parsed(row["engine_settings"])
-    named = {name: value(row) for name, value in _VLLM.items()}
+    names = _VLLM | _VLLM_SERVE if row["mode"] == "online" else _VLLM
+    named = {name: value(row) for name, value in names.items()}
     return {**settings, **{name: row.get(name) for name in _BESIDE}, **named}
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds
 
 
 def comma_separated(rows: Sequence[Row], names: Sequence[str]) -> str:

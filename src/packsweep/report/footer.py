@@ -165,6 +165,15 @@ def _listed(cells: Sequence[str], num_rows: int) -> str:
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:
-    """Return one line for each cell that has no numbers."""
+    """Return one line for each cell that has no numbers, or not those that were looked for."""
     failed = (row for row in rows if row["outcome"] != "ok")
-    return [f"{row['cell_id']}: {row['outcome']}: {row['reason']}" for row in failed]
+    searched = (row for row in rows if row.get("max_rate_reason") is not None)
+    return [
+        *(f"{row['cell_id']}: {row['outcome']}: {row['reason']}" for row in failed),
+        *(f"{row['cell_id']}: {_found(row)}: {row['max_rate_reason']}" for row in searched),
+    ]
+
+
+def _found(row: Row) -> str:
+    """Return what a search has found in a word or two."""
+    return str(row["max_rate_verdict"]).replace("_", " ").upper()

@@ -649,6 +649,17 @@ WINDOW = (
     ),
     _int("server_preemptions", "", "in the window, by the server's counter", source="vLLM"),
 )
+# Of the requests that keep the SLO, the same in all windows of an attempt; of a search at the rate
+# that is shown to pass, else at the lowest that it tried.
+ATTAINED = (
+    _float(
+        "attainment_low",
+        "",
+        "lower end of the 95 % interval of attainment, over batches of time in the windows of one "
+        "server",
+    ),
+    _float("attainment_high", "", "upper end of it"),
+)
 # Of a search for the highest rate, the same in all its windows; null without one.
 MAX_RATE = (
     _string(
@@ -673,6 +684,10 @@ MAX_RATE = (
         "texts/s",
         "where an isotonic fit of the attainment crosses the SLO's share",
         larger_is_better=True,
+    ),
+    _string(
+        "max_rate_reason",
+        "why a search shows no more, and how long that would take; null of a narrow bracket",
     ),
 )
 
@@ -830,6 +845,7 @@ PASSES = (
     *CELL,
     *PASS,
     *WINDOW,
+    *ATTAINED,
     *MAX_RATE,
     *UTILIZATION,
     *CONDITIONS,

@@ -57,6 +57,8 @@ def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
     row["reason"] = _failed_replicates(passes)
     for name in schema.MEASURED:
         row.update(_estimates(name, processes(ok, name)))
+    row.update(_attainment_interval(ok, row))
+    row.update(_across_servers(ok))
     row["repeats_for_1_percent"] = _repeats_for(processes(ok, "texts_per_s"))
     for name in schema.CONSTANT:
         row[name] = _condense(ok, name, "median")
@@ -69,9 +71,12 @@ def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
 
 
 def _counting(ok: Sequence[Row]) -> Sequence[Row]:
-    """Return of a search for the highest rate the windows at the one that is shown to pass."""
+    """Return of a search the windows at the rate that is shown to pass, else at its lowest."""
+    if not ok or ok[0]["max_rate_verdict"] is None:
+        return ok
+    lowest = min(row["rate_texts_per_s"] for row in ok)
     shown = [
-        row for row in ok if row["max_rate_pass_texts_per_s"] in {None, row["rate_texts_per_s"]}
+        row for row in ok if row["rate_texts_per_s"] == (row["max_rate_pass_texts_per_s"] or lowest)
     ]
     return shown or ok
 
@@ -83,6 +88,39 @@ def processes(ok: Sequence[Row], name: str) -> list[list[float]]:
         if row[name] is not None:
             found.setdefault(row["attempt_id"], []).append(row[name])
     return list(found.values())
+
+
+def _attainment_interval(ok: Sequence[Row], row: Row) -> dict[str, float]:
+    """Return the interval over batches of windows, and over servers where there are several.
+
+    Servers that all keep an SLO show no spread; what is not known of each of them stays.
+    """
+    known = {each["attempt_id"]: each for each in ok if each["attainment_low"] is not None}
+    if not known:
+        return {}
+    low = statistics.fmean(each["attainment_low"] for each in known.values())
+    high = statistics.fmean(each["attainment_high"] for each in known.values())
+    if len(known) > 1:
+        low = min(low, max(row["attainment_ci_low"], 0.0))
+        high = max(high, min(row["attainment_ci_high"], 1.0))
+    return {"attainment_ci_low": low, "attainment_ci_high": high}
+
+
+def _across_servers(ok: Sequence[Row]) -> dict[str, float | None]:
+    """Return at which rate each of several servers passes, and at which each fails.
+
+    Servers of one setting differ by more than chance inside one explains: what holds for all is the
+    lowest rate that passes and the highest that fails; null where one has none.
+    """
+    searched = {row["attempt_id"]: row for row in ok if row["max_rate_verdict"] is not None}
+    if not searched:
+        return {}
+    ends = (("max_rate_pass_texts_per_s", min), ("max_rate_fail_texts_per_s", max))
+    return {
+        name: None if None in rates else of(rates)
+        for name, of in ends
+        for rates in ([row[name] for row in searched.values()],)
+    }
 
 
 def _cost(row: Row) -> dict[str, float | None]:

@@ -57,6 +57,15 @@ _PRELOADED = {
         "transformers.models.auto.tokenization_auto",
     ),
 }
+# A server is forked of the worker of its cell, and its engine core of the server.
+_PRELOADED["simulated_server"] = (*_PRELOADED["simulated"], "packsweep.engines.simulated_server")
+_PRELOADED["vllm_server"] = (
+    *_PRELOADED["vllm"],
+    "packsweep.engines.vllm_server",
+    "vllm.entrypoints.cli.serve",
+    "vllm.entrypoints.openai.api_server",
+)
+_PRELOADED["external_server"] = ("packsweep.run.worker", "packsweep.engines.external")
 # The rest of it, where the platform is known to be CUDA.
 _PRELOADED_ON_CUDA = (
     "vllm.v1.worker.gpu_worker",
@@ -250,7 +259,7 @@ def _preload(engine: str) -> None:
     version of vLLM, and the process begins anew without it.
     """
     names = list(_PRELOADED[engine])
-    if engine == "vllm" and Path("/proc/driver/nvidia").exists():
+    if engine.startswith("vllm") and Path("/proc/driver/nvidia").exists():
         names += _PRELOADED_ON_CUDA
     for name in names:
         _unless_it_spoils(name, partial(_import, name))

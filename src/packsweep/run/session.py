@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from packsweep.files import replace_file
-from packsweep.machine import environment
 from packsweep.run import scratch
 from packsweep.run.launch import Launcher, WorkerProcess
-from packsweep.run.task import STATUS, status_from_json
+from packsweep.run.task import STATUS
 
 # Names the session's folder to a worker that is to wait for further attempts.
 FOLDER = "PACKSWEEP_SESSION"
+# In the folder of an attempt: its worker waits for another, and keeps what it has started.
+_KEPT = "kept"
 _POLL_S = 0.02
 
 
 class Session:
-    """A launcher whose attempts share a worker, for as long as they end well."""
+    """A launcher whose attempts share a worker, for as long as it keeps what it has started."""
 
     def __init__(self, launcher: Launcher, key: object) -> None:
         """Have the worker started by ``launcher``.
@@ -59,7 +60,7 @@ class Session:
     @property
     def _waits(self) -> bool:
         lives = self._worker is not None and self._worker.poll() is None
-        return lives and self._last is not None and self._last.ended_well
+        return lives and self._last is not None and self._last.lives_on
 
     def stop(self) -> None:
         """End the worker and its engine."""
@@ -78,8 +79,8 @@ class _Attempt:
 
     def __init__(self, worker: WorkerProcess, folder: Path) -> None:
         self._worker = worker
-        self._status = folder / STATUS
-        self.ended_well = False
+        self._folder = folder
+        self._lives_on = False
 
     @property
     def pid(self) -> int | None:
@@ -88,20 +89,30 @@ class _Attempt:
     @property
     def lives_on(self) -> bool:
         """The worker waits for the next attempt: what it started is not to be killed."""
-        return self.ended_well
+        return self._lives_on
 
     def poll(self) -> int | None:
-        if not self.ended_well and self._status.exists():
-            status = status_from_json(self._status.read_text(encoding="utf-8"))
-            self.ended_well = status.outcome == "ok"
-        return 0 if self.ended_well else self._worker.poll()
+        if not self._lives_on and (self._folder / STATUS).exists():
+            self._lives_on = (self._folder / _KEPT).exists()
+        return 0 if self._lives_on else self._worker.poll()
 
     def kill(self) -> None:
-        if not self.ended_well:
+        if not self._lives_on:
             self._worker.kill()
 
     def wait(self) -> int:
-        return 0 if self.ended_well else self._worker.wait()
+        return 0 if self._lives_on else self._worker.wait()
+
+
+def folder() -> Path | None:
+    """Return, in a worker, the folder of its session; None where it belongs to none."""
+    found = os.environ.get(FOLDER)
+    return None if found is None else Path(found)
+
+
+def announce_kept(attempt: Path) -> None:
+    """Tell whoever started this worker that it waits for another attempt; before its status."""
+    (attempt / _KEPT).touch()
 
 
 def further_attempts() -> Iterator[Path]:
@@ -109,12 +120,11 @@ def further_attempts() -> Iterator[Path]:
 
     Where it belongs to no session there are none; else it waits, until it is killed.
     """
-    folder = os.environ.get(FOLDER)
-    if folder is None:
+    where = folder()
+    if where is None:
         return
-    os.environ[environment.START_METHOD] = "shared"
     for number in itertools.count(1):
-        path = Path(folder) / str(number)
+        path = where / str(number)
         while not path.exists():
             time.sleep(_POLL_S)
         handed = json.loads(path.read_text(encoding="utf-8"))

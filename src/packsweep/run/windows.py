@@ -7,6 +7,7 @@ is a pass like any other, of as many requests as arrived.
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -22,13 +23,16 @@ from packsweep.models.tokenizer import Tokenizer
 from packsweep.run import lifeline
 from packsweep.run.workload import Workload
 from packsweep.sweep.cells import Cell, LoadSettings
-from packsweep.traffic import schedule, slo
+from packsweep.traffic import attainment, schedule, slo
 from packsweep.traffic.max_rate import Search
 from packsweep.traffic.process import drive_in_process
+from packsweep.traffic.slo import Slo
 from packsweep.traffic.window import Load, LoadRequest, Response, Target, Window
 
 # Of a warm-up: as many as an engine would take at once, and no more than a client needs to.
 _WARMUP_CONCURRENCY = 32
+# Enough for every shape that a server compiles for; a pool may hold thousands.
+_WARMUP_TEXTS = 256
 # Draws of windows that a replicate has for itself.
 _DRAWS = 1_000
 # Looks at a server's own figures in a window.
@@ -92,8 +96,10 @@ class Windows:
         self._ends = _end_tokens(tokenizer)
 
     def warm_up(self) -> None:
-        """Send each distinct prompt once, as another text of the same shape."""
-        self._all_once(self._workload.warmup)
+        """Send distinct prompts once, each as another text of the same shape."""
+        before = itertools.accumulate((p.num_texts for p in self._workload.prompts), initial=0)
+        num = sum(texts < _WARMUP_TEXTS for texts in before)
+        self._all_once(self._workload.warmup[:num])
 
     def prime(self) -> PassResult:
         """Send each distinct prompt once, so that the prefix cache holds it."""
@@ -111,9 +117,12 @@ class Windows:
         order = list(self._workload.order)
         random.Random(f"{cell.load.window_seed} {draw}").shuffle(order)
         requests = self._load_requests(replace(self._workload, order=tuple(order)).requests)
+        load = self._load(requests, draw, step)
+        if cell.cache_state == "cold":
+            requests = _salted(requests, len(load.arrivals or ()))
         before = self._server.figures()
         with _Onlooker(self._server, step.duration_s / _NUM_LOOKS) as onlooker:
-            window = self._send(requests, self._load(requests, draw, step))
+            window = self._send(requests, load)
         arrived = [order[response.index % len(order)] for response in window.responses]
         drawn = replace(self._workload, order=tuple(arrived))
         return Driven(
@@ -237,15 +246,17 @@ class Course(Protocol):
         """Take what became of it, and why it may not count."""
 
     def result(self) -> dict[str, Any]:
-        """Return the columns of ``schema.MAX_RATE``."""
+        """Return the columns of ``schema.ATTAINED`` and ``schema.MAX_RATE``."""
 
 
 class Repeats:
     """The same window for every repeat, with draws of its own."""
 
-    def __init__(self, step: Step, num: int) -> None:
-        """Take what is repeated, and how often."""
+    def __init__(self, step: Step, num: int, objective: Slo | None = None) -> None:
+        """Take what is repeated, how often, and what is to be kept."""
         self._left = [step] * num
+        self._slo = objective
+        self._windows: list[Window] = []
 
     def next(self) -> Step | None:
         return self._left.pop() if self._left else None
@@ -256,12 +267,12 @@ class Repeats:
         Raises:
             EngineError: it did.
         """
-        del driven
         if doubts:
             raise EngineError("; ".join(doubts), outcome="invalid")
+        self._windows.append(driven.window)
 
     def result(self) -> dict[str, Any]:
-        return {}
+        return {} if self._slo is None else _attained(self._windows, self._slo)
 
 
 class HighestRate:
@@ -271,9 +282,12 @@ class HighestRate:
         """Begin at the rate that the cell names."""
         assert load.max_rate is not None
         assert load.slo is not None
+        self._slo = slo.parse(load.slo)
+        self._windows: dict[float, list[Window]] = {}
+        self._doubts: list[str] = []
         self._search = Search(
             first_rate=load.max_rate,
-            slo=slo.parse(load.slo),
+            slo=self._slo,
             window_s=load.window_s,
             longest_s=load.longest_search_s,
         )
@@ -286,16 +300,35 @@ class HighestRate:
 
     def tell(self, driven: Driven, doubts: Sequence[str]) -> None:
         """Leave out a window that measured its own client; the rate is looked at again."""
+        self._doubts += doubts
         self._search.tell([] if doubts else [driven.window])
+        if not doubts and driven.step.rate_texts_per_s is not None:
+            self._windows.setdefault(driven.step.rate_texts_per_s, []).append(driven.window)
 
     def result(self) -> dict[str, Any]:
         found = self._search.result()
+        at = found.passes or min(self._windows, default=0.0)
         return {
+            **_attained(self._windows.get(at, []), self._slo),
             "max_rate_verdict": found.verdict,
             "max_rate_pass_texts_per_s": found.passes,
             "max_rate_fail_texts_per_s": found.fails,
             "max_rate_texts_per_s": found.estimate,
+            "max_rate_reason": _with_doubts(found.reason, self._doubts),
         }
+
+
+def _with_doubts(reason: str | None, doubts: Sequence[str]) -> str | None:
+    """Return why no more is shown, with what kept windows from counting."""
+    if reason is None or not doubts:
+        return reason
+    return f"{reason}; windows that did not count: {'; '.join(dict.fromkeys(doubts))}"
+
+
+def _attained(windows: Sequence[Window], objective: Slo) -> dict[str, float | None]:
+    """Return the columns of ``schema.ATTAINED``."""
+    low, high = attainment.interval(windows, objective) or (None, None)
+    return {"attainment_low": low, "attainment_high": high}
 
 
 def course(cell: Cell) -> Course:
@@ -303,13 +336,25 @@ def course(cell: Cell) -> Course:
     load = cell.load
     if load.max_rate is None:
         step = Step(rate_texts_per_s=load.rate, duration_s=load.window_s)
-        return Repeats(step, cell.repeats)
+        return Repeats(step, cell.repeats, slo.parse(load.slo) if load.slo else None)
     return HighestRate(load)
 
 
 def target_of(server: Server, api_key: str | None, timeout_s: float) -> Target:
     """Return where the requests of a window go."""
     return Target(server.base_url, COMPLETIONS, api_key, timeout_s)
+
+
+def _salted(requests: Sequence[LoadRequest], num: int) -> list[LoadRequest]:
+    """Return at least ``num`` requests; what comes again finds nothing of before in the cache.
+
+    A prompt that comes twice in the pool itself, by ``duplication``, is meant to.
+    """
+    found = list(requests)
+    for turn in range(1, -(-num // len(requests))):
+        salt = f', "cache_salt": "{turn}"}}'.encode()
+        found += [LoadRequest(each.body[:-1] + salt, each.num_texts) for each in requests]
+    return found
 
 
 def _end_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:

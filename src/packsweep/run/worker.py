@@ -25,7 +25,7 @@ from typing import Any
 
 from packsweep import engines
 from packsweep.engines import Engine, EngineInfo, PassResult, Request, causes, external
-from packsweep.engines.server import Server
+from packsweep.engines.server import Server, wait_until_idle
 from packsweep.engines.start_log import jit_compilations, start_phases
 from packsweep.errors import EngineError, PacksweepError, ResultsError
 from packsweep.files import replace_file
@@ -52,6 +52,7 @@ class Measured:
     info: EngineInfo | None = None
     engine_pids: frozenset[int] = frozenset()
     model: Model | None = None
+    shares: bool = False
     memory_returned: bool | None = None
     passes: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -69,9 +70,19 @@ class Ending:
 
 @dataclass(slots=True)
 class KeptEngine:
-    """The engine that cells of a session share; None before the first has ended."""
+    """The engine or server that cells of a session share; none before the first has ended.
+
+    Attributes:
+        warmed: warm-up passes and prompts that the server has had.
+    """
 
     engine: Engine | None = None
+    server: Server | None = None
+    warmed: set[tuple[int, str]] = field(default_factory=set)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.engine is None and self.server is None
 
 
 class Attempt:
@@ -106,6 +117,7 @@ class Attempt:
 
     def _measure(self) -> None:
         self._announce("check", "check")
+        self._check_kept_server()
         gpus_before = self._check_gpus()
         self._announce("start", "resolve")
         model = self._task.resolve_model()
@@ -122,6 +134,7 @@ class Attempt:
             self._check_caching(engine.info)
             self._run_passes(engine)
         except BaseException:
+            self._kept.engine = None
             self._stop(engine, gpus_before)
             raise
         if self._task.cell.isolation == "engine":
@@ -132,13 +145,42 @@ class Attempt:
     def _measure_online(self, model: Model, gpus_before: Sequence[nvml.GpuUse]) -> None:
         key = external.api_key(self._task.api_key_env)
         self._clock.enter("engine_start")
-        server = engines.start_server(self._task.cell, model, key)
+        server = self._kept.server
+        self.measured.shares = server is not None
+        if server is None:
+            server = engines.start_server(self._task.cell, model, key)
+            self._kept.warmed.clear()
         try:
             self._started(server.info)
             self._check_caching(server.info)
             self._run_windows(server, model, key)
-        finally:
+        except BaseException as error:
+            # A window that does not count is no fault of the server.
+            lives = isinstance(error, EngineError) and error.outcome == "invalid"
+            self._part_from(server, gpus_before, keep=lives)
+            raise
+        self._part_from(server, gpus_before, keep=True)
+
+    def _part_from(self, server: Server, gpus_before: Sequence[nvml.GpuUse], *, keep: bool) -> None:
+        """Keep a server for the next cell where cells share one, else stop it."""
+        self._kept.server = server if keep and self._task.cell.isolation == "engine" else None
+        if self._kept.server is None:
             self._stop(server, gpus_before)
+
+    def _check_kept_server(self) -> None:
+        """Give up a kept server that is not as it was after its start; then another is started."""
+        server = self._kept.server
+        if server is None:
+            return
+        try:
+            server.check()
+            wait_until_idle(server)
+            if self._task.cell.cache_state != "off":
+                server.reset_prefix_cache()
+        except EngineError as error:
+            _say(f"the server of the cells before is given up: {error}")
+            self._kept.server = None
+            server.close()
 
     def _check_gpus(self) -> Sequence[nvml.GpuUse]:
         """Take the GPUs that the cell needs; return who uses each before the start: nobody."""
@@ -146,7 +188,7 @@ class Attempt:
             return ()
         visible, num = nvml.visible_gpus(), self._task.cell.num_gpus
         self.measured.gpus = visible[:num]
-        if not visible or self._kept.engine is not None:
+        if not visible or not self._kept.is_empty:
             return ()
         if len(visible) < num:
             message = f"the engine has {num} GPUs, and {len(visible)} can be seen here"
@@ -164,6 +206,7 @@ class Attempt:
     def _start_engine(self, model: Model) -> Engine:
         self._clock.enter("engine_start")
         engine = self._kept.engine
+        self.measured.shares = engine is not None
         if engine is None:
             engine = engines.start(self._task.cell, model)
             self._clock.carve("import", engine.info.import_s)
@@ -207,9 +250,12 @@ class Attempt:
         tokenizer = load_tokenizer(model)
         driver = windows.Windows(server, self._workload, tokenizer, self._folder, target)
         self._announce("warmup", "warmup")
-        for _ in range(self._task.cell.warmup_passes):
+        # A server that was warmed with the same prompts is warm.
+        warmed = self._task.cell.warmup_passes, self._task.cell.prompts_sha256
+        for _ in range(0 if warmed in self._kept.warmed else warmed[0]):
             driver.warm_up()
             server.check()
+        self._kept.warmed.add(warmed)
         course = windows.course(self._task.cell)
         while (step := course.next()) is not None:
             repeat = len(self.measured.passes)
@@ -370,6 +416,7 @@ class Attempt:
         shared = {
             **rows.identity(self._task, ending.outcome, ending.reason, self._started_at),
             **environment.describe(found.gpus),
+            **({"start_method": "shared"} if found.shares else {}),
             **({} if found.info is None else rows.engine_values(found.info, found.gpus)),
             **start_phases(self._log_text()),
             "jit_compilations": jit_compilations(self._log_text()),
@@ -441,16 +488,20 @@ def main() -> None:
 
 def run(folder: Path) -> None:
     """Run the task in ``folder``, in this process."""
-    lifeline.guard_children(folder)
+    lifeline.guard_children(session.folder() or folder)
     lifeline.guard_forks()
     kept = KeptEngine()
     for each in itertools.chain([folder], session.further_attempts()):
         _attempt(each, kept)
+        if kept.is_empty:
+            break
 
 
 def _attempt(folder: Path, kept: KeptEngine) -> None:
     task = task_from_json((folder / "task.json").read_text(encoding="utf-8"))
     status = Attempt(task, folder, kept).run()
+    if not kept.is_empty:
+        session.announce_kept(folder)
     replace_file(folder / STATUS, status.to_json().encode())
 
 

@@ -54,7 +54,8 @@ _OLD = frozenset(
 )
 
 
-# A search for the highest rate ends with what is shown after so many times a window's length.
+# A search for the highest rate ends with what is shown after so many times a window's length,
+# unless ``online.search_s`` says otherwise.
 MOST_WINDOWS = 40
 
 
@@ -67,6 +68,7 @@ class LoadSettings:
         rate: texts/s of the open loop.
         concurrency: requests under way in the closed loop.
         max_rate: texts/s from which the highest rate is looked for.
+        search_s: how long that takes at most.
         slo: what a request must keep.
         url: of a server that is there; None: the cell's own.
     """
@@ -77,13 +79,14 @@ class LoadSettings:
     rate: float | None = None
     concurrency: int | None = None
     max_rate: float | None = None
+    search_s: float | None = None
     slo: str | None = None
     url: str | None = None
 
     @property
     def longest_search_s(self) -> float:
         """How long a search for the highest rate drives, in all."""
-        return MOST_WINDOWS * self.window_s
+        return self.search_s or MOST_WINDOWS * self.window_s
 
     @property
     def slug(self) -> str:
@@ -181,7 +184,17 @@ class Cell:
             self.simulated_settings,
             self.prompt_type,
             self.environ,
+            self.mode,
+            self.replicate,
+            self._known_to_server,
         )
+
+    @property
+    def _known_to_server(self) -> tuple[object, ...]:
+        """What a simulated server answers by; a real one is told with each request."""
+        if self.mode == "offline" or self.engine != "simulated":
+            return ()
+        return (self.words, self.answer, self.format, self.output_tokens_per_text)
 
     @cached_property
     def labelling(self) -> LabellingTask:

@@ -23,7 +23,7 @@ from packsweep.sweep.spec import (
 )
 
 # Tables that a variant may change: the others hold for a whole sweep.
-VARIED = ("grid", "engine", "measure", "simulated", "texts")
+VARIED = ("grid", "engine", "measure", "simulated", "texts", "online")
 # Of the table of texts how much of each is sent; where they come from holds for a whole sweep.
 _VARIED_OF_TEXTS = ("max_tokens", "keep", "markup")
 _MOST_BYTES = 1 << 20

@@ -243,14 +243,15 @@ class OnlineTable(Table):
     A window draws its requests from the cell's own, in an order of its seed. Open loop: they
     arrive at a ``rate`` in texts/s, whatever the server does. Closed loop: a ``concurrency`` of
     requests is always under way. ``max_rate`` looks for the highest rate that keeps ``slo``, from
-    that rate on. Windows of one repeat have the same seed in all cells. ``url`` is a server that
-    is there, with the key that the environment holds under the name ``api_key_env``; else each
-    cell starts its own.
+    that rate on, for ``search_s`` at most, or 40 windows. Windows of one repeat have the same seed
+    in all cells. ``url`` is a server that is there, with the key that the environment holds under
+    the name ``api_key_env``; else each cell starts its own.
     """
 
     rate: OptionalAxis[TextsPerS] = ()
     concurrency: OptionalAxis[Positive] = ()
     max_rate: TextsPerS | None = None
+    search_s: Seconds | None = None
     slo: Objective | None = None
     arrivals: Axis[Arrivals] = ("poisson",)
     window_s: Seconds = 60.0
@@ -485,6 +486,8 @@ def _load_problem(online: OnlineTable) -> str | None:
         return f"online: takes one of rate, concurrency and max_rate, and there is {found}"
     if online.max_rate is not None and online.slo is None:
         return 'online.slo: is missing; max_rate keeps one, e.g. slo = "p99 e2e <= 500 ms"'
+    if online.search_s is not None and online.max_rate is None:
+        return "online.search_s: has no effect without online.max_rate; remove it"
     if online.concurrency and online.arrivals != ("poisson",):
         return "online.arrivals: has no effect with concurrency; remove it"
     return None
@@ -504,8 +507,8 @@ def _measure_problem(sweep: Sweep) -> str | None:
     """Return what only a pass of known requests can do, or None."""
     if sweep.measure.stop_at_half_width is not None:
         return "measure.stop_at_half_width: is for offline passes; give online windows repeats"
-    if sweep.measure.isolation != "process":
-        return "measure.isolation: engine is for offline cells; online each has its own server"
+    if sweep.measure.isolation != "process" and sweep.online.url is not None:
+        return "measure.isolation: has no effect on a server that is there; remove it"
     if "logprob" in sweep.grid.answer:
         return "grid.answer: logprob is measured offline; servers answer free or choice"
     return None

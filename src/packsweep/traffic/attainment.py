@@ -21,7 +21,7 @@ minutes, is beyond them, and of any interval.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,15 @@ from packsweep.traffic.window import Window, in_flight
 
 Array = NDArray[np.float64]
 
+CONFIDENCE = 0.95
 _FINEST = 128  # batches, over all windows of a rate
 _FEWEST = 16
 _ENOUGH_VIOLATIONS = 10.0  # counted as independent; from here on their own spread is taken
 _LEVEL = 10.0  # times as many requests exceed the lower latency as may exceed the limit
 _IN_FLIGHT_SAMPLES = 512
+# How many times what was judged may be missing, and in how many steps that is looked for.
+_MOST_TIMES = 10_000.0
+_NUM_TIMES = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,21 @@ class Evidence:
     def attainment(self) -> float | None:
         return 1 - self.num_violations / self.num_requests if self.num_requests else None
 
+    def needed_s(self, share: float, error: float) -> float | None:
+        """Return how long a rate is to be judged until its verdict falls, if all stays the same.
+
+        Of too few requests it is not known how far they count as one, so that it is the least.
+
+        Returns:
+            None where no time would tell: the attainment lies at the share that is asked for.
+        """
+        alike = self if self.num_requests >= _FEWEST else replace(self, design_effect=1.0)
+        for times in np.geomspace(1.0, _MOST_TIMES, _NUM_TIMES).tolist():
+            low, high = alike.interval_after(times, error)
+            if low >= share or high < share:
+                return float(times * self.length_s)
+        return None
+
     def interval_after(self, times: float, error: float) -> tuple[float, float]:
         """Return the interval of the attainment if ``times`` as much showed the same."""
         independent = times / self.design_effect
@@ -135,6 +154,15 @@ def evidence(observations: Sequence[Observation], slo: Slo, error: float) -> Evi
         backlog_per_s=slope,
         backlog_ci_low=slope_low,
     )
+
+
+def interval(windows: Sequence[Window], slo: Slo) -> tuple[float, float] | None:
+    """Return the 95 % interval of the attainment over batches of windows; None without requests."""
+    observations = [observe(window, slo, settle_s=0.0) for window in windows if window.responses]
+    if not observations:
+        return None
+    shown = evidence(observations, slo, (1 - CONFIDENCE) / 2)
+    return shown.ci_low, shown.ci_high
 
 
 def _batches(observations: Sequence[Observation], level_s: float, num: int) -> tuple[Array, Array]:

@@ -85,6 +85,7 @@ class Result:
         estimate: where an isotonic fit crosses the SLO's share; None without both.
         driven_s: time that requests arrived, in all windows.
         is_cut: the search ended for want of time.
+        reason: why it shows no more, and how long that would take; None of a narrow bracket.
     """
 
     rates: tuple[Rate, ...]
@@ -93,6 +94,7 @@ class Result:
     estimate: float | None
     driven_s: float
     is_cut: bool
+    reason: str | None = None
 
     @property
     def verdict(self) -> Literal["bracketed", "none_passes", "none_fails", "undecided"]:
@@ -112,7 +114,7 @@ class Search:
         window_s: time judged at the first look at a rate; each further one doubles it.
         confidence: that the limit lies between the rates that pass and fail.
         resolution: how far apart two rates are, as a share, before the gap is left alone.
-        looks: at one rate, at most.
+        looks: at one rate, at most; so many that ``longest_s`` holds them and one at another rate.
         longest_s: time driven, in all; then the search ends with what is shown.
         highest_rate: that the client can drive.
     """
@@ -131,6 +133,24 @@ class Search:
     _verdicts: dict[float, Verdict] = field(init=False, default_factory=dict)
     _driven_s: float = field(init=False, default=0.0)
 
+    def __post_init__(self) -> None:
+        """Plan no look that there is no time for: the chance of an error is spent over all."""
+        while self.looks > 1 and self._looks_s(self.looks) + self._look_s(0) > self.longest_s:
+            self.looks -= 1
+
+    def _looks_s(self, num: int) -> float:
+        """Return how long the first ``num`` looks at a rate take."""
+        return sum(map(self._look_s, range(num)))
+
+    def _look_s(self, look: int) -> float:
+        return self._judged_s(look) + self._settle_s(look)
+
+    def _judged_s(self, look: int) -> float:
+        return self.window_s * 2.0**look
+
+    def _settle_s(self, look: int) -> float:
+        return max(_SETTLE_SHARE * self._judged_s(look), _SETTLE_LIMITS * self.slo.limit_s)
+
     @property
     def _error(self) -> float:
         return (1 - self.confidence) / 2 / self.looks
@@ -141,11 +161,10 @@ class Search:
         if rate is None:
             return None
         look = self._num_looks.get(rate, 0)
-        judged_s = self.window_s * 2.0**look
-        settle_s = max(_SETTLE_SHARE * judged_s, _SETTLE_LIMITS * self.slo.limit_s)
-        if self._driven_s + judged_s + settle_s > self.longest_s:
+        duration_s, settle_s = self._look_s(look), self._settle_s(look)
+        if self._driven_s + duration_s > self.longest_s:
             return None
-        return Step(rate=rate, duration_s=judged_s + settle_s, settle_s=settle_s, repeat=look)
+        return Step(rate=rate, duration_s=duration_s, settle_s=settle_s, repeat=look)
 
     def tell(self, windows: Sequence[Window]) -> None:
         """Take the windows of the step that is due; none if they were not valid."""
@@ -176,13 +195,42 @@ class Search:
         if not self._is_open():
             tried, shown = zip(*known, strict=True)
             estimate = crossing(tried, shown, self.slo.share)
+        is_cut = self.next() is None and self._rate() is not None
         return Result(
             rates=rates,
             passes=self._passes(),
             fails=self._fails(),
             estimate=estimate,
             driven_s=self._driven_s,
-            is_cut=self.next() is None and self._rate() is not None,
+            is_cut=is_cut,
+            reason=self._reason(rates, is_cut=is_cut),
+        )
+
+    def _reason(self, rates: Sequence[Rate], *, is_cut: bool) -> str | None:
+        """Return why no more is shown, and how long that would take."""
+        undecided = [rate for rate in rates if rate.verdict == "undecided"]
+        said = []
+        if is_cut:
+            said.append(f"the search had {self.longest_s:g} s and ended after {self._driven_s:.0f}")
+        if undecided and (is_cut or self._is_open() or self._between() is not None):
+            # What is missing first: a rate that passes, else one that fails.
+            said.append(self._undecided(undecided[0 if self._passes() is None else -1]))
+        elif self._passes() is None and self._fails() is not None:
+            said.append(f"a rate below {rates[0].rate:g} texts/s brings too few requests to pass")
+        return "; ".join(said) or None
+
+    def _undecided(self, at: Rate) -> str:
+        where = f"at {at.rate:.4g} texts/s"
+        if at.evidence is None:
+            return f"{where} no window was valid"
+        shown = at.evidence
+        judged = f"{where} {shown.num_violations:,} of {shown.num_requests:,} requests broke it"
+        needed_s = shown.needed_s(self.slo.share, self._error)
+        if needed_s is None:
+            return f"{judged}, so near the limit that no time would tell"
+        return (
+            f"{judged} in the {shown.length_s:.0f} s judged; to tell takes at least "
+            f"{needed_s:,.0f} s"
         )
 
     def _rate(self) -> float | None:
@@ -271,17 +319,3 @@ class Search:
         if shown.ci_low >= self.slo.share and shown.backlog_ci_low <= 0:
             return "pass"
         return "undecided"
-
-
-def across_processes(results: Sequence[Result]) -> tuple[float | None, float | None]:
-    """Return the rate at which each of several server processes passes, and at which each fails.
-
-    Processes of one setting differ by more than chance inside one explains. So what holds for all
-    is the lowest rate that passes and the highest that fails; None where one process has none.
-    """
-    passes = [result.passes for result in results if result.passes is not None]
-    fails = [result.fails for result in results if result.fails is not None]
-    return (
-        min(passes) if len(passes) == len(results) else None,
-        max(fails) if len(fails) == len(results) else None,
-    )

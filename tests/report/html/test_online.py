@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from packsweep.report import footer
 from packsweep.report.html import online
 from packsweep.results import schema
 from packsweep.results.schema import Row
@@ -78,3 +79,31 @@ def test_headline() -> None:
     said = "Highest rate shown to keep p99 e2e <= 2 s: 12.50 texts/s, separate."
     assert online.headline(rows) == said
     assert online.headline(rows[2:]) == "Servers under load: see Online below."
+
+
+def test_slo_undecided() -> None:
+    """What a search has not shown is told in words, with the reason."""
+    load = {"max_rate": 1.0, "slo": "p99 e2e <= 2 s"}
+    values = {"attainment_median": 1.0, "attainment_ci_low": 0.9, "attainment_ci_high": 1.0}
+    rows = [
+        _row("packed", load, max_rate_verdict="undecided", max_rate_reason="too short", **values),
+        _row(
+            "separate",
+            load,
+            max_rate_verdict="none_passes",
+            max_rate_fail_texts_per_s=8.0,
+            **values,
+        ),
+    ]
+    _, slo, _ = online.sections(rows)
+    assert [cells[2:] for cells in slo.tables[0].rows] == [
+        ("100% (90-100%)", "-", "undecided", "undecided", "too short"),
+        ("100% (90-100%)", "-", "none", "8.00", ""),
+    ]
+
+
+def test_reasons_of_searches() -> None:
+    """The lines below the table say why a search shows no more."""
+    load = {"max_rate": 1.0, "slo": "p99 e2e <= 2 s"}
+    row = _row("packed", load, max_rate_verdict="none_passes", max_rate_reason="too short")
+    assert footer.reasons([row]) == [f"{row['cell_id']}: NONE PASSES: too short"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from packsweep.analysis import axes
 from packsweep.report import cells_table
 from packsweep.report import format as fmt
-from packsweep.report.cell import attainment, names, speed, strategy
+from packsweep.report.cell import attainment, names, shown_rate, speed, strategy
 from packsweep.report.html import charts
 from packsweep.report.html.charts import Axis, Point
 from packsweep.report.html.parts import Figure, Section, grouped, make_table
@@ -19,6 +19,12 @@ _LATENCY = (
     "Latency counts from the scheduled arrival, so that a server which falls behind cannot hide "
     f"it. The knee of a strategy is the first load whose p99 E2E is more than {KNEE:g} times that "
     "of its lightest load."
+)
+_GOODPUT = "Goodput counts the texts of requests that keep the bound; errors keep none."
+_ATTAINED = (
+    "Intervals are over servers where a cell has several, else over batches of time in the windows "
+    "of its one: requests of one queue are not independent. A search is told by its windows at "
+    "the rate that is shown to keep the SLO, else at its lowest."
 )
 _INTERVALS = "Points are medians over windows, bars the 95 % interval of their mean."
 
@@ -139,22 +145,30 @@ def _slo(online: Sequence[Row]) -> Section:
     words = names(online)
     table = make_table(
         "Requests that keep the SLO's bound, and goodput",
-        ("cell", "SLO", "kept (95% CI)", "goodput texts/s", "shown to keep it", "shown not to"),
+        (
+            "cell",
+            "SLO",
+            "kept (95% CI)",
+            "goodput texts/s",
+            "shown to keep it",
+            "shown not to",
+            "why no more",
+        ),
         [
             (
                 words[str(row["cell_id"])],
                 str(axes.settings(row).get("slo")),
                 attainment(row),
                 fmt.number(row["goodput_texts_per_s_median"]),
-                fmt.number(row["max_rate_pass_texts_per_s"]),
-                fmt.number(row["max_rate_fail_texts_per_s"]),
+                shown_rate(row, "pass"),
+                shown_rate(row, "fail"),
+                row["max_rate_reason"] or "",
             )
             for row in kept
         ],
         text=3,
     )
-    line = "Goodput counts the texts of requests that keep the bound; errors keep none."
-    return Section(key=key, title=title, lines=(line,), tables=(table,))
+    return Section(key=key, title=title, lines=(_GOODPUT, _ATTAINED), tables=(table,))
 
 
 def _beside(rows: Sequence[Row], online: Sequence[Row]) -> Section:
