@@ -129,7 +129,7 @@ def _not_modelled(forecast: Forecast) -> Iterator[str]:
     if sizes:
         yield (
             f"engines over {' and '.join(map(str, sizes))} GPUs: what these send each other is not "
-            "modelled, so passes take longer than predicted; KV and weights are those of a GPU"
+            "modelled, so their times are lower bounds"
         )
 
 
