@@ -15,6 +15,7 @@ from tests.fakes import cell, pass_row, written
 from packsweep import cli as command_line
 from packsweep.cli import run
 from packsweep.errors import UserError
+from packsweep.machine import environment, nvml, processor
 from packsweep.results.store import Store
 
 Captured = pytest.CaptureFixture[str]
@@ -268,3 +269,39 @@ def test_any_arguments_end_in_one_line(
     kept = {path: path.read_bytes() for path in before}
     assert {path: text for path, text in kept.items() if before[path] != text} == {}
     assert seed > 20
+
+
+# Engines of several GPUs.
+
+
+@pytest.mark.parametrize(("num_gpus", "what"), [(1, "GPUs"), (0, "cores")])
+def test_engine_of_more_gpus_than_there_are(
+    capsys: Captured,
+    byte_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    here: Path,
+    num_gpus: int,
+    what: str,
+) -> None:
+    """One line before anything is written; an engine of one GPU is not asked about."""
+    gpu = nvml.Gpu(name="NVIDIA H100", uuid="GPU-0", memory_bytes=1, driver_version="1")
+    monkeypatch.setattr(run, "_check_engine", lambda *_arguments, **_options: None)
+    monkeypatch.setattr(environment, "on_cpu", lambda: not num_gpus)
+    monkeypatch.setattr(nvml, "visible_gpus", lambda: (gpu,) * num_gpus)
+    monkeypatch.setattr(processor, "num_cores", lambda: 1)
+    sweep = here / "two.toml"
+    sweep.write_text(
+        f"""
+model = {{name = "{byte_model}", load_format = "dummy"}}
+grid = {{strategy = "separate", n = 2}}
+engine = {{tensor_parallel_size = [1, 2]}}
+""",
+        encoding="utf-8",
+    )
+    status, out, err = ended(capsys, "run", sweep, "--local", "--results", here / "r")
+    assert (status, out) == (2, "")
+    assert err == (
+        f"packsweep: engine.tensor_parallel_size: the largest engine of the sweep takes 2 {what} "
+        "of one machine, and 1 can be used here\n"
+    )
+    assert not (here / "r").exists()

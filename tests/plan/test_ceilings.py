@@ -77,6 +77,13 @@ def test_flops_agree_with_the_measured_h200() -> None:
     assert mfu == pytest.approx(0.63, abs=0.002)  # attention and logits are 0.6 % more
 
 
+def test_utilization_is_that_of_all_devices() -> None:
+    """Two devices that take 2 s for what one could do in 1 s are used to a quarter."""
+    assert ceilings.utilization(5.0, 1.0, 5.0) == 1.0
+    assert ceilings.utilization(5.0, 2.0, 5.0, 2) == 0.25
+    assert ceilings.utilization(None, 2.0, 5.0, 2) is None
+
+
 def test_flops_of_a_request_by_hand() -> None:
     """4 prompt tokens, 1 cached, 2 sampled: 4 tokens computed over a context of 5."""
     per_token, pairs = 2 * 2 * (8 * 24 + 3 * 8 * 16), 4 * 1 + 4 * 5 // 2
@@ -502,3 +509,20 @@ def test_calc_ceiling_measures_this_machine(cli: Cli, tmp_path: Path) -> None:
     found = ceilings.read(tmp_path / "ceiling.json")
     assert found.bf16_flops_per_s > 0
     assert found.memory_bytes_per_s > 0
+
+
+@pytest.mark.parametrize("num_gpus", [1, 4])
+def test_measured_ceiling_is_that_of_one_of_several_gpus(tmp_path: Path, num_gpus: int) -> None:
+    """5 FLOP in 2 s are a quarter of what a GPU of 10 FLOP/s can do, and a 16th of four."""
+    store, of = Store(tmp_path), cell(engine="vllm")
+    store.prepare()
+    done = {"flops": 5.0, "read_bytes": 5.0, "duration_s": 2.0, "peak_dtype": "bf16"}
+    on = {"device": "NVIDIA H200", "device_uuid": "GPU-0", "num_gpus": num_gpus}
+    store.write(of.cell_id, "a0", [pass_row(of, **done, **on)], [])
+    store.commit(of.cell_id, "a0")
+    measured = ceilings.Measured(
+        device="NVIDIA H200", bf16_flops_per_s=10.0, memory_bytes_per_s=20.0, source="test"
+    )
+    (row,) = frames.merge(store, overrides=Overrides(ceiling=measured))
+    assert row["mfu"] == pytest.approx(0.25 / num_gpus)
+    assert row["mbu"] == pytest.approx(0.125 / num_gpus)

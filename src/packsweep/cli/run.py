@@ -262,8 +262,7 @@ def _expected(planned: Plan) -> dict[str, Expected]:
 
     if planned.cells[0].cell.engine != "vllm":
         return {}
-    most = max(each.cell.num_gpus for each in planned.cells)
-    predicted = forecast.make(planned, forecast.target(None), num_gpus=most)
+    predicted = forecast.make(planned, forecast.target(None))
     return {
         each.planned.cell.cell_id: Expected(
             pass_s=each.pass_s,
