@@ -24,9 +24,9 @@ import psutil
 from tests.chaos import killer
 from tests.fakes import write_byte_model
 
-from packsweep.machine import nvml
+from packsweep.machine import nvml, process
 from packsweep.results.store import Store
-from packsweep.run import lifeline, scratch
+from packsweep.run import scratch
 
 VICTIMS = ("worker", "rank", "driver")
 GONE_S = 10.0
@@ -238,7 +238,7 @@ def _strike(
     workers = {each.pid: each for each in family if killer.is_worker(each)}
     # A forked core is called as its worker is.
     worker = next(each for each in workers.values() if each.ppid() not in workers)
-    below = [each for each in worker.children(recursive=True) if not _is_tracker(each)]
+    below = process.below(worker.pid)
     parents = {each.ppid() for each in below}
     ranks = [each for each in below if each.pid not in parents]
     doomed = family if found.victim == "driver" else [worker, *below]
@@ -261,10 +261,6 @@ def _strike(
         found.problems.append("the cell was not begun again")
     found.took("begun again")
     return driver
-
-
-def _is_tracker(process: psutil.Process) -> bool:
-    return lifeline.tracks_resources(killer.cmdline(process))
 
 
 def _shared_memory() -> set[str]:

@@ -44,8 +44,12 @@ def _serve(port: int, cell: Cell, model: Model) -> None:
     """Become the server, in a process of its own."""
     from aiohttp import web
 
-    application = _Application(SimulatedEngine(cell, model), cell)
-    web.run_app(application.routes(), host=HOST, port=port, print=None, access_log=None)
+    engine = SimulatedEngine(cell, model)
+    try:
+        routes = _Application(engine, cell).routes()
+        web.run_app(routes, host=HOST, port=port, print=None, access_log=None)
+    finally:
+        engine.close()
 
 
 class _Application:
