@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.fabricated import Way, draw, row
+from tests.fakes import cell
 
 from packsweep.analysis import advice, recommend
 from packsweep.analysis.advice import Terms
@@ -94,6 +96,57 @@ def test_words_follow_the_device() -> None:
     per_million = advice.advise(rows, {}).numbers
     assert per_million is not None
     assert per_million[2].label == "of a CPU for a million texts"
+
+
+LARGE = {
+    "engine_settings": json.dumps({**cell().settings, "tensor_parallel_size": 2}),
+    "num_gpus": 2,
+    "device_uuid": "GPU-0,GPU-1",
+}
+
+
+def several_gpus(terms: Terms, *, texts_per_s: float = 30.0) -> advice.Advice:
+    """Return what is said of an engine over two GPUs beside one of 20 texts/s over one."""
+    ways = (Way(accuracy=0.95, texts_per_s=20), Way(accuracy=0.95, texts_per_s=texts_per_s))
+    rows = [row(ways[0], 3000, num_gpus=1), row(ways[1], 3000, **LARGE)]
+    rows[1] = {**rows[1], "group_id": "large", "cell_id": "large"}
+    drawn = draw(ways, rows, np.random.default_rng(0), alike=1.0)
+    return advice.advise(rows, drawn, terms)
+
+
+def test_the_cheapest_is_the_fastest_of_a_gpu() -> None:
+    """30 texts/s on two GPUs are 15 a GPU, and cost more than 20 on one."""
+    found = several_gpus(Terms(gpu_hour_usd=3.6))
+    small, large = found.points
+    assert (small.standing, large.standing) == ("recommended", "shown")
+    assert (small.name, large.name) == ("separate", "separate, tensor_parallel_size 2")
+    assert (large.num_gpus, large.texts_per_s_per_gpu.value) == (2, 15)
+    assert (small.on_frontier, large.on_frontier) == (True, False)
+    dollars = [each.usd_per_1000_right.value or 0.0 for each in (small, large)]
+    shares = [each.quality.value or 0.0 for each in (small, large)]
+    assert dollars == pytest.approx([1 / 20 / shares[0], 1 / 15 / shares[1]])
+
+
+def test_gpus_are_shared_out_among_engines() -> None:
+    """Seven GPUs hold three engines of two; hours and money are those of six."""
+    terms = Terms(num_texts=1_296_000, num_gpus=7, gpu_hour_usd=3.0)
+    found = several_gpus(terms, texts_per_s=60.0)
+    assert found.sentence.startswith("Run separate, tensor_parallel_size 2, 60 texts/s on 2 GPUs: ")
+    assert len(found.sentence.split()) <= 25
+    assert found.numbers is not None
+    _, speed, cost = found.numbers
+    assert speed.label == "texts/s on 2 GPUs"
+    assert (cost.value, cost.detail) == ("$36.00", "2 hours on 6 GPUs, starting not counted")
+
+
+def test_an_engine_of_more_gpus_than_there_are_is_not_compared() -> None:
+    found = several_gpus(Terms(num_gpus=1), texts_per_s=60.0)
+    large = next(each for each in found.points if each.num_gpus == 2)
+    assert large.why == "an engine takes 2 GPUs, more than there are"
+    assert large.standing == "not_compared"
+    rows = [row(Way(accuracy=0.95), 3000, **LARGE)]
+    with pytest.raises(ResultsError, match="--gpus 1: an engine of what was measured takes 2"):
+        advice.advise(rows, {}, Terms(num_gpus=1))
 
 
 def test_the_price_of_right_labels_counts_the_wrong_ones() -> None:

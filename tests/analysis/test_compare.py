@@ -227,6 +227,26 @@ def test_shared_gpus_are_compared_inside_each() -> None:
     assert change.same_gpu
 
 
+def test_engines_of_other_sizes_are_compared_by_the_gpu() -> None:
+    """150 texts/s on two GPUs against 100 on one; joules are those of all GPUs already."""
+    one = {"num_gpus": 1, "device_uuid": "a", "energy_j": 10.0}
+    two = {"num_gpus": 2, "device_uuid": "a,b", "energy_j": 30.0}
+    a = measured(CELL, [100.0, 100.0], [101.0, 101.0], **one)
+    b = measured(replace_settings(tensor_parallel_size=2), [150.0, 150.0], [151.5, 151.5], **two)
+    found = compare.compare(a, b)
+    (change,) = found.changes
+    assert (found.per_gpu, change.same_gpu) == (True, True)
+    assert change.ratio.value == pytest.approx(0.75)
+    assert change.median_a == pytest.approx(100.5)
+    assert change.median_b == pytest.approx(75.375)
+    headings = [column.heading for column in compare_table.table(found).columns]
+    assert "A\ntexts/s\na GPU" in headings
+    assert compare_table.legend(found)[0].startswith("B / A: texts_per_s per GPU, geometric")
+    energy = compare.compare(a, b, "energy_j")
+    assert not energy.per_gpu
+    assert energy.changes[0].ratio.value == pytest.approx(3.0)
+
+
 # What is paired.
 
 

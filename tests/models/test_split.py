@@ -136,8 +136,8 @@ def test_stages_of_tied_tables() -> None:
             {"quantization_config": AWQ},
             32,
             (
-                "intermediate_size of 14336 columns, quantized in groups of 128, by 32; nearest that "
-                "it takes: 16"
+                "intermediate_size of 14336 columns, quantized in groups of 128, by 32; nearest "
+                "that it takes: 16"
             ),
         ),
         ({"quantization_config": FP8_BLOCKS}, 16, None),

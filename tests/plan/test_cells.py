@@ -161,8 +161,8 @@ def test_infeasible_kv_cache_dtype(
         (
             {"tensor_parallel_size": [1, 3]},
             (
-                "engine.tensor_parallel_size = 3: vLLM cannot divide 2 attention heads by 3; nearest "
-                "that it takes: 2"
+                "engine.tensor_parallel_size = 3: vLLM cannot divide 2 attention heads by 3; "
+                "nearest that it takes: 2"
             ),
         ),
         (

@@ -55,6 +55,30 @@ def test_summary_shows_all_where_there_is_room() -> None:
     assert {"MFU", "MBU", "J/1000\ntexts", "requests/s"} <= set(headings(columns))
 
 
+def _gpus(*sizes: int, **more: Any) -> list[str]:
+    """Return the headings of a table of engines of ``sizes`` GPUs."""
+    rows = [
+        _row(
+            num_gpus=size,
+            texts_per_s_per_gpu=65.75 / size,
+            engine_settings=_settings(tensor_parallel_size=size),
+            **more,
+        )
+        for size in sizes
+    ]
+    return headings(cells_table.summary(rows).columns)
+
+
+def test_columns_of_several_gpus() -> None:
+    """Engines of one GPU have no column of it; where the sizes vary these are named."""
+    one, same, several = _gpus(1, 1), _gpus(2, 2), _gpus(1, 2)
+    assert "GPUs" not in one
+    assert "texts/s\na GPU" not in one
+    assert {"GPUs", "texts/s\na GPU"} <= set(same)
+    assert "GPUs" not in several
+    assert {"tensor\nparallel\nsize", "texts/s\na GPU"} <= set(several)
+
+
 def test_column_of_dashes_goes_first() -> None:
     """Answers that were not scored take no room from what was measured."""
     rows = [{**row, "coverage": None, "accuracy": None, "accuracy_ci_low": None} for row in ROWS]

@@ -77,6 +77,17 @@ def test_ratio_of_single_processes_misses_the_spread_between_them() -> None:
     assert not any(ratio.differs or ratio.between_processes for ratio in found)
 
 
+def test_verdicts_of_speeds_and_answers_share_a_correction() -> None:
+    """Forty speeds that say nothing keep an answer from being called that would be alone."""
+    unclear = stats.ratio([[1.0], [1.1], [0.9]], [[1.0], [1.1], [0.9]])
+    likely = stats.ratio([[2.0], [2.3], [2.1]], [[1.0], [1.3], [1.1]])
+    assert stats.verdicts([likely]) == ["up"]
+    alone = stats.verdicts_of([unclear], [None])
+    assert alone == [("not_shown", "no_interval")]
+    found = stats.verdicts_of([unclear] * 40, [None] * 39 + [likely])
+    assert found == [("not_shown", "no_interval")] * 39 + [("not_shown", "chance")]
+
+
 def test_ratio_of_single_processes_is_called_beyond_the_margin() -> None:
     """Half as fast is more than processes differ by; 10 % slower is not."""
     fast, slower, half = [[10.0, 10.1]], [[9.0, 9.1]], [[5.0, 5.1]]

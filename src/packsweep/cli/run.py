@@ -256,7 +256,10 @@ def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, l
 
 
 def _expected(planned: Plan) -> dict[str, Expected]:
-    """Return what each cell should take on this machine; nothing where it cannot be predicted."""
+    """Return what each cell should take on this machine; nothing where it cannot be predicted.
+
+    Of engines over several GPUs only lower bounds are known.
+    """
     from packsweep.plan import forecast
     from packsweep.report.progress import Expected
 
@@ -270,7 +273,7 @@ def _expected(planned: Plan) -> dict[str, Expected]:
             dtype=str(each.planned.cell.settings["dtype"]),
         )
         for each in predicted.cells
-        if each.pass_s is not None and each.warm_s is not None
+        if each.pass_s is not None and each.warm_s is not None and each.planned.cell.num_gpus == 1
     }
 
 

@@ -320,7 +320,7 @@ def test_server_on_a_cpu_computes_with_all_cores(byte_model: Path, tmp_path: Pat
     assert "export VLLM_CPU_OMP_THREADS_BIND=nobind\n" in text
 
 
-def test_ray_data_is_python_for_so_many_gpus() -> None:
+def test_ray_data_is_python_for_so_many_engines() -> None:
     text = deploy.ray_data(8)
     compile(text, "ray_data.py", "exec")
     assert "NUM_ENGINES = 8" in text

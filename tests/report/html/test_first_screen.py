@@ -107,6 +107,31 @@ def test_separate_is_the_fastest() -> None:
     )
 
 
+def test_the_fastest_of_a_gpu_leads() -> None:
+    """An engine over two GPUs that labels half as much again is no better than two over one."""
+    large = row(
+        "separate",
+        cell_id="large",
+        num_gpus=2,
+        engine_settings='{"tensor_parallel_size": 2}',
+        texts_per_s_median=1.5 * SEPARATE["texts_per_s_median"],
+    )
+    found = replace(compared(large, SEPARATE, 0.75), axis="gpus", per_gpu=True)
+    assert sentence([SEPARATE, large], found) == (
+        "Use one text per prompt at n = 400: 1.33x [1.28, 1.39] the speed per GPU of "
+        "tensor_parallel_size=2."
+    )
+    found = replace(compared(large, SEPARATE, 1.2), axis="gpus", per_gpu=True)
+    faster = {**large, "texts_per_s_median": 2.4 * SEPARATE["texts_per_s_median"]}
+    advice = first_screen.advise([SEPARATE, faster], [found])
+    assert advice.sentence == (
+        "Use one text per prompt with tensor_parallel_size=2 at n = 400: 1.20x [1.15, 1.25] the "
+        "speed per GPU of the defaults."
+    )
+    assert advice.numbers is not None
+    assert advice.numbers[1].label == "texts per second on 2 GPUs"
+
+
 def test_settings_are_named() -> None:
     assert sentence([SEPARATE, FP8], compared(FP8, SEPARATE, 1.76)) == (
         "Use one text per prompt with quantization=fp8 at n = 400: 1.76x [1.69, 1.83] the speed "
