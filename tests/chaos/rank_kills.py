@@ -9,6 +9,7 @@ needs neither GPU nor vLLM; vLLM's CPU build takes as many cores as ``--gpus`` s
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import signal
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +25,9 @@ import psutil
 from tests.chaos import killer
 from tests.fakes import write_byte_model
 
-from packsweep.machine import nvml
+from packsweep.machine import nvml, process
 from packsweep.results.store import Store
-from packsweep.run import lifeline, scratch
+from packsweep.run import scratch
 
 VICTIMS = ("worker", "rank", "driver")
 GONE_S = 10.0
@@ -195,14 +196,19 @@ gpu_free_timeout_s = 30
 
 
 def kills(
-    engine: str, num_gpus: int, num_kills: int, *, repeats: int, seed: int = 1
+    engine: str,
+    num_gpus: int,
+    victims: Sequence[str] = VICTIMS,
+    *,
+    repeats: int,
+    seed: int = 1,
 ) -> Iterator[Kill]:
-    """Make so many kills, of each kind of victim in turn."""
+    """Kill each of ``victims``."""
     source = random.Random(seed)
-    for index in range(num_kills):
+    for victim in victims:
         with tempfile.TemporaryDirectory(prefix="ranks", ignore_cleanup_errors=True) as name:
             trial = Trial(Path(name), engine, num_gpus, repeats)
-            yield kill(trial, VICTIMS[index % len(VICTIMS)], source)
+            yield kill(trial, victim, source)
 
 
 def kill(trial: Trial, victim: str, source: random.Random) -> Kill:
@@ -238,7 +244,7 @@ def _strike(
     workers = {each.pid: each for each in family if killer.is_worker(each)}
     # A forked core is called as its worker is.
     worker = next(each for each in workers.values() if each.ppid() not in workers)
-    below = [each for each in worker.children(recursive=True) if not _is_tracker(each)]
+    below = process.below(worker.pid)
     parents = {each.ppid() for each in below}
     ranks = [each for each in below if each.pid not in parents]
     doomed = family if found.victim == "driver" else [worker, *below]
@@ -261,10 +267,6 @@ def _strike(
         found.problems.append("the cell was not begun again")
     found.took("begun again")
     return driver
-
-
-def _is_tracker(process: psutil.Process) -> bool:
-    return lifeline.tracks_resources(killer.cmdline(process))
 
 
 def _shared_memory() -> set[str]:
@@ -298,11 +300,13 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=2, help="of the engine")
     parser.add_argument("--engine", choices=("vllm", "simulated"), default="vllm")
     parser.add_argument("--kills", type=int, default=9)
+    parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS, help="in turn")
     parser.add_argument("--repeats", type=int, default=200, help="passes, so that a kill hits one")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     bad = 0
-    made = kills(asked.engine, asked.gpus, asked.kills, repeats=asked.repeats, seed=asked.seed)
+    victims = list(itertools.islice(itertools.cycle(asked.victims), asked.kills))
+    made = kills(asked.engine, asked.gpus, victims, repeats=asked.repeats, seed=asked.seed)
     for number, each in enumerate(made, 1):
         print(f"{number:3} {each}", flush=True)  # noqa: T201
         bad += bool(each.problems)

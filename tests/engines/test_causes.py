@@ -109,3 +109,20 @@ def test_diagnose_server() -> None:
     assert found.outcome == "oom"
     assert found.reason.startswith("ValueError: Free memory (1/80 GiB) is less")
     assert causes.diagnose(ended, "").reason == ended
+
+
+def test_rank_that_a_signal_ended() -> None:
+    """What others print then follows from that; another attempt may end well."""
+    log = """
+(Worker_TP0 pid=3) ERROR 11-26 06:00:01 [multiproc_executor.py:1] RuntimeError: closed by peer
+(EngineCore pid=2) ERROR 11-26 06:00:01 [multiproc_executor.py:300] Worker proc VllmWorker-1 died \
+unexpectedly (exit code: -9), shutting down executor.
+(EngineCore pid=2) ERROR 11-26 06:00:06 [core.py:9] RuntimeError: cancelled
+"""
+    found = causes.diagnose("EngineDeadError: EngineCore encountered an issue. See above", log)
+    assert found.reason == "VllmWorker-1, a rank of the engine, was ended by SIGKILL"
+    assert (found.outcome, found.final) == ("crashed", False)
+    failed = log.replace("-9", "1")
+    assert causes.diagnose("EngineCore encountered an issue", failed).reason == (
+        "RuntimeError: closed by peer"
+    )

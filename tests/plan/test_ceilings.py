@@ -516,9 +516,9 @@ def test_measured_ceiling_is_that_of_one_of_several_gpus(tmp_path: Path, num_gpu
     """5 FLOP in 2 s are a quarter of what a GPU of 10 FLOP/s can do, and a 16th of four."""
     store, of = Store(tmp_path), cell(engine="vllm")
     store.prepare()
-    done = {"flops": 5.0, "read_bytes": 5.0, "duration_s": 2.0, "peak_dtype": "bf16"}
-    on = {"device": "NVIDIA H200", "device_uuid": "GPU-0", "num_gpus": num_gpus}
-    store.write(of.cell_id, "a0", [pass_row(of, **done, **on)], [])
+    row = pass_row(of, flops=5.0, read_bytes=5.0, duration_s=2.0, peak_dtype="bf16")
+    row |= {"device": "NVIDIA H200", "device_uuid": "GPU-0", "num_gpus": num_gpus}
+    store.write(of.cell_id, "a0", [row], [])
     store.commit(of.cell_id, "a0")
     measured = ceilings.Measured(
         device="NVIDIA H200", bf16_flops_per_s=10.0, memory_bytes_per_s=20.0, source="test"

@@ -174,6 +174,16 @@ def test_too_big_for_the_weights(byte_model: Path) -> None:
     assert "no room beside" in str(_one(byte_model, on=_on(memory_bytes=1000)).too_big)
 
 
+def test_ranks_share_a_processor(byte_model: Path) -> None:
+    """Two processes on the cores of one compute for as long as one does."""
+    on = _on(is_processor=True)
+    one, two = forecast.make(_plan(byte_model, engine={"tensor_parallel_size": [1, 2]}), on).cells
+    assert one.time is not None
+    assert two.time is not None
+    assert two.time.prefill_s == pytest.approx(one.time.prefill_s)
+    assert two.time.decode_s == pytest.approx(one.time.decode_s)
+
+
 def test_too_big_for_one_gpu(byte_model: Path) -> None:
     """Two GPUs hold half of the weights and of the cache each."""
     needed = _one(byte_model).planned.longest_request_tokens

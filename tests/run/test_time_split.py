@@ -15,7 +15,7 @@ from tests import fake_vllm
 
 import packsweep
 from packsweep.engines import PassResult, Request, RequestResult
-from packsweep.engines.start_log import start_phases
+from packsweep.engines.start_log import jit_compilations, start_phases
 from packsweep.report import cells_table
 from packsweep.results import schema
 from packsweep.run import metrics
@@ -192,6 +192,25 @@ def test_parts_of_the_start_are_read_from_a_gpu_log() -> None:
         "graph_capture_s": 4.0,
         "init_engine_s": 41.12,
     }
+
+
+def test_start_of_several_ranks() -> None:
+    """They load side by side: the slowest counts, and what each does twice."""
+    log = """
+(Worker_TP0 pid=7) INFO 11-26 06:23:23 [m.py:1] Model loading took 9.0 GiB memory and 4.0 seconds
+(Worker_TP1 pid=8) INFO 11-26 06:23:23 [m.py:1] Model loading took 9.0 GiB memory and 5.0 seconds
+(Worker_TP0 pid=7) INFO 11-26 06:23:23 [m.py:1] torch.compile took 2.0 s in total
+(Worker_TP0 pid=7) INFO 11-26 06:23:23 [m.py:1] torch.compile took 3.0 s in total
+(Worker_TP1 pid=8) INFO 11-26 06:23:23 [m.py:1] torch.compile took 4.0 s in total
+(Worker_TP0 pid=7) INFO 11-26 06:23:23 [m.py:1] Kernel JIT monitor activated
+packsweep: pass 0
+(Worker_TP0 pid=7) INFO 11-26 06:23:24 [m.py:1] Triton kernel compiled during inference: one
+(Worker_TP1 pid=8) INFO 11-26 06:23:24 [m.py:1] Triton kernel compiled during inference: one
+"""
+    found = start_phases(log)
+    assert (found["load_weights_s"], found["compile_s"]) == (5.0, 5.0)
+    assert found["graph_capture_s"] is None
+    assert jit_compilations(log) == 1
 
 
 def test_parts_of_the_start_that_a_cpu_does_not_print_are_null() -> None:

@@ -282,7 +282,9 @@ def test_sweep_immutable() -> None:
         _parse().model.name = "other"
 
 
-@pytest.mark.parametrize(("name", "num_cells"), [("seed.toml", 12), ("quick.toml", 6)])
+@pytest.mark.parametrize(
+    ("name", "num_cells"), [("seed.toml", 12), ("quick.toml", 6), ("tensor_parallel.toml", 12)]
+)
 def test_shipped_sweep(name: str, num_cells: int) -> None:
     """The sweeps that are shipped can be read and have the promised number of cells."""
     sweep = read.load(SWEEPS / name)

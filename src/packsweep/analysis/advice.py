@@ -128,7 +128,8 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
         speed += f" on {best.num_gpus} GPUs"
     if choice.best is None:
         kind = "Simulated" if best.row["engine"] == schema.SIMULATED else "Speed only"
-        return f"{kind}, answers were not scored: {name} labels most, {speed}."
+        most = "most per GPU" if any(each.num_gpus > 1 for each in choice.settings) else "most"
+        return f"{kind}, answers were not scored: {name} labels {most}, {speed}."
     loss = f"at most {_points(terms.max_loss)}"
     if choice.quality_kind == "agreement":
         share = f"{100 * terms.max_loss:.3g} %"

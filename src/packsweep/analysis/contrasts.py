@@ -88,8 +88,9 @@ def of(passes: pd.DataFrame, answers: Mapping[str, Answers] | None = None) -> li
     the one that has the most of them at their defaults, of several such with the one whose values
     come first.
 
-    Both sides are blocked by GPU: a GPU that measured only one of them does not count. Where none
-    measured both, all processes of a side are taken together, and the comparison says so.
+    Both sides are blocked by GPU, or by the GPUs that engines tie together: what measured only one
+    of them does not count. Where none measured both, all processes of a side are taken together,
+    and the comparison says so.
 
     Args:
         passes: of all cells.

@@ -135,9 +135,9 @@ def run_command(
     _check_server(read, in_ray=address is not None)
     prepared = f"{read.engine.kind}_server" if read.mode == "online" else read.engine.kind
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
-    num_gpus = max(each.cell.num_gpus for each in planned.cells)
-    _check_gpus(read, num_gpus, in_ray=address is not None)
-    demand = _demand(accelerator, max_gpus, num_gpus)
+    sizes = {each.cell.num_gpus for each in planned.cells}
+    _check_gpus(read, max(sizes), in_ray=address is not None)
+    demand = _demand(accelerator, max_gpus, sizes)
     forks = prepared if start == "fork" else None
     share = read.measure.isolation == "engine"
     executor = (
@@ -229,12 +229,12 @@ def _machine(engine: str, start: Start) -> Executor:
     return LocalExecutor(launch.launcher(engine, start.value))
 
 
-def _demand(accelerator: str | None, max_gpus: int | None, num_gpus: int) -> Demand:
-    """Return what the attempts ask of a node."""
+def _demand(accelerator: str | None, max_gpus: int | None, sizes: set[int]) -> Demand:
+    """Return what attempts of engines on so many GPUs each ask of a node."""
     from packsweep.run.executors.nodes import Demand
 
     named = tuple(name.strip() for name in (accelerator or "").split(",") if name.strip())
-    return Demand(accelerators=named, max_gpus=max_gpus, num_gpus=num_gpus)
+    return Demand(accelerators=named, max_gpus=max_gpus, num_gpus=max(sizes), least_gpus=min(sizes))
 
 
 def _cluster(address: str, demand: Demand, forks: str | None, *, share_engines: bool) -> Executor:
@@ -269,7 +269,10 @@ def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, l
 
 
 def _expected(planned: Plan) -> dict[str, Expected]:
-    """Return what each cell should take on this machine; nothing where it cannot be predicted."""
+    """Return what each cell should take on this machine; nothing where it cannot be predicted.
+
+    Of engines over several GPUs only lower bounds are known.
+    """
     from packsweep.plan import forecast
     from packsweep.report.progress import Expected
 
@@ -283,7 +286,7 @@ def _expected(planned: Plan) -> dict[str, Expected]:
             dtype=str(each.planned.cell.settings["dtype"]),
         )
         for each in predicted.cells
-        if each.pass_s is not None and each.warm_s is not None
+        if each.pass_s is not None and each.warm_s is not None and each.planned.cell.num_gpus == 1
     }
 
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from packsweep.machine import process
+
 _LIMIT = 400
 
 
@@ -146,6 +148,8 @@ _ENVELOPES = (
     "the server was ended by signal",
 )
 _ERROR_LINE = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception)): .+)$")
+# Source: vLLM 0.26 to 0.33, v1/executor/multiproc_executor.py (monitor_workers).
+_DIED = re.compile(r"Worker proc (\S+) died unexpectedly \(exit code: -(\d+)\)")
 # "(EngineCore pid=1) ERROR 11-25 21:24:54 [core.py:1510] ..."; a raw traceback has no level.
 _OF_PROCESS = re.compile(r"^\(([^()]*?) pid=\d+\) (?!DEBUG|INFO|WARNING)")
 
@@ -169,7 +173,12 @@ def diagnose(text: str, log: str = "") -> Diagnosis:
 
 
 def root_cause(log: str) -> str | None:
-    """Return the error that an engine's process printed first, of a worker before the core's."""
+    """Return the error that an engine's process printed first, of a worker before the core's.
+
+    Where a signal ended a rank, all that the others print follows from that.
+    """
+    if died := _DIED.search(log):
+        return f"{died[1]}, a rank of the engine, was ended by {process.signal_name(int(died[2]))}"
     lines = [(match[1], line) for line in log.splitlines() if (match := _OF_PROCESS.match(line))]
     of_workers = [line for name, line in lines if "Worker" in name]
     return _first_error(of_workers) or _first_error([line for _, line in lines])

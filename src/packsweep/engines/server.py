@@ -10,7 +10,6 @@ Source: paths and metrics of vLLM 0.26 to 0.33, ``entrypoints/openai``, ``entryp
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -28,7 +27,7 @@ import psutil
 
 from packsweep.engines import EngineInfo, Request
 from packsweep.errors import EngineError, without_credentials
-from packsweep.machine import environment
+from packsweep.machine import environment, process
 from packsweep.sweep import answers
 
 if TYPE_CHECKING:
@@ -234,18 +233,14 @@ class ChildServer:
 
     def close(self) -> None:
         """Ask the server to stop; kill what is left of it and its children."""
-        family: list[psutil.Process] = []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family = psutil.Process(self._process.pid).children(recursive=True)
+        family = process.below(self._process.pid or 0)
         self._process.terminate()
         self._process.join(_STOP_TIMEOUT_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
         _, alive = psutil.wait_procs(family, timeout=_POLL_S)
-        for child in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+        process.kill_all(alive)
         psutil.wait_procs(alive, timeout=_STOP_TIMEOUT_S)
 
 

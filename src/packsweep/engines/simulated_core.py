@@ -7,7 +7,6 @@ engine may hold, the lock of a logical GPU, and ignores SIGTERM: what ends it mu
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import multiprocessing
@@ -22,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from packsweep.errors import EngineError
+from packsweep.machine import process
 
 STARTS = "starts.jsonl"
 _START_TIMEOUT_S = 60.0
@@ -59,14 +59,10 @@ class Core:
 
     def close(self) -> None:
         """End it and its ranks, and wait until they are gone."""
-        ranks: list[psutil.Process] = []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            ranks = psutil.Process(self._process.pid).children(recursive=True)
+        ranks = process.below(self._process.pid or 0)
         self._process.kill()
         self._process.join()
-        for rank in ranks:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                rank.kill()
+        process.kill_all(ranks)
         psutil.wait_procs(ranks, timeout=_START_TIMEOUT_S)
 
 
@@ -76,15 +72,15 @@ def _spawn(
     """Start a process that holds ``gpus``, the first itself; it reports what keeps it from that."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(
+    started = context.Process(
         target=_hold,
         args=(locks, start, gpus, theirs),
         name="simulated-core",
         daemon=len(gpus) == 1,  # a daemon may start no process
     )
-    process.start()
+    started.start()
     theirs.close()
-    return process, ours
+    return started, ours
 
 
 def _problem(report: Connection) -> str:

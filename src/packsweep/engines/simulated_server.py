@@ -53,8 +53,11 @@ def _serve(port: int, name: str, cell: Cell, model: Model) -> None:
         # In the form in which the processes of vLLM tell why they end.
         print(f"(SimulatedServer pid={os.getpid()}) {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
-    application = _Application(engine, cell, name)
-    web.run_app(application.routes(), host=HOST, port=port, print=None, access_log=None)
+    try:
+        routes = _Application(engine, cell, name).routes()
+        web.run_app(routes, host=HOST, port=port, print=None, access_log=None)
+    finally:
+        engine.close()
 
 
 class _Application:

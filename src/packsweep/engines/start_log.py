@@ -10,9 +10,11 @@ Source: vLLM 0.26 and 0.32, ``v1/engine/core.py``, ``v1/worker/gpu_model_runner.
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 
 _SECONDS = r"(\d+(?:\.\d+)?)"
-# Column -> patterns, the first that is found counts; a line that is printed twice happened twice.
+# Column -> patterns, the first that is found counts; what a process prints twice happened twice,
+# and of several ranks, which do it side by side, the slowest counts.
 _LINES = {
     # The CPU's model runner prints no line for the whole, only the loader's for the weights.
     "load_weights_s": (
@@ -37,12 +39,14 @@ def jit_compilations(log: str) -> int | None:
     """
     if _MONITORED not in log:
         return None
-    found, is_timed = 0, False
+    found: Counter[str] = Counter()
+    is_timed = False
     for line in log.splitlines():
         if line.startswith(_PHASE):
             is_timed = line.startswith(f"{_PHASE}pass ")
-        found += is_timed and _COMPILED in line
-    return found
+        if is_timed and _COMPILED in line:
+            found[_process(line)] += 1
+    return max(found.values(), default=0)
 
 
 def start_phases(log: str) -> dict[str, float | None]:
@@ -52,6 +56,14 @@ def start_phases(log: str) -> dict[str, float | None]:
 
 def _first_found(patterns: tuple[str, ...], log: str) -> float | None:
     for pattern in patterns:
-        if found := re.findall(pattern, log):
-            return sum(float(seconds) for seconds in found)
+        found: defaultdict[str, float] = defaultdict(float)
+        for match in re.finditer(rf"^.*?{pattern}", log, re.MULTILINE):
+            found[_process(match[0])] += float(match[1])
+        if found:
+            return max(found.values())
     return None
+
+
+def _process(line: str) -> str:
+    """Return which process printed a line: "Worker_TP0 pid=7"; nothing where it does not say."""
+    return line[1 : line.index(")")] if line.startswith("(") and ")" in line else ""

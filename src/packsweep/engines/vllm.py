@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ from packsweep.engines import (
     causes,
 )
 from packsweep.errors import EngineError
-from packsweep.machine import environment, processor
+from packsweep.machine import environment, process, processor
 from packsweep.results import schema
 from packsweep.sweep import answers
 
@@ -204,8 +204,8 @@ class VllmEngine:
 
 
 def _kill_children() -> None:
-    for child in multiprocessing.active_children():
-        child.kill()
+    """Kill the engine core and its ranks."""
+    process.kill_all(process.below(os.getpid()))
 
 
 def arguments(cell: Cell, model: Model) -> dict[str, Any]:

@@ -6,13 +6,25 @@ start that the kernel notes for a process, and the clock that counts from the bo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _STARTED = 19  # Source: proc(5), /proc/pid/stat: field 22, "starttime", the 20th after the name
+
+# What multiprocessing gives its resource tracker to do: it removes the shared memory that killed
+# processes leave, outlives them for that, and ends when the last of them has.
+# Source: CPython 3.11 to 3.14, ``multiprocessing/resource_tracker.py`` (``ensure_running``).
+_TRACKER = "from multiprocessing.resource_tracker import main"
 
 
 def moment() -> str:
@@ -63,3 +75,45 @@ def boot_id() -> str | None:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         return None
+
+
+def tracks_resources(arguments: Sequence[str]) -> bool:
+    """Tell whether a command line is that of multiprocessing's resource tracker."""
+    return any(each.startswith(_TRACKER) for each in arguments)
+
+
+def below(pid: int) -> list[psutil.Process]:
+    """Return the processes below ``pid`` that do work: no resource tracker."""
+    import psutil
+
+    try:
+        return [each for each in psutil.Process(pid).children(recursive=True) if works(each)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """Kill those that have not ended."""
+    import psutil
+
+    for each in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
+def works(process: psutil.Process) -> bool:
+    """Tell whether a process has not ended and is no resource tracker."""
+    import psutil
+
+    try:
+        return not tracks_resources(process.cmdline())
+    except psutil.Error:
+        return False  # it has ended
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name; most real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -25,9 +25,9 @@ _IN_ONE_STAGE = frozenset(
         "gemma3n",
         "gemma3n_text",
         "hrm_text",
-        "iquestloopcoder",
         "mamba2",
         "paddleocr_vl",
+        "paddleocr_vl_text",
         "phi4mm",
         "zamba2",
     }

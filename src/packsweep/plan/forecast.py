@@ -324,12 +324,15 @@ def _engine(cell: Cell, model: Model, used: Formats, on: Target) -> pass_time.En
     if model.shape.experts:
         return None
     split = Split.of(cell.settings)
+    # Ranks on a processor share it.
+    sharing = split.num_gpus if on.is_processor else 1
+    bytes_per_s = on.device.memory_bytes_per_s / sharing
     return pass_time.Engine(
         shape=ModelShape.from_config(model.config.shard(split.tensor_parallel_size)),
         num_stages=split.pipeline_parallel_size,
-        device=on.device,
+        device=replace(on.device, memory_bytes_per_s=bytes_per_s),
         size=used,
-        peak_flops_per_s=peak,
+        peak_flops_per_s=peak / sharing,
         mfu=mfu,
         mbu=on.constants.mbu,
         prefill_step_s=on.constants.prefill_step_s,

@@ -127,9 +127,11 @@ def _not_modelled(forecast: Forecast) -> Iterator[str]:
     """Say what the times of engines over several GPUs leave out, where there are such."""
     sizes = sorted({each.planned.cell.num_gpus for each in forecast.cells if each.due} - {1})
     if sizes:
+        assert forecast.target is not None
+        ranks = "processes" if forecast.target.is_processor else "GPUs"
         yield (
-            f"engines over {' and '.join(map(str, sizes))} GPUs: what these send each other is not "
-            "modelled, so passes take longer than predicted; KV and weights are those of a GPU"
+            f"engines over {' and '.join(map(str, sizes))} {ranks}: what these send each other is "
+            "not modelled, so their times are lower bounds"
         )
 
 

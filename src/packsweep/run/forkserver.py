@@ -53,6 +53,7 @@ _PRELOADED = {
         "vllm.entrypoints.llm",
         "vllm.v1.engine.core",
         "vllm.v1.executor.uniproc_executor",
+        "vllm.v1.executor.multiproc_executor",
         "vllm.v1.structured_output",
         "transformers.models.auto.tokenization_auto",
     ),

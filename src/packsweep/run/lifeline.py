@@ -22,15 +22,13 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from packsweep.machine.process import tracks_resources
+
 _PR_SET_PDEATHSIG = 1  # Source: linux/prctl.h
 _F_SETSIG = 10  # Source: asm-generic/fcntl.h
 # What multiprocessing gives a new Python to do.
 # Source: CPython 3.11 to 3.14, ``multiprocessing/spawn.py`` (``get_command_line``).
 _SPAWNED = "from multiprocessing.spawn import spawn_main"
-# What it gives its resource tracker to do, which removes shared memory that killed processes leave.
-# It outlives them, and ends when the last of them has.
-# Source: CPython 3.11 to 3.14, ``multiprocessing/resource_tracker.py`` (``ensure_running``).
-_TRACKER = "from multiprocessing.resource_tracker import main"
 _PARENT = "PACKSWEEP_LIFELINE_PARENT"
 _WRAPPER = "PACKSWEEP_LIFELINE_WRAPPER"
 
@@ -123,14 +121,9 @@ def guarding(arguments: Sequence[str]) -> list[str]:
     return [guard + each if each.startswith(_SPAWNED) else each for each in arguments]
 
 
-def tracks_resources(arguments: Sequence[str]) -> bool:
-    """Tell whether a command line is that of multiprocessing's resource tracker."""
-    return any(each.startswith(_TRACKER) for each in arguments)
-
-
 def main() -> None:
     """Run ``PARENT PROGRAM ARG...`` from the command line."""
-    if not tracks_resources(sys.argv):
+    if not tracks_resources(sys.argv):  # which outlives all of us, and ends then
         die_with(int(sys.argv[1]))
     os.execv(sys.argv[2], guarding(sys.argv[2:]))  # noqa: S606  (becoming it is the point)
 

@@ -11,9 +11,7 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import psutil
 
 from packsweep.errors import ResultsError, UserError
 from packsweep.machine import environment, process
-from packsweep.run import lifeline, rows, scratch
+from packsweep.run import rows, scratch
 from packsweep.run.launch import Interpreter, Launcher, WorkerProcess
 from packsweep.run.task import BEGAN, STATUS, Activity, Status, Task, status_from_json
 from packsweep.sweep.spec import LimitsTable
@@ -163,7 +161,7 @@ class Supervisor:
         code = self.process.wait()
         said = _last_error(self._log)
         if code < 0:
-            return f"the worker was ended by {_signal_name(-code)} in phase {self.phase}"
+            return f"the worker was ended by {process.signal_name(-code)} in phase {self.phase}"
         return f"the worker exited with {code} in phase {self.phase}: {said}"
 
     def _failed(self, outcome: str, reason: str) -> Status:
@@ -186,38 +184,16 @@ class Supervisor:
         family = [child for child in self._family.values() if child.is_running()]
         if self.process.poll() is None:
             self.process.kill()
-        trackers = [child for child in family if _tracks_resources(child)]
-        _kill_all([child for child in family if child not in trackers])
+        process.kill_all(filter(process.works, family))
         self.process.wait()
         _, left = psutil.wait_procs(family, timeout=_GONE_TIMEOUT_S)
-        _kill_all(left)
-
-
-def _kill_all(processes: Iterable[psutil.Process]) -> None:
-    for each in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
-
-
-def _tracks_resources(process: psutil.Process) -> bool:
-    try:
-        return lifeline.tracks_resources(process.cmdline())
-    except psutil.Error:
-        return False
+        process.kill_all(left)
 
 
 def _time_limits(limits: LimitsTable) -> dict[str, str]:
     return environment.time_limits(
         engine_start_timeout_s=limits.engine_start_timeout_s, pass_timeout_s=limits.pass_timeout_s
     )
-
-
-def _signal_name(number: int) -> str:
-    """Return a signal's name; most real-time signals have none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def phase_limit_s(limits: LimitsTable, phase: str) -> float:

@@ -16,9 +16,12 @@ import pytest
 from tests.report.html.composed import ENDS
 
 from packsweep.analysis import frames
+from packsweep.analysis.contrasts import GPUS, Comparison
 from packsweep.report import html
 from packsweep.report.html import Found, Report, record
 from packsweep.report.html.parts import Figure, Section
+from packsweep.results import schema
+from packsweep.results.stats import Ratio
 from packsweep.results.store import KeptSweep
 
 MEBIBYTE = 2**20
@@ -177,6 +180,22 @@ def test_conditions_warn(built: Report) -> None:
     assert section.lines[0].startswith("NVIDIA H200 and simulated, vLLM 0.32.0, some/model; ")
     trust = next(group for group in built.groups if group.key == "trust")
     assert trust.hint == f"warnings and failed cells: {len(section.warnings) + 4}"
+
+
+def test_conditions_several_gpus(found: Found) -> None:
+    """The first screen says which labels more, one engine over all GPUs or one over each."""
+    first = next(row for row in found.rows if row["outcome"] == "ok")
+    settings = json.dumps({**schema.parsed(first["engine_settings"]), "tensor_parallel_size": 2})
+    large = {**first, "cell_id": "large", "engine_settings": settings, "num_gpus": 2}
+    ratio = Ratio(value=0.9, ci_low=0.8, ci_high=1.0, between_processes=True)
+    compared = Comparison(
+        cell="large", baseline=first["cell_id"], axis=GPUS, ratio=ratio, per_gpu=True, beside=(0, 3)
+    )
+    page = html.build(replace(found, rows=[*found.rows, large], compared=[compared]))
+    said = "one engine over 2 GPUs (TP 2) labels 0.90x"
+    assert sum(said in line for line in page.conditions) == 1
+    (section,) = [each for each in page.sections if each.key == "compared"]
+    assert any(line.endswith("timed beside another engine of the host.") for line in section.lines)
 
 
 def test_repeat(built: Report) -> None:

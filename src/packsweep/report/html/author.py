@@ -129,6 +129,8 @@ def _published(row: Row) -> Published | None:
         return None
     if any(settings.get(name, value) != value for name, value in _UNQUANTIZED.items()):
         return None
+    if axes.split(row).num_gpus > 1:
+        return None
     return PUBLISHED.get((row["strategy"], row["n"], row["duplication"]))
 
 
