@@ -66,6 +66,12 @@ def test_several_gpus_of_one_number() -> None:
     ]
 
 
+def test_several_ranks_of_a_processor() -> None:
+    """Two ranks share one processor: nothing is said of GPUs."""
+    (line,) = footer.several_gpus([_compared("two", "one", per_gpu=False)], [ONE, TWO])
+    assert line.startswith("separate n=400: TP 2 labels 0.87x [0.80, 0.93] of what TP 1 labels")
+
+
 def test_several_gpus_largest_first() -> None:
     """Where few lines are shown they are those of the largest n; other axes have none."""
     small = [_of("one4", 4), _of("two4", 4, tensor_parallel_size=2)]

@@ -125,7 +125,7 @@ def _large_or_small(each: Comparison, large: Row, small: Row) -> str:
     split, other = axes.split(large), axes.split(small)
     times = f"{fmt.number(each.ratio.value)}x {fmt.interval(each.ratio.ci_low, each.ratio.ci_high)}"
     said = verdict.said(each.ratio, each.speed)
-    if split.num_gpus == other.num_gpus:
+    if not each.per_gpu:  # as many GPUs, or the ranks of a processor
         return f"{_sizes(split)} labels {times} of what {_sizes(other)} labels, {said}"
     several = split.num_gpus / other.num_gpus
     of = "one GPU" if other.num_gpus == 1 else f"{other.num_gpus} GPUs"
