@@ -8,6 +8,7 @@ import pytest
 from tests.chaos import rank_kills
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(600),
     pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's"),
 ]

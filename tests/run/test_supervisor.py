@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from tests.fakes import cells, task
 
+from packsweep.engines.simulated_core import STARTS
 from packsweep.results.store import Store
 from packsweep.run.supervisor import POLL_S, Supervisor
 from packsweep.run.task import Status, Task, task_from_json
@@ -174,6 +176,35 @@ def test_committed_then_killed(store: Store, byte_model: Path) -> None:
     supervisor.process.kill()
     status = supervisor.wait()
     assert (status.outcome, status.reason) == ("ok", None)
+
+
+@pytest.mark.parametrize(
+    ("victim", "reason"),
+    [
+        ("worker", "the worker was ended by SIGKILL in phase warmup"),
+        ("rank", "EngineDeadError: the simulated engine core died"),
+    ],
+)
+def test_engine_of_several_gpus_killed(
+    store: Store, byte_model: Path, tmp_path: Path, victim: str, reason: str
+) -> None:
+    """Whichever of its processes is killed, all go, and the attempt has crashed at once."""
+    simulated = {"real_seconds": 600.0, "gpu_locks": str(tmp_path)}
+    slow = _task(
+        byte_model, store, timeout_s=999, engine={"tensor_parallel_size": 2}, simulated=simulated
+    )
+    supervisor = Supervisor(slow)
+    deadline = time.monotonic() + 60
+    while supervisor.phase != "warmup" and time.monotonic() < deadline:
+        assert supervisor.poll() is None
+        time.sleep(0.05)
+    starts = [json.loads(line) for line in (tmp_path / STARTS).read_text().splitlines()]
+    pids = {"worker": starts[0]["worker"], "core": starts[0]["core"], "rank": starts[1]["core"]}
+    assert not any(_gone(pid) for pid in pids.values())
+    psutil.Process(pids[victim]).kill()
+    status = supervisor.wait()
+    assert (status.outcome, status.reason, status.is_retryable) == ("crashed", reason, True)
+    assert all(_wait_until_gone(pid, 10.0) for pid in pids.values())
 
 
 def test_task_round_trip(store: Store, byte_model: Path) -> None:
