@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.chaos import rank_kills
 from tests.chaos.killer import is_worker
 from tests.engine_sweep import run
 
@@ -31,6 +32,8 @@ pytestmark = [
     pytest.mark.timeout(3600),
     pytest.mark.skipif(GPU is None, reason="needs an NVIDIA GPU"),
 ]
+
+two_gpus = pytest.mark.skipif(len(nvml.visible_gpus()) < 2, reason="needs two NVIDIA GPUs")
 
 MODEL = os.environ.get("PACKSWEEP_TEST_MODEL", "embedded:llama-3.1-8b")
 SWEEP = f"""
@@ -181,3 +184,27 @@ def test_kill_leaves_the_gpu_empty_and_the_sweep_resumable(
     assert again.returncode == 0, again.stdout + again.stderr
     assert (packsweep.load(results)["outcome"] == "ok").sum() == 30
     assert is_empty(empty_gpu)
+
+
+@two_gpus
+def test_one_gpu_and_two(tmp_path: Path, empty_gpu: nvml.GpuUse) -> None:
+    """Cells on one GPU and on two: each row names its own, and memory is back on all."""
+    path, results = write(tmp_path, SWEEP), tmp_path / "results"
+    sizes = ["--set", "engine.tensor_parallel_size=[1, 2]"]
+    done = run("run", str(path), *sizes, "--results", str(results))
+    assert done.returncode == 0, done.stdout + done.stderr
+    passes = packsweep.load(results)
+    assert set(passes["num_gpus"]) == {1, 2}
+    assert (passes["device_uuid"].str.count("GPU-") == passes["num_gpus"]).all()
+    assert (passes["cached_tokens"] == passes["expected_cached_tokens"]).all()
+    assert (passes["cached_tokens"] > 0).all()
+    assert passes["memory_returned"].all()
+    assert passes["mfu"].between(0, 1).all()
+    assert is_empty(empty_gpu)
+
+
+@two_gpus
+def test_kills_of_an_engine_on_two_gpus() -> None:
+    """A worker, a rank and a driver are killed: no process and no memory is left on either."""
+    found = list(rank_kills.kills("vllm", 2, len(rank_kills.VICTIMS), repeats=200))
+    assert [str(each) for each in found if each.problems] == []

@@ -133,9 +133,9 @@ def run_command(
     replaced = overrides(ceiling, gpu_hour_usd or read.cost.gpu_hour_usd)
     if address and read.measure.isolation == "engine":
         raise UserError("measure.isolation: engine is for one machine; leave it or --ray out")
-    num_gpus = max(each.cell.num_gpus for each in planned.cells)
-    _check_gpus(read, num_gpus, in_ray=address is not None)
-    demand = _demand(accelerator, max_gpus, num_gpus)
+    sizes = {each.cell.num_gpus for each in planned.cells}
+    _check_gpus(read, max(sizes), in_ray=address is not None)
+    demand = _demand(accelerator, max_gpus, sizes)
     executor = (
         _cluster(address, demand, read.engine.kind if start == "fork" else None)
         if address
@@ -219,12 +219,12 @@ def _machine(engine: EngineKind, start: Start) -> Executor:
     return LocalExecutor(launch.launcher(engine, start.value))
 
 
-def _demand(accelerator: str | None, max_gpus: int | None, num_gpus: int) -> Demand:
-    """Return what the attempts ask of a node."""
+def _demand(accelerator: str | None, max_gpus: int | None, sizes: set[int]) -> Demand:
+    """Return what attempts of engines on so many GPUs each ask of a node."""
     from packsweep.run.executors.nodes import Demand
 
     named = tuple(name.strip() for name in (accelerator or "").split(",") if name.strip())
-    return Demand(accelerators=named, max_gpus=max_gpus, num_gpus=num_gpus)
+    return Demand(accelerators=named, max_gpus=max_gpus, num_gpus=max(sizes), least_gpus=min(sizes))
 
 
 def _cluster(address: str, demand: Demand, forks: EngineKind | None) -> Executor:

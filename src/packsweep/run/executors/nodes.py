@@ -47,11 +47,13 @@ class Demand:
         max_gpus: GPUs that a cluster which starts nodes on demand may grow to; None where it
             has what it has.
         num_gpus: of the largest engine; all of one node.
+        least_gpus: of the smallest.
     """
 
     accelerators: tuple[str, ...] = ()
     max_gpus: int | None = None
     num_gpus: int = 1
+    least_gpus: int = 1
 
 
 def alive(listing: Iterable[Mapping[str, Any]]) -> tuple[Node, ...]:

@@ -232,15 +232,18 @@ class RayExecutor:
             self._queue_anew()
         has_any = bool(self._fitting(most))
         if not has_any and not self._waiting_said:
-            kinds = " or ".join(self._demand.accelerators)
-            several = f"{most} x {kinds or 'GPU'}"
-            one = kinds or ("a GPU" if self._on_gpus else "a CPU")
-            names = one if most == 1 or not self._on_gpus else several
             self._say(
-                f"waiting: no alive node has {names}; the cluster has "
+                f"waiting: no alive node has {self._wanted()}; the cluster has "
                 f"{nodes.described(self._nodes)}"
             )
         self._waiting_said = not has_any
+
+    def _wanted(self) -> str:
+        """Return what the largest engine needs of a node, in words."""
+        kinds, most = " or ".join(self._demand.accelerators), self._demand.num_gpus
+        if not self._on_gpus:
+            return "a CPU"
+        return (kinds or "a GPU") if most == 1 else f"{most} x {kinds or 'GPU'}"
 
     def _has_gpus(self) -> bool:
         asked = bool(self._demand.accelerators) or self._demand.max_gpus is not None
@@ -258,8 +261,9 @@ class RayExecutor:
     def _num_at_once(self) -> int:
         if not self._on_gpus:
             return len(self._fitting())
-        now = sum(node.num_slots() for node in self._fitting())
-        return max(now, self._demand.max_gpus or 0)
+        least = self._demand.least_gpus
+        now = sum(node.num_slots(least) for node in self._fitting(least))
+        return max(now, (self._demand.max_gpus or 0) // least)
 
     def _fork_servers(self) -> Mapping[str, Any]:
         """Return the actors of the nodes that attempts may go to."""
