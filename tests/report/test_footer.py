@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.report.test_format import _row, _settings
@@ -53,6 +54,17 @@ def test_several_gpus() -> None:
             "of whose 3 processes 2 were timed beside another engine of the host"
         )
     ]
+
+
+def test_several_gpus_no_interval() -> None:
+    """One repeat each, on GPUs that have nothing in common."""
+    alone = replace(RATIO, ci_low=None, ci_high=None)
+    compared = replace(
+        _compared("two", "one"), ratio=alone, speed="no_interval", same_gpu=False, beside=(0, 1)
+    )
+    (line,) = footer.several_gpus([compared], [ONE, TWO])
+    assert "labels 0.87x of what 2 engines" in line
+    assert "each label, no interval, on different GPUs; these are" in line
 
 
 def test_several_gpus_of_one_number() -> None:
