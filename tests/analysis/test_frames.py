@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.fakes import cell, pass_row, written
 
 import packsweep
-from packsweep.analysis import frames
+from packsweep.analysis import axes, frames
 from packsweep.errors import ResultsError
 from packsweep.results import schema
 from packsweep.results.store import Store
@@ -95,6 +95,15 @@ def test_summary_order(store: Store) -> None:
         written(store, cell(strategy=strategy, n=n))
     found = [(row["strategy"], row["n"]) for row in _rows(store)]
     assert found == [("packed", 2), ("packed", 12), ("separate", 2), ("chunked", 2)]
+
+
+def test_summary_order_of_sizes(store: Store) -> None:
+    """Engines of one GPU stand before larger ones, whatever their settings are called."""
+    for size in (16, 2, 1):
+        sizes = {} if size == 1 else {"tensor_parallel_size": size}
+        written(store, cell(engine_settings=tuple({"a": 1, **sizes, "z": 1}.items())))
+    found = [axes.split(row).num_gpus for row in _rows(store)]
+    assert found == [1, 2, 16]
 
 
 CELLS = tuple(cell(n=n) for n in range(1, 5))

@@ -70,6 +70,7 @@ def test_record_has_hours_and_money_of_the_recommended() -> None:
     record = advice_text.to_record(choice, advice.of_choice(choice, terms), terms)
     assert record["shown"]
     assert record["cell_id"] == rows[1]["cell_id"]
+    assert record["num_gpus"] == 2
     assert record["hours"]["value"] == pytest.approx(10)
     assert record["usd"]["value"] == pytest.approx(60)
 

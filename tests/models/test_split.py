@@ -127,6 +127,16 @@ def test_stages_of_tied_tables() -> None:
         ({"kv_lora_rank": 512, "num_key_value_heads": 6, "num_attention_heads": 24}, 4, None),
         ({"intermediate_size": 14337}, 2, "intermediate_size 14337 by 2; nearest"),
         (
+            {"intermediate_size": 14337, "num_experts": 8, "moe_intermediate_size": 768},
+            2,
+            None,
+        ),
+        (
+            {"num_experts": 8, "moe_intermediate_size": 769},
+            2,
+            "moe_intermediate_size 769 by 2; nearest that it takes: 1",
+        ),
+        (
             {"vocab_size": 151_936, **THIRDS},
             3,
             "a vocabulary of 151936 (padded to a multiple of 64) by 3; nearest",

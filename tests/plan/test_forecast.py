@@ -242,6 +242,8 @@ def test_num_gpus_of_the_largest_engine(byte_model: Path) -> None:
     assert forecast.make(made, _on()).num_gpus == 2
     with pytest.raises(SpecError, match=r"--gpus 1: the engine of packed-n2-.* takes 2; name as"):
         forecast.make(made, _on(), num_gpus=1)
+    done = [each.cell.cell_id for each in made.cells if each.cell.num_gpus == 2]
+    assert forecast.make(made, _on(), num_gpus=1, done=done).num_gpus == 1
 
 
 def test_tensor_parallel_halves_the_work(byte_model: Path) -> None:

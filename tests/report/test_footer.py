@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.report.test_format import _row, _settings
@@ -55,6 +56,17 @@ def test_several_gpus() -> None:
     ]
 
 
+def test_several_gpus_no_interval() -> None:
+    """One repeat each, on GPUs that have nothing in common."""
+    alone = replace(RATIO, ci_low=None, ci_high=None)
+    compared = replace(
+        _compared("two", "one"), ratio=alone, speed="no_interval", same_gpu=False, beside=(0, 1)
+    )
+    (line,) = footer.several_gpus([compared], [ONE, TWO])
+    assert "labels 0.87x of what 2 engines" in line
+    assert "each label, no interval, on different GPUs; these are" in line
+
+
 def test_several_gpus_of_one_number() -> None:
     """Two ways to divide a model among as many GPUs."""
     compared = _compared("stages", "two", per_gpu=False)
@@ -64,6 +76,12 @@ def test_several_gpus_of_one_number() -> None:
             "(significant)"
         )
     ]
+
+
+def test_several_ranks_of_a_processor() -> None:
+    """Two ranks share one processor: nothing is said of GPUs."""
+    (line,) = footer.several_gpus([_compared("two", "one", per_gpu=False)], [ONE, TWO])
+    assert line.startswith("separate n=400: TP 2 labels 0.87x [0.80, 0.93] of what TP 1 labels")
 
 
 def test_several_gpus_largest_first() -> None:

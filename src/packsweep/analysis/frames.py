@@ -226,9 +226,10 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _grid_order(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what sorts a row of the summary; the undefined stands last."""
+    """Return what sorts a row of the summary; the undefined and the larger engine stand last."""
     values = {**row, "strategy": _STRATEGIES.index(row["strategy"])}
-    return tuple((values[name] is None, values[name]) for name in _ORDER)
+    size = axes.split(row).num_gpus
+    return size, *((values[name] is None, values[name]) for name in _ORDER)
 
 
 def merge(

@@ -121,10 +121,9 @@ def _undivided(config: ModelConfig, size: int) -> Iterator[str]:
         yield f"{heads} attention heads"
     if kv_heads and not config.kv_lora_rank and kv_heads % size and size % kv_heads:
         yield f"{kv_heads} KV heads"
-    for name in ("intermediate_size", "moe_intermediate_size"):
-        width = getattr(config, name)
-        if width and width % size:
-            yield f"{name} {width}"
+    for name in _mlp_widths(config):
+        if (getattr(config, name) or 0) % size:
+            yield f"{name} {getattr(config, name)}"
     vocabulary = padded_vocabulary(config.vocab_size or 0)
     if vocabulary % size:
         yield f"a vocabulary of {vocabulary} (padded to a multiple of 64)"
@@ -147,6 +146,13 @@ def _broken_groups(config: ModelConfig, size: int) -> Iterator[str]:
         width, part = widths.get(name), of_a_gpu.get(name)
         if group and width and part and group < width and part % group:
             yield f"{name} of {width} columns, quantized in groups of {group},"
+
+
+def _mlp_widths(config: ModelConfig) -> tuple[str, ...]:
+    """Return the keys of the widths that some layer has, an expert's or an MLP's."""
+    if config.moe_intermediate_size and _only_experts(config):
+        return ("moe_intermediate_size",)
+    return ("intermediate_size", "moe_intermediate_size")
 
 
 def _widths(config: ModelConfig) -> dict[str, int | None]:

@@ -194,8 +194,8 @@ def make(
         )
         for each in plan.cells
     }
-    num_gpus = _num_gpus(plan, num_gpus)
     due = [cell for each in plan.schedule if (cell := cells[each.cell.cell_id]).due]
+    num_gpus = _num_gpus(due, num_gpus)
     reason = _reason(on, plan.model, due)
     warm = {_compiled(each.planned.cell) for each in cells.values() if each.done}
     constants = None if on is None else on.constants
@@ -213,14 +213,17 @@ def make(
     )
 
 
-def _num_gpus(plan: Plan, asked: int | None) -> int:
-    largest = max((each.cell for each in plan.cells), key=lambda cell: cell.num_gpus)
-    if asked is not None and asked < largest.num_gpus:
+def _num_gpus(due: Sequence[CellForecast], asked: int | None) -> int:
+    """Return how many GPUs there are, enough for the largest engine that is due."""
+    cells = [each.planned.cell for each in due]
+    largest = max(cells, key=lambda cell: cell.num_gpus, default=None)
+    needed = 1 if largest is None else largest.num_gpus
+    if largest is not None and asked is not None and asked < needed:
         raise SpecError(
-            f"--gpus {asked}: the engine of {largest.slug} takes {largest.num_gpus}; name as many, "
-            "or leave --gpus out"
+            f"--gpus {asked}: the engine of {largest.slug} takes {needed}; name as many, or leave "
+            "--gpus out"
         )
-    return asked or largest.num_gpus
+    return asked or needed
 
 
 def _reason(on: Target | None, model: Model, due: Sequence[CellForecast]) -> str | None:

@@ -76,6 +76,7 @@ def to_record(choice: Choice, given: Advice, terms: Terms) -> dict[str, Any]:
         "terms": asdict(terms),
         "shown": best is not None and best.standing == "recommended",
         "cell_id": None if best is None else best.row["cell_id"],
+        "num_gpus": None if best is None else advice.gpus_for(best, terms),
         "hours": asdict(hours),
         "usd": {
             name: None if end is None or per_hour is None else end * per_hour

@@ -209,9 +209,9 @@ def cell_columns(rows: Sequence[Row]) -> list[Column]:
         Column(heading=heading(name), name=name, cells=tuple(cells), left=True, axis=True)
         for name, cells in axes_.varying(rows).items()
     ]
-    own = [axes_.split(row).num_gpus for row in rows]
-    if any(num > 1 for num in own) and not any(column.name in axes_.PARALLEL for column in axes):
-        axes.append(Column(heading="GPUs", name="num_gpus", cells=tuple(map(str, own))))
+    if several_gpus(rows) and not any(column.name in axes_.PARALLEL for column in axes):
+        own = tuple(str(axes_.split(row).num_gpus) for row in rows)
+        axes.append(Column(heading="GPUs", name="num_gpus", cells=own))
     sizes = [
         Column(heading=short, name=name, cells=tuple(str(row[name]) for row in rows))
         for name, short in (("n", "n"), ("duplication", "dup"))

@@ -9,7 +9,6 @@ from packsweep.analysis.compare import CALLED
 from packsweep.analysis.contrasts import GPUS, Comparison
 from packsweep.models.split import Split
 from packsweep.report import cell, verdict
-from packsweep.report import format as fmt
 from packsweep.report.format import small
 from packsweep.results import schema, summary
 from packsweep.results.schema import Row
@@ -123,18 +122,19 @@ def several_gpus(
 
 def _large_or_small(each: Comparison, large: Row, small: Row) -> str:
     split, other = axes.split(large), axes.split(small)
-    times = f"{fmt.number(each.ratio.value)}x {fmt.interval(each.ratio.ci_low, each.ratio.ci_high)}"
-    said = verdict.said(each.ratio, each.speed)
-    if split.num_gpus == other.num_gpus:
+    times, said = verdict.times(each.ratio), verdict.said(each.ratio, each.speed)
+    said += "" if each.same_gpu else ", on different GPUs"
+    if not each.per_gpu:  # as many GPUs, or the ranks of a processor
         return f"{_sizes(split)} labels {times} of what {_sizes(other)} labels, {said}"
     several = split.num_gpus / other.num_gpus
     of = "one GPU" if other.num_gpus == 1 else f"{other.num_gpus} GPUs"
-    beside, num_processes = each.beside
+    beside, total = each.beside
+    processes = "process" if total == 1 else "processes"
     return (
         f"one engine over {split.num_gpus} GPUs ({_sizes(split)}) labels {times} of what "
         f"{several:g} engines over {of} each label, {said}; these are {several:g} times one "
-        f"engine, of whose {num_processes} processes {beside} were timed beside another engine of "
-        "the host"
+        f"engine, of whose {total} {processes} {beside} were timed beside another engine of the "
+        "host"
     )
 
 

@@ -18,6 +18,7 @@ from packsweep.report.table import Column, Table
 from packsweep.results import schema
 from packsweep.results.store import Store
 from packsweep.run.rows import cell_values
+from packsweep.sweep.cells import Cell
 
 
 def table(forecast: Forecast) -> Table:
@@ -26,7 +27,7 @@ def table(forecast: Forecast) -> Table:
     figures = _KNOWN | (_TIMES if forecast.reason is None else _LENGTHS)
     several = any(cell.planned.cell.num_gpus > 1 for cell in cells)
     columns = (
-        *cells_table.cell_columns([cell_values(cell.planned.cell) for cell in cells]),
+        *cells_table.cell_columns([_row(cell.planned.cell) for cell in cells]),
         *(
             Column(
                 heading=_KV_A_GPU if several and heading == _KV else heading,
@@ -38,6 +39,10 @@ def table(forecast: Forecast) -> Table:
         Column(heading="state", cells=tuple(map(_state, cells)), left=True),
     )
     return Table(columns=columns)
+
+
+def _row(cell: Cell) -> dict[str, Any]:
+    return {**cell_values(cell), "num_gpus": cell.num_gpus}
 
 
 def _gigabytes(num_bytes: int | None) -> str:

@@ -26,9 +26,14 @@ def word(ratio: Ratio, verdict: Verdict, up_down: tuple[str, str] = SPEED) -> st
 
 def text(ratio: Ratio, verdict: Verdict, *, per_gpu: bool = False) -> str:
     """Return ``0.69x [0.65, 0.73], slower (significant)``; ``per_gpu``: that is what it is of."""
-    interval = "" if ratio.ci_low is None else f" {fmt.interval(ratio.ci_low, ratio.ci_high)}"
     of = " per GPU" if per_gpu else ""
-    return f"{fmt.number(ratio.value)}x{interval}{of}, {said(ratio, verdict)}"
+    return f"{times(ratio)}{of}, {said(ratio, verdict)}"
+
+
+def times(ratio: Ratio) -> str:
+    """Return ``0.69x [0.65, 0.73]``."""
+    interval = "" if ratio.ci_low is None else f" {fmt.interval(ratio.ci_low, ratio.ci_high)}"
+    return f"{fmt.number(ratio.value)}x{interval}"
 
 
 def said(ratio: Ratio, verdict: Verdict) -> str:

@@ -326,6 +326,23 @@ def test_ray_data_is_python_for_so_many_engines() -> None:
     assert "NUM_ENGINES = 8" in text
 
 
+@pytest.mark.parametrize(("num_gpus", "num_engines"), [(None, 1), (2, 1), (5, 2), (8, 4)])
+def test_engines_over_two_gpus_take_two_each(
+    byte_model: Path, tmp_path: Path, num_gpus: int | None, num_engines: int
+) -> None:
+    (cell,) = cells_of(
+        byte_model,
+        grid={"n": 2, "strategy": "separate"},
+        engine={"kind": "vllm", "tensor_parallel_size": 2},
+    )
+    row = pass_row(cell, num_gpus=2, engine_resolved="{}")
+    deploy.write(row, tmp_path, num_gpus=num_gpus)
+    written = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert f"NUM_ENGINES = {num_engines}\n" in written["ray_data.py"]
+    assert "--tensor-parallel-size 2 \\\n" in written["serve.sh"]
+    assert "'tensor_parallel_size': 2," in written["label.py"]
+
+
 TWO = {"name": "t", "labels": ["ab", "cd"], "instruction": "{labels}?"}
 ALIKE = TWO | {"labels": ["ab", "ac", "x"]}
 SEPARATE = {"n": 2, "strategy": "separate", "answer": "logprob"}
