@@ -228,15 +228,16 @@ def test_session(byte_model: Path, store: Store, server: ForkServer) -> None:
 def test_prepare(
     monkeypatch: pytest.MonkeyPatch, byte_model: Path, store: Store, tmp_path: Path
 ) -> None:
-    """Before a fork the tokenizer of an offline cell on vLLM is loaded, and of no other."""
+    """Before a fork the tokenizer of an offline cell on vLLM is loaded, once, and of no other."""
     loaded: list[str] = []
+    monkeypatch.setattr(forkserver, "_prepared", set())
 
     def load(of: Cell, _: Model) -> None:
         loaded.append(of.engine)
         raise ValueError("whatever fails here, the worker reports")
 
     monkeypatch.setattr(vllm_forked, "load_tokenizer", load)
-    for engine in ("simulated", "vllm"):
+    for engine in ("simulated", "vllm", "vllm"):
         asked = _task(byte_model, store, engine={"kind": engine})
         (tmp_path / "task.json").write_text(asked.to_json(), encoding="utf-8")
         forkserver._prepare(tmp_path)
@@ -249,6 +250,7 @@ def test_prepare_spoiled(
 ) -> None:
     """Where loading a tokenizer initializes CUDA, the next server does not load any."""
     loaded: list[str] = []
+    monkeypatch.setattr(forkserver, "_prepared", set())
 
     def anew(*_: object) -> None:
         raise _AnewError
@@ -261,6 +263,7 @@ def test_prepare_spoiled(
     (tmp_path / "task.json").write_text(asked.to_json(), encoding="utf-8")
     with pytest.raises(_AnewError):
         forkserver._prepare(tmp_path)
+    forkserver._prepared.clear()
     forkserver._prepare(tmp_path)
     gc.unfreeze()
     assert loaded == ["vllm"]

@@ -281,9 +281,14 @@ def _prepare(folder: Path) -> None:
     gc.freeze()
 
 
+_prepared: set[object] = set()
+
+
 def _load_tokenizer(folder: Path) -> None:
     task = task_from_json((folder / "task.json").read_text(encoding="utf-8"))
-    if task.cell.engine == "vllm" and task.cell.mode == "offline":
+    key = task.cell.engine_key
+    if task.cell.engine == "vllm" and task.cell.mode == "offline" and key not in _prepared:
+        _prepared.add(key)
         vllm_forked.load_tokenizer(task.cell, task.resolve_model())
 
 

@@ -29,9 +29,11 @@ def test_split(num: int, at_once: int, sizes: Sequence[int]) -> None:
 
 def test_split_by_engine() -> None:
     """No batch holds cells of two engines, also where more engines than GPUs are needed."""
-    tasks = [t for rows in zip(
-        _tasks(2, max_num_seqs=1), _tasks(2, max_num_seqs=2), strict=True
-    ) for t in rows]
+    tasks = [
+        t
+        for rows in zip(_tasks(2, max_num_seqs=1), _tasks(2, max_num_seqs=2), strict=True)
+        for t in rows
+    ]
     found = batches.split(tasks, 1)
     assert [[t.cell.settings["max_num_seqs"] for t in batch] for batch in found] == [[1, 1], [2, 2]]
 
