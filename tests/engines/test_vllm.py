@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests import fake_vllm
@@ -99,3 +101,24 @@ def test_links_are_recorded_of_several_gpus(monkeypatch: pytest.MonkeyPatch) -> 
     one, two = cells(engine={"tensor_parallel_size": [1, 2]})
     assert vllm.links(one) == {}
     assert vllm.links(two)["NCCL_NVLS_ENABLE"] == "0"
+
+
+def test_close_collects_nothing(monkeypatch: pytest.MonkeyPatch, byte_model: Path) -> None:
+    """The process ends next: what vLLM would walk at its end is left alone."""
+    engine, llm = fake_vllm.start(monkeypatch, byte_model)
+    collected: list[int] = []
+    frozen: list[int] = []
+
+    def shutdown() -> None:
+        gc.unfreeze()
+        collected.append(gc.collect())
+        frozen.append(gc.get_freeze_count())
+
+    llm.llm_engine.engine_core = SimpleNamespace(shutdown=shutdown)
+    gc.freeze()
+    before = gc.get_freeze_count()
+    engine.close()
+    gc.unfreeze()
+    assert collected == [0]
+    assert frozen[0] > 0.9 * before
+    assert gc.get_freeze_count() == 0

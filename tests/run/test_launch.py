@@ -230,20 +230,23 @@ def test_session(byte_model: Path, store: Store, server: ForkServer) -> None:
 def test_prepare(
     monkeypatch: pytest.MonkeyPatch, byte_model: Path, store: Store, tmp_path: Path
 ) -> None:
-    """Before a fork the tokenizer of an offline cell on vLLM is loaded, and of no other."""
-    loaded: list[str] = []
+    """Before a fork the tokenizer of an offline cell on vLLM is loaded, once, and of no other."""
+    loaded: list[tuple[str, str]] = []
+    request = {"folder": str(tmp_path), "environ": {"CUDA_VISIBLE_DEVICES": "3"}}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(forkserver, "_prepared", set())
 
     def load(of: Cell, _: Model) -> None:
-        loaded.append(of.engine)
+        loaded.append((of.engine, os.environ["CUDA_VISIBLE_DEVICES"]))
         raise ValueError("whatever fails here, the worker reports")
 
     monkeypatch.setattr(vllm_forked, "load_tokenizer", load)
-    for engine in ("simulated", "vllm"):
+    for engine in ("simulated", "vllm", "vllm"):
         asked = _task(byte_model, store, engine={"kind": engine})
         (tmp_path / "task.json").write_text(asked.to_json(), encoding="utf-8")
-        forkserver._prepare(tmp_path)
+        forkserver._prepare(request)
     gc.unfreeze()
-    assert loaded == ["vllm"]
+    assert loaded == [("vllm", "3")]
 
 
 def test_prepare_spoiled(
@@ -251,6 +254,8 @@ def test_prepare_spoiled(
 ) -> None:
     """Where loading a tokenizer initializes CUDA, the next server does not load any."""
     loaded: list[str] = []
+    request: dict[str, Any] = {"folder": str(tmp_path), "environ": {}}
+    monkeypatch.setattr(forkserver, "_prepared", set())
 
     def anew(*_: object) -> None:
         raise _AnewError
@@ -262,8 +267,9 @@ def test_prepare_spoiled(
     asked = _task(byte_model, store, engine={"kind": "vllm"})
     (tmp_path / "task.json").write_text(asked.to_json(), encoding="utf-8")
     with pytest.raises(_AnewError):
-        forkserver._prepare(tmp_path)
-    forkserver._prepare(tmp_path)
+        forkserver._prepare(request)
+    forkserver._prepared.clear()
+    forkserver._prepare(request)
     gc.unfreeze()
     assert loaded == ["vllm"]
 

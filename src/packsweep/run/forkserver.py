@@ -107,14 +107,14 @@ class ForkServer:
         self,
         listener: socket.socket,
         inherited: Mapping[str, str],
-        prepare: Callable[[Path], None] = lambda _: None,
+        prepare: Callable[[Mapping[str, Any]], None] = lambda _: None,
     ) -> None:
         """Take a socket and the environment of its workers.
 
         Args:
             listener: where supervisors connect.
             inherited: what imports changed in the environment, name -> value; every worker gets it.
-            prepare: loads, before a fork, what the attempt in a folder needs.
+            prepare: loads, before a fork, what the requested attempt needs.
         """
         self._listener = listener
         self._inherited = dict(inherited)
@@ -158,7 +158,7 @@ class ForkServer:
         except (OSError, ValueError):
             connection.close()
             return None
-        self._prepare(Path(request["folder"]))
+        self._prepare(request)
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -284,16 +284,27 @@ def _import(name: str) -> None:
         vllm_forked.spare_collections()
 
 
-def _prepare(folder: Path) -> None:
-    """Load what the attempt in ``folder`` needs; what cannot be loaded, the worker will report."""
-    _unless_it_spoils("tokenizer", partial(_load_tokenizer, folder))
+def _prepare(request: Mapping[str, Any]) -> None:
+    """Load what the attempt needs; what cannot be loaded, the worker will report.
+
+    vLLM asks NVML about the GPU that the worker will see; the actor of a node sees none.
+    """
+    visible = request["environ"].get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    _unless_it_spoils("tokenizer", partial(_load_tokenizer, Path(request["folder"])))
     gc.collect()
     gc.freeze()
 
 
+_prepared: set[object] = set()
+
+
 def _load_tokenizer(folder: Path) -> None:
     task = task_from_json((folder / "task.json").read_text(encoding="utf-8"))
-    if task.cell.engine == "vllm" and task.cell.mode == "offline":
+    key = task.cell.engine_key
+    if task.cell.engine == "vllm" and task.cell.mode == "offline" and key not in _prepared:
+        _prepared.add(key)
         vllm_forked.load_tokenizer(task.cell, task.resolve_model())
 
 
