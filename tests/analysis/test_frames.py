@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,6 +96,19 @@ def test_summary_order(store: Store) -> None:
         written(store, cell(strategy=strategy, n=n))
     found = [(row["strategy"], row["n"]) for row in _rows(store)]
     assert found == [("packed", 2), ("packed", 12), ("separate", 2), ("chunked", 2)]
+
+
+def test_summary_order_rates(store: Store) -> None:
+    """Rates stand by their size: 5 before 10."""
+    for rate in (10.0, 5.0, 100.0):
+        written(
+            store,
+            cell(
+                mode="online", online=json.dumps({"rate": rate, "window_s": 1.0, "window_seed": 0})
+            ),
+        )
+    rows = frames.merge(store)
+    assert [json.loads(row["online"])["rate"] for row in rows] == [5.0, 10.0, 100.0]
 
 
 CELLS = tuple(cell(n=n) for n in range(1, 5))

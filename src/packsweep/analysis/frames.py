@@ -227,7 +227,14 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _grid_order(row: dict[str, Any]) -> tuple[Any, ...]:
     """Return what sorts a row of the summary; the undefined stands last."""
     values = {**row, "strategy": _STRATEGIES.index(row["strategy"])}
-    return tuple((values[name] is None, values[name]) for name in _ORDER)
+    return (*((values[name] is None, values[name]) for name in _ORDER), _load_order(row))
+
+
+def _load_order(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what sorts loads: kind by kind, each by its size."""
+    load = schema.parsed(row["online"])
+    sizes = (load.get(name) for name in ("rate", "concurrency", "max_rate"))
+    return (*((size is None, size or 0.0) for size in sizes), row["online"])
 
 
 def merge(

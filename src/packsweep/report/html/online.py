@@ -26,7 +26,9 @@ _ATTAINED = (
     "of its one: requests of one queue are not independent. A search is told by its windows at "
     "the rate that is shown to keep the SLO, else at its lowest."
 )
-_INTERVALS = "Points are medians over windows, bars the 95 % interval of their mean."
+_INTERVALS = (
+    "Points are medians over windows, bars the 95 % interval of their mean, where that excludes 0."
+)
 
 
 def sections(rows: Sequence[Row]) -> tuple[Section, ...]:
@@ -82,8 +84,8 @@ def _curve(rows: Sequence[Row], of: str, unit: str) -> Figure | None:
             series=strategy(row),
             x=_load(row, of),
             value=row["e2e_p99_s_median"],
-            low=row["e2e_p99_s_ci_low"],
-            high=row["e2e_p99_s_ci_high"],
+            low=row["e2e_p99_s_ci_low"] if _is_told(row) else None,
+            high=row["e2e_p99_s_ci_high"] if _is_told(row) else None,
         )
         for row in rows
     ]
@@ -111,6 +113,12 @@ def _curve(rows: Sequence[Row], of: str, unit: str) -> Figure | None:
             ],
         ),
     )
+
+
+def _is_told(row: Row) -> bool:
+    """Return whether the interval of a latency says anything: that of few windows may reach 0."""
+    low = row["e2e_p99_s_ci_low"]
+    return low is not None and low > 0
 
 
 def _knees(rows: Sequence[Row]) -> list[str]:
@@ -152,7 +160,6 @@ def _slo(online: Sequence[Row]) -> Section:
             "goodput texts/s",
             "shown to keep it",
             "shown not to",
-            "why no more",
         ),
         [
             (
@@ -162,13 +169,14 @@ def _slo(online: Sequence[Row]) -> Section:
                 fmt.number(row["goodput_texts_per_s_median"]),
                 shown_rate(row, "pass"),
                 shown_rate(row, "fail"),
-                row["max_rate_reason"] or "",
             )
             for row in kept
         ],
         text=3,
     )
-    return Section(key=key, title=title, lines=(_GOODPUT, _ATTAINED), tables=(table,))
+    searched = [row for row in kept if row["max_rate_reason"] is not None]
+    why = [f"{words[str(row['cell_id'])]}: {row['max_rate_reason']}." for row in searched]
+    return Section(key=key, title=title, lines=(_GOODPUT, _ATTAINED, *why), tables=(table,))
 
 
 def _beside(rows: Sequence[Row], online: Sequence[Row]) -> Section:
