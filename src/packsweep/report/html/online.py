@@ -15,6 +15,8 @@ from packsweep.results.schema import Row
 
 # A latency this many times that of the lightest load is past the knee.
 KNEE = 2.0
+# An interval of few windows may reach anywhere.
+TOLD = 0.1
 _LATENCY = (
     "Latency counts from the scheduled arrival, so that a server which falls behind cannot hide "
     f"it. The knee of a strategy is the first load whose p99 E2E is more than {KNEE:g} times that "
@@ -27,7 +29,8 @@ _ATTAINED = (
     "the rate that is shown to keep the SLO, else at its lowest."
 )
 _INTERVALS = (
-    "Points are medians over windows, bars the 95 % interval of their mean, where that excludes 0."
+    "Points are medians over windows, bars the 95 % interval of their mean; one that reaches below "
+    f"{TOLD:.0%} of the median says nothing, and is not drawn."
 )
 
 
@@ -116,9 +119,8 @@ def _curve(rows: Sequence[Row], of: str, unit: str) -> Figure | None:
 
 
 def _is_told(row: Row) -> bool:
-    """Return whether the interval of a latency says anything: that of few windows may reach 0."""
-    low = row["e2e_p99_s_ci_low"]
-    return low is not None and low > 0
+    low, median = row["e2e_p99_s_ci_low"], row["e2e_p99_s_median"]
+    return low is not None and low >= TOLD * median
 
 
 def _knees(rows: Sequence[Row]) -> list[str]:
