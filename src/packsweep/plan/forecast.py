@@ -18,7 +18,7 @@ from packsweep.plan import ceilings, fit, pass_time
 from packsweep.plan.cells import Plan, PlannedCell
 from packsweep.plan.formats import Formats, before_start, weight_bytes
 from packsweep.plan.pass_time import Constants, Pass, PassTime
-from packsweep.sweep.cells import Cell
+from packsweep.sweep.cells import WARMUP_TEXTS, Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,8 +244,17 @@ def run_order(
     free = [0.0] * num_gpus
     ready_s: dict[tuple[object, ...], float] = dict.fromkeys(warm, 0.0)
     gpu_s, num_cold = 0.0, 0
+    engines: set[tuple[object, ...]] = set()
     for cell in cells:
         began = heapq.heappop(free)
+        if cell.planned.cell.isolation == "engine":
+            key = cell.planned.cell.engine_key
+            if key in engines:  # it goes on with the engine of the cell before
+                took = max((cell.warm_s or 0.0) - constants.start_warm_s - constants.shutdown_s, 0)
+                heapq.heappush(free, began + took)
+                gpu_s += took
+                continue
+            engines.add(key)
         settings = _compiled(cell.planned.cell)
         cold = ready_s.get(settings, float("inf")) > began
         took = (cell.warm_s or 0.0) + cold * (constants.start_cold_s - constants.start_warm_s)
@@ -315,9 +324,13 @@ def _warm_s(
     cold = tuple(replace(work, cached_tokens=0) for work in planned.load.requests)
     warmup_s = pass_time.pass_time(engine, Pass(requests=cold)).duration_s
     online = cell.mode == "online"
+    primed_s = warmup_s
+    if online:
+        num = -(-WARMUP_TEXTS * len(cold) // cell.n)
+        warmup_s = pass_time.pass_time(engine, Pass(requests=cold[:num])).duration_s
     passes = _num_passes(cell) * (cell.load.window_s if online else time.duration_s)
     if cell.cache_state == "primed":
-        passes += _num_passes(cell) * warmup_s
+        passes += _num_passes(cell) * primed_s
     return (
         constants.start_warm_s
         + cell.warmup_passes * warmup_s
