@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +105,19 @@ def test_summary_order_of_sizes(store: Store) -> None:
         written(store, cell(engine_settings=tuple({"a": 1, **sizes, "z": 1}.items())))
     found = [axes.split(row).num_gpus for row in _rows(store)]
     assert found == [1, 2, 16]
+
+
+def test_summary_order_rates(store: Store) -> None:
+    """Rates stand by their size: 5 before 10."""
+    for rate in (10.0, 5.0, 100.0):
+        written(
+            store,
+            cell(
+                mode="online", online=json.dumps({"rate": rate, "window_s": 1.0, "window_seed": 0})
+            ),
+        )
+    rows = frames.merge(store)
+    assert [json.loads(row["online"])["rate"] for row in rows] == [5.0, 10.0, 100.0]
 
 
 CELLS = tuple(cell(n=n) for n in range(1, 5))

@@ -265,6 +265,20 @@ def test_tensor_parallel_halves_the_work(byte_model: Path) -> None:
     assert "not modelled" not in _lines(made, forecast.make(_plan(byte_model), _on()))
 
 
+def test_run_order_shared_engine() -> None:
+    """Cells that share an engine pay one start, which is cold, and one stop."""
+    shared = [
+        replace(
+            each, planned=replace(each.planned, cell=replace(each.planned.cell, isolation="engine"))
+        )
+        for each in _cells(60.0, 70.0, 80.0)
+    ]
+    found = forecast.run_order(shared, 1)
+    again = WARM_S + pass_time.SHUTDOWN_S
+    assert found.wall_s == pytest.approx(60 + COLD_S - WARM_S + 70 - again + 80 - again)
+    assert found.num_cold == 1
+
+
 def test_run_order_nothing() -> None:
     """Nothing to do takes no time."""
     assert forecast.run_order([], 3) == forecast.Timeline(wall_s=0.0, gpu_s=0.0, num_cold=0)

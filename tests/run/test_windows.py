@@ -337,7 +337,7 @@ def test_run_warmup(store: Store, byte_model: Path, tmp_path: Path) -> None:
     with ByteServer() as server:
         one = _external(byte_model, server.url, measure=measure)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(windows, "_WARMUP_TEXTS", 3)
+            patch.setattr(windows, "WARMUP_TEXTS", 3)
             status, rows = _run(store, one, tmp_path / "w")
     assert status.outcome == "ok"
     assert len(server.received) == 3 + rows[0]["num_requests"]

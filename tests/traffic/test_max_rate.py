@@ -263,3 +263,14 @@ def test_search_without_a_pass_says_that_lower_rates_are_too_short() -> None:
     result = search.result()
     assert result.verdict == "none_passes"
     assert "brings too few requests to pass" in str(result.reason)
+
+
+def test_search_goes_on_where_a_look_brings_few_requests() -> None:
+    """Of 10 requests a look nothing is known of how they depend on each other; of 150 it is."""
+    slo = parse("p90 e2e <= 1 s")
+    search = Search(1.0, slo, window_s=10.0, highest_rate=1.0)
+    while step := search.next():
+        if step.rate < 1.0:
+            break
+        search.tell([steady(step, (0.05,))])
+    assert search.result().passes == 1.0

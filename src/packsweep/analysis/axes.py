@@ -122,9 +122,12 @@ def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[
 
 
 def unusual(varied: Mapping[str, Sequence[str]], index: int) -> dict[str, str]:
-    """Return what ``varying`` holds of one cell, without the values that a sweep file may omit."""
+    """Return what ``varying`` holds of one cell, without the values that a sweep file may omit.
+
+    Nor what the cell has no value for, such as a rate where the highest one is looked for.
+    """
     return {
         name: values[index]
         for name, values in varied.items()
-        if values[index] != DEFAULTS.get(name)
+        if values[index] not in {DEFAULTS.get(name), "None"}
     }

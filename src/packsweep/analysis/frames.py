@@ -228,8 +228,15 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _grid_order(row: dict[str, Any]) -> tuple[Any, ...]:
     """Return what sorts a row of the summary; the undefined and the larger engine stand last."""
     values = {**row, "strategy": _STRATEGIES.index(row["strategy"])}
-    size = axes.split(row).num_gpus
-    return size, *((values[name] is None, values[name]) for name in _ORDER)
+    ordered = ((values[name] is None, values[name]) for name in _ORDER)
+    return (axes.split(row).num_gpus, *ordered, _load_order(row))
+
+
+def _load_order(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what sorts loads: kind by kind, each by its size."""
+    load = schema.parsed(row["online"])
+    sizes = (load.get(name) for name in ("rate", "concurrency", "max_rate"))
+    return (*((size is None, size or 0.0) for size in sizes), row["online"])
 
 
 def merge(

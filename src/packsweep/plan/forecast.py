@@ -21,7 +21,7 @@ from packsweep.plan.backlog import Backlog
 from packsweep.plan.cells import Plan, PlannedCell
 from packsweep.plan.formats import Formats, before_start
 from packsweep.plan.pass_time import Constants, Pass, PassTime
-from packsweep.sweep.cells import Cell
+from packsweep.sweep.cells import WARMUP_TEXTS, Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,10 +279,20 @@ def run_order(
     backlog: Backlog[CellForecast] = Backlog(lambda cell: cell.warm_s)
     for cell in cells:
         backlog.append(cell)
+    engines: set[tuple[object, ...]] = set()
     while backlog:
         cell = backlog.take(num_gpus)
         taken = [heapq.heappop(free) for _ in range(cell.planned.cell.num_gpus)]
         began = taken[-1]
+        if cell.planned.cell.isolation == "engine":
+            key = cell.planned.cell.engine_key
+            if key in engines:  # it goes on with the engine of the cell before
+                took = max((cell.warm_s or 0.0) - constants.start_warm_s - constants.shutdown_s, 0)
+                for _ in taken:
+                    heapq.heappush(free, began + took)
+                gpu_s += took * cell.planned.cell.num_gpus
+                continue
+            engines.add(key)
         settings = _compiled(cell.planned.cell)
         cold = ready_s.get(settings, float("inf")) > began
         took = (cell.warm_s or 0.0) + cold * (constants.start_cold_s - constants.start_warm_s)
@@ -358,9 +368,13 @@ def _warm_s(
     cold = tuple(replace(work, cached_tokens=0) for work in planned.load.requests)
     warmup_s = pass_time.pass_time(engine, Pass(requests=cold)).duration_s
     online = cell.mode == "online"
+    primed_s = warmup_s
+    if online:
+        num = -(-WARMUP_TEXTS * len(cold) // cell.n)
+        warmup_s = pass_time.pass_time(engine, Pass(requests=cold[:num])).duration_s
     passes = _num_passes(cell) * (cell.load.window_s if online else time.duration_s)
     if cell.cache_state == "primed":
-        passes += _num_passes(cell) * warmup_s
+        passes += _num_passes(cell) * primed_s
     return (
         constants.start_warm_s
         + cell.warmup_passes * warmup_s

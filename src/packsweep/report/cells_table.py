@@ -206,7 +206,13 @@ def cell_columns(rows: Sequence[Row]) -> list[Column]:
     """Return the columns that tell cells apart."""
     named = tuple(map(strategy, rows))
     axes = [
-        Column(heading=heading(name), name=name, cells=tuple(cells), left=True, axis=True)
+        Column(
+            heading=heading(name),
+            name=name,
+            cells=tuple(DASH if each == "None" else each for each in cells),
+            left=True,
+            axis=True,
+        )
         for name, cells in axes_.varying(rows).items()
     ]
     if several_gpus(rows) and not any(column.name in axes_.PARALLEL for column in axes):

@@ -22,7 +22,7 @@ from packsweep.errors import EngineError
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.run import lifeline
 from packsweep.run.workload import Workload
-from packsweep.sweep.cells import Cell, LoadSettings
+from packsweep.sweep.cells import WARMUP_TEXTS, Cell, LoadSettings
 from packsweep.traffic import attainment, schedule, slo
 from packsweep.traffic.max_rate import Search
 from packsweep.traffic.process import drive_in_process
@@ -31,8 +31,6 @@ from packsweep.traffic.window import Load, LoadRequest, Response, Target, Window
 
 # Of a warm-up: as many as an engine would take at once, and no more than a client needs to.
 _WARMUP_CONCURRENCY = 32
-# Enough for every shape that a server compiles for; a pool may hold thousands.
-_WARMUP_TEXTS = 256
 # Draws of windows that a replicate has for itself.
 _DRAWS = 1_000
 # Looks at a server's own figures in a window.
@@ -98,7 +96,7 @@ class Windows:
     def warm_up(self) -> None:
         """Send distinct prompts once, each as another text of the same shape."""
         before = itertools.accumulate((p.num_texts for p in self._workload.prompts), initial=0)
-        num = sum(texts < _WARMUP_TEXTS for texts in before)
+        num = sum(texts < WARMUP_TEXTS for texts in before)
         self._all_once(self._workload.warmup[:num])
 
     def prime(self) -> PassResult:

@@ -57,6 +57,9 @@ _OLD = frozenset(
 # A search for the highest rate ends with what is shown after so many times a window's length,
 # unless ``online.search_s`` says otherwise.
 MOST_WINDOWS = 40
+# A server is warmed with prompts of so many texts: every shape that it compiles for, and no more of
+# a pool of thousands.
+WARMUP_TEXTS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ minutes, is beyond them, and of any interval.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,21 +111,22 @@ class Evidence:
     def needed_s(self, share: float, error: float) -> float | None:
         """Return how long a rate is to be judged until its verdict falls, if all stays the same.
 
-        Of too few requests it is not known how far they count as one, so that it is the least.
-
         Returns:
             None where no time would tell: the attainment lies at the share that is asked for.
         """
-        alike = self if self.num_requests >= _FEWEST else replace(self, design_effect=1.0)
         for times in np.geomspace(1.0, _MOST_TIMES, _NUM_TIMES).tolist():
-            low, high = alike.interval_after(times, error)
+            low, high = self.interval_after(times, error)
             if low >= share or high < share:
                 return float(times * self.length_s)
         return None
 
     def interval_after(self, times: float, error: float) -> tuple[float, float]:
-        """Return the interval of the attainment if ``times`` as much showed the same."""
-        independent = times / self.design_effect
+        """Return the interval of the attainment if ``times`` as much showed the same.
+
+        Of too few requests it is not known how far they count as one: they may be independent.
+        """
+        effect = self.design_effect if self.num_requests >= _FEWEST else 1.0
+        independent = times / effect
         violations = self.num_violations * independent
         low, high = _share(violations, self.num_requests * independent, error)
         return 1 - high, 1 - low

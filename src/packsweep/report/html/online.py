@@ -15,6 +15,8 @@ from packsweep.results.schema import Row
 
 # A latency this many times that of the lightest load is past the knee.
 KNEE = 2.0
+# An interval of few windows may reach anywhere.
+TOLD = 0.1
 _LATENCY = (
     "Latency counts from the scheduled arrival, so that a server which falls behind cannot hide "
     f"it. The knee of a strategy is the first load whose p99 E2E is more than {KNEE:g} times that "
@@ -26,7 +28,10 @@ _ATTAINED = (
     "of its one: requests of one queue are not independent. A search is told by its windows at "
     "the rate that is shown to keep the SLO, else at its lowest."
 )
-_INTERVALS = "Points are medians over windows, bars the 95 % interval of their mean."
+_INTERVALS = (
+    "Points are medians over windows, bars the 95 % interval of their mean; one that reaches below "
+    f"{TOLD:.0%} of the median says nothing, and is not drawn."
+)
 
 
 def sections(rows: Sequence[Row]) -> tuple[Section, ...]:
@@ -82,8 +87,8 @@ def _curve(rows: Sequence[Row], of: str, unit: str) -> Figure | None:
             series=strategy(row),
             x=_load(row, of),
             value=row["e2e_p99_s_median"],
-            low=row["e2e_p99_s_ci_low"],
-            high=row["e2e_p99_s_ci_high"],
+            low=row["e2e_p99_s_ci_low"] if _is_told(row) else None,
+            high=row["e2e_p99_s_ci_high"] if _is_told(row) else None,
         )
         for row in rows
     ]
@@ -111,6 +116,11 @@ def _curve(rows: Sequence[Row], of: str, unit: str) -> Figure | None:
             ],
         ),
     )
+
+
+def _is_told(row: Row) -> bool:
+    low, median = row["e2e_p99_s_ci_low"], row["e2e_p99_s_median"]
+    return low is not None and low >= TOLD * median
 
 
 def _knees(rows: Sequence[Row]) -> list[str]:
@@ -152,7 +162,6 @@ def _slo(online: Sequence[Row]) -> Section:
             "goodput texts/s",
             "shown to keep it",
             "shown not to",
-            "why no more",
         ),
         [
             (
@@ -162,13 +171,14 @@ def _slo(online: Sequence[Row]) -> Section:
                 fmt.number(row["goodput_texts_per_s_median"]),
                 shown_rate(row, "pass"),
                 shown_rate(row, "fail"),
-                row["max_rate_reason"] or "",
             )
             for row in kept
         ],
         text=3,
     )
-    return Section(key=key, title=title, lines=(_GOODPUT, _ATTAINED), tables=(table,))
+    searched = [row for row in kept if row["max_rate_reason"] is not None]
+    why = [f"{words[str(row['cell_id'])]}: {row['max_rate_reason']}." for row in searched]
+    return Section(key=key, title=title, lines=(_GOODPUT, _ATTAINED, *why), tables=(table,))
 
 
 def _beside(rows: Sequence[Row], online: Sequence[Row]) -> Section:
