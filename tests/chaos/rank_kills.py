@@ -9,6 +9,7 @@ needs neither GPU nor vLLM; vLLM's CPU build takes as many cores as ``--gpus`` s
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import signal
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -195,14 +196,19 @@ gpu_free_timeout_s = 30
 
 
 def kills(
-    engine: str, num_gpus: int, num_kills: int, *, repeats: int, seed: int = 1
+    engine: str,
+    num_gpus: int,
+    victims: Sequence[str] = VICTIMS,
+    *,
+    repeats: int,
+    seed: int = 1,
 ) -> Iterator[Kill]:
-    """Make so many kills, of each kind of victim in turn."""
+    """Kill each of ``victims``."""
     source = random.Random(seed)
-    for index in range(num_kills):
+    for victim in victims:
         with tempfile.TemporaryDirectory(prefix="ranks", ignore_cleanup_errors=True) as name:
             trial = Trial(Path(name), engine, num_gpus, repeats)
-            yield kill(trial, VICTIMS[index % len(VICTIMS)], source)
+            yield kill(trial, victim, source)
 
 
 def kill(trial: Trial, victim: str, source: random.Random) -> Kill:
@@ -294,11 +300,13 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=2, help="of the engine")
     parser.add_argument("--engine", choices=("vllm", "simulated"), default="vllm")
     parser.add_argument("--kills", type=int, default=9)
+    parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS, help="in turn")
     parser.add_argument("--repeats", type=int, default=200, help="passes, so that a kill hits one")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     bad = 0
-    made = kills(asked.engine, asked.gpus, asked.kills, repeats=asked.repeats, seed=asked.seed)
+    victims = list(itertools.islice(itertools.cycle(asked.victims), asked.kills))
+    made = kills(asked.engine, asked.gpus, victims, repeats=asked.repeats, seed=asked.seed)
     for number, each in enumerate(made, 1):
         print(f"{number:3} {each}", flush=True)  # noqa: T201
         bad += bool(each.problems)

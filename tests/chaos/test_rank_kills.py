@@ -16,7 +16,7 @@ pytestmark = [
 
 def test_kills_of_the_simulated_engine() -> None:
     """Nothing is left of any, and each cell has one result."""
-    found = list(rank_kills.kills("simulated", 2, len(rank_kills.VICTIMS), repeats=3))
+    found = list(rank_kills.kills("simulated", 2, repeats=3))
     assert [str(each) for each in found if each.problems] == []
     assert [each.victim for each in found] == list(rank_kills.VICTIMS)
     assert {each.num_processes for each in found} == {3}
