@@ -161,7 +161,7 @@ def diagnose(text: str, log: str = "") -> Diagnosis:
         text: the exception that reached the caller, its class first.
         log: what the engine's processes printed.
     """
-    cause = (root_cause(log) or text) if is_envelope(text) else text
+    cause = _ended_rank(log) or ((root_cause(log) or text) if is_envelope(text) else text)
     known = next((each for each in CAUSES if re.search(each.sign, cause)), None)
     reason = _one_line(cause)
     if known is not None:
@@ -173,15 +173,18 @@ def diagnose(text: str, log: str = "") -> Diagnosis:
 
 
 def root_cause(log: str) -> str | None:
-    """Return the error that an engine's process printed first, of a worker before the core's.
-
-    Where a signal ended a rank, all that the others print follows from that.
-    """
-    if died := _DIED.search(log):
-        return f"{died[1]}, a rank of the engine, was ended by {process.signal_name(int(died[2]))}"
+    """Return the error that an engine's process printed first, of a worker before the core's."""
     lines = [(match[1], line) for line in log.splitlines() if (match := _OF_PROCESS.match(line))]
     of_workers = [line for name, line in lines if "Worker" in name]
     return _first_error(of_workers) or _first_error([line for _, line in lines])
+
+
+def _ended_rank(log: str) -> str | None:
+    """Return which rank a signal ended, from which follows whatever else is said; None: none."""
+    died = _DIED.search(log)
+    if died is None:
+        return None
+    return f"{died[1]}, a rank of the engine, was ended by {process.signal_name(int(died[2]))}"
 
 
 def is_envelope(text: str) -> bool:
