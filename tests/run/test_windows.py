@@ -299,7 +299,7 @@ def test_run_max_rate_undecided(store: Store, byte_model: Path, tmp_path: Path) 
         status, rows = _run(store, one, tmp_path / "w")
     assert (status.outcome, status.reason) == ("ok", None)
     assert {row["max_rate_verdict"] for row in rows} == {"undecided"}
-    assert "to tell takes at least" in rows[0]["max_rate_reason"]
+    assert "a verdict takes at least" in rows[0]["max_rate_reason"]
     assert rows[0]["attainment_low"] < rows[0]["attainment_high"]
 
 
@@ -313,7 +313,7 @@ def test_run_max_rate_doubts(store: Store, byte_model: Path, tmp_path: Path) -> 
     assert status.outcome == "ok"
     assert rows[0]["max_rate_verdict"] == "undecided"
     assert "no window was valid" in rows[0]["max_rate_reason"]
-    assert rows[0]["max_rate_reason"].endswith("did not count: the client was slow")
+    assert rows[0]["max_rate_reason"].endswith("invalid windows: the client was slow")
 
 
 def test_run_longer_than_pool(store: Store, byte_model: Path, tmp_path: Path) -> None:

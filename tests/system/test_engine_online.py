@@ -1,4 +1,4 @@
-"""An online cell on a real vLLM server: started, driven, scored, stopped."""
+"""Online cells on a real vLLM server that they share: started, driven, scored, stopped."""
 
 from __future__ import annotations
 
@@ -36,18 +36,32 @@ kv_cache_memory_bytes = 134217728
 enforce_eager = true
 [measure]
 repeats = 2
+isolation = "engine"
+[[variant]]
+online.rate = []
+online.max_rate = 1.0
+online.window_s = 4.0
+online.search_s = 14.0
+online.slo = "p50 e2e <= 500 ms"
 """
 
 
 def test_run_online(tmp_path: Path) -> None:
-    """Both windows are answered with labels in the right cache state, and no server is left."""
+    """Windows are answered with labels in the right cache state, and no server is left.
+
+    Those of a search too, on the same server: whatever it finds on this machine, it says so.
+    """
     sweep = tmp_path / "online.toml"
     sweep.write_text(SWEEP, encoding="utf-8")
     before = _servers()
     done = run("run", str(sweep), "--results", str(tmp_path / "results"))
     assert done.returncode == 0, done.stdout + done.stderr
     passes = packsweep.load(tmp_path / "results")
-    assert list(passes["outcome"]) == ["ok", "ok"]
+    assert set(passes["outcome"]) == {"ok"}
+    assert sorted(passes.groupby("cell_id")["start_method"].first()) == ["fork", "shared"]
+    searched = passes["max_rate_verdict"].notna()
+    assert (~searched).sum() == 2
+    assert searched.any()
     assert (passes["num_errors"] == 0).all()
     assert (passes["coverage"] == 1).all()
     assert (passes["ttft_p50_s"] > 0).all()

@@ -236,7 +236,7 @@ def test_search_says_how_long_it_would_take() -> None:
     result = search.result()
     assert result.verdict == "undecided"
     assert result.reason is not None
-    assert "at 0.4 texts/s 0 of 3 requests broke it in the 10 s judged" in result.reason
+    assert "at 0.4 texts/s 0 of 3 requests missed the limit in the 10 s judged" in result.reason
     told_s = float(result.reason.rpartition("at least ")[2].removesuffix(" s").replace(",", ""))
     assert told_s == pytest.approx(math.log(0.025) / math.log(0.99) / 0.3, rel=0.03)
 
@@ -248,7 +248,7 @@ def test_search_says_that_it_was_cut() -> None:
     search.tell([steady(step, (0.05,))])
     result = search.result()
     assert result.is_cut
-    assert str(result.reason).startswith("the search had 20 s and ended after 13")
+    assert str(result.reason).startswith("stopped after 13 of at most 20 s")
 
 
 def test_search_with_a_narrow_bracket_has_no_more_to_say() -> None:

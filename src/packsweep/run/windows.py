@@ -320,7 +320,7 @@ def _with_doubts(reason: str | None, doubts: Sequence[str]) -> str | None:
     """Return why no more is shown, with what kept windows from counting."""
     if reason is None or not doubts:
         return reason
-    return f"{reason}; windows that did not count: {'; '.join(dict.fromkeys(doubts))}"
+    return f"{reason}; invalid windows: {'; '.join(dict.fromkeys(doubts))}"
 
 
 def _attained(windows: Sequence[Window], objective: Slo) -> dict[str, float | None]:

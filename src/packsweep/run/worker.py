@@ -178,7 +178,7 @@ class Attempt:
             if self._task.cell.cache_state != "off":
                 server.reset_prefix_cache()
         except EngineError as error:
-            _say(f"the server of the cells before is given up: {error}")
+            _say(f"the shared server is replaced: {error}")
             self._kept.server = None
             server.close()
 

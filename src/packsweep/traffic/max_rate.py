@@ -209,27 +209,31 @@ class Search:
     def _reason(self, rates: Sequence[Rate], *, is_cut: bool) -> str | None:
         """Return why no more is shown, and how long that would take."""
         undecided = [rate for rate in rates if rate.verdict == "undecided"]
-        said = []
+        reasons = []
         if is_cut:
-            said.append(f"the search had {self.longest_s:g} s and ended after {self._driven_s:.0f}")
+            reasons.append(f"stopped after {self._driven_s:.0f} of at most {self.longest_s:g} s")
         if undecided and (is_cut or self._is_open() or self._between() is not None):
             # What is missing first: a rate that passes, else one that fails.
-            said.append(self._undecided(undecided[0 if self._passes() is None else -1]))
+            reasons.append(self._undecided(undecided[0 if self._passes() is None else -1]))
         elif self._passes() is None and self._fails() is not None:
-            said.append(f"a rate below {rates[0].rate:g} texts/s brings too few requests to pass")
-        return "; ".join(said) or None
+            reasons.append(
+                f"a rate below {rates[0].rate:g} texts/s brings too few requests to pass"
+            )
+        return "; ".join(reasons) or None
 
     def _undecided(self, at: Rate) -> str:
         where = f"at {at.rate:.4g} texts/s"
         if at.evidence is None:
             return f"{where} no window was valid"
         shown = at.evidence
-        judged = f"{where} {shown.num_violations:,} of {shown.num_requests:,} requests broke it"
+        judged = (
+            f"{where} {shown.num_violations:,} of {shown.num_requests:,} requests missed the limit"
+        )
         needed_s = shown.needed_s(self.slo.share, self._error)
         if needed_s is None:
-            return f"{judged}, so near the limit that no time would tell"
+            return f"{judged}, so close to the SLO's share that no time would decide"
         return (
-            f"{judged} in the {shown.length_s:.0f} s judged; to tell takes at least "
+            f"{judged} in the {shown.length_s:.0f} s judged; a verdict takes at least "
             f"{needed_s:,.0f} s"
         )
 

@@ -16,7 +16,7 @@ from packsweep.results.schema import Row
 # A latency this many times that of the lightest load is past the knee.
 KNEE = 2.0
 # An interval of few windows may reach anywhere.
-TOLD = 0.1
+BOUNDED = 0.1
 _LATENCY = (
     "Latency counts from the scheduled arrival, so that a server which falls behind cannot hide "
     f"it. The knee of a strategy is the first load whose p99 E2E is more than {KNEE:g} times that "
@@ -30,7 +30,7 @@ _ATTAINED = (
 )
 _INTERVALS = (
     "Points are medians over windows, bars the 95 % interval of their mean; one that reaches below "
-    f"{TOLD:.0%} of the median says nothing, and is not drawn."
+    f"{BOUNDED:.0%} of the median says nothing, and is not drawn."
 )
 
 
@@ -87,8 +87,8 @@ def _curve(rows: Sequence[Row], of: str, unit: str) -> Figure | None:
             series=strategy(row),
             x=_load(row, of),
             value=row["e2e_p99_s_median"],
-            low=row["e2e_p99_s_ci_low"] if _is_told(row) else None,
-            high=row["e2e_p99_s_ci_high"] if _is_told(row) else None,
+            low=row["e2e_p99_s_ci_low"] if _is_bounded(row) else None,
+            high=row["e2e_p99_s_ci_high"] if _is_bounded(row) else None,
         )
         for row in rows
     ]
@@ -118,9 +118,9 @@ def _curve(rows: Sequence[Row], of: str, unit: str) -> Figure | None:
     )
 
 
-def _is_told(row: Row) -> bool:
+def _is_bounded(row: Row) -> bool:
     low, median = row["e2e_p99_s_ci_low"], row["e2e_p99_s_median"]
-    return low is not None and low >= TOLD * median
+    return low is not None and low >= BOUNDED * median
 
 
 def _knees(rows: Sequence[Row]) -> list[str]:
