@@ -2,8 +2,9 @@
 
 ``python -m tests.chaos.rank_kills --gpus 2`` prints a line for each kill, with the seconds until
 all that hung on the victim is gone, memory is back on each GPU, the cell is begun again, and it is
-measured. A kill is of a run of its own, of a tiny model with random weights. ``--engine simulated``
-needs neither GPU nor vLLM; vLLM's CPU build takes as many cores as ``--gpus`` says.
+measured. A kill is of a run of its own, or one of ``--of-a-run`` several, of a tiny model with
+random weights. ``--engine simulated`` needs neither GPU nor vLLM; vLLM's CPU build takes as many
+cores as ``--gpus`` says.
 """
 
 from __future__ import annotations
@@ -93,9 +94,11 @@ class Kill:
 
 
 class Trial:
-    """A run in a folder of its own, which is killed once."""
+    """A run in a folder of its own, parts of which are killed."""
 
-    def __init__(self, folder: Path, engine: str, num_gpus: int, repeats: int) -> None:
+    def __init__(
+        self, folder: Path, engine: str, num_gpus: int, repeats: int, num_kills: int = 1
+    ) -> None:
         """Write its model and its sweep."""
         self.folder = folder
         self.results = folder / "results"
@@ -123,7 +126,7 @@ enforce_eager = true
 [measure]
 repeats = {repeats}
 [limits]
-max_attempts = 3
+max_attempts = {num_kills + 2}
 gpu_free_timeout_s = 30
 {simulated}
 """,
@@ -175,14 +178,15 @@ gpu_free_timeout_s = 30
         return f"it said: {' / '.join(lines[-5:])}"
 
     def failed(self) -> list[tuple[str, str]]:
-        """Return outcome and reason of the attempts that did not end well."""
+        """Return outcome and reason of the attempts that did not end well, the last one last."""
         import pyarrow.parquet as pq
 
         files = [path for path in self.results.glob("cells/*/*.parquet") if "-" not in path.stem]
+        files.sort(key=lambda path: path.stat().st_mtime)
         rows = [row for path in files for row in pq.read_table(path).to_pylist()]
         return [(row["outcome"], row["reason"]) for row in rows if row["outcome"] != "ok"]
 
-    def problems(self, code: int, victim: str) -> list[str]:
+    def problems(self, code: int, victims: Sequence[str]) -> list[str]:
         """Return what is wrong with the results of a run that ended with ``code``."""
         rows = Store(self.results).read_passes().to_pylist()
         ok = [row for row in rows if row["outcome"] == "ok"]
@@ -190,7 +194,7 @@ gpu_free_timeout_s = 30
         found += [f"{len(ok)} of {self._repeats} passes"] * (len(ok) != self._repeats)
         found += ["memory was not returned"] * any(row["memory_returned"] is False for row in ok)
         outcomes = [outcome for outcome, _ in self.failed()]
-        expected = [] if victim == "driver" else ["crashed"]
+        expected = ["crashed"] * (len(victims) - victims.count("driver"))
         found += [f"outcomes {outcomes}, not {expected}"] * (outcomes != expected)
         return found
 
@@ -202,29 +206,33 @@ def kills(
     *,
     repeats: int,
     seed: int = 1,
+    num_of_a_run: int = 1,
 ) -> Iterator[Kill]:
-    """Kill each of ``victims``."""
+    """Kill each of ``victims``, ``num_of_a_run`` of them in one run after the other."""
     source = random.Random(seed)
-    for victim in victims:
+    for first in range(0, len(victims), num_of_a_run):
+        together = victims[first : first + num_of_a_run]
         with tempfile.TemporaryDirectory(prefix="ranks", ignore_cleanup_errors=True) as name:
-            trial = Trial(Path(name), engine, num_gpus, repeats)
-            yield kill(trial, victim, source)
+            trial = Trial(Path(name), engine, num_gpus, repeats, len(together))
+            yield from kill(trial, together, source)
 
 
-def kill(trial: Trial, victim: str, source: random.Random) -> Kill:
-    """Start a run, kill a part of it in a pass, and wait until its cell is measured."""
-    found = Kill(victim)
+def kill(trial: Trial, victims: Sequence[str], source: random.Random) -> Iterator[Kill]:
+    """Start a run, kill parts of it in passes, and wait until its cell is measured."""
     driver = trial.start()
+    found = Kill(victims[0])
     try:
-        if not _until(lambda: trial.phase().startswith("pass"), _BEGUN_S, driver):
-            found.problems.append(f"no pass was begun, the last phase is {trial.phase()!r}")
-            return found
-        time.sleep(source.uniform(0, 0.5))
-        driver = _strike(trial, driver, found, source)
-        code = driver.wait(2 * _BEGUN_S)
-        found.took("measured")
-        found.problems += trial.problems(code, victim)
-        found.reason = next((reason for _, reason in trial.failed()), "")
+        for number, victim in enumerate(victims):
+            if number:
+                yield found
+                found = Kill(victim)
+            driver = _kill_in_a_pass(trial, driver, found, source)
+            if found.problems:
+                break
+        else:
+            code = driver.wait(2 * _BEGUN_S)
+            found.took("measured")
+            found.problems += trial.problems(code, victims)
     except (OSError, psutil.Error, subprocess.TimeoutExpired) as error:
         found.problems.append(f"{type(error).__name__}: {error}")
     finally:
@@ -233,7 +241,22 @@ def kill(trial: Trial, victim: str, source: random.Random) -> Kill:
         found.problems += [f"after the end {each}" for each in trial.left()]
     if found.problems:
         found.problems.append(trial.said())
-    return found
+    yield found
+
+
+def _kill_in_a_pass(
+    trial: Trial, driver: subprocess.Popen[bytes], found: Kill, source: random.Random
+) -> subprocess.Popen[bytes]:
+    """Wait for a pass and kill; return the driver that goes on."""
+    if not _until(lambda: trial.phase().startswith("pass"), _BEGUN_S, driver):
+        found.problems.append(f"no pass was begun, the last phase is {trial.phase()!r}")
+        return driver
+    time.sleep(source.uniform(0, 0.5))
+    known = len(trial.failed())
+    driver = _strike(trial, driver, found, source)
+    if new_rows := trial.failed()[known:]:
+        found.reason = new_rows[0][1]
+    return driver
 
 
 def _strike(
@@ -302,11 +325,19 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=9)
     parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS, help="in turn")
     parser.add_argument("--repeats", type=int, default=200, help="passes, so that a kill hits one")
+    parser.add_argument("--of-a-run", type=int, default=1, help="kills in one run")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     bad = 0
     victims = list(itertools.islice(itertools.cycle(asked.victims), asked.kills))
-    made = kills(asked.engine, asked.gpus, victims, repeats=asked.repeats, seed=asked.seed)
+    made = kills(
+        asked.engine,
+        asked.gpus,
+        victims,
+        repeats=asked.repeats,
+        seed=asked.seed,
+        num_of_a_run=asked.of_a_run,
+    )
     for number, each in enumerate(made, 1):
         print(f"{number:3} {each}", flush=True)  # noqa: T201
         bad += bool(each.problems)
