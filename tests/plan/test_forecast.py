@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,16 +225,35 @@ def test_run_order_warm() -> None:
     assert forecast.run_order(cells, 1, {settings}).num_cold == 0
 
 
+def _of_two_gpus(cell: CellForecast) -> CellForecast:
+    wide = replace(cell.planned.cell, engine_settings=(("tensor_parallel_size", 2),))
+    return replace(cell, planned=replace(cell.planned, cell=wide))
+
+
+def _all_warm(cells: Sequence[CellForecast], num_gpus: int) -> forecast.Timeline:
+    return forecast.run_order(
+        cells, num_gpus, [forecast._compiled(each.planned.cell) for each in cells]
+    )
+
+
 def test_run_order_engines_of_two() -> None:
-    """One of two GPUs waits until both are free, and counts twice in GPU time."""
-    cells = _cells(60.0, 70.0, 80.0)
-    wide = replace(cells[1].planned.cell, engine_settings=(("tensor_parallel_size", 2),))
-    cells[1] = replace(cells[1], planned=replace(cells[1].planned, cell=wide))
-    settings = [forecast._compiled(each.planned.cell) for each in cells]
-    found = forecast.run_order(cells, 2, settings)
-    assert found == forecast.Timeline(wall_s=60 + 70 + 80, gpu_s=60 + 2 * 70 + 80, num_cold=0)
-    together = forecast.run_order([cells[0], cells[2], cells[1]], 2, settings)
-    assert together.wall_s == 80 + 70
+    """One of two GPUs waits until both are free, those after it wait; it counts twice as GPU time.
+
+    80 s are taken before 70 s, as 150 s are left then and two GPUs take 160 s beside the longest.
+    """
+    one, two, three = _cells(60.0, 70.0, 50.0)
+    found = _all_warm([one, _of_two_gpus(two), three], 2)
+    assert found == forecast.Timeline(wall_s=60 + 70 + 50, gpu_s=60 + 2 * 70 + 50, num_cold=0)
+    one, two, three = _cells(60.0, 70.0, 80.0)
+    found = _all_warm([one, _of_two_gpus(two), three], 2)
+    assert found == forecast.Timeline(wall_s=80 + 70, gpu_s=60 + 2 * 70 + 80, num_cold=0)
+
+
+def test_run_order_only_engines_of_two() -> None:
+    """On four GPUs two run at once: 20 and 70 s begin, then 60 s, before 50 s, after 20 s."""
+    cells = [_of_two_gpus(each) for each in _cells(20.0, 70.0, 50.0, 60.0)]
+    found = _all_warm(cells, 4)
+    assert found == forecast.Timeline(wall_s=70 + 50, gpu_s=2 * (20 + 70 + 50 + 60), num_cold=0)
 
 
 def test_num_gpus_of_the_largest_engine(byte_model: Path) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from packsweep.models.split import Split
@@ -41,6 +43,7 @@ FOLLOWING = {
 }
 # How is asked and with what it is computed: what may differ where settings are compared.
 ASKED = names("wording", "setting")
+_WAY = ("strategy", "pack_size", *names("wording", "setting", "engine"))
 MAY_DIFFER = frozenset(
     {*ASKED, *names("setting", as_json=True), *names("replicate"), *names("prompts")}
 )
@@ -54,16 +57,26 @@ PARALLEL = tuple(field.name for field in fields(Split))
 NAMED = tuple(name for name in names("state", "wording", "setting") if not _COLUMNS[name].follows)
 
 
-def settings(cell: Row) -> dict[str, Any]:
+def settings(cell: Row) -> Mapping[str, Any]:
     """Return the settings of a cell's engine, by name."""
-    parts = (parsed(cell, name) for name in reversed(JSON_SETTINGS) if name in cell)
-    return {name: value for part in parts for name, value in part.items()}
+    return _merged(tuple((name, cell[name]) for name in reversed(JSON_SETTINGS) if name in cell))
+
+
+@lru_cache(maxsize=4096)
+def _merged(columns: tuple[tuple[str, str | None], ...]) -> Mapping[str, Any]:
+    """Return what columns of JSON hold together; texts that many cells share are read once."""
+    parts = (_parsed(name, text) for name, text in columns)
+    return MappingProxyType({name: value for part in parts for name, value in part.items()})
 
 
 def parsed(cell: Row, name: str) -> Mapping[str, Any]:
     """Return what a column of JSON holds, with what ``engine_settings`` leaves out."""
+    return _parsed(name, cell[name])
+
+
+def _parsed(name: str, text: str | None) -> Mapping[str, Any]:
     former = schema.FORMER_SETTINGS if name == "engine_settings" else {}
-    return {**former, **schema.parsed(cell[name])}
+    return {**former, **schema.parsed(text)}
 
 
 def split(cell: Row) -> Split:
@@ -87,10 +100,9 @@ def way_of_asking(cell: Row) -> tuple[Any, ...]:
 
     In the strategy ``packed`` n is the size of a prompt, and so a part of the question.
     """
-    asked = ("strategy", "pack_size", *names("wording", "setting", "engine"))
     num_packed = cell["n"] if cell["strategy"] == "packed" else None
     settings_json = json.dumps(own_settings(cell), sort_keys=True)
-    return (num_packed, settings_json, *(cell.get(name) for name in asked))
+    return (num_packed, settings_json, *(cell.get(name) for name in _WAY))
 
 
 def asked_and_set(cell: Row) -> dict[str, str]:

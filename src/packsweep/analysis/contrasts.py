@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _CELL_NAMES = tuple(column.name for column in schema.CELL)
+_ALWAYS_FREE = frozenset({"engine_settings", *axes.names("replicate", "prompts")})
 # What a cell is compared with: column -> the value of the other cell, all else being equal.
 _BASELINES = {"strategy": "separate", "cache_state": "cold"}
 # What may differ with it: an answer to one text has one form, and is held beside every form.
@@ -118,8 +119,7 @@ def _all_but(axis: str, cell: Row) -> tuple[Any, ...]:
 
     How long an answer may be follows from its form, unless it is free.
     """
-    free = {axis, *FOLLOWING.get(axis, ()), *_WITH.get(axis, ()), "engine_settings"}
-    free |= {*axes.names("replicate", "prompts")}
+    free = {axis, *FOLLOWING.get(axis, ()), *_WITH.get(axis, ()), *_ALWAYS_FREE}
     if cell["answer"] != "free":
         free |= {*FOLLOWING["answer"]}
     own = axes.own_settings(cell).items()
@@ -143,9 +143,11 @@ def _with_answers(
     by_id = {cell["group_id"]: cell for cell in cells}
     best: dict[Any, Comparison] = {}
     for each in compared:
+        if not {each.cell, each.baseline} <= answers.keys():
+            continue
         sides = [by_id[each.cell], by_id[each.baseline]]
         asked = tuple(way_of_asking(side) for side in sides)
-        if asked[0] == asked[1] or not {each.cell, each.baseline} <= answers.keys():
+        if asked[0] == asked[1]:
             continue
         other = best.setdefault(asked, each)
         if _evidence(by_id[each.cell]) > _evidence(by_id[other.cell]):
@@ -181,6 +183,8 @@ def _of_gpus(
     speeds: _Speeds, cells: Sequence[Mapping[str, Any]], passes: pd.DataFrame
 ) -> Iterator[Comparison]:
     """Yield every cell beside the one of the fewest GPUs that does the same in the same way."""
+    if len({axes.split(cell) for cell in cells}) <= 1:
+        return
     alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for cell in cells:
         alike.setdefault(_all_but(GPUS, cell), []).append(cell)

@@ -267,7 +267,7 @@ def run_order(
     """Give each cell, in the order of a run, to the GPUs that are free first.
 
     One of several GPUs waits for all of them, and those after it wait as long; Ray may start a
-    smaller one meanwhile.
+    smaller one meanwhile. As in a run, as many are at once as there is room for the smallest.
 
     An engine starts cold until another one of the same settings is ready; ``warm`` are settings
     whose compile cache is filled.
@@ -280,8 +280,9 @@ def run_order(
     for cell in cells:
         backlog.append(cell)
     engines: set[tuple[object, ...]] = set()
+    num_at_once = num_gpus // min((each.planned.cell.num_gpus for each in cells), default=1)
     while backlog:
-        cell = backlog.take(num_gpus)
+        cell = backlog.take(num_at_once)
         taken = [heapq.heappop(free) for _ in range(cell.planned.cell.num_gpus)]
         began = taken[-1]
         if cell.planned.cell.isolation == "engine":

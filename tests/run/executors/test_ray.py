@@ -59,6 +59,11 @@ def test_stream_attempt_folder_not_shared(tmp_path: Path, byte_model: Path) -> N
     assert not (tmp_path / "elsewhere").exists()
 
 
+def _children() -> set[psutil.Process]:
+    """Return what runs below this process; after other tests multiprocessing's tracker does."""
+    return set(psutil.Process().children(recursive=True))
+
+
 def test_stream_attempts(store: Store, byte_model: Path) -> None:
     """Cells of one engine run one after the other in one worker, which is gone at the end."""
     shared = cells(
@@ -66,6 +71,7 @@ def test_stream_attempts(store: Store, byte_model: Path) -> None:
     )
     tasks = [task(each, store.root, attempt_id=f"a{each.n}") for each in shared]
     written(store, shared[1], "other")
+    before = _children()
     told = list(stream_attempts(tasks, "node", Interpreter()))
     ends = [json.loads(word) for word in told if isinstance(word, str)]
     assert [(end["attempt_id"], end["outcome"]) for end in ends] == [
@@ -77,7 +83,7 @@ def test_stream_attempts(store: Store, byte_model: Path) -> None:
     rows = store.read_passes().to_pylist()
     methods = {row["n"]: row["start_method"] for row in rows if row["attempt_id"] != "other"}
     assert methods == {2: "spawn", 4: "shared"}
-    assert not psutil.Process().children(recursive=True)
+    assert _children() <= before
 
 
 def test_stream_attempts_cancelled(store: Store, byte_model: Path) -> None:
@@ -88,11 +94,12 @@ def test_stream_attempts_cancelled(store: Store, byte_model: Path) -> None:
         measure={"isolation": "engine"},
         simulated={"real_seconds": 30.0},
     )
+    before = _children()
     told = stream_attempts([task(each, store.root) for each in shared], "node", Interpreter())
     while next(told)["phase"] != "warmup":  # type: ignore[index]
         pass
     told.close()  # type: ignore[attr-defined]
-    assert not psutil.Process().children(recursive=True)
+    assert _children() <= before
     assert store.committed(shared[0].cell_id) is None
 
 
