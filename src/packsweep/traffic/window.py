@@ -1,6 +1,8 @@
 """What a client offers a server in one window of time, and what came back.
 
 All times of a window are seconds from its start. Nothing that follows from another value is stored.
+NumPy is imported where it is used: its threads, one a core, spin for a while after the import,
+and in the client's process that would count as the client's work.
 """
 
 from __future__ import annotations
@@ -9,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
-
-import numpy as np
 
 from packsweep.errors import UserError
 
@@ -213,6 +213,8 @@ class Window:
         return self._dispatch_delay_s(99)
 
     def _dispatch_delay_s(self, percent: float) -> float | None:
+        import numpy as np
+
         delays = [
             response.dispatched_s - response.scheduled_s
             for response in self.responses
@@ -223,12 +225,16 @@ class Window:
     @property
     def in_flight(self) -> tuple[tuple[float, int], ...]:
         """Pairs of a time and the requests that had arrived and not ended, evenly spaced."""
+        import numpy as np
+
         times = np.linspace(0, self.duration_s, _IN_FLIGHT_SAMPLES, endpoint=False)
         return tuple(zip(times.tolist(), in_flight(self.responses, times.tolist()), strict=True))
 
 
 def in_flight(responses: Sequence[Response], times_s: Sequence[float]) -> list[int]:
     """Return how many requests had arrived and not ended at each time."""
+    import numpy as np
+
     arrived = np.sort([response.arrived_s for response in responses])
     ended = np.sort([response.ended_s for response in responses])
     counts = np.searchsorted(arrived, times_s, "right") - np.searchsorted(ended, times_s, "right")
