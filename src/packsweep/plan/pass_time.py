@@ -48,11 +48,11 @@ TOKENIZE_S_PER_TOKEN = 2.7e-6
 TOKENIZE_TOGETHER_S_PER_TOKEN = 1.5e-7
 # From the start of the process to a ready engine. Cold: the compile cache is empty, and the process
 # that the others are forked from has to import first.
-# Source: docs/LOG.md: forked 18.5 to 22.7 s, stopped in 1.3 s; cold 101 to 110 s, on slower hosts
-# up to 167 s. Random weights.
+# Source: docs/LOG.md: forked with the tokenizer loaded 11.5 and 14.3 s, stopped in 0.4 and 0.5 s;
+# cold 101 to 110 s, on slower hosts up to 179 s. Random weights, one GPU.
 START_COLD_S = 105.0
-START_WARM_S = 20.0
-SHUTDOWN_S = 1.5
+START_WARM_S = 13.0
+SHUTDOWN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
