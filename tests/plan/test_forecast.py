@@ -339,7 +339,7 @@ def test_lines(byte_model: Path) -> None:
     made = _plan(byte_model)
     said = _lines(made, forecast.make(made, _on(), num_gpus=2, gpu_hour_usd=3.5))
     assert "1 cells, 1 missing" in said
-    assert "predicted on 2 x H200: 107" in said
+    assert "predicted on 2 x H200: 106" in said
     assert "GPU hours, $0.1" in said
     assert "62% of its bf16 FLOP/s, 93% of its bandwidth" in said
     both = _plan(byte_model, engine={"quantization": [None, "fp8"]})
