@@ -278,17 +278,19 @@ def _strike(
     found.killed_at = time.monotonic()
     limit_s = NOTICED_S if found.victim == "rank" else GONE_S
     left = killer.alive(doomed, limit_s)
-    found.took("gone")
+    if not left:
+        found.took("gone")
     found.problems += [f"runs {limit_s:g} s after the kill: {each}" for each in left]
     if found.victim == "driver":
         driver.wait()
-        _until(lambda: not trial.left(), _MEMORY_S)
-        found.took("memory back")
+        if _until(lambda: not trial.left(), _MEMORY_S):
+            found.took("memory back")
         found.problems += trial.left()
         driver = trial.start()
-    if not _until(lambda: trial.num_begun() > num_begun, _BEGUN_S, driver):
+    if _until(lambda: trial.num_begun() > num_begun, _BEGUN_S, driver):
+        found.took("begun again")
+    else:
         found.problems.append("the cell was not begun again")
-    found.took("begun again")
     return driver
 
 
@@ -328,7 +330,7 @@ def main() -> None:
     parser.add_argument("--of-a-run", type=int, default=1, help="kills in one run")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    bad = 0
+    bad = made_kills = 0
     victims = list(itertools.islice(itertools.cycle(asked.victims), asked.kills))
     made = kills(
         asked.engine,
@@ -341,7 +343,8 @@ def main() -> None:
     for number, each in enumerate(made, 1):
         print(f"{number:3} {each}", flush=True)  # noqa: T201
         bad += bool(each.problems)
-    print(f"{asked.kills} kills, {bad} with problems")  # noqa: T201
+        made_kills = number
+    print(f"{made_kills} of {asked.kills} kills made, {bad} with problems")  # noqa: T201
     sys.exit(bad > 0)
 
 

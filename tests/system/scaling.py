@@ -1,7 +1,7 @@
 """How much faster several GPUs of one host finish a sweep than one.
 
     python -m tests.system.scaling run SWEEP RESULTS --gpus 0,1,2,3 [OPTION OF packsweep run ...]
-    python -m tests.system.scaling table RESULTS_OF_ONE_GPU RESULTS ...
+    python -m tests.system.scaling table 1=RESULTS 2=RESULTS 4=RESULTS ...
 
 ``run`` starts a Ray head that has these GPUs and no others, submits the sweep to it as a job, and
 stops the head; of a sweep of the simulated engine, the GPUs are only counted. ``--kill S`` kills a
@@ -41,11 +41,16 @@ class Attempt:
     """A measured cell: where, from when to when (s), and what of it was no measurement (s)."""
 
     group_id: str
-    gpu: str
+    gpus: tuple[str, ...]
     began_s: float
     wall_s: float
     overhead_s: float
     texts_per_s: float
+
+    @property
+    def gpu_s(self) -> float:
+        """GPUs that it held, times seconds."""
+        return self.wall_s * len(self.gpus)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +98,7 @@ def _attempt(passes: Sequence[Row]) -> Attempt:
     measured_s = (first["warmup_s"] or 0.0) + (first["passes_s"] or 0.0)
     return Attempt(
         group_id=first["group_id"],
-        gpu=first["device_uuid"] or first["hostname"],
+        gpus=tuple((first["device_uuid"] or first["hostname"]).split(",")),
         began_s=first["started_at"].timestamp(),
         wall_s=first["wall_s"],
         overhead_s=first["wall_s"] - measured_s,
@@ -101,21 +106,22 @@ def _attempt(passes: Sequence[Row]) -> Attempt:
     )
 
 
-def job(found: Sequence[Attempt], alone_s: Mapping[str, float]) -> Job:
-    """Return what a job took; ``alone_s``: group_id -> median wall clock on one GPU."""
+def job(found: Sequence[Attempt], alone_s: Mapping[str, float], num_gpus: int) -> Job:
+    """Return what a job on so many GPUs took; ``alone_s``: group_id -> median GPU time on one."""
     by_gpu: dict[str, list[Attempt]] = defaultdict(list)
     by_group: dict[str, list[Attempt]] = defaultdict(list)
     for each in sorted(found, key=lambda attempt: attempt.began_s):
-        by_gpu[each.gpu].append(each)
+        for gpu in each.gpus:
+            by_gpu[gpu].append(each)
         by_group[each.group_id].append(each)
     first = [members[0].overhead_s for members in by_gpu.values()]
     later = [each.overhead_s for members in by_gpu.values() for each in members[1:]] or first
     return Job(
-        num_gpus=len(by_gpu),
+        num_gpus=num_gpus,
         num_cells=len(found),
         wall_s=max(a.began_s + a.wall_s for a in found) - min(a.began_s for a in found),
         first_start_s=statistics.median(first) - statistics.median(later),
-        gpu_s=sum(each.wall_s for each in found),
+        gpu_s=sum(each.gpu_s for each in found),
         work_s=sum(alone_s[each.group_id] for each in found),
         spread={
             group: _spread(members) for group, members in by_group.items() if _several(members)
@@ -124,7 +130,7 @@ def job(found: Sequence[Attempt], alone_s: Mapping[str, float]) -> Job:
 
 
 def _several(members: Sequence[Attempt]) -> bool:
-    return len({each.gpu for each in members}) > 1
+    return len({each.gpus for each in members}) > 1
 
 
 def _spread(members: Sequence[Attempt]) -> float:
@@ -132,14 +138,15 @@ def _spread(members: Sequence[Attempt]) -> float:
     return max(speeds) / min(speeds)
 
 
-def table(folders: Sequence[str]) -> list[str]:
-    """Return the lines that compare jobs; the first one's is the one on one GPU."""
+def table(jobs_on: Sequence[tuple[int, str]]) -> list[str]:
+    """Return the lines that compare jobs, each of a number of GPUs; the first is on one."""
+    nums, folders = zip(*jobs_on, strict=True)
     found = [attempts(Store(folder).read_passes().to_pylist()) for folder in folders]
     took: dict[str, list[float]] = defaultdict(list)
     for each in found[0]:
-        took[each.group_id].append(each.wall_s)
+        took[each.group_id].append(each.gpu_s)
     alone_s = {group: statistics.median(seconds) for group, seconds in took.items()}
-    jobs = [job(each, alone_s) for each in found]
+    jobs = [job(each, alone_s, num) for each, num in zip(found, nums, strict=True)]
     return [*(_line(each, jobs[0]) for each in jobs), *_spreads(jobs[-1])]
 
 
@@ -208,6 +215,11 @@ def _workers() -> list[psutil.Process]:
     return [each for each in psutil.Process().children(recursive=True) if is_worker(each)]
 
 
+def _job(text: str) -> tuple[int, str]:
+    num_gpus, _, folder = text.partition("=")
+    return int(num_gpus), folder
+
+
 def _say(*lines: str) -> None:
     sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.flush()
@@ -223,11 +235,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("--gpus", required=True, help="as CUDA_VISIBLE_DEVICES takes them")
     one.add_argument("--kill", type=float, metavar="S", help="kill a worker after S seconds")
     compared = verbs.add_parser("table")
-    compared.add_argument("results", nargs="+")
+    compared.add_argument("jobs", nargs="+", type=_job, metavar="NUM_GPUS=RESULTS")
     args, more = parser.parse_known_args(arguments)
     if args.verb == "run":
         return run(args.sweep, args.results, args.gpus, args.kill, more)
-    _say(*table(args.results))
+    _say(*table(args.jobs))
     return 0
 
 

@@ -57,7 +57,8 @@ TWO = [
 
 def _jobs() -> list[scaling.Job]:
     alone_s = {"a": 50.0, "b": 30.0, "c": 30.0}
-    return [scaling.job(scaling.attempts(rows), alone_s) for rows in (ONE, TWO)]
+    jobs = ((1, ONE), (2, TWO))
+    return [scaling.job(scaling.attempts(rows), alone_s, num_gpus) for num_gpus, rows in jobs]
 
 
 def test_job() -> None:
@@ -68,6 +69,13 @@ def test_job() -> None:
     assert (one.first_start_s, two.first_start_s) == (20, 20)
     assert (one.rate, two.rate) == (110 / 90, 170 / 90)
     assert (one.busy_share, two.busy_share) == (1, 1)
+
+
+def test_engine_over_two_gpus_holds_both() -> None:
+    """On A, on B, and on both: two GPUs, held for 4 x 10 GPU seconds of 20 s."""
+    rows = [_row("a", "A", 0, 10, 1), _row("a-r1", "B", 0, 10, 1), _row("b", "A,B", 10, 10, 1)]
+    found = scaling.job(scaling.attempts(rows), {"a": 10, "b": 20}, 2)
+    assert (found.gpu_s, found.wall_s, found.busy_share) == (40, 20, 1)
 
 
 def test_spread_of_a_cell_over_the_gpus() -> None:
@@ -97,5 +105,5 @@ def test_job_on_logical_gpus(
     assert "killed worker" in said
     assert "2 GPUs: exit status 0" in said
     assert len(Store(results).read_passes().to_pylist()) == 4 * 3
-    assert scaling.main(["table", str(results), str(results)]) == 0
+    assert scaling.main(["table", f"1={results}", f"2={results}"]) == 0
     assert "without the first start" in capfd.readouterr().out
