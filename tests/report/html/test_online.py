@@ -78,7 +78,41 @@ def test_headline() -> None:
     ]
     said = "Highest rate shown to keep p99 e2e <= 2 s: 12.50 texts/s, separate."
     assert online.headline(rows) == said
-    assert online.headline(rows[2:]) == "Servers under load: see Online below."
+    assert online.headline(rows[2:]) == "No window under load has been measured yet."
+
+
+def test_headline_without_a_rate_that_passes() -> None:
+    """Where no rate is shown to keep the SLO, the quickest answers are told with their load."""
+    load = {"max_rate": 1.0, "slo": "p99 e2e <= 2 s"}
+    values = {"max_rate_verdict": "undecided", "achieved_texts_per_s": 7.0}
+    rows = [
+        _row("packed", load, e2e_p99_s_median=2.5, **values),
+        _row("separate", load, e2e_p99_s_median=0.5, **values),
+    ]
+    said = "Quickest answers: separate, p99 E2E 0.5 s at 7.00 texts/s."
+    assert online.headline(rows) == f"No rate was shown to keep its SLO. {said}"
+
+
+def test_verdicts() -> None:
+    """A line an SLO says between which rates each setting stops keeping it."""
+    ends = {"packed": (None, None), "separate": (12.5, 25.0), "chunked": (None, 8.0)}
+    rows = [
+        _row(
+            name,
+            {"max_rate": 1.0, "slo": "p99 e2e <= 2 s"},
+            pack_size=4 if name == "chunked" else None,
+            max_rate_verdict="undecided",
+            max_rate_pass_texts_per_s=passes,
+            max_rate_fail_texts_per_s=fails,
+        )
+        for name, (passes, fails) in ends.items()
+    ]
+    (line,) = online.verdicts(rows)
+    assert line == (
+        "p99 e2e <= 2 s: packed undecided; separate shown at 12.50 texts/s, fails at 25.00; "
+        "chunked4 no rate shown, fails at 8.00."
+    )
+    assert online.verdicts([_row("packed", {"rate": 1.0})]) == ()
 
 
 def test_slo_undecided() -> None:

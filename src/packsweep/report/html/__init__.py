@@ -146,11 +146,15 @@ def build(found: Found) -> Report:
     offline = [row for row in rows if row["mode"] != "online"]
     advice = first_screen.advise(offline, found.compared, found.answers)
     if rows and not offline:
-        advice = replace(advice, sentence=online.headline(rows))
+        advice = replace(advice, sentence=online.headline(rows), not_shown=online.verdicts(rows))
     throughput = curves.throughput(offline)
     frontier = first_screen.frontier(advice, offline)
     first = [frontier] if frontier is not None else []
     first += throughput.figures[:1]
+    served = online.sections(rows)
+    if served and not offline:
+        first += served[0].figures[:1]
+        served = (replace(served[0], figures=served[0].figures[1:]), *served[1:])
     return Report(
         name=found.name,
         advice=advice,
@@ -159,11 +163,13 @@ def build(found: Found) -> Report:
             *footer.several_gpus(found.compared, rows, most=_MOST_ENGINES),
         ),
         figures=tuple(first),
-        groups=_groups(found, offline, replace(throughput, figures=throughput.figures[1:])),
+        groups=_groups(found, offline, replace(throughput, figures=throughput.figures[1:]), served),
     )
 
 
-def _groups(found: Found, offline: Sequence[Row], throughput: Section) -> tuple[Group, ...]:
+def _groups(
+    found: Found, offline: Sequence[Row], throughput: Section, served: Sequence[Section]
+) -> tuple[Group, ...]:
     rows = found.rows
     published = author.section(offline, found.requests)
     speed = (
@@ -174,7 +180,6 @@ def _groups(found: Found, offline: Sequence[Row], throughput: Section) -> tuple[
         *([published] if published else []),
     )
     conditions, failed = record.conditions(rows, found.mixed), record.failed(rows, found.absent)
-    served = online.sections(rows)
     doubts = len(conditions.warnings) + sum(row["outcome"] != "ok" for row in rows)
     return (
         Group(
@@ -189,7 +194,7 @@ def _groups(found: Found, offline: Sequence[Row], throughput: Section) -> tuple[
                     key="served",
                     title="Online",
                     hint="latency against load, the SLO, offline beside online",
-                    sections=served,
+                    sections=tuple(served),
                 )
             ]
             if served

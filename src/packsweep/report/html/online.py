@@ -48,11 +48,45 @@ def headline(rows: Sequence[Row]) -> str:
         (row for row in rows if row["max_rate_pass_texts_per_s"] is not None),
         key=lambda row: -float(row["max_rate_pass_texts_per_s"]),
     )
-    if not shown:
-        return "Servers under load: see Online below."
-    best = shown[0]
-    rate, slo = fmt.number(best["max_rate_pass_texts_per_s"]), axes.settings(best)["slo"]
-    return f"Highest rate shown to keep {slo}: {rate} texts/s, {strategy(best)}."
+    if shown:
+        best = shown[0]
+        rate, slo = fmt.number(best["max_rate_pass_texts_per_s"]), axes.settings(best)["slo"]
+        return f"Highest rate shown to keep {slo}: {rate} texts/s, {strategy(best)}."
+    timed = [row for row in rows if row["e2e_p99_s_median"] is not None]
+    if not timed:
+        return "No window under load has been measured yet."
+    quickest = min(timed, key=lambda row: float(row["e2e_p99_s_median"]))
+    searched = any(row["max_rate_verdict"] is not None for row in rows)
+    told = "No rate was shown to keep its SLO. " * searched
+    return (
+        f"{told}Quickest answers: {strategy(quickest)}, "
+        f"p99 E2E {fmt.small(quickest['e2e_p99_s_median'])} s at "
+        f"{fmt.number(quickest['achieved_texts_per_s'])} texts/s."
+    )
+
+
+def verdicts(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return a line for each SLO: between which rates each setting stops keeping it."""
+    searched = [row for row in rows if row["max_rate_verdict"] is not None]
+    found = []
+    for slo, members in grouped(searched, lambda row: str(axes.settings(row)["slo"])).items():
+        short = list(map(strategy, members))
+        words = names(members) if len(set(short)) < len(short) else None
+        ends = (
+            f"{strategy(row) if words is None else words[str(row['cell_id'])]} {_ends(row)}"
+            for row in members
+        )
+        found.append(f"{slo}: {'; '.join(ends)}.")
+    return tuple(found)
+
+
+def _ends(row: Row) -> str:
+    """Return what a search has shown."""
+    passes, fails = row["max_rate_pass_texts_per_s"], row["max_rate_fail_texts_per_s"]
+    if passes is None and fails is None:
+        return "undecided"
+    kept = "no rate shown" if passes is None else f"shown at {fmt.number(passes)} texts/s"
+    return kept if fails is None else f"{kept}, fails at {fmt.number(fails)}"
 
 
 def _latency(online: Sequence[Row]) -> Section:
@@ -92,7 +126,8 @@ def _curve(rows: Sequence[Row], of: str, unit: str) -> Figure | None:
         )
         for row in rows
     ]
-    title = f"p99 E2E against {of}"
+    series = list(dict.fromkeys(point.series for point in points))
+    title = f"p99 E2E against {of}" + (f", {series[0]}" if len(series) == 1 else "")
     return Figure(
         title=title,
         described=f"{title}: {len(points)} cells; upward is slower.",
@@ -100,7 +135,7 @@ def _curve(rows: Sequence[Row], of: str, unit: str) -> Figure | None:
             points,
             x=Axis(title=f"{of}, {unit}", log=True),
             y=Axis(title="p99 E2E, s", log=True),
-            series=list(dict.fromkeys(point.series for point in points)),
+            series=series,
         ),
         data=make_table(
             f"Data of {title}",
