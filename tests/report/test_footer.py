@@ -50,8 +50,8 @@ def test_several_gpus() -> None:
     assert footer.several_gpus([_compared("two", "one")], [ONE, TWO]) == [
         (
             "separate n=400: one engine over 2 GPUs (TP 2) labels 0.87x [0.80, 0.93] of what 2 "
-            "engines over one GPU each label, slower (significant); these are 2 times one engine, "
-            "of whose 3 processes 2 were timed beside another engine of the host"
+            "engines over one GPU each label, slower (significant); these are one engine taken 2 "
+            "times, in 2 of 3 processes beside another engine of the host"
         )
     ]
 

@@ -107,8 +107,8 @@ def several_gpus(
     The largest n comes first.
 
     ``separate n=400: one engine over 2 GPUs (TP 2) labels 0.87x [0.80, 0.93] of what 2 engines over
-    one GPU each label, slower (significant); these are 2 times one engine, of whose 3 processes 3
-    were timed beside another engine of the host``.
+    one GPU each label, slower (significant); these are one engine taken 2 times, in 3 of 3
+    processes beside another engine of the host``.
     """
     by_id, names = {row["cell_id"]: row for row in rows}, cell.names(rows)
     pairs = [each for each in compared if each.axis == GPUS and each.cell in by_id]
@@ -132,9 +132,8 @@ def _large_or_small(each: Comparison, large: Row, small: Row) -> str:
     processes = "process" if total == 1 else "processes"
     return (
         f"one engine over {split.num_gpus} GPUs ({_sizes(split)}) labels {times} of what "
-        f"{several:g} engines over {of} each label, {said}; these are {several:g} times one "
-        f"engine, of whose {total} {processes} {beside} were timed beside another engine of the "
-        "host"
+        f"{several:g} engines over {of} each label, {said}; these are one engine taken "
+        f"{several:g} times, in {beside} of {total} {processes} beside another engine of the host"
     )
 
 
