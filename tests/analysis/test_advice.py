@@ -144,6 +144,8 @@ def test_an_engine_of_more_gpus_than_there_are_is_not_compared() -> None:
     large = next(each for each in found.points if each.num_gpus == 2)
     assert large.why == "an engine takes 2 GPUs, more than there are"
     assert large.standing == "not_compared"
+    assert [each.on_frontier for each in found.points if each is not large] == [True]
+    assert not large.on_frontier
     rows = [row(Way(accuracy=0.95), 3000, **LARGE)]
     with pytest.raises(ResultsError, match="--gpus 1: an engine of what was measured takes 2"):
         advice.advise(rows, {}, Terms(num_gpus=1))

@@ -68,6 +68,14 @@ def test_how_gpus_talk_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.between_gpus()["NVSHMEM_DISABLE_NVLS"] == "1"
 
 
+def test_gpus_are_numbered_as_nvml_numbers_them() -> None:
+    """The GPU whose clocks are read is the one that computes, unless the user orders otherwise."""
+    assert environment.engine_environ({})["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    own = environment.engine_environ({"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, "{}")
+    assert own["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+    assert environment.measuring(own).keys().isdisjoint({"CUDA_DEVICE_ORDER"})
+
+
 def test_engine_environ_of_cell_decides_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cell that says how vLLM places its threads gets vLLM's own processes."""
     monkeypatch.setattr(environment, "on_cpu", lambda: True)
