@@ -102,7 +102,7 @@ def advise(
 
 def of_choice(choice: Choice, terms: Terms) -> Advice:
     """Return the first screen of what was chosen."""
-    best = choice.best or choice.settings[0]
+    best = _named(choice, terms)
     return Advice(
         sentence=_sentence(choice, terms),
         numbers=(_quality(best, choice.quality_kind), _speed(best), _cost(best, terms)),
@@ -113,9 +113,14 @@ def of_choice(choice: Choice, terms: Terms) -> Advice:
     )
 
 
+def _named(choice: Choice, terms: Terms) -> Setting:
+    """Return what is recommended, or the fastest that there is room for; ``choose`` found one."""
+    return choice.best or next(each for each in choice.settings if terms.have_room(each))
+
+
 def _sentence(choice: Choice, terms: Terms) -> str:
     """Say what to run; a long name is cut to its strategy where the words would be too many."""
-    best = choice.best or choice.settings[0]
+    best = _named(choice, terms)
     for name in (best.name, best.name.partition(",")[0]):
         said = _said(choice, best, name, terms)
         if len(said.split()) <= MOST_WORDS:
