@@ -144,9 +144,26 @@ def test_an_engine_of_more_gpus_than_there_are_is_not_compared() -> None:
     large = next(each for each in found.points if each.num_gpus == 2)
     assert large.why == "an engine takes 2 GPUs, more than there are"
     assert large.standing == "not_compared"
+    assert [each.on_frontier for each in found.points if each is not large] == [True]
+    assert not large.on_frontier
+    small = row(Way(accuracy=0.95), 3000)
+    fast = {**row(Way(accuracy=0.95, texts_per_s=90), 3000, **LARGE), "cell_id": "large"}
+    speed_only = advice.advise([small, fast], {}, Terms(num_gpus=1))
+    assert {each.num_gpus: each.on_frontier for each in speed_only.points} == {1: True, 2: False}
     rows = [row(Way(accuracy=0.95), 3000, **LARGE)]
     with pytest.raises(ResultsError, match="--gpus 1: an engine of what was measured takes 2"):
         advice.advise(rows, {}, Terms(num_gpus=1))
+
+
+def test_an_engine_of_more_gpus_is_not_named_where_nothing_is_compared() -> None:
+    """The fastest has no room, so the next is named."""
+    (choice, _) = _choice(100)
+    open_ = [replace(each, standing="not_compared") for each in choice.settings]
+    large = {**open_[0].row, **LARGE}
+    settings = (replace(open_[0], row=large, name="large"), replace(open_[1], name="small"))
+    found = advice.of_choice(replace(choice, settings=settings), Terms(num_gpus=1))
+    assert "small" in found.sentence
+    assert "large" not in found.sentence
 
 
 def test_the_price_of_right_labels_counts_the_wrong_ones() -> None:

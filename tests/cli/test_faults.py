@@ -301,7 +301,7 @@ engine = {{tensor_parallel_size = [1, 2]}}
     status, out, err = ended(capsys, "run", sweep, "--local", "--results", here / "r")
     assert (status, out) == (2, "")
     assert err == (
-        f"packsweep: engine.tensor_parallel_size: the largest engine of the sweep takes 2 {what} "
-        "of one machine, and 1 can be used here\n"
+        "packsweep: engine.tensor_parallel_size x engine.pipeline_parallel_size: the largest "
+        f"engine of the sweep takes 2 {what} of one machine, and 1 can be used here\n"
     )
     assert not (here / "r").exists()

@@ -88,7 +88,7 @@ def test_sound_machine(sound: Machine) -> None:
             {**gpus(gpus=(), uses=()), "hides": ""},
             "CUDA_VISIBLE_DEVICES='' hides 1",
         ),
-        ("gpu", "wrong", {"gpus": Survey(error="bad"), "hides": "9"}, "'9' names no GPU"),
+        ("gpu", "wrong", {"gpus": Survey(num_gpus=8)}, "NVML does not tell of the first of 8"),
         (
             "gpu free",
             "wrong",

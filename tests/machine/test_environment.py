@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from packsweep.errors import UserError
 from packsweep.machine import environment, processor
 
 
@@ -68,6 +69,14 @@ def test_how_gpus_talk_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.between_gpus()["NVSHMEM_DISABLE_NVLS"] == "1"
 
 
+def test_gpus_are_numbered_as_nvml_numbers_them() -> None:
+    """The GPU whose clocks are read is the one that computes, unless the user orders otherwise."""
+    assert environment.engine_environ({})["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    own = environment.engine_environ({"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, "{}")
+    assert own["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+    assert environment.measuring(own).keys().isdisjoint({"CUDA_DEVICE_ORDER"})
+
+
 def test_engine_environ_of_cell_decides_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cell that says how vLLM places its threads gets vLLM's own processes."""
     monkeypatch.setattr(environment, "on_cpu", lambda: True)
@@ -89,6 +98,8 @@ def test_engine_environ_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processor.num_cores() == 4
     own = environment.engine_environ({"VLLM_CPU_OMP_THREADS_BIND": "1|0"}, num_ranks=2)
     assert own["VLLM_CPU_OMP_THREADS_BIND"] == "1|0"
+    with pytest.raises(UserError, match="5 ranks takes 5 cores of one machine, and 4 can be used"):
+        environment.engine_environ({}, num_ranks=5)
 
 
 def test_engine_environ_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

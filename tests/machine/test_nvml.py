@@ -20,6 +20,12 @@ class FakeNvml:
         """Start with empty GPUs."""
         self.pids: dict[int, list[int]] = {index: [] for index in range(4)}
         self.used = dict.fromkeys(range(4), 100)
+        self.lost: set[int] = set()
+
+    def _present(self, index: int) -> int:
+        if index in self.lost or index not in self.pids:
+            raise self.NVMLError("GPU is lost")
+        return index
 
     def nvmlInit(self) -> None:  # noqa: N802
         """Do nothing."""
@@ -28,10 +34,10 @@ class FakeNvml:
         return len(self.pids)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
-        return index
+        return self._present(index)
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:  # noqa: N802
-        return int(uuid.removeprefix("GPU-"))
+        return self._present(int(uuid.removeprefix("GPU-")))
 
     def nvmlDeviceGetName(self, index: int) -> str:  # noqa: N802
         return "NVIDIA A100" if index == 3 else "NVIDIA H100"
@@ -73,6 +79,10 @@ def uuids(gpus: tuple[Gpu, ...]) -> list[str]:
         ("2,0", ["GPU-2", "GPU-0"]),
         ("GPU-3, 1", ["GPU-3", "GPU-1"]),
         ("1,-1,2", ["GPU-1"]),
+        ("2,4,0", ["GPU-2"]),
+        ("0,1,2,3,4,5", ["GPU-0", "GPU-1", "GPU-2", "GPU-3"]),
+        ("GPU-1,GPU-9,GPU-2", ["GPU-1"]),
+        ("9", []),
         ("", []),
         ("-1", []),
     ],
@@ -86,6 +96,33 @@ def test_visible_gpus(
     assert uuids(nvml.visible_gpus()) == expected
     first = nvml.visible_gpu()
     assert ([] if first is None else [first.uuid]) == expected[:1]
+
+
+@pytest.mark.parametrize(("lost", "expected"), [(2, ["GPU-0", "GPU-1"]), (0, [])])
+def test_a_lost_gpu_ends_the_list(fake: FakeNvml, lost: int, expected: list[str]) -> None:
+    fake.lost = {lost}
+    assert uuids(nvml.visible_gpus()) == expected
+
+
+def test_the_first_gpu_is_asked_alone(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def handle(index: int) -> int:
+        asked.append(index)
+        return index
+
+    monkeypatch.setattr(fake, "nvmlDeviceGetHandleByIndex", handle)
+    first = nvml.visible_gpu()
+    assert first is not None
+    assert (first.uuid, asked) == ("GPU-0", [0])
+
+
+def test_a_gpu_that_is_lost_later_is_not_free(fake: FakeNvml) -> None:
+    gpus = nvml.visible_gpus()
+    fake.lost = {1}
+    assert nvml.use_if_told(gpus[1]) is None
+    assert uuids(nvml.wait_until_free(gpus, 2, 60)) == ["GPU-0", "GPU-2"]
+    assert uuids(nvml.wait_until_free(gpus[:2], 2, 60)) == ["GPU-0"]
 
 
 def test_first_free_gpus(fake: FakeNvml) -> None:

@@ -256,6 +256,28 @@ def test_run_order_only_engines_of_two() -> None:
     assert found == forecast.Timeline(wall_s=70 + 50, gpu_s=2 * (20 + 70 + 50 + 60), num_cold=0)
 
 
+def test_run_order_one_at_a_time() -> None:
+    """As on one machine: an engine that leaves a GPU free leaves it to nobody."""
+    one, two, three = _cells(60.0, 70.0, 80.0)
+    found = forecast.run_order([one, _of_two_gpus(two), three], 2, one_at_a_time=True)
+    cold = COLD_S - WARM_S  # once for each of two settings
+    assert (found.num_cold, found.wall_s) == (2, 210 + 2 * cold)
+    assert found.gpu_s == 210 + 70 + 3 * cold
+
+
+def test_without_gpus_one_machine_is_predicted(byte_model: Path) -> None:
+    """The sum of its cells, and said where GPUs would be left; on a cluster they are used."""
+    engine = {"tensor_parallel_size": [1, 2], "enforce_eager": [True, False]}
+    made = _plan(byte_model, engine=engine)
+    here, cluster = forecast.make(made, _on()), forecast.make(made, _on(), num_gpus=2)
+    cells_s = sum(each.warm_s or 0.0 for each in here.cells)
+    assert here.wall_s == pytest.approx(cells_s + here.num_cold * (COLD_S - WARM_S))
+    assert cluster.wall_s is not None
+    assert cluster.wall_s < (here.wall_s or 0.0)
+    assert "predicted on 2 x H200, one cell at a time: " in _lines(made, here)
+    assert "one cell at a time" not in _lines(made, cluster)
+
+
 def test_num_gpus_of_the_largest_engine(byte_model: Path) -> None:
     """Without --gpus there are as many as the largest engine takes; fewer are refused."""
     made = _plan(byte_model, engine={"tensor_parallel_size": [1, 2]})

@@ -15,10 +15,10 @@ from tests.fakes import cell, cells, task
 from packsweep import engines
 from packsweep.engines import RequestResult
 from packsweep.errors import EngineError
-from packsweep.machine import process
+from packsweep.machine import nvml, process
 from packsweep.results import schema
 from packsweep.results.store import Store
-from packsweep.run import checks, scoring
+from packsweep.run import checks, scoring, worker
 from packsweep.run.metrics import Answered
 from packsweep.run.task import BEGAN, Status, status_from_json
 from packsweep.run.worker import Attempt
@@ -268,6 +268,19 @@ def test_run_refused_setting(
     status, _ = _run(store, _cell(byte_model), tmp_path / "w")
     assert (status.outcome, status.final, status.is_retryable) == ("crashed", True, False)
     assert str(status.reason).endswith("(set engine.max_model_len to what the model was made for)")
+
+
+def test_who_uses_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that NVML does not tell of is named, and keeps nobody from hearing of the others."""
+    names = ("lost", "busy", "free")
+    gpus = [nvml.Gpu(name=name, uuid=name, memory_bytes=1, driver_version="") for name in names]
+    uses = {
+        "busy": nvml.GpuUse(used_bytes=9, processes={7: 3 << 20}),
+        "free": nvml.GpuUse(used_bytes=0, processes={}),
+    }
+    monkeypatch.setattr(nvml, "use_if_told", lambda gpu: uses.get(gpu.name))
+    expected = "NVML does not tell who uses lost; busy is used by process 7 (3 MiB)"
+    assert worker._who_uses(gpus) == expected
 
 
 def test_run_results_deleted(store: Store, byte_model: Path, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ class Point:
         num_gpus: of the engine that reached it.
         usd_per_1000_right: GPU time for 1,000 right labels; unknown without a price.
         on_frontier: no other point is at least as good in both quality and texts/s of a GPU and
-            better in one of them, by the values measured.
+            better in one of them, by the values measured. An engine of more GPUs than there are is
+            neither on it nor such another point.
         why: why it stands as it does, in one line; empty for ``recommended``.
     """
 
@@ -101,7 +102,7 @@ def advise(
 
 def of_choice(choice: Choice, terms: Terms) -> Advice:
     """Return the first screen of what was chosen."""
-    best = choice.best or choice.settings[0]
+    best = _named(choice, terms)
     return Advice(
         sentence=_sentence(choice, terms),
         numbers=(_quality(best, choice.quality_kind), _speed(best), _cost(best, terms)),
@@ -112,9 +113,14 @@ def of_choice(choice: Choice, terms: Terms) -> Advice:
     )
 
 
+def _named(choice: Choice, terms: Terms) -> Setting:
+    """Return what is recommended, or the fastest that there is room for; ``choose`` found one."""
+    return choice.best or next(each for each in choice.settings if terms.have_room(each))
+
+
 def _sentence(choice: Choice, terms: Terms) -> str:
     """Say what to run; a long name is cut to its strategy where the words would be too many."""
-    best = choice.best or choice.settings[0]
+    best = _named(choice, terms)
     for name in (best.name, best.name.partition(",")[0]):
         said = _said(choice, best, name, terms)
         if len(said.split()) <= MOST_WORDS:
@@ -247,13 +253,14 @@ def _inverse(figure: Figure, amount: float) -> Figure:
 
 
 def _point(setting: Setting, choice: Choice, terms: Terms) -> Point:
+    rivals = [each for each in choice.settings if terms.have_room(each)]
     return Point(
         cell_id=setting.row["cell_id"],
         name=setting.name,
         quality=setting.quality,
         texts_per_s=setting.texts_per_s,
         usd_per_1000_right=_usd_per_1000_right(setting, terms),
-        on_frontier=not any(_beats(other, setting) for other in choice.settings),
+        on_frontier=terms.have_room(setting) and not any(_beats(each, setting) for each in rivals),
         standing=setting.standing,
         why=setting.why,
         num_gpus=setting.num_gpus,

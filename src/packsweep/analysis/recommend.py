@@ -61,6 +61,10 @@ class Terms:
     num_gpus: int | None = None
     gpu_hour_usd: float | None = None
 
+    def have_room(self, setting: Setting) -> bool:
+        """Return whether the GPUs hold an engine of ``setting``."""
+        return self.num_gpus is None or setting.num_gpus <= self.num_gpus
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
@@ -191,19 +195,18 @@ def _with_room(settings: tuple[Setting, ...], terms: Terms) -> tuple[Setting, ..
     """
     from packsweep.errors import ResultsError
 
-    most = terms.num_gpus
-    if most is None:
-        return settings
-    small = [each for each in settings if each.num_gpus <= most]
+    small = [each for each in settings if terms.have_room(each)]
     if not small:
         least = min(each.num_gpus for each in settings)
-        raise ResultsError(f"--gpus {most}: an engine of what was measured takes {least} or more")
+        raise ResultsError(
+            f"--gpus {terms.num_gpus}: an engine of what was measured takes {least} or more"
+        )
     large = [
         replace(
             each, answers=None, why=f"an engine takes {each.num_gpus} GPUs, more than there are"
         )
         for each in settings
-        if each.num_gpus > most
+        if not terms.have_room(each)
     ]
     return (*small, *large)
 

@@ -37,7 +37,8 @@ def plan_command(
             metavar="G",
             min=1,
             max=MOST_GPUS,
-            help="Predict the time on G GPUs; by default on those of the largest engine.",
+            help="Predict the time on a Ray cluster of G GPUs; by default on one machine, which "
+            "measures one cell at a time.",
         ),
     ] = None,
     gpu_hour_usd: PriceOpt = None,

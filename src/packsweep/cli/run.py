@@ -216,8 +216,8 @@ def _check_gpus(sweep: Sweep, num_gpus: int, *, in_ray: bool) -> None:
         num, what = processor.num_cores(), "cores"
     if 0 < num < num_gpus:
         raise UserError(
-            f"engine.tensor_parallel_size: the largest engine of the sweep takes {num_gpus} {what} "
-            f"of one machine, and {num} can be used here"
+            "engine.tensor_parallel_size x engine.pipeline_parallel_size: the largest engine of "
+            f"the sweep takes {num_gpus} {what} of one machine, and {num} can be used here"
         )
 
 

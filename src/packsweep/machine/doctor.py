@@ -128,15 +128,13 @@ def _compiler(machine: Machine) -> Finding:
 
 def _gpu(machine: Machine) -> Finding:
     gpus = machine.gpus
-    if gpus.error is not None and machine.hides is not None:
-        message = (
-            f"CUDA_VISIBLE_DEVICES={machine.hides!r} names no GPU of this machine: {gpus.error}"
-        )
-        return _wrong(message, "unset CUDA_VISIBLE_DEVICES")
     if gpus.error is not None:
         return _wrong(f"NVML fails: {gpus.error}", "nvidia-smi; then reboot, or load the driver")
     if gpus.gpus:
         return _visible(gpus)
+    if gpus.num_gpus and machine.hides is None:
+        message = f"NVML does not tell of the first of {gpus.num_gpus} GPU(s)"
+        return _wrong(message, "nvidia-smi; then reset the GPU, or reboot")
     if gpus.num_gpus:
         hidden = f"CUDA_VISIBLE_DEVICES={machine.hides!r} hides {gpus.num_gpus} GPU(s)"
         return _wrong(hidden, "unset CUDA_VISIBLE_DEVICES")

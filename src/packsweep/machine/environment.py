@@ -96,6 +96,8 @@ def engine_environ(
     found.setdefault("VLLM_CACHE_ROOT", str(cache_root() / "vllm" / _cache_key()))
     found.setdefault("VLLM_LOGGING_LEVEL", "INFO")
     found.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    # Indexes in CUDA_VISIBLE_DEVICES are then NVML's; CUDA's own order has the fastest GPU first.
+    found.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     # A start repeats no profiling of memory that an earlier one of equal settings has done.
     # Source: vLLM 0.26 to 0.33, ``v1/worker/startup_plan.py``.
     found.setdefault("VLLM_ENABLE_STARTUP_PLAN", "1")

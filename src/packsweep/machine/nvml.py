@@ -147,13 +147,19 @@ def gauges(gpus: Sequence[Gpu]) -> Gauges:
 
 def visible_gpus() -> tuple[Gpu, ...]:
     """Return the GPUs that this process may use, in CUDA's order."""
-    nvml = _nvml()
-    return () if nvml is None else tuple(_gpu(nvml, *found) for found in _visible(nvml))
+    return tuple(_each_visible())
 
 
 def visible_gpu() -> Gpu | None:
-    """Return the GPU that CUDA calls device 0 in this process, or None."""
-    return next(iter(visible_gpus()), None)
+    """Return the GPU that CUDA calls device 0 in this process, or None; no other is asked."""
+    return next(_each_visible(), None)
+
+
+def _each_visible() -> Iterator[Gpu]:
+    nvml = _nvml()
+    if nvml is not None:
+        for visible_as, handle in _visible(nvml):
+            yield _gpu(nvml, visible_as, handle)
 
 
 def _gpu(nvml: Any, visible_as: str, handle: Any) -> Gpu:  # noqa: ANN401
@@ -181,6 +187,16 @@ def use(gpu: Gpu) -> GpuUse:
         used_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).used),
         processes={int(process.pid): int(process.usedGpuMemory or 0) for process in running},
     )
+
+
+def use_if_told(gpu: Gpu) -> GpuUse | None:
+    """Return who uses ``gpu`` now; None where NVML does not tell, as of a GPU that was lost."""
+    nvml = _nvml()
+    assert nvml is not None, "a Gpu comes from NVML"
+    try:
+        return use(gpu)
+    except nvml.NVMLError:
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,11 +250,11 @@ def _survey(nvml: Any) -> Survey:  # noqa: ANN401
 def wait_until_free(gpus: Sequence[Gpu], num: int, timeout_s: float) -> tuple[Gpu, ...]:
     """Wait until no process computes on ``num`` of ``gpus``; return those, if possible the first.
 
-    At the deadline there may be fewer.
+    At the deadline there may be fewer. A GPU that NVML does not tell of is not free.
     """
     began = time.monotonic()
     while True:
-        free = tuple(gpu for gpu in gpus if not use(gpu).processes)
+        free = tuple(gpu for gpu in gpus if _is_free(gpu))
         waited_s = time.monotonic() - began
         are_first = free[:num] == tuple(gpus[:num])
         if len(free) >= num and (are_first or waited_s >= min(_FIRST_S, timeout_s)):
@@ -246,6 +262,11 @@ def wait_until_free(gpus: Sequence[Gpu], num: int, timeout_s: float) -> tuple[Gp
         if waited_s >= timeout_s:
             return free
         time.sleep(_POLL_S)
+
+
+def _is_free(gpu: Gpu) -> bool:
+    told = use_if_told(gpu)
+    return told is not None and not told.processes
 
 
 def wait_until_returned(gpus: Sequence[Gpu], before: Sequence[GpuUse], timeout_s: float) -> bool:
@@ -276,12 +297,22 @@ def _visible(nvml: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     words = map(str, range(count)) if named is None else map(str.strip, named.split(","))
     for word in words:
-        if not word or word == "-1" or not count:
+        handle = _handle(nvml, word, count)
+        if handle is None:
             return
-        if word.isdigit():
-            yield word, nvml.nvmlDeviceGetHandleByIndex(int(word))
-        else:
-            yield word, nvml.nvmlDeviceGetHandleByUUID(word)
+        yield word, handle
+
+
+def _handle(nvml: Any, word: str, count: int) -> Any:  # noqa: ANN401
+    """Return NVML's handle of what ``word`` names; None of no GPU, or of one that is lost."""
+    if not word or word == "-1" or not count:
+        return None
+    try:
+        if not word.isdecimal():
+            return nvml.nvmlDeviceGetHandleByUUID(word)
+        return nvml.nvmlDeviceGetHandleByIndex(int(word)) if int(word) < count else None
+    except nvml.NVMLError:
+        return None
 
 
 def _text(value: str | bytes) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from packsweep.errors import UserError
+
 # Instructions that multiply in bfloat16, as Linux spells them: x86, then Arm.
 _BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 # From the widest on: what Linux calls it, what people do.
@@ -90,10 +92,18 @@ def ranks(environ: Mapping[str, str], num_ranks: int) -> dict[str, str]:
 
     By itself vLLM gives each rank a memory node, and refuses where there are fewer of them.
     Source: vLLM 0.32, ``utils/ompmultiprocessing.py``.
+
+    Raises:
+        UserError: there are fewer cores than ranks.
     """
     if any(name in environ for name in _PLACEMENT):
         return {}
     cores = _cores()
+    if len(cores) < num_ranks:
+        raise UserError(
+            f"an engine of {num_ranks} ranks takes {num_ranks} cores of one machine, and "
+            f"{len(cores)} can be used on {platform.node()}"
+        )
     each = len(cores) // num_ranks
     parts = (cores[rank * each : (rank + 1) * each] for rank in range(num_ranks))
     bound = "|".join(",".join(map(str, part)) for part in parts)

@@ -39,7 +39,7 @@ class Conditions:
         foreign_gpu_pids: processes on the GPU that are not of this process's tree.
         other_cpu_share: CPU time of the host that others used, of all that there was.
         gc_s: garbage-collection pauses of this process.
-        energy_j: of the whole GPU, by its own counter.
+        energy_j: of all GPUs of the engine, by their own counters.
     """
 
     num_samples: int | None = None

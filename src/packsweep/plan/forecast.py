@@ -80,6 +80,8 @@ class Forecast:
     """A sweep's missing cells on ``num_gpus`` GPUs; None where it is not known.
 
     Attributes:
+        one_at_a_time: a cell starts when the one before has ended, as on one machine; else each
+            starts as soon as its GPUs are free, as on a Ray cluster.
         reason: why there are no durations, or None.
         passes_s: timed passes of the missing cells.
         gpu_s: what all GPUs together are held for.
@@ -91,6 +93,7 @@ class Forecast:
     reason: str | None
     cells: tuple[CellForecast, ...]
     num_gpus: int
+    one_at_a_time: bool
     passes_s: float | None
     gpu_s: float | None
     wall_s: float | None
@@ -177,7 +180,8 @@ def make(
     Args:
         plan: the sweep, worked out.
         on: the GPU; None leaves every duration out.
-        num_gpus: how many such GPUs there are; those of the largest engine if None.
+        num_gpus: how many such GPUs a cluster has; None: one machine, which measures one cell at
+            a time, with those of the largest engine.
         done: ids of cells that need no run.
         measured_s: cell_id -> median duration of a pass, of cells that are done.
         gpu_hour_usd: price of a GPU for an hour; the plan's own if None.
@@ -195,16 +199,20 @@ def make(
         for each in plan.cells
     }
     due = [cell for each in plan.schedule if (cell := cells[each.cell.cell_id]).due]
+    one_at_a_time = num_gpus is None
     num_gpus = _num_gpus(due, num_gpus)
     reason = _reason(on, plan.model, due)
     warm = {_compiled(each.planned.cell) for each in cells.values() if each.done}
     constants = None if on is None else on.constants
-    timeline = None if reason else run_order(due, num_gpus, warm, constants)
+    timeline = (
+        None if reason else run_order(due, num_gpus, warm, constants, one_at_a_time=one_at_a_time)
+    )
     return Forecast(
         target=on,
         reason=reason,
         cells=tuple(cells.values()),
         num_gpus=num_gpus,
+        one_at_a_time=one_at_a_time,
         passes_s=None if reason else sum(_timed_s(each) for each in due),
         gpu_s=None if timeline is None else timeline.gpu_s,
         wall_s=None if timeline is None else timeline.wall_s,
@@ -263,11 +271,14 @@ def run_order(
     num_gpus: int,
     warm: Collection[tuple[object, ...]] = (),
     constants: Constants | None = None,
+    *,
+    one_at_a_time: bool = False,
 ) -> Timeline:
     """Give each cell, in the order of a run, to the GPUs that are free first.
 
     One of several GPUs waits for all of them, and those after it wait as long; Ray may start a
-    smaller one meanwhile. As in a run, as many are at once as there is room for the smallest.
+    smaller one meanwhile. As in a run, as many are at once as there is room for the smallest, or
+    one at a time, which keeps the others off GPUs that its engine does not hold.
 
     An engine starts cold until another one of the same settings is ready; ``warm`` are settings
     whose compile cache is filled.
@@ -280,10 +291,12 @@ def run_order(
     for cell in cells:
         backlog.append(cell)
     engines: set[tuple[object, ...]] = set()
-    num_at_once = num_gpus // min((each.planned.cell.num_gpus for each in cells), default=1)
+    least = min((each.planned.cell.num_gpus for each in cells), default=1)
+    num_at_once = 1 if one_at_a_time else num_gpus // least
     while backlog:
         cell = backlog.take(num_at_once)
-        taken = [heapq.heappop(free) for _ in range(cell.planned.cell.num_gpus)]
+        num_taken = num_gpus if one_at_a_time else cell.planned.cell.num_gpus
+        taken = [heapq.heappop(free) for _ in range(num_taken)]
         began = taken[-1]
         if cell.planned.cell.isolation == "engine":
             key = cell.planned.cell.engine_key

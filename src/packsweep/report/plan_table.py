@@ -112,8 +112,9 @@ def _costs(forecast: Forecast) -> Iterator[str]:
         )
         yield f"a cell starts in {constants.start_warm_s:.0f} s"
         return
+    how = ", one cell at a time" if forecast.one_at_a_time and forecast.num_gpus > 1 else ""
     yield (
-        f"predicted on {forecast.num_gpus} x {on.name}: {_span(forecast.wall_s)}, "
+        f"predicted on {forecast.num_gpus} x {on.name}{how}: {_span(forecast.wall_s)}, "
         f"{fmt.small(forecast.gpu_s / 3600)} GPU hours{usd}; {passes}"
     )
     yield (

@@ -687,7 +687,7 @@ MAX_RATE = (
     ),
     _string(
         "max_rate_reason",
-        "why a search shows no more, and how long that would take; null of a narrow bracket",
+        "why a search shows no more, and how long that would take; null if the bracket is narrow",
     ),
 )
 
@@ -695,7 +695,7 @@ CONDITIONS = (
     _int(
         "num_samples",
         "",
-        "samples of the GPUs, all at a time, in the timed window; null without a GPU",
+        "samples in the timed window, each of all GPUs of the engine; null without a GPU",
         over_repeats="sum",
     ),
     _float(
@@ -743,8 +743,8 @@ CONDITIONS = (
     _float(
         "energy_j",
         "J",
-        "energy of all whole GPUs over the timed window; null where it does not count, and below "
-        "1 s, since its counter advances about every 0.1 s",
+        "energy of all GPUs of the engine over the timed window, whatever else runs on them; null "
+        "where one has no counter, and below 1 s, since counters advance about every 0.1 s",
         source="NVML",
         larger_is_better=False,
     ),
@@ -821,7 +821,8 @@ UTILIZATION = (
     _float(
         "mfu",
         "",
-        "model FLOPs utilization of all GPUs over the whole timed window; null num_gpus is 1",
+        "model FLOPs utilization of all GPUs over the whole timed window; a num_gpus that is null "
+        "counts as 1",
         formula="flops / duration_s / num_gpus / peak_flops_per_s",
         larger_is_better=True,
     ),

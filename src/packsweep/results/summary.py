@@ -91,9 +91,10 @@ def processes(ok: Sequence[Row], name: str) -> list[list[float]]:
 
 
 def _attainment_interval(ok: Sequence[Row], row: Row) -> dict[str, float]:
-    """Return the interval over batches of windows, and over servers where there are several.
+    """Return the mean over servers of their intervals over batches of time, or what is wider.
 
-    Servers that all keep an SLO show no spread; what is not known of each of them stays.
+    Of several servers each end is at least as far out as that of the interval over servers. Those
+    that all keep an SLO show no spread; what is not known of each of them stays.
     """
     known = {each["attempt_id"]: each for each in ok if each["attainment_low"] is not None}
     if not known:

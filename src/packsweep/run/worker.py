@@ -460,12 +460,14 @@ def _say(text: str) -> None:
 
 def _who_uses(gpus: Sequence[nvml.Gpu]) -> str:
     """Say which processes compute on which of ``gpus``."""
-    used = [(gpu.name, nvml.use(gpu).processes) for gpu in gpus]
+    told = [(gpu.name, nvml.use_if_told(gpu)) for gpu in gpus]
     parts = [
         f"{name} is used by process "
-        + ", ".join(f"{pid} ({used >> 20} MiB)" for pid, used in processes.items())
-        for name, processes in used
-        if processes
+        + ", ".join(f"{pid} ({size >> 20} MiB)" for pid, size in use.processes.items())
+        if use
+        else f"NVML does not tell who uses {name}"
+        for name, use in told
+        if use is None or use.processes
     ]
     return "; ".join(parts) or "too few GPUs were free"
 

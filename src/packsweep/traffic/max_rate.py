@@ -85,7 +85,7 @@ class Result:
         estimate: where an isotonic fit crosses the SLO's share; None without both.
         driven_s: time that requests arrived, in all windows.
         is_cut: the search ended for want of time.
-        reason: why it shows no more, and how long that would take; None of a narrow bracket.
+        reason: why it shows no more, and how long that would take; None if the bracket is narrow.
     """
 
     rates: tuple[Rate, ...]

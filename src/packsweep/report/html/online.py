@@ -24,8 +24,9 @@ _LATENCY = (
 )
 _GOODPUT = "Goodput counts the texts of requests that keep the bound; errors keep none."
 _ATTAINED = (
-    "Intervals are over servers where a cell has several, else over batches of time in the windows "
-    "of its one: requests of one queue are not independent. A search is told by its windows at "
+    "Intervals are over batches of time in the windows of a server: requests of one queue are not "
+    "independent. Where a cell has several servers, each end is the farther of two: the mean of "
+    "the servers' own, and that of the interval over servers. A search is told by its windows at "
     "the rate that is shown to keep the SLO, else at its lowest."
 )
 _INTERVALS = (
