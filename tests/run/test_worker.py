@@ -21,7 +21,7 @@ from packsweep.results.store import Store
 from packsweep.run import checks, scoring
 from packsweep.run.metrics import Answered
 from packsweep.run.task import BEGAN, Status, status_from_json
-from packsweep.run.worker import Attempt
+from packsweep.run.worker import Attempt, KeptEngine
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
 
@@ -280,3 +280,14 @@ def test_run_results_deleted(store: Store, byte_model: Path, tmp_path: Path) -> 
     assert (status.outcome, status.unwritten) == ("crashed", True)
     assert "no such results folder" in str(status.reason)
     assert not Path(store.root).exists()
+
+
+def test_kept_engine_that_is_stopped(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A cell that shares none leaves no engine that the next would take for a running one."""
+    kept = KeptEngine()
+    for isolation, is_empty in (("engine", False), ("process", True)):
+        one = _cell(byte_model, measure={"isolation": isolation})
+        folder = tmp_path / isolation
+        folder.mkdir()
+        assert Attempt(task(one, store.root), folder, kept).run().outcome == "ok"
+        assert kept.is_empty is is_empty

@@ -140,6 +140,7 @@ class Attempt:
         if self._task.cell.isolation == "engine":
             self._keep_engine(engine)
         else:
+            self._kept.engine = None
             self._stop(engine, gpus_before)
 
     def _measure_online(self, model: Model, gpus_before: Sequence[nvml.GpuUse]) -> None:
