@@ -7,7 +7,7 @@ for a sweep of thousands of cells.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from packsweep.results import schema, stats
@@ -102,7 +102,7 @@ def _counting(ok: Sequence[Row], passes: float | None) -> Sequence[Row]:
     ]
 
 
-def _told_at(rates: Set[float], passes: float | None) -> float:
+def _told_at(rates: Collection[float], passes: float | None) -> float:
     """Return the highest of ``rates`` up to the one that passes; the lowest where none is."""
     return max((rate for rate in rates if rate <= (passes or 0.0)), default=min(rates))
 
