@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.fakes import cell, pass_row
 
@@ -88,7 +90,7 @@ def test_search_across_servers(
 
 
 def _server(
-    attempt: str, rates: list[float], passes: float | None, fails: float | None, **values: object
+    attempt: str, rates: list[float], passes: float | None, fails: float | None, **values: Any
 ) -> list[schema.Row]:
     """Return the windows of one server's search, which answered all that arrived."""
     shown = (passes is not None) + 2 * (fails is not None)

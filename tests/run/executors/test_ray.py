@@ -13,6 +13,7 @@ from tests.fakes import cells, task, written
 from packsweep.errors import ResultsError
 from packsweep.results.store import Store
 from packsweep.run.executors import ray as ray_executor
+from packsweep.run.executors import ray_address
 from packsweep.run.executors.ray import (
     RayExecutor,
     _env_vars,
@@ -183,8 +184,8 @@ def test_batch_of_an_excluded_node(
     Two failures exclude a node here.
     """
     cluster, said = _Cluster(), list[str]()
-    monkeypatch.setattr(ray_executor.ray_address, "check_version", lambda: None)
-    monkeypatch.setattr(ray_executor.ray_address, "check_address", lambda _: None)
+    monkeypatch.setattr(ray_address, "check_version", lambda: None)
+    monkeypatch.setattr(ray_address, "check_address", lambda _: None)
     monkeypatch.setattr(ray_executor, "_join", lambda _: cluster)
     monkeypatch.setattr(ray_executor, "_remote", lambda _: cluster)
     executor = RayExecutor("there", say=said.append, share_engines=True)
