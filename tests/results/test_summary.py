@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.fakes import cell, pass_row
 
@@ -85,6 +87,82 @@ def test_search_across_servers(
     found = summary.of_cell(parquet.table(rows, schema.PASSES).to_pylist())
     ends = (found["max_rate_pass_texts_per_s"], found["max_rate_fail_texts_per_s"])
     assert ends == expected
+
+
+def _server(
+    attempt: str, rates: list[float], passes: float | None, fails: float | None, **values: Any
+) -> list[schema.Row]:
+    """Return the windows of one server's search, which answered all that arrived."""
+    shown = (passes is not None) + 2 * (fails is not None)
+    return [
+        pass_row(
+            cell(),
+            attempt,
+            repeat=repeat,
+            rate_texts_per_s=rate,
+            texts_per_s=rate,
+            max_rate_verdict=("undecided", "none_fails", "none_passes", "bracketed")[shown],
+            max_rate_pass_texts_per_s=passes,
+            max_rate_fail_texts_per_s=fails,
+            **values,
+        )
+        for repeat, rate in enumerate(rates)
+    ]
+
+
+def _found(*servers: list[schema.Row]) -> schema.Row:
+    rows = [row for server in servers for row in server]
+    return summary.of_cell(parquet.table(rows, schema.PASSES).to_pylist())
+
+
+def test_search_server_that_passes_nowhere() -> None:
+    """A server that never came down to the rate at which another passes counts all the same."""
+    found = _found(
+        _server("a0", [20.0, 5.0, 10.0], 10.0, 20.0),
+        _server("a1", [20.0, 10.0], None, None, max_rate_reason="too short"),
+    )
+    assert (found["max_rate_pass_texts_per_s"], found["max_rate_fail_texts_per_s"]) == (None, None)
+    assert (found["max_rate_verdict"], found["max_rate_reason"]) == ("undecided", "too short")
+    assert (found["num_processes"], found["rate_texts_per_s"]) == (2, 10.0)
+
+
+def test_search_server_that_fails_lower() -> None:
+    """The highest rate that fails counts, also of a server that tried none so low as another."""
+    found = _found(
+        _server("a0", [20.0, 10.0, 5.0], None, 5.0, max_rate_reason="first"),
+        _server("a1", [20.0, 10.0], None, 10.0, max_rate_reason="second"),
+    )
+    assert (found["max_rate_fail_texts_per_s"], found["max_rate_verdict"]) == (10.0, "none_passes")
+    assert found["max_rate_reason"] == "first; second"
+
+
+def test_search_servers_at_one_rate() -> None:
+    """Figures are of a rate that every server was driven at, and the estimate holds for all."""
+    bounds = {"attainment": 1.0, "attainment_low": 0.9, "attainment_high": 1.0}
+    found = _found(
+        _server("a0", [10.0, 20.0, 25.0], 20.0, 25.0, max_rate_texts_per_s=22.0, **bounds),
+        _server("a1", [10.0, 20.0, 12.0], 10.0, 12.0, max_rate_texts_per_s=11.0, **bounds),
+    )
+    ends = (found["max_rate_pass_texts_per_s"], found["max_rate_fail_texts_per_s"])
+    assert (ends, found["max_rate_texts_per_s"]) == ((10.0, 25.0), 11.0)
+    assert (found["rate_texts_per_s"], found["texts_per_s_median"]) == (10.0, 10.0)
+    assert (found["num_processes"], found["attainment_ci_low"]) == (2, 0.9)
+
+
+def test_search_server_without_estimate() -> None:
+    """An estimate of one server says nothing of another that has none."""
+    found = _found(
+        _server("a0", [10.0, 20.0], 10.0, 20.0, max_rate_texts_per_s=12.0),
+        _server("a1", [10.0, 20.0], 20.0, None),
+    )
+    assert (found["max_rate_verdict"], found["max_rate_texts_per_s"]) == ("none_fails", None)
+
+
+def test_search_servers_without_a_common_rate() -> None:
+    """Where servers have no rate in common each is told at its own."""
+    found = _found(_server("a0", [20.0], 20.0, None), _server("a1", [5.0, 10.0], 5.0, 10.0))
+    assert (found["num_processes"], found["num_repeats"]) == (2, 2)
+    assert found["texts_per_s_mean"] == 12.5
 
 
 def _window(attempt: str, kept: float, low: float, high: float) -> schema.Row:

@@ -14,6 +14,7 @@ from tests.fakes import cell, cells, task
 
 from packsweep import engines
 from packsweep.engines import RequestResult
+from packsweep.engines.simulated import SimulatedEngine
 from packsweep.errors import EngineError
 from packsweep.machine import nvml, process
 from packsweep.results import schema
@@ -21,7 +22,7 @@ from packsweep.results.store import Store
 from packsweep.run import checks, scoring, worker
 from packsweep.run.metrics import Answered
 from packsweep.run.task import BEGAN, Status, status_from_json
-from packsweep.run.worker import Attempt
+from packsweep.run.worker import Attempt, KeptEngine
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
 
@@ -293,3 +294,60 @@ def test_run_results_deleted(store: Store, byte_model: Path, tmp_path: Path) -> 
     assert (status.outcome, status.unwritten) == ("crashed", True)
     assert "no such results folder" in str(status.reason)
     assert not Path(store.root).exists()
+
+
+def test_kept_engine_that_is_stopped(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A cell that shares none leaves no engine that the next would take for a running one."""
+    kept = KeptEngine()
+    for isolation, is_empty in (("engine", False), ("process", True)):
+        one = _cell(byte_model, measure={"isolation": isolation})
+        folder = tmp_path / isolation
+        folder.mkdir()
+        assert Attempt(task(one, store.root), folder, kept).run().outcome == "ok"
+        assert kept.is_empty is is_empty
+
+
+def test_log_of_shared_engine(
+    store: Store, byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an engine prints into its first attempt's log is read in the attempt it belongs to."""
+    kept, logs = KeptEngine(), []
+
+    def attempt(n: int) -> Status:
+        one = _cell(byte_model, grid={"n": n}, measure={"isolation": "engine", "repeats": 1})
+        of = task(one, store.root, attempt_id=f"a{n}")
+        folder = tmp_path / of.attempt_id
+        folder.mkdir()
+        logs.append(of.log_path(folder))
+        logs[-1].touch()
+        with logs[-1].open("a", encoding="utf-8") as out:
+            monkeypatch.setattr("sys.stdout", out)
+            return Attempt(of, folder, kept).run()
+
+    def say(text: str) -> None:
+        with logs[0].open("a", encoding="utf-8") as out:
+            out.write(f"{text}\n")
+
+    run = SimulatedEngine.run
+
+    def compiling(self: SimulatedEngine, *given: Any) -> Any:
+        num = len(logs)
+        if num == 1:
+            say("INFO Kernel JIT monitor activated")
+        for _ in range(num if len(given) > 1 else 5):  # a sampler comes with timed passes alone
+            say("(EngineCore pid=7) WARNING kernel compiled during inference: k")
+        if num == 3:
+            say("(EngineCore pid=7) ERROR x.py:1] ValueError: no such kernel")
+            raise EngineError("EngineCore encountered an issue")
+        return run(self, *given)
+
+    monkeypatch.setattr(SimulatedEngine, "run", compiling)
+    ends = [attempt(n) for n in (2, 3, 4)]
+    assert kept.log is not None
+    kept.log.close()
+    assert [end.outcome for end in ends] == ["ok", "ok", "crashed"]
+    found = {row["n"]: row["jit_compilations"] for row in store.read_passes().to_pylist()}
+    assert (found[2], found[3]) == (1, 2)
+    assert ends[2].reason is not None
+    assert "no such kernel" in ends[2].reason
+    assert logs[1].read_text(encoding="utf-8").count("packsweep: commit") == 1

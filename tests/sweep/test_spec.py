@@ -344,6 +344,10 @@ def test_variant_obeys_overrides(tmp_path: Path) -> None:
         ([{}, {"model": {"name": "x"}}], "variant 2: model cannot be varied"),
         ([{"engine": {"kind": "simulated"}}], "variant 1: engine.kind: is one"),
         ([{"texts": {"source": "x"}}], "variant 1: texts.source: is one for a whole sweep"),
+        (
+            [{"measure": {"isolation": "engine"}}],
+            "variant 1: measure.isolation: is one for a whole sweep",
+        ),
         ([{"grid": 3}], "variant 1: grid cannot be varied"),
         ([3], "variant 1: 3 cannot be varied"),
         ({"grid": {"n": 3}}, r"write \[\[variant\]\]"),

@@ -32,12 +32,16 @@ _COMPILED = " during inference: "
 _PHASE = "packsweep: "
 
 
-def jit_compilations(log: str) -> int | None:
+def jit_compilations(log: str, before: str = "") -> int | None:
     """Return how many kernels vLLM compiled in timed passes; None where it did not watch.
 
     Source: vLLM 0.31 to 0.33, ``utils/jit_monitor.py``.
+
+    Args:
+        log: of the attempt.
+        before: what the engine printed at its start, where that was in another attempt.
     """
-    if _MONITORED not in log:
+    if _MONITORED not in before and _MONITORED not in log:
         return None
     found: Counter[str] = Counter()
     is_timed = False

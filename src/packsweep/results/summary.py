@@ -7,7 +7,7 @@ for a sweep of thousands of cells.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from packsweep.results import schema, stats
@@ -19,6 +19,13 @@ _CONDENSE: dict[str, Callable[[list[Any]], Any]] = {
     "lowest": min,
     "highest": max,
     "sum": sum,
+}
+# Of a search, by whether a rate is shown to pass and whether one is shown to fail.
+_VERDICTS = {
+    (True, True): "bracketed",
+    (True, False): "none_fails",
+    (False, True): "none_passes",
+    (False, False): "undecided",
 }
 _SHARED = tuple(
     column.name
@@ -46,7 +53,9 @@ def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
 
     A cell with replicates that failed beside some that did not is ok, and its reason says so.
     """
-    ok = _counting([row for row in passes if row["outcome"] == "ok"])
+    every = [row for row in passes if row["outcome"] == "ok"]
+    searched = _across_servers(every)
+    ok = _counting(every, searched.get("max_rate_pass_texts_per_s"))
     first = (ok or passes)[0]
     row: dict[str, Any] = {name: first[name] for name in _SHARED}
     row["cell_id"] = row["group_id"]
@@ -58,7 +67,7 @@ def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
     for name in schema.MEASURED:
         row.update(_estimates(name, processes(ok, name)))
     row.update(_attainment_interval(ok, row))
-    row.update(_across_servers(ok))
+    row.update(searched)
     row["repeats_for_1_percent"] = _repeats_for(processes(ok, "texts_per_s"))
     for name in schema.CONSTANT:
         row[name] = _condense(ok, name, "median")
@@ -70,15 +79,32 @@ def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
     return row
 
 
-def _counting(ok: Sequence[Row]) -> Sequence[Row]:
-    """Return of a search the windows at the rate that is shown to pass, else at its lowest."""
+def _counting(ok: Sequence[Row], passes: float | None) -> Sequence[Row]:
+    """Return of a search the windows at the rate that ``passes``, else at its lowest.
+
+    Several servers are told at one rate, at which each was driven; without such a rate each at its
+    own. What an attempt says of its attainment is of its own rate alone.
+    """
     if not ok or ok[0]["max_rate_verdict"] is None:
         return ok
-    lowest = min(row["rate_texts_per_s"] for row in ok)
-    shown = [
-        row for row in ok if row["rate_texts_per_s"] == (row["max_rate_pass_texts_per_s"] or lowest)
+    driven: dict[str, set[float]] = {}
+    for row in ok:
+        driven.setdefault(row["attempt_id"], set()).add(row["rate_texts_per_s"])
+    shown = {row["attempt_id"]: row["max_rate_pass_texts_per_s"] for row in ok}
+    own = {each: _told_at(rates, shown[each]) for each, rates in driven.items()}
+    common = set.intersection(*driven.values())
+    at = dict.fromkeys(own, _told_at(common, passes)) if common else own
+    unknown = {"attainment_low": None, "attainment_high": None}
+    return [
+        row if at[row["attempt_id"]] == own[row["attempt_id"]] else {**row, **unknown}
+        for row in ok
+        if row["rate_texts_per_s"] == at[row["attempt_id"]]
     ]
-    return shown or ok
+
+
+def _told_at(rates: Collection[float], passes: float | None) -> float:
+    """Return the highest of ``rates`` up to the one that passes; the lowest where none is."""
+    return max((rate for rate in rates if rate <= (passes or 0.0)), default=min(rates))
 
 
 def processes(ok: Sequence[Row], name: str) -> list[list[float]]:
@@ -101,27 +127,39 @@ def _attainment_interval(ok: Sequence[Row], row: Row) -> dict[str, float]:
         return {}
     low = statistics.fmean(each["attainment_low"] for each in known.values())
     high = statistics.fmean(each["attainment_high"] for each in known.values())
-    if len(known) > 1:
+    if row["num_processes"] > 1 and row["attainment_ci_low"] is not None:
         low = min(low, max(row["attainment_ci_low"], 0.0))
         high = max(high, min(row["attainment_ci_high"], 1.0))
     return {"attainment_ci_low": low, "attainment_ci_high": high}
 
 
-def _across_servers(ok: Sequence[Row]) -> dict[str, float | None]:
-    """Return at which rate each of several servers passes, and at which each fails.
+def _across_servers(ok: Sequence[Row]) -> dict[str, Any]:
+    """Return the columns of ``schema.MAX_RATE`` that hold for all of several servers.
 
     Servers of one setting differ by more than chance inside one explains: what holds for all is the
     lowest rate that passes and the highest that fails; null where one has none.
     """
-    searched = {row["attempt_id"]: row for row in ok if row["max_rate_verdict"] is not None}
-    if not searched:
+    by_attempt = {row["attempt_id"]: row for row in ok if row["max_rate_verdict"] is not None}
+    servers = list(by_attempt.values())
+    if not servers:
         return {}
-    ends = (("max_rate_pass_texts_per_s", min), ("max_rate_fail_texts_per_s", max))
+    if len(servers) == 1:
+        return {column.name: servers[0][column.name] for column in schema.MAX_RATE}
+    passes = _of_all(servers, "max_rate_pass_texts_per_s", min)
+    fails = _of_all(servers, "max_rate_fail_texts_per_s", max)
+    reasons = (row["max_rate_reason"] for row in servers)
     return {
-        name: None if None in rates else of(rates)
-        for name, of in ends
-        for rates in ([row[name] for row in searched.values()],)
+        "max_rate_verdict": _VERDICTS[passes is not None, fails is not None],
+        "max_rate_pass_texts_per_s": passes,
+        "max_rate_fail_texts_per_s": fails,
+        "max_rate_texts_per_s": _of_all(servers, "max_rate_texts_per_s", min),
+        "max_rate_reason": "; ".join(dict.fromkeys(filter(None, reasons))) or None,
     }
+
+
+def _of_all(servers: Sequence[Row], name: str, of: Callable[[list[float]], float]) -> float | None:
+    rates = [row[name] for row in servers]
+    return None if None in rates else of(rates)
 
 
 def _cost(row: Row) -> dict[str, float | None]:

@@ -68,17 +68,35 @@ class Ending:
     final: bool = False
 
 
+class EngineLog:
+    """What the processes of a kept engine print: it goes on into the log of their first attempt."""
+
+    def __init__(self, path: Path) -> None:
+        """Take that log; it stays open, as its folder may be removed."""
+        self._file = path.open("rb")
+        self.start = self.more().decode(errors="replace")
+
+    def more(self) -> bytes:
+        """Return what was printed since the last call."""
+        return self._file.read()
+
+    def close(self) -> None:
+        self._file.close()
+
+
 @dataclass(slots=True)
 class KeptEngine:
     """The engine or server that cells of a session share; none before the first has ended.
 
     Attributes:
         warmed: warm-up passes and prompts that the server has had.
+        log: what its processes print; None where its first attempt had no log any more.
     """
 
     engine: Engine | None = None
     server: Server | None = None
     warmed: set[tuple[int, str]] = field(default_factory=set)
+    log: EngineLog | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -100,6 +118,8 @@ class Attempt:
 
     def run(self) -> Status:
         """Measure and commit; whatever goes wrong is a row and a status, never an exception."""
+        if self._kept.log is not None:
+            self._kept.log.more()  # is of the attempts before
         try:
             self._measure()
             ending = Ending()
@@ -140,6 +160,7 @@ class Attempt:
         if self._task.cell.isolation == "engine":
             self._keep_engine(engine)
         else:
+            self._kept.engine = None
             self._stop(engine, gpus_before)
 
     def _measure_online(self, model: Model, gpus_before: Sequence[nvml.GpuUse]) -> None:
@@ -166,6 +187,8 @@ class Attempt:
         self._kept.server = server if keep and self._task.cell.isolation == "engine" else None
         if self._kept.server is None:
             self._stop(server, gpus_before)
+        else:
+            self._keep_log()
 
     def _check_kept_server(self) -> None:
         """Give up a kept server that is not as it was after its start; then another is started."""
@@ -366,6 +389,15 @@ class Attempt:
         if self._task.cell.cache_state != "off":
             engine.reset_prefix_cache()  # which it refuses where a request is left
         self._kept.engine = engine
+        self._keep_log()
+
+    def _keep_log(self) -> None:
+        """Remember where the processes of an engine that started here go on printing."""
+        if not self.measured.shares:
+            if self._kept.log is not None:
+                self._kept.log.close()
+            log = self._log()
+            self._kept.log = None if log is None else EngineLog(log)
 
     def _stop(self, engine: Engine | Server, gpus_before: Sequence[nvml.GpuUse]) -> None:
         self._announce("stop", "stop")
@@ -419,7 +451,7 @@ class Attempt:
             **({"start_method": "shared"} if found.shares else {}),
             **({} if found.info is None else rows.engine_values(found.info, found.gpus)),
             **start_phases(self._log_text()),
-            "jit_compilations": jit_compilations(self._log_text()),
+            "jit_compilations": jit_compilations(self._log_text(), self._started_before()),
             **({} if context is None else asdict(context.ceiling)),
             "gpu_hour_usd": self._task.gpu_hour_usd,
             "memory_returned": found.memory_returned,
@@ -440,15 +472,32 @@ class Attempt:
 
     def _log_text(self) -> str:
         """Return what was printed up to now; nothing where it was deleted with the results."""
+        self._copy_engine_log()
+        log = self._log()
+        return "" if log is None else log.read_text(encoding="utf-8", errors="replace")
+
+    def _log(self) -> Path | None:
         try:
             log = self._task.log_path(self._folder)
         except ResultsError:
-            return ""
-        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            return None
+        return log if log.exists() else None
+
+    def _copy_engine_log(self) -> None:
+        """Print here what a shared engine has printed meanwhile into the log of another attempt."""
+        printed = self._kept.log.more() if self.measured.shares and self._kept.log else b""
+        if printed:
+            sys.stdout.buffer.write(printed if printed.endswith(b"\n") else printed + b"\n")
+            sys.stdout.flush()
+
+    def _started_before(self) -> str:
+        """Return what a shared engine printed at its start, in another attempt."""
+        return self._kept.log.start if self.measured.shares and self._kept.log else ""
 
     def _announce(self, phase: str, column: str) -> None:
         """Tell the supervisor the phase that begins, and let its time count for ``column``."""
         self._clock.enter(column)
+        self._copy_engine_log()
         _say(phase)
         replace_file(self._folder / "phase", phase.encode())
 

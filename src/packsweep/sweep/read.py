@@ -26,6 +26,8 @@ from packsweep.sweep.spec import (
 VARIED = ("grid", "engine", "measure", "simulated", "texts", "online")
 # Of the table of texts how much of each is sent; where they come from holds for a whole sweep.
 _VARIED_OF_TEXTS = ("max_tokens", "keep", "markup")
+# Cells with an engine of their own beside a shared one would not be alone on its GPU.
+_NOT_VARIED_OF_MEASURE = ("isolation",)
 _MOST_BYTES = 1 << 20
 _MOST_VARIANTS = 1000
 _OVERRIDE = "# --set "
@@ -122,8 +124,9 @@ def _varied(common: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:
             allowed = ", ".join(f"{each}.KEY = VALUE" for each in VARIED)
             raise SpecError(f"{where}: {name or shown(table)} cannot be varied; write {allowed}")
         for key in table:
-            if name == "texts" and key not in _VARIED_OF_TEXTS:
-                raise SpecError(f"{where}: texts.{key}: is one for a whole sweep")
+            fixed = name == "measure" and key in _NOT_VARIED_OF_MEASURE
+            if fixed or (name == "texts" and key not in _VARIED_OF_TEXTS):
+                raise SpecError(f"{where}: {name}.{key}: is one for a whole sweep")
         merged[name] = {**merged.get(name, {}), **table}
     if merged.get("engine", {}).get("kind") != common.get("engine", {}).get("kind"):
         raise SpecError(f"{where}: engine.kind: is one for a whole sweep")

@@ -12,9 +12,18 @@ from tests.fakes import cells, task, written
 
 from packsweep.errors import ResultsError
 from packsweep.results.store import Store
-from packsweep.run.executors.ray import _env_vars, stream_attempt, stream_attempts
+from packsweep.run.executors import ray as ray_executor
+from packsweep.run.executors import ray_address
+from packsweep.run.executors.ray import (
+    RayExecutor,
+    _env_vars,
+    stream_attempt,
+    stream_attempts,
+)
 from packsweep.run.launch import Interpreter
+from packsweep.run.task import Status, task_from_json
 from packsweep.sweep.cells import Cell
+from packsweep.sweep.spec import LimitsTable
 
 
 def _cell(model: Path, **simulated: Any) -> Cell:
@@ -101,6 +110,105 @@ def test_stream_attempts_cancelled(store: Store, byte_model: Path) -> None:
     told.close()  # type: ignore[attr-defined]
     assert _children() <= before
     assert store.committed(shared[0].cell_id) is None
+
+
+class _Batch:
+    """What a task of ``_Cluster`` tells, one word after the other, of the node that it is on."""
+
+    def __init__(self, tasks: list[str], node_id: str, outcome: str) -> None:
+        self.attempts = [task_from_json(each).attempt_id for each in tasks]
+        self._words = iter(
+            [
+                word
+                for each in map(task_from_json, tasks)
+                for word in (
+                    {"phase": "spawn", "host": node_id, "node_id": node_id},
+                    Status(
+                        cell_id=each.cell.cell_id,
+                        attempt_id=each.attempt_id,
+                        attempt=0,
+                        outcome=outcome,
+                    ).to_json(),
+                )
+            ]
+        )
+
+    def __next__(self) -> dict[str, str] | str:
+        return next(self._words)
+
+
+class _Cluster:
+    """Two nodes of a GPU each, as Ray shows them: on "bad" every attempt crashes."""
+
+    class exceptions:  # noqa: N801  (Ray's name)
+        RayError = type("RayError", (Exception,), {})
+        RayTaskError = type("RayTaskError", (RayError,), {})
+
+    def __init__(self) -> None:
+        self.submitted: list[_Batch] = []
+        self.cancelled: list[_Batch] = []
+        self._without_bad = False
+
+    def nodes(self) -> list[dict[str, Any]]:
+        resources = {"GPU": 1.0, "CPU": 8.0}
+        return [
+            {"NodeID": name, "Alive": True, "Labels": {}, "Resources": resources}
+            for name in ("bad", "good")
+        ]
+
+    def options(self, **options: Any) -> _Cluster:
+        self._without_bad = "bad" in str(options.get("label_selector"))
+        return self
+
+    def remote(self, tasks: list[str], _: object) -> _Batch:
+        on_bad = not self.submitted and not self._without_bad
+        self.submitted.append(_Batch(tasks, *(("bad", "crashed") if on_bad else ("good", "ok"))))
+        return self.submitted[-1]
+
+    def wait(self, refs: list[_Batch], **_: object) -> tuple[list[_Batch], list[_Batch]]:
+        return refs[:1], refs[1:]
+
+    def get(self, word: object) -> object:
+        return word
+
+    def cancel(self, ref: _Batch, *, force: bool) -> None:
+        assert force
+        self.cancelled.append(ref)
+
+
+def test_batch_of_an_excluded_node(
+    store: Store, byte_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a batch has not begun when its node is excluded goes elsewhere; each attempt ends once.
+
+    Two failures exclude a node here.
+    """
+    cluster, said = _Cluster(), list[str]()
+    monkeypatch.setattr(ray_address, "check_version", lambda: None)
+    monkeypatch.setattr(ray_address, "check_address", lambda _: None)
+    monkeypatch.setattr(ray_executor, "_join", lambda _: cluster)
+    monkeypatch.setattr(ray_executor, "_remote", lambda _: cluster)
+    executor = RayExecutor("there", say=said.append, share_engines=True)
+    shared = cells(
+        model={"name": str(byte_model)},
+        grid={"n": [2, 3, 4, 5, 6, 7, 8, 9]},
+        measure={"isolation": "engine"},
+    )
+    limits = LimitsTable(stop_after_failures=2)
+    for each in shared:
+        executor.start(task(each, store.root, attempt_id=f"a{each.n}", limits=limits))
+    ended = [
+        status
+        for _ in range(40)
+        if executor._pending or executor._running
+        for status in executor.wait(0.0)
+    ]
+    bad, *_ = cluster.submitted
+    assert len(bad.attempts) == 4
+    assert [each.attempt_id for each in ended if each.outcome == "crashed"] == bad.attempts[:2]
+    assert sorted(each.attempt_id for each in ended) == [f"a{n}" for n in range(2, 10)]
+    assert bad in cluster.cancelled
+    assert sum("gets no more cells" in line for line in said) == 1
 
 
 def test_env_vars(monkeypatch: pytest.MonkeyPatch) -> None:

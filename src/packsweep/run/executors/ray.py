@@ -10,7 +10,8 @@ enforces the deadline of each phase; where no word comes for longer than that, t
 supervisor itself hangs, and the attempt is given up from here.
 
 Attempts whose cells share an engine go as a batch, which a task works off in one session. Where a
-task is lost, so is the attempt that it was at; the others of its batch go into another one.
+task is lost, so is the attempt that it was at; the others of its batch go into another one. So do
+those that a batch has not begun when its node gets no more attempts.
 """
 
 from __future__ import annotations
@@ -226,11 +227,18 @@ class RayExecutor:
             running.hear(**word)
             return None
         running.ended()
-        if not running.tasks:
-            del self._running[ref]
         status = replace(status_from_json(word), place=running.node_id or None)
         self._note(running, status)
+        if not running.tasks:
+            del self._running[ref]
+        elif self._exclusion is not None and running.node_id in self._exclusion.excluded:
+            self._take_back(ref)
         return status
+
+    def _take_back(self, ref: Any) -> None:  # noqa: ANN401
+        """Keep the rest of a batch for other nodes; the attempt that ran has ended."""
+        self._ray.cancel(ref, force=True)
+        self._pending += self._running.pop(ref).tasks
 
     def _note(self, running: _Running, status: Status) -> None:
         """Send no more attempts to a node where one after the other failed."""
