@@ -17,7 +17,7 @@ Block = tuple[Sequence[Row], Sequence[Row]]
 def shared(above: Sequence[Row], below: Sequence[Row]) -> list[Block]:
     """Return the passes of two sides in each block of GPUs that measured both.
 
-    Processors, and the GPUs of servers that were there, are not told apart.
+    All processors count as one block, and so do the GPUs of servers given by --url.
     """
     sides = [_by_gpus(rows) for rows in (above, below)]
     found = [

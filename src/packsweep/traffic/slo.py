@@ -47,7 +47,7 @@ class Slo:
         return self.percent / 100
 
     def latency_s(self, response: Response) -> float:
-        """Return what is held against the limit; infinite of an error.
+        """Return the latency compared with the limit; infinite where the request failed.
 
         An answer of one token has no TPOT, so it keeps any limit: 0.
         """
