@@ -7,8 +7,8 @@
 
 A rate passes if the lower end of the interval of its attainment reaches the SLO's share, and the
 requests in flight do not grow. It fails if the upper end does not reach it, or if requests pile up,
-which no latency survives. Otherwise it is looked at again for twice as long, unless that would show
-nothing either, and in the end is undecided.
+which no latency survives. Otherwise it is looked at again, for as long as a verdict takes if all
+stays as it is, unless there is no time for that; then it is undecided.
 
 Rates double, or halve, until one passes and one fails. Then the gaps beside the highest that
 passes and beside the lowest that fails are halved until they are as narrow as asked for. What is
@@ -31,6 +31,10 @@ from packsweep.traffic.slo import Slo
 from packsweep.traffic.window import Window
 
 _MOST_DOUBLINGS = 20
+# Time judged at one rate, in first looks at most.
+_MOST_WINDOWS = 15
+# A look is longer than its verdict is predicted to take, as the next requests may be less kind.
+_ALLOWANCE = 1.15
 _SETTLE_SHARE = 0.1  # of a window
 # Or so many times the SLO's limit, if that is longer: queues as long as allowed have built up.
 _SETTLE_LIMITS = 4.0
@@ -111,10 +115,11 @@ class Search:
     Attributes:
         first_rate: in texts/s.
         slo: what is to be kept.
-        window_s: time judged at the first look at a rate; each further one doubles it.
+        window_s: time judged at the first look at a rate; a further one takes twice the one before
+            or what a verdict takes, whichever is longer.
         confidence: that the limit lies between the rates that pass and fail.
         resolution: how far apart two rates are, as a share, before the gap is left alone.
-        looks: at one rate, at most; so many that ``longest_s`` holds them and one at another rate.
+        looks: at one rate, at most.
         longest_s: time driven, in all; then the search ends with what is shown.
         highest_rate: that the client can drive.
     """
@@ -125,7 +130,7 @@ class Search:
     window_s: float = 60.0
     confidence: float = 0.95
     resolution: float = 0.05
-    looks: int = 4
+    looks: int = 3
     longest_s: float = math.inf
     highest_rate: float = math.inf
     _observations: dict[float, list[Observation]] = field(init=False, default_factory=dict)
@@ -133,23 +138,12 @@ class Search:
     _verdicts: dict[float, Verdict] = field(init=False, default_factory=dict)
     _driven_s: float = field(init=False, default=0.0)
 
-    def __post_init__(self) -> None:
-        """Plan no look that there is no time for: the chance of an error is spent over all."""
-        while self.looks > 1 and self._looks_s(self.looks) + self._look_s(0) > self.longest_s:
-            self.looks -= 1
+    def _settle_s(self, judged_s: float) -> float:
+        return max(_SETTLE_SHARE * judged_s, _SETTLE_LIMITS * self.slo.limit_s)
 
-    def _looks_s(self, num: int) -> float:
-        """Return how long the first ``num`` looks at a rate take."""
-        return sum(map(self._look_s, range(num)))
-
-    def _look_s(self, look: int) -> float:
-        return self._judged_s(look) + self._settle_s(look)
-
-    def _judged_s(self, look: int) -> float:
-        return self.window_s * 2.0**look
-
-    def _settle_s(self, look: int) -> float:
-        return max(_SETTLE_SHARE * self._judged_s(look), _SETTLE_LIMITS * self.slo.limit_s)
+    def _holds_s(self, time_s: float) -> float:
+        """Return how much of ``time_s`` is judged if one look takes it all."""
+        return min(time_s / (1 + _SETTLE_SHARE), time_s - _SETTLE_LIMITS * self.slo.limit_s)
 
     @property
     def _error(self) -> float:
@@ -160,11 +154,29 @@ class Search:
         rate = self._rate()
         if rate is None:
             return None
-        look = self._num_looks.get(rate, 0)
-        duration_s, settle_s = self._look_s(look), self._settle_s(look)
-        if self._driven_s + duration_s > self.longest_s:
+        judged_s = self._due_s(rate)
+        settle_s = self._settle_s(judged_s)
+        if self._driven_s + judged_s + settle_s > self.longest_s:
             return None
-        return Step(rate=rate, duration_s=duration_s, settle_s=settle_s, repeat=look)
+        look = self._num_looks.get(rate, 0)
+        return Step(rate=rate, duration_s=judged_s + settle_s, settle_s=settle_s, repeat=look)
+
+    def _due_s(self, rate: float) -> float:
+        """Return how long the next look at a rate is to be judged."""
+        look = self._num_looks.get(rate, 0)
+        shown = self._evidence(rate) if look else None
+        if shown is None:
+            return self.window_s * 2.0**look
+        needed_s = shown.needed_s(self.slo.share, self._error) or 0.0
+        longer_s = max(self.window_s * 2.0**look, _ALLOWANCE * needed_s - shown.length_s)
+        return min(longer_s, self._left_s(shown))
+
+    def _left_s(self, shown: Evidence) -> float:
+        """Return how long a rate may still be judged, with one look left for a rate to fail."""
+        time_s = self.longest_s - self._driven_s
+        if self._fails() is None:
+            time_s -= self.window_s + self._settle_s(self.window_s)
+        return min(_MOST_WINDOWS * self.window_s - shown.length_s, self._holds_s(time_s))
 
     def tell(self, windows: Sequence[Window]) -> None:
         """Take the windows of the step that is due; none if they were not valid."""
@@ -264,11 +276,12 @@ class Search:
         return None
 
     def _is_short(self, rate: float) -> bool:
-        """Tell whether all looks bring too few requests to pass, as at any lower rate."""
+        """Tell whether all the time there is brings too few requests to pass at half the rate."""
         shown = self._evidence(rate)
         if shown is None:
             return True
-        most = shown.num_requests * self._all_looks(self._num_looks[rate])
+        most_s = min(_MOST_WINDOWS * self.window_s, self._holds_s(self.longest_s - self._driven_s))
+        most = shown.num_requests / shown.length_s / 2 * most_s
         return math.pow(self.slo.share, most) > self._error
 
     def _between(self) -> float | None:
@@ -302,17 +315,14 @@ class Search:
         return evidence(observations, self.slo, self._error) if observations else None
 
     def _is_futile(self, shown: Evidence | None, num_looks: int) -> bool:
-        """Tell whether a rate would stay undecided if all further looks showed the same."""
+        """Tell whether a rate would stay undecided if all further time showed the same."""
         if num_looks == self.looks:
             return True
         if shown is None:
             return num_looks == _INVALID_LOOKS
-        low, high = shown.interval_after(self._all_looks(num_looks), self._error)
-        return low < self.slo.share <= high
-
-    def _all_looks(self, num_looks: int) -> float:
-        """Return how many times the time of the first looks all looks take."""
-        return (2.0**self.looks - 1) / (2.0**num_looks - 1)
+        needed_s = shown.needed_s(self.slo.share, self._error)
+        left_s = self._left_s(shown)
+        return needed_s is None or left_s < max(self.window_s, needed_s - shown.length_s)
 
     def _judge(self, shown: Evidence | None) -> Verdict:
         if shown is None:
