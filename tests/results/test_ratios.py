@@ -6,6 +6,7 @@ import math
 import random
 import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +105,34 @@ def test_blocked_ratio_cancels_the_speed_of_each_gpu() -> None:
     assert found.value == pytest.approx(1.25)
     assert found.ci_low == pytest.approx(1.25)
     assert found.differs
+
+
+def test_blocked_ratio_of_one_process_a_side_is_students_paired_test() -> None:
+    pairs = [(10.0, 8.0), (21.0, 16.0), (5.1, 4.1)]
+    found = stats.blocked_ratio([([[above]], [[below]]) for above, below in pairs])
+    logs = [math.log(above / below) for above, below in pairs]
+    error = statistics.stdev(logs) / math.sqrt(3)
+    assert found.value == pytest.approx(math.exp(statistics.fmean(logs)))
+    assert found.log_error == pytest.approx(error)
+    assert found.freedom == 2.0
+
+
+def test_blocked_ratio_is_that_of_a_linear_model_of_gpu_and_side() -> None:
+    """Beside ordinary least squares, with unequal numbers of processes on three GPUs."""
+    blocks = [([2.0, 2.1], [1.0]), ([4.3], [2.0, 2.05, 1.95]), ([3.0], [1.4])]
+    rows, logs = [], []
+    for gpu, block in enumerate(blocks):
+        for is_above, side in zip((1.0, 0.0), block, strict=True):
+            rows += [[is_above, *(float(gpu == each) for each in range(3))] for _ in side]
+            logs += [math.log(value) for value in side]
+    design = np.array(rows)
+    fitted, squares, *_ = np.linalg.lstsq(design, np.array(logs), rcond=None)
+    freedom = len(rows) - 4
+    error = math.sqrt(squares[0] / freedom * np.linalg.inv(design.T @ design)[0, 0])
+    found = stats.blocked_ratio([([[a] for a in x], [[b] for b in y]) for x, y in blocks])
+    assert found.value == pytest.approx(math.exp(fitted[0]))
+    assert found.log_error == pytest.approx(error)
+    assert found.freedom == freedom
 
 
 def test_blocked_ratio_of_one_block_is_the_plain_ratio() -> None:

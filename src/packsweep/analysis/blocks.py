@@ -2,6 +2,9 @@
 
 A GPU's own speed cancels where it measured both sides. An engine over several GPUs and engines of
 one of them each have those GPUs in common, so a block is all GPUs that engines tie together.
+
+A driver gives a cell to whichever GPU is free. Where that left too few processes on GPUs in common,
+all processes are compared: over several GPUs a side, the GPUs' own speeds are in their spread.
 """
 
 from __future__ import annotations
@@ -12,6 +15,36 @@ from typing import Any
 from packsweep.results.schema import Row
 
 Block = tuple[Sequence[Row], Sequence[Row]]
+
+# What a linear model of GPU and side must keep, for an interval that is of any use.
+_LEAST_FREEDOM = 2
+# Processes a side, on so many GPUs, whose spread stands for that between GPUs.
+_ENOUGH_PROCESSES = 3
+_ENOUGH_GPUS = 2
+
+
+def compared(above: Sequence[Row], below: Sequence[Row]) -> list[Block]:
+    """Return the passes that a ratio is taken over: of GPUs in common, or of all."""
+    found = shared(above, below)
+    if _freedom(found) < _LEAST_FREEDOM and _are_spread(above) and _are_spread(below):
+        return [(above, below)]
+    return found or [(above, below)]
+
+
+def _freedom(found: Sequence[Block]) -> int:
+    """Return the degrees of freedom between processes in blocks."""
+    counts = [[len(_processes(side)) for side in block] for block in found]
+    if len(counts) == 1 and min(counts[0]) == 1:
+        return 0  # of one process only the repeats are known
+    return sum(map(sum, counts)) - len(counts) - 1
+
+
+def _are_spread(rows: Sequence[Row]) -> bool:
+    return len(_processes(rows)) >= _ENOUGH_PROCESSES and len(_by_gpus(rows)) >= _ENOUGH_GPUS
+
+
+def _processes(rows: Sequence[Row]) -> set[str]:
+    return {row["attempt_id"] for row in rows}
 
 
 def shared(above: Sequence[Row], below: Sequence[Row]) -> list[Block]:

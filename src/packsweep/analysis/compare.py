@@ -205,7 +205,7 @@ def _why(pair: Pair, metric: str) -> str:
 
 def _ratio(pair: Pair, metric: str) -> stats.Ratio:
     """Return B / A, inside each block of GPUs that measured both where there is one."""
-    found = blocks.shared(pair.b.ok, pair.a.ok) or [(pair.b.ok, pair.a.ok)]
+    found = blocks.compared(pair.b.ok, pair.a.ok)
     processes = [(_processes(above, metric), _processes(below, metric)) for above, below in found]
     if any(_has_zero(block) for block in processes):
         return stats.ratio([], [])

@@ -65,7 +65,7 @@ class Comparison:
         answers: share of right labels of the cell less that of the baseline; None where texts have
             no labels, and where a larger n or fewer copies compare the same two ways of asking.
         quality: what may be called of ``answers`` among all comparisons.
-        same_gpu: some GPU measured both sides; the ratio is taken on such GPUs alone.
+        same_gpu: some GPU measured both sides.
     """
 
     cell: str
@@ -261,16 +261,15 @@ def _comparison(speeds: _Speeds, cell: str, baseline: str, axis: str) -> Compari
     per_gpu = blocks.differ(*sides)
     if per_gpu:
         sides = (blocks.per_gpu(sides[0], _METRIC), blocks.per_gpu(sides[1], _METRIC))
-    shared = blocks.shared(*sides)
     found = [
         (summary.processes(above, _METRIC), summary.processes(below, _METRIC))
-        for above, below in shared or [sides]
+        for above, below in blocks.compared(*sides)
     ]
     return Comparison(
         cell=cell,
         baseline=baseline,
         axis=axis,
         ratio=stats.blocked_ratio(found),
-        same_gpu=bool(shared),
+        same_gpu=bool(blocks.shared(*sides)),
         per_gpu=per_gpu,
     )

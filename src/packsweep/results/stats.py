@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -199,15 +200,31 @@ def ratio(numerator: Processes, denominator: Processes) -> Ratio:
 def blocked_ratio(blocks: Sequence[tuple[Processes, Processes]]) -> Ratio:
     """Return the ratio where both sides were measured on several GPUs, a block each.
 
-    A GPU's own speed cancels inside its block. With two blocks or more the blocks' ratios are the
-    draws; with one it is ``ratio``. A block without values on both sides does not count.
+    A GPU's own speed cancels inside its block. With one block it is ``ratio``; with more a process
+    is a draw, and the interval is that of a linear model of GPU and side. A block without values
+    on both sides does not count.
+
+    Source: Fisher (1935), The Design of Experiments, on randomized blocks; with unequal numbers of
+    processes blocks weigh as much as they tell, and with one a side it is Student's paired test.
     """
     whole = [block for block in blocks if any(block[0]) and any(block[1])]
     if len(whole) < 2:  # noqa: PLR2004  (one block, or none, has no spread between blocks)
         return ratio(*whole[0]) if whole else ratio([], [])
-    logs = [math.log(found) for block in whole if (found := ratio(*block).value)]
-    error = statistics.stdev(logs) / math.sqrt(len(logs))
-    return _ratio(statistics.fmean(logs), (error, len(logs) - 1), between_processes=True)
+    sides = [[_draws(side, across=True) for side in block] for block in whole]
+    apart = [statistics.fmean(above) - statistics.fmean(below) for above, below in sides]
+    weights = [len(a) * len(b) / (len(a) + len(b)) for a, b in sides]
+    center = math.fsum(map(operator.mul, weights, apart)) / math.fsum(weights)
+    between = math.fsum(w * (each - center) ** 2 for w, each in zip(weights, apart, strict=True))
+    inside = math.fsum(_squares(side) for block in sides for side in block)
+    freedom = sum(len(a) + len(b) for a, b in sides) - len(sides) - 1
+    error = math.sqrt((between + inside) / freedom / math.fsum(weights))
+    return _ratio(center, (error, float(freedom)), between_processes=True)
+
+
+def _squares(values: Sequence[float]) -> float:
+    """Return the sum of squared distances from the mean."""
+    mean = statistics.fmean(values)
+    return math.fsum((value - mean) ** 2 for value in values)
 
 
 def holm(p_values: Sequence[float], chance: float, *, most: int | None = None) -> list[bool]:
