@@ -41,6 +41,11 @@ def _tokens(meaning: str) -> Any:  # noqa: ANN401  (typer's)
     )
 
 
+def _parallel(name: str, short: str, meaning: str) -> Any:  # noqa: ANN401  (typer's)
+    """Return an option that divides a model among GPUs."""
+    return typer.Option(name, short, min=1, max=MOST_GPUS, metavar="N", help=meaning)
+
+
 @app.callback()
 def calc_group() -> None:
     """Ceilings and baselines: what fits a GPU, what it reaches at most."""
@@ -102,24 +107,11 @@ def kv_command(
         str, typer.Option("--kv-cache-dtype", help=f"Of the cache: {_DTYPES}.")
     ] = "auto",
     tensor_parallel_size: Annotated[
-        int,
-        typer.Option(
-            *("--tensor-parallel-size", "--tp"),
-            min=1,
-            max=MOST_GPUS,
-            metavar="N",
-            help="GPUs that share every layer.",
-        ),
+        int, _parallel("--tensor-parallel-size", "--tp", "GPUs that share every layer.")
     ] = 1,
     pipeline_parallel_size: Annotated[
         int,
-        typer.Option(
-            *("--pipeline-parallel-size", "--pp"),
-            min=1,
-            max=MOST_GPUS,
-            metavar="N",
-            help="Stages of layers, each of so many GPUs.",
-        ),
+        _parallel("--pipeline-parallel-size", "--pp", "Stages of layers, each of so many GPUs."),
     ] = 1,
     gpu_memory_utilization: Annotated[
         float,
