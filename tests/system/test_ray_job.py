@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.ray_head import RayHead, ray_head
+from tests.ray_head import RayHead, ray_head, simulated_sweep
 
 import packsweep
 from packsweep.engines.simulated_core import STARTS
@@ -23,17 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(2400)]
 pytest.importorskip("ray")
 
-SWEEP = """
-[model]
-name = "{model}"
-load_format = "dummy"
-[grid]
-strategy = "separate"
-n = 2
-duplication = [1, 2]
-[engine]
-kind = "simulated"
-tensor_parallel_size = [1, 2]
+MORE = """tensor_parallel_size = [1, 2]
 [simulated]
 real_seconds = {seconds}
 gpu_locks = "{locks}"
@@ -60,7 +50,8 @@ class Job:
         for name in ("src/packsweep", "sweeps"):
             ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
             shutil.copytree(ROOT / name, self._there / name, ignore=ignored)
-        text = SWEEP.format(model=model, seconds=seconds, locks=self.locks)
+        more = MORE.format(seconds=seconds, locks=self.locks)
+        text = simulated_sweep(model, [1, 2]) + more
         (self._there / "small.toml").write_text(text, encoding="utf-8")
 
     def submit(self, *options: str) -> subprocess.CompletedProcess[str]:
