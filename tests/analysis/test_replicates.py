@@ -200,7 +200,7 @@ def test_compare_settings_names_a_baseline_that_is_no_default() -> None:
 
 
 def test_compare_other_work_is_no_setting() -> None:
-    """Cells of another strategy, size or cache state are not held against each other there."""
+    """Cells of another strategy, size or cache state are not compared there."""
     own = passes(separate=[[1.0, 1.1]])
     fp8 = '{"quantization": "fp8"}'
     others = [

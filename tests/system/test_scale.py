@@ -125,7 +125,7 @@ def _per_cell(counted: Callable[[int], int], fewer: int, more: int) -> float:
         ("merge", 3_000, 4),
         ("merge, no index", 3_000, 4),
         ("merge again", 3_000, 4),
-        ("plan", 20_000, 6),  # what is done is read, to be held against the prediction
+        ("plan", 20_000, 6),  # what is done is read, to be compared with the prediction
         ("show", 20_000, 4),
         ("compare", 1_500, 0),
     ],

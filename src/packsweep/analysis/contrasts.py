@@ -4,7 +4,7 @@ Speeds are compared over engine processes, answers over the texts that both cell
 a folder's comparisons, of speeds and of answers, are called under one correction: where nothing
 differs, anything is called in at most 5 of 100 folders.
 
-``compare`` holds two folders against each other instead.
+``compare`` compares two folders instead.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ QualityKind = Literal["accuracy", "agreement"]
 
 # ``recommended``: shown to lose no more than allowed, and the cheapest that is.
 # ``provisional``: nothing is shown yet, and this one is the best measured.
-# ``shown``: shown to lose no more than allowed, but dearer.
+# ``shown``: shown to lose no more than allowed, but more expensive.
 # ``not_shown``: may lose more than allowed. ``worse``: shown to lose more than allowed; where few
 # prompts hold all texts, on these texts.
 # ``not_compared``: too few prompts, fewer texts, or answers that were not scored.
