@@ -57,7 +57,7 @@ def labels_command(
     tokens: Annotated[list[int] | None, _tokens("Output tokens of an answer.")] = None,
     json: JsonOpt = False,
 ) -> None:
-    """Show how many labels N output tokens can hold, in a model's tokenizer."""
+    """Show how many labels N output tokens of a model can hold."""
     from packsweep.models.resolve import resolve
     from packsweep.plan import label_budget
 
@@ -74,9 +74,10 @@ def ceiling_command(
         bool, typer.Option("--json", help="Print JSON, as run and show --ceiling read it.")
     ] = False,
 ) -> None:
-    """Measure this GPU's peaks (bf16 and fp8 matrix products, memory copies). About a minute.
+    """Measure this GPU's peaks: matrix products and memory copies.
 
-    MFU and MBU cannot exceed what is measured here; data sheets promise more.
+    In bf16 and fp8, in about a minute. MFU and MBU cannot exceed what is measured here; data
+    sheets promise more.
     """
     found = _summary(_measure())
     if json:
@@ -125,6 +126,7 @@ def kv_command(
             "--max-model-len",
             min=1,
             max=MOST_TOKENS,
+            metavar="N",
             help="As long as the model allows by default.",
         ),
     ] = None,
@@ -151,12 +153,16 @@ def kv_command(
             min=1.0,
             max=1e15,
             callback=finite,
+            metavar="N",
             help="Needed where the design's parameters cannot be counted.",
         ),
     ] = None,
     json: JsonOpt = False,
 ) -> None:
-    """Show the size of a model's KV cache and what fits a GPU: tokens, longest prompt, n."""
+    """Show the size of a model's KV cache, and what fits a GPU.
+
+    What fits: tokens in the cache, the longest prompt, the largest packed n.
+    """
     from packsweep.plan import forecast, kv_budget
 
     _check_dtypes(dtype, kv_cache_dtype)
