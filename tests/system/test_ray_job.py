@@ -8,11 +8,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+from tests.fakes import gone
 from tests.ray_head import RayHead, ray_head, simulated_sweep
 
 import packsweep
@@ -83,18 +83,6 @@ class Job:
         return [json.loads(line) for line in lines]
 
 
-def alive(pids: Sequence[int]) -> list[int]:
-    """Return the processes that still run; a zombie does not."""
-    found = []
-    for pid in pids:
-        try:
-            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                found.append(pid)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
 def gpus_of_engines(job: Job) -> set[frozenset[str]]:
     """Return which GPUs the engines had."""
     found: dict[int, set[str]] = {}
@@ -127,9 +115,9 @@ def test_job_runs_on_the_cluster_stops_and_resumes(
     assert len(begun) >= 4, "both GPUs are held, by two engines or by one"
     assert job.ray_job("stop", "first", "--no-wait").returncode == 0
     deadline = time.monotonic() + GONE_S
-    while alive(begun) and time.monotonic() < deadline:
+    while not all(map(gone, begun)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not alive(begun)
+    assert all(map(gone, begun))
     kept = measured(job.results)
     again = job.submit()
     assert again.returncode == 0, again.stdout + again.stderr
