@@ -15,7 +15,7 @@ from packsweep.report.cells_table import cell_columns
 from packsweep.report.format import count, figure, percent
 from packsweep.report.table import Column, Table, of_rows
 from packsweep.results.schema import Row
-from packsweep.results.shares import Figure, PairedDifference
+from packsweep.results.shares import MIN_PROMPTS, Figure, PairedDifference
 from packsweep.results.stats import Verdict
 
 _HEADINGS = (
@@ -74,8 +74,8 @@ def meaning(found: Sequence[Quality]) -> list[str]:
     assumed = sum(quality.independence_assumed for quality in found)
     if assumed:
         lines.append(
-            f"{assumed} cell(s) have fewer than 10 prompts: their intervals take texts as "
-            "independent and are too narrow"
+            f"with fewer than {MIN_PROMPTS} prompts, as in {assumed} of {len(found)} cells, "
+            "intervals take texts as independent and are too narrow"
         )
     baselines = {quality.agreement.baseline for quality in found if quality.agreement}
     lines += [f"kappa: agreement with {name}" for name in sorted(baselines)]
