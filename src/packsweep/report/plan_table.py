@@ -117,11 +117,9 @@ def _costs(forecast: Forecast) -> Iterator[str]:
         f"predicted on {forecast.num_gpus} x {on.name}{how}: {_span(forecast.wall_s)}, "
         f"{fmt.small(forecast.gpu_s / 3600)} GPU hours{usd}; {passes}"
     )
-    num_due = sum(cell.due for cell in forecast.cells)
     yield (
-        f"engine start: {constants.start_warm_s:.0f} s a cell, {constants.start_cold_s:.0f} s "
-        f"while the compile cache is empty ({forecast.num_cold} of {num_due}); reading real "
-        "weights not included"
+        f"engine start: {constants.start_warm_s:.0f} s a cell, {constants.start_cold_s:.0f} s for "
+        f"the {forecast.num_cold} cold ones; reading real weights not included"
     )
     dtypes = dict.fromkeys(cell.peak_dtype for cell in forecast.cells if cell.due)
     shares = (f"{constants.mfu[dtype]:.0%} of its {dtype} FLOP/s" for dtype in dtypes if dtype)
