@@ -31,7 +31,7 @@ class Row:
 
     Attributes:
         in_grid: one of the experiment's twelve cells.
-        measured_s: duration of a pass, for each sitting that measured the cell.
+        measured_s: duration of a pass, for each session that measured the cell.
     """
 
     name: str

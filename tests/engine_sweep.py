@@ -7,19 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-SWEEP = """
+# What a small machine runs.
+ENGINE = """[engine]
+max_model_len = 4096
+max_num_seqs = 64
+max_num_batched_tokens = 4096
+kv_cache_memory_bytes = 268435456
+enforce_eager = true
+"""
+SWEEP = f"""
 [model]
 name = "embedded:smollm2-135m"
 [grid]
 strategy = ["packed", "separate"]
 n = 4
 duplication = 2
-[engine]
-max_model_len = 4096
-max_num_seqs = 64
-max_num_batched_tokens = 4096
-kv_cache_memory_bytes = 268435456
-enforce_eager = true
+{ENGINE}
 [measure]
 repeats = 2
 """

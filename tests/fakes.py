@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from packsweep.plan.cells import PlannedCell
 from packsweep.plan.pass_time import Pass
 from packsweep.results.store import Store
@@ -133,6 +135,14 @@ def write_byte_model(folder: Path, **changes: object) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "config.json").write_text(json.dumps(CONFIG | changes), encoding="utf-8")
     return folder
+
+
+def gone(pid: int) -> bool:
+    """Return whether a process has ended, waited for or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 class FakeExecutor:

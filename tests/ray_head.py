@@ -1,4 +1,4 @@
-"""A Ray head on this machine, beside whatever other clusters run on it."""
+"""A Ray head on this machine, beside whatever other clusters run on it; a sweep for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,21 @@ def ray_head(*options: str) -> Iterator[RayHead]:
     finally:
         _end(process)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def simulated_sweep(model: Path, duplication: Sequence[int]) -> str:
+    """Return a sweep that needs no GPU; more of its ``[engine]``, and other tables, may follow."""
+    return f"""
+[model]
+name = "{model}"
+load_format = "dummy"
+[grid]
+strategy = "separate"
+n = 2
+duplication = {[*duplication]}
+[engine]
+kind = "simulated"
+"""
 
 
 def _free_ports(count: int) -> list[int]:

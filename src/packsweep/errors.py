@@ -49,7 +49,7 @@ class SpecError(UserError):
 
 
 class TextsError(UserError):
-    """The texts cannot be read, or are not texts with a sentiment."""
+    """The texts cannot be read, are too few, or do not fit the task."""
 
 
 class ModelError(UserError):

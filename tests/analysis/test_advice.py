@@ -172,6 +172,32 @@ def test_the_price_of_right_labels_counts_the_wrong_ones() -> None:
     assert (point.usd_per_1000_right.ci_low or 9) < (point.usd_per_1000_right.value or 0)
 
 
+def test_where_nothing_can_be_compared_the_reasons_are_told() -> None:
+    """The reader sees other settings in the table, slower ones too, so each has its reason."""
+    ways = (WAYS[0], Way(accuracy=0.95, texts_per_s=5, pack_size=400))
+    rows = [row(way, 400) for way in ways]
+    found = advice.advise(rows, draw(ways, rows, np.random.default_rng(0)))
+    assert found.sentence.endswith("right: no other setting can be compared.")
+    (line,) = found.not_shown
+    assert line.startswith("chunked 400: ")
+    assert "its texts sit in one prompt, and fewer than 10 say nothing of other texts" in line
+    alone = advice.advise(rows[:1], draw(ways[:1], rows[:1], np.random.default_rng(0)))
+    assert alone.sentence.endswith("right: nothing to compare.")
+    assert alone.not_shown == (
+        "nothing to compare with: measure another setting over the same texts",
+    )
+
+
+def test_a_guess_is_told_beside_its_accuracy() -> None:
+    rows = [row(WAYS[0], 400)]
+    drawn = draw(WAYS[:1], rows, np.random.default_rng(0))
+    for warnings, told in ((["spread"], False), (["spread", "guessing"], True)):
+        guess = {**rows[0], "warnings": warnings, "majority_class_share": 0.9}
+        numbers = advice.advise([guess], drawn).numbers
+        assert numbers is not None
+        assert numbers[0].detail.endswith("; the most frequent label alone: 90.0 %") is told
+
+
 def test_unscored_answers_are_speed_only_and_say_so() -> None:
     rows = [row(way, 100) for way in WAYS]
     found = advice.advise(rows, {})

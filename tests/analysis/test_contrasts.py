@@ -55,7 +55,6 @@ def test_ratio_is_of_a_gpu() -> None:
     assert found.ratio.value == pytest.approx(0.75, rel=1e-3)
     assert (found.per_gpu, found.same_gpu, found.speed) == (True, True, "down")
     assert found.ratio.between_processes
-    assert found.change == (("tensor_parallel_size", "2"),)
 
 
 def test_beside_counts_processes_of_the_small_engine() -> None:

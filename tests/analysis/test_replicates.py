@@ -161,13 +161,12 @@ def test_compare_settings() -> None:
     }
     found = of_settings(kinds)
     assert {each.baseline for each in found.values()} == {"plain-x"}
-    assert found["chat-x"].change == (("instruction", "before"),)
-    assert dict(found["fp8-x"].change) == {"instruction": "before", "quantization": "fp8"}
+    assert set(found) == {"chat-x", "fp8-x"}
     assert found["fp8-x"].ratio.value == pytest.approx(2, rel=0.01)
 
 
-def test_compare_settings_tells_all_that_differs() -> None:
-    """What makes a cell faster or slower beside its setting stands in the line as well."""
+def test_compare_settings_whatever_differs() -> None:
+    """A cell of another setting, answer or model is compared."""
     fp8 = {"engine_settings": '{"quantization": "fp8"}'}
     free = {"answer": "free", "output_tokens_per_text": 1, "load_format": "auto"}
     found = of_settings(
@@ -179,13 +178,8 @@ def test_compare_settings_tells_all_that_differs() -> None:
             "model-x": free | {"model": "other", "load_format": "dummy"},
         }
     )
-    told = {name: dict(each.change) for name, each in found.items()}
-    assert told == {
-        "long-x": {"output_tokens_per_text": "4", "quantization": "fp8"},
-        "dummy-x": {"load_format": "dummy", "model_fingerprint": "other"},
-        "choice-x": {"answer": "choice"},
-        "model-x": {"model": "other"},
-    }
+    assert set(found) == {"long-x", "dummy-x", "choice-x", "model-x"}
+    assert {each.baseline for each in found.values()} == {"plain-x"}
 
 
 def test_compare_settings_names_a_baseline_that_is_no_default() -> None:
@@ -196,11 +190,10 @@ def test_compare_settings_names_a_baseline_that_is_no_default() -> None:
     }
     found = of_settings(kinds)
     assert {each.baseline for each in found.values()} == {"4096-x"}
-    assert found["8192-x"].instead == (("max_num_batched_tokens", "4096"),)
 
 
 def test_compare_other_work_is_no_setting() -> None:
-    """Cells of another strategy, size or cache state are not held against each other there."""
+    """Cells of another strategy, size or cache state are not compared there."""
     own = passes(separate=[[1.0, 1.1]])
     fp8 = '{"quantization": "fp8"}'
     others = [

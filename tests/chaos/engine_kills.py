@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from tests.chaos.killer import is_worker
+from tests.chaos.killer import is_worker, runs
 from tests.engine_sweep import write_sweep
 
 from packsweep.run import scratch
@@ -150,16 +150,9 @@ def _standing_in(folder: Path) -> list[psutil.Process]:
 def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return those that are alive ``GONE_S`` later."""
     deadline = time.monotonic() + GONE_S
-    while (alive := [each for each in processes if _runs(each)]) and time.monotonic() < deadline:
+    while (alive := [each for each in processes if runs(each)]) and time.monotonic() < deadline:
         time.sleep(0.1)
     return alive
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def main(num_trials: str = "24", seed: str = "1") -> None:

@@ -149,7 +149,7 @@ def alive(processes: Sequence[psutil.Process], timeout_s: float) -> list[str]:
     """Return what still runs after ``timeout_s`` at most; a zombie does not run."""
     left = list(processes)
     deadline = time.monotonic() + timeout_s
-    while (left := [each for each in left if _runs(each)]) and time.monotonic() < deadline:
+    while (left := [each for each in left if runs(each)]) and time.monotonic() < deadline:
         time.sleep(0.1)
     return [f"{each.pid} {' '.join(cmdline(each))[:120]}" for each in left]
 
@@ -159,7 +159,7 @@ def survivors(marker: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get("PACKSWEEP_CACHE") == marker and _runs(process):
+            if process.environ().get("PACKSWEEP_CACHE") == marker and runs(process):
                 found.append(process)
     return found
 
@@ -181,7 +181,7 @@ def cmdline(process: psutil.Process) -> list[str]:
         return []
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -60,6 +60,21 @@ def test_help(shell: Cli, tmp_path: Path) -> None:
     assert headings[2:] == ["Measure:", "Read results:", "Check:"]
 
 
+@pytest.mark.parametrize("group", [(), ("calc",)])
+def test_help_is_not_cut(group: tuple[str, ...], cli: Cli, tmp_path: Path) -> None:
+    """What a command does stands whole in the list of commands, however narrow the terminal."""
+    usage, _, rest = cli(*group, "-h", cwd=tmp_path, COLUMNS="80").stdout.partition("\n")
+    assert usage.endswith("COMMAND [ARGS]...")
+    assert "..." not in rest
+
+
+@pytest.mark.parametrize(("columns", "expected"), [("80", 80), ("99", 99), ("200", 100)])
+def test_help_width(columns: str, expected: int, cli: Cli, tmp_path: Path) -> None:
+    """--help takes the width of the terminal, up to 100 columns, less a margin of two."""
+    lines = cli("run", "--help", cwd=tmp_path, COLUMNS=columns).stdout.splitlines()
+    assert expected - 10 < max(map(len, lines)) <= expected - 2
+
+
 def test_help_light(tmp_path: Path) -> None:
     """--help answers at once: it loads hardly more than the library that reads the arguments."""
     count = "import sys; print(len([n for n in sys.modules if n.partition('.')[0] != 'packsweep']))"

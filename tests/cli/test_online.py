@@ -28,7 +28,7 @@ window_s = 2.0
 [engine]
 kind = "simulated"
 [measure]
-repeats = 2
+repeats = 1
 cache_state = "off"
 """
 

@@ -27,6 +27,21 @@ def _printed(
     return [line.strip() for line in file.getvalue().splitlines()][3:]
 
 
+def _said(text: str, *, terminal: bool) -> list[str]:
+    file = io.StringIO()
+    console = Console(file=file, width=20, force_terminal=terminal, no_color=True)
+    output.say(console, text)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def test_a_broken_line_keeps_its_indent() -> None:
+    """A terminal gets lines as they fit; those of a list stay below its heading."""
+    text = "  all cells: measured [once]"
+    assert _said(text, terminal=True) == ["  all cells:", "  measured [once]"]
+    assert _said(text.lstrip(), terminal=True) == ["all cells: measured", "[once]"]
+    assert _said(text, terminal=False) == [text]
+
+
 def test_pipe_gets_all() -> None:
     assert _printed(9, terminal=False) == [*map(str, range(9)), ""]
 

@@ -86,6 +86,11 @@ def unpacked(packed: Path, tmp_path: Path) -> Path:
     return tmp_path / "small"
 
 
+def _files(package: Path) -> set[str]:
+    files = (path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {path.relative_to(package).as_posix() for path in files}
+
+
 def test_bundle_installs_without_an_index(unpacked: Path, tmp_path: Path) -> None:
     done = install(unpacked, tmp_path / "venv")
     assert done.returncode == 0, done.stderr
@@ -95,6 +100,7 @@ def test_bundle_installs_without_an_index(unpacked: Path, tmp_path: Path) -> Non
         [python, "-I", "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert said.startswith(str(tmp_path / "venv"))
+    assert _files(Path(said).parent) == _files(ROOT / "src" / "packsweep")
 
 
 def test_bundle_holds_what_a_user_starts_from(unpacked: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.fakes import Cli
-from tests.ray_head import RayHead, ray_head
+from tests.ray_head import RayHead, ray_head, simulated_sweep
 
 import packsweep
 from packsweep.engines.simulated_core import STARTS
@@ -20,17 +20,7 @@ from packsweep.engines.simulated_core import STARTS
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 pytest.importorskip("ray")
 
-SWEEP = """
-[model]
-name = "{model}"
-load_format = "dummy"
-[grid]
-strategy = "separate"
-n = 2
-duplication = [1, 2, 3, 4, 5, 6, 7, 8]
-[engine]
-kind = "simulated"
-[simulated]
+MORE = """[simulated]
 real_seconds = 0.2
 gpu_locks = "{locks}"
 [measure]
@@ -50,7 +40,7 @@ def locks(tmp_path: Path, byte_model: Path) -> Path:
     """Write the sweep; the folder in which its engines note their starts and lock their GPUs."""
     found = tmp_path / "locks"
     found.mkdir()
-    text = SWEEP.format(model=byte_model, locks=found)
+    text = simulated_sweep(byte_model, range(1, 9)) + MORE.format(locks=found)
     (tmp_path / "shared.toml").write_text(text, encoding="utf-8")
     return found
 

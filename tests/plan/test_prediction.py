@@ -20,7 +20,7 @@ def test_grid_is_whole() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_within_25_percent(row: Row) -> None:
-    """Every cell of every sitting is predicted within 25 %."""
+    """Every cell of every session is predicted within 25 %."""
     assert row.errors
     assert max(map(abs, row.errors)) < 0.25
 

@@ -30,8 +30,25 @@ def compared(verdict: stats.Verdict) -> contrasts.Comparison:
 
 def test_a_line_tells_difference_units_and_verdict() -> None:
     (line,) = quality_table.comparisons([compared("down")], ROWS)
-    assert line.startswith("chunked4-n400-dup1-cold - separate-n400-dup1-cold: -1")
+    assert line.startswith("chunked4 vs separate, n=400: -1")
     assert line.endswith("over 100 prompts, fewer right")
+
+
+def test_comparisons_of_one_slug_are_told_apart_by_their_settings() -> None:
+    """Of two settings of the texts, each compared with separate prompts, no line is twice there."""
+    rows = [
+        {**each, "text_max_tokens": size, "group_id": name, "cell_id": name}
+        for size in (0, 8)
+        for each in ROWS
+        for name in (f"{each['cell_id']}{size}",)
+    ]
+    pairs = (rows[0], rows[1]), (rows[2], rows[3])
+    found = [
+        replace(compared("down"), cell=cell["group_id"], baseline=base["group_id"])
+        for base, cell in pairs
+    ]
+    told = [line.partition(":")[0] for line in quality_table.comparisons(found, rows)]
+    assert told == ["chunked4 vs separate, n=400", "chunked4 vs separate, n=400 text_max_tokens=8"]
 
 
 def test_a_comparison_of_speeds_alone_has_no_line() -> None:

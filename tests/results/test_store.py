@@ -133,6 +133,13 @@ def test_check_missing(tmp_path: Path) -> None:
         Store(tmp_path / "no").check()
 
 
+def test_check_missing_in_results(tmp_path: Path) -> None:
+    """Results lie in a folder of that name, which is easily left out."""
+    (tmp_path / "results" / "no").mkdir(parents=True)
+    with pytest.raises(ResultsError, match=r"did you mean .*/results/no\?"):
+        Store(tmp_path / "no").check()
+
+
 def test_check_foreign(tmp_path: Path) -> None:
     """A folder without our mark holds no results."""
     with pytest.raises(ResultsError, match="holds no packsweep results"):

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests import fabricated
+from tests.fabricated import Way
 from tests.fakes import cell, pass_row
 
 from packsweep.analysis import frames
 from packsweep.report import footer
+from packsweep.results.schema import Row
 from packsweep.results.store import Store
 from packsweep.results.warnings import WARNINGS, codes
 
@@ -112,20 +115,20 @@ def test_summary_stores_the_codes(tmp_path: Path) -> None:
     assert "few_repeats short" in Path(f"{store.summary}.csv").read_text()
 
 
-def row(cell_id: str, *codes: str) -> dict[str, Any]:
-    return {"cell_id": cell_id, "warnings": list(codes)}
+def row(n: int, *codes: str) -> Row:
+    return {**fabricated.row(Way(accuracy=0.9), n), "warnings": list(codes)}
 
 
 def test_a_warning_is_one_line_however_many_cells_have_it() -> None:
-    rows = [*(row(name, "short") for name in "abcde"), row("f", "spread"), row("g")]
+    rows = [*(row(n, "short") for n in range(1, 6)), row(6, "spread"), row(7)]
     lines = footer.warnings(rows)
-    assert [line.split(":")[0] for line in lines] == ["f", "5 of 7 cells"]
+    assert [line.split(":")[0] for line in lines] == ["separate n=6", "5 of 7 cells"]
     assert lines[0].endswith(" -> stop other load or raise measure.repeats")
 
 
 def test_a_warning_of_all_cells_names_none() -> None:
-    assert footer.warnings([row("a", "short"), row("b", "short")])[0].startswith("all cells:")
+    assert footer.warnings([row(1, "short"), row(2, "short")])[0].startswith("all cells:")
 
 
 def test_nothing_is_printed_where_nothing_is_wrong() -> None:
-    assert footer.warnings([row("a"), {"cell_id": "b", "warnings": None}]) == []
+    assert footer.warnings([row(1), {**row(2), "warnings": None}]) == []

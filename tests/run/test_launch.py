@@ -32,14 +32,6 @@ GONE_S = 10.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
-@pytest.fixture
 def server() -> Iterator[ForkServer]:
     """A fork server for simulated engines, stopped at the end."""
     found = ForkServer("simulated")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.fakes import gone
 
 from packsweep.machine import environment
 from packsweep.run import lifeline
@@ -76,13 +77,6 @@ if __name__ == "__main__":
 """
 
 
-def _gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_grandchild_dies_too(tmp_path: Path, method: str) -> None:
     """A process that a spawned or forked child spawned dies when the first of the three does."""
@@ -97,14 +91,14 @@ def test_grandchild_dies_too(tmp_path: Path, method: str) -> None:
     assert process.stdout is not None
     pids = [int(word) for word in process.stdout.readline().split()]
     assert len(pids) == 2
-    assert not any(_gone(pid) for pid in pids)
+    assert not any(gone(pid) for pid in pids)
     process.kill()
     process.wait()  # not for the end of stdout: whoever is left holds it open until it ends itself
     process.stdout.close()
     deadline = time.monotonic() + 10
-    while not all(_gone(pid) for pid in pids) and time.monotonic() < deadline:
+    while not all(gone(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
-    left = [pid for pid in pids if not _gone(pid)]
+    left = [pid for pid in pids if not gone(pid)]
     for pid in left:
         psutil.Process(pid).kill()
     assert left == []
@@ -130,9 +124,9 @@ def test_shared_memory_of_the_killed_is_removed(tmp_path: Path) -> None:
     process.wait()
     process.stdout.close()
     deadline = time.monotonic() + 10
-    while not (_gone(tracker.pid) and not shared.exists()) and time.monotonic() < deadline:
+    while not (gone(tracker.pid) and not shared.exists()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert (_gone(tracker.pid), shared.exists()) == (True, False)
+    assert (gone(tracker.pid), shared.exists()) == (True, False)
 
 
 def test_child_of_a_forked_child(tmp_path: Path) -> None:

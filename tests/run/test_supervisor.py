@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.fakes import cells, task
+from tests.fakes import cells, gone, task
 
 from packsweep.engines.simulated_core import STARTS
 from packsweep.results.store import Store
@@ -200,7 +200,7 @@ def test_engine_of_several_gpus_killed(
         time.sleep(0.05)
     starts = [json.loads(line) for line in (tmp_path / STARTS).read_text().splitlines()]
     pids = {"worker": starts[0]["worker"], "core": starts[0]["core"], "rank": starts[1]["core"]}
-    assert not any(_gone(pid) for pid in pids.values())
+    assert not any(gone(pid) for pid in pids.values())
     psutil.Process(pids[victim]).kill()
     status = supervisor.wait()
     assert (status.outcome, status.reason, status.is_retryable) == ("crashed", reason, True)
@@ -213,19 +213,11 @@ def test_task_round_trip(store: Store, byte_model: Path) -> None:
     assert task_from_json(original.to_json()) == original
 
 
-def _gone(pid: int) -> bool:
-    """Return whether a process has ended, waited for or not."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def _wait_until_gone(pid: int, timeout_s: float = 60.0) -> bool:
     deadline = time.monotonic() + timeout_s
-    while not _gone(pid) and time.monotonic() < deadline:
+    while not gone(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return _gone(pid)
+    return gone(pid)
 
 
 def _speak(code: str, *arguments: object) -> tuple[subprocess.Popen[str], int]:
@@ -261,7 +253,7 @@ def test_worker_dies_with_supervisor(
         "time.sleep(600)\n"
     )
     process, worker = _speak(code, tmp_path / "task.json")
-    assert not _gone(worker)
+    assert not gone(worker)
     _kill(process)
     assert _wait_until_gone(worker)
 
@@ -282,6 +274,6 @@ def test_child_dies_with_worker(tmp_path: Path) -> None:
         "time.sleep(600)\n"
     )
     process, child = _speak(code, tmp_path)
-    assert not _gone(child)
+    assert not gone(child)
     _kill(process)
     assert _wait_until_gone(child)

@@ -41,14 +41,6 @@ class ByteServer(Server):
         await super()._stream(request, response, answer, len(prompt.encode()))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty results folder."""
-    found = Store(tmp_path / "results")
-    found.prepare()
-    return found
-
-
 @pytest.fixture(autouse=True)
 def no_orphan() -> Iterator[None]:
     """Whatever an attempt starts has ended when it has."""

@@ -248,6 +248,14 @@ def test_load_missing_file(tmp_path: Path) -> None:
     assert said.endswith(f"quikc.toml: no such sweep file; did you mean {tmp_path}/quick.toml?")
 
 
+def test_load_missing_file_of_sweeps(tmp_path: Path) -> None:
+    """Sweeps lie in a folder of that name, which is easily left out."""
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "quick.toml").touch()
+    said = _refusal(tmp_path / "quick.toml")
+    assert said.endswith(f"no such sweep file; did you mean {tmp_path}/sweeps/quick.toml?")
+
+
 def test_load_missing_folder(tmp_path: Path) -> None:
     """Nothing is near in a folder that is not there."""
     assert _refusal(tmp_path / "no" / "a.toml").endswith("a.toml: no such sweep file")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine_sweep import run
+from tests.engine_sweep import ENGINE, run
 
 import packsweep
 from packsweep.models.resolve import resolve
@@ -28,12 +28,7 @@ n = 7
 duplication = 2
 template = "chat"
 answer = "choice"
-[engine]
-max_model_len = 4096
-max_num_seqs = 64
-max_num_batched_tokens = 4096
-kv_cache_memory_bytes = 268435456
-enforce_eager = true
+{ENGINE}
 [measure]
 repeats = 2
 """

@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from tests.ray_head import RayHead, ray_head
+from tests.fakes import gone
+from tests.ray_head import RayHead, ray_head, simulated_sweep
 
 import packsweep
 from packsweep.engines.simulated_core import STARTS
@@ -23,17 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(2400)]
 pytest.importorskip("ray")
 
-SWEEP = """
-[model]
-name = "{model}"
-load_format = "dummy"
-[grid]
-strategy = "separate"
-n = 2
-duplication = [1, 2]
-[engine]
-kind = "simulated"
-tensor_parallel_size = [1, 2]
+MORE = """tensor_parallel_size = [1, 2]
 [simulated]
 real_seconds = {seconds}
 gpu_locks = "{locks}"
@@ -60,7 +50,8 @@ class Job:
         for name in ("src/packsweep", "sweeps"):
             ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
             shutil.copytree(ROOT / name, self._there / name, ignore=ignored)
-        text = SWEEP.format(model=model, seconds=seconds, locks=self.locks)
+        more = MORE.format(seconds=seconds, locks=self.locks)
+        text = simulated_sweep(model, [1, 2]) + more
         (self._there / "small.toml").write_text(text, encoding="utf-8")
 
     def submit(self, *options: str) -> subprocess.CompletedProcess[str]:
@@ -90,18 +81,6 @@ class Job:
         noted = self.locks / STARTS
         lines = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
         return [json.loads(line) for line in lines]
-
-
-def alive(pids: Sequence[int]) -> list[int]:
-    """Return the processes that still run; a zombie does not."""
-    found = []
-    for pid in pids:
-        try:
-            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                found.append(pid)
-        except psutil.NoSuchProcess:
-            continue
-    return found
 
 
 def gpus_of_engines(job: Job) -> set[frozenset[str]]:
@@ -136,9 +115,9 @@ def test_job_runs_on_the_cluster_stops_and_resumes(
     assert len(begun) >= 4, "both GPUs are held, by two engines or by one"
     assert job.ray_job("stop", "first", "--no-wait").returncode == 0
     deadline = time.monotonic() + GONE_S
-    while alive(begun) and time.monotonic() < deadline:
+    while not all(map(gone, begun)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not alive(begun)
+    assert all(map(gone, begun))
     kept = measured(job.results)
     again = job.submit()
     assert again.returncode == 0, again.stdout + again.stderr

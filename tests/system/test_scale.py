@@ -37,9 +37,9 @@ from packsweep.run.driver import Driver
 from packsweep.sweep import read as sweep_read
 from packsweep.sweep.spec import LimitsTable
 
-WARM_UP, FEW, MORE, MOST = 2, 40, 80, 120
-# The 81st to 120th cell against the 41st to 80th: 1.67 where every cell looks at all others.
-MOST_GROWTH = 1.25
+WARM_UP, FEW, MORE, MOST = 2, 20, 40, 60
+# The 41st to 60th cell against the 21st to 40th: 1.67 where every cell looks at all others.
+MOST_GROWTH = 1.1
 
 
 class Sweep:
@@ -48,7 +48,7 @@ class Sweep:
     def __init__(self, num_cells: int, folder: Path, model: Path) -> None:
         """Plan it."""
         written = tables(200, str(model))
-        written["grid"]["n"] = [1, 2, 4, 8, 16]
+        written["grid"] |= {"n": [1, 2, 4, 8, 16], "duplication": [1, 10]}
         written["engine"]["max_num_seqs"] = written["engine"]["max_num_seqs"][: num_cells // FEW]
         if num_cells == WARM_UP:
             written["grid"] |= {"n": 1, "duplication": 1}
@@ -125,7 +125,7 @@ def _per_cell(counted: Callable[[int], int], fewer: int, more: int) -> float:
         ("merge", 3_000, 4),
         ("merge, no index", 3_000, 4),
         ("merge again", 3_000, 4),
-        ("plan", 20_000, 6),  # what is done is read, to be held against the prediction
+        ("plan", 20_000, 6),  # what is done is read, to be compared with the prediction
         ("show", 20_000, 4),
         ("compare", 1_500, 0),
     ],

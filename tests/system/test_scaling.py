@@ -7,22 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ray_head import simulated_sweep
 from tests.system import scaling
 
 from packsweep.results.store import Store
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
-SWEEP = """
-[model]
-name = "{model}"
-load_format = "dummy"
-[grid]
-strategy = "separate"
-n = 2
-duplication = [1, 2]
-[engine]
-kind = "simulated"
-[measure]
+MORE = """[measure]
 replicates = 2
 [simulated]
 real_seconds = 1.0
@@ -96,7 +87,7 @@ def test_job_on_logical_gpus(
     """A job on two GPUs that Ray only counts, a worker killed meanwhile."""
     pytest.importorskip("ray")
     sweep, results = tmp_path / "sweep.toml", tmp_path / "results"
-    sweep.write_text(SWEEP.format(model=byte_model), encoding="utf-8")
+    sweep.write_text(simulated_sweep(byte_model, [1, 2]) + MORE, encoding="utf-8")
     arguments = ["run", str(sweep), str(results), "--gpus", "0,1", "--kill", "0.3"]
     with pytest.MonkeyPatch.context() as kept:
         kept.setenv("CUDA_VISIBLE_DEVICES", "")  # put back to what it was

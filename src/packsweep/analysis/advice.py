@@ -136,7 +136,7 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
         kind = "Simulated" if best.row["engine"] == schema.SIMULATED else "Speed only"
         most = "most per GPU" if any(each.num_gpus > 1 for each in choice.settings) else "most"
         return f"{kind}, answers were not scored: {name} labels {most}, {speed}."
-    loss = f"at most {_points(terms.max_loss)}"
+    loss = f"at most {points_of(terms.max_loss)}"
     if choice.quality_kind == "agreement":
         share = f"{100 * terms.max_loss:.3g} %"
         if best.row["cell_id"] == choice.baseline:
@@ -146,7 +146,8 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
         return f"Run {name}, {speed}: shown to label at most {share} differently from the baseline."
     right = f"{_percent(best.quality.value)} right"
     if choice.num_compared == 1:
-        return f"Run {name}, {speed}, {right}: nothing else was measured that can be compared."
+        others = "no other setting can be compared" if choice.settings[1:] else "nothing to compare"
+        return f"Run {name}, {speed}, {right}: {others}."
     if best.standing == "recommended":
         return f"Run {name}, {speed}: shown to lose {loss} of accuracy to any other setting."
     return (
@@ -163,9 +164,10 @@ def _quality(best: Setting, kind: QualityKind | None) -> Number:
     if figure.ci_low is not None and figure.ci_high is not None:
         detail = f"95 % interval {100 * figure.ci_low:.1f} to {_percent(figure.ci_high)}"
     num_texts = len(best.answers.found) if best.answers else 0
-    return Number(
-        value=_percent(figure.value), label=label, detail=f"{detail}, {num_texts:,} texts"
-    )
+    detail += f", {num_texts:,} texts"
+    if kind == "accuracy" and "guessing" in (best.row["warnings"] or ()):
+        detail += f"; the most frequent label alone: {_percent(best.row['majority_class_share'])}"
+    return Number(value=_percent(figure.value), label=label, detail=detail)
 
 
 def _speed(best: Setting) -> Number:
@@ -277,24 +279,29 @@ def _beats(one: Setting, other: Setting) -> bool:
 
 
 def _not_shown(choice: Choice) -> tuple[str, ...]:
-    """Say what was not shown of the settings that would be cheaper than the one named."""
+    """Say what was not shown of the settings that would be cheaper than the one named.
+
+    Where that one could be compared with none, of all others.
+    """
     if choice.quality_kind is None:
         simulated = choice.settings[0].row["engine"] == schema.SIMULATED
         why = "the engine was simulated" if simulated else "no answers were scored"
         more = "measure real weights, the strategy separate among the settings"
         return (f"speed only: {why}, so nothing is known of right labels; {more}",)
+    alone = choice.num_compared == 1 and choice.quality_kind == "accuracy"
     lines = []
     for each in choice.settings:
-        if each is choice.best and each.standing == "recommended":
+        if each is choice.best and each.standing == "recommended" and not alone:
             break
         if each.why:
             lines.append(f"{each.name}: {each.why}")
-    if choice.num_compared == 1 and choice.quality_kind == "accuracy":
+    if alone and not lines:
         lines.append("nothing to compare with: measure another setting over the same texts")
     return tuple(lines)
 
 
-def _points(share: float) -> str:
+def points_of(share: float) -> str:
+    """Return a share in points, ``1 point``."""
     points = f"{100 * share:.3g}"
     return f"{points} point" if points == "1" else f"{points} points"
 

@@ -41,7 +41,7 @@ FOLLOWING = {
     cause: tuple(name for name, column in _COLUMNS.items() if cause in column.follows)
     for cause in dict.fromkeys(follow for column in schema.CELL for follow in column.follows)
 }
-# How is asked and with what it is computed: what may differ where settings are compared.
+# The question and what computes the answers: what may differ where settings are compared.
 ASKED = names("wording", "setting")
 _WAY = ("strategy", "pack_size", *names("wording", "setting", "engine"))
 MAY_DIFFER = frozenset(

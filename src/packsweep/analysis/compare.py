@@ -248,7 +248,7 @@ class Gate:
 
 
 def gate(compared: Compared, limit: float) -> Gate:
-    """Hold every cell against a limit.
+    """Check every cell against a limit.
 
     A cell is below where its whole 95 % interval is and, up to a limit of 1, where the change is
     called: so equal results fail in at most 2.5 of 100 comparisons, however many cells there are.
@@ -286,5 +286,5 @@ def kept(change: Change, metric: schema.Column) -> stats.Ratio:
 
 
 def less_is_better(metric: schema.Column) -> bool:
-    """Tell seconds and joules from rates and shares."""
+    """Return whether less of ``metric`` is better: of seconds and joules, not of rates."""
     return metric.unit in {"s", "J"}

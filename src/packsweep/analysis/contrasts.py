@@ -4,12 +4,11 @@ Speeds are compared over engine processes, answers over the texts that both cell
 a folder's comparisons, of speeds and of answers, are called under one correction: where nothing
 differs, anything is called in at most 5 of 100 folders.
 
-``compare`` holds two folders against each other instead.
+``compare`` compares two folders instead.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,6 @@ from packsweep.analysis.quality import Answers
 from packsweep.results import schema, stats, summary
 from packsweep.results.schema import Row
 from packsweep.results.shares import PairedDifference
-from packsweep.sweep.spec import DEFAULTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,9 +52,6 @@ class Comparison:
         cell: group_id of the cell.
         baseline: group_id of the other.
         axis: what differs, ``strategy``, ``cache_state``, ``gpus`` or ``settings``.
-        change: the cell's settings that the baseline has otherwise, of the axes ``settings`` and
-            ``gpus``; of the axis ``strategy`` the format of its answers.
-        instead: what the baseline has of the same names, without its defaults.
         ratio: texts per second of the cell over that of the baseline.
         per_gpu: each over the GPUs of its engine, of which they have different numbers.
         beside: of the axis ``gpus``: how many of the baseline's processes were timed while another
@@ -75,8 +70,6 @@ class Comparison:
     same_gpu: bool = True
     per_gpu: bool = False
     beside: tuple[int, int] = (0, 0)
-    change: tuple[tuple[str, str], ...] = ()
-    instead: tuple[tuple[str, str], ...] = ()
     speed: stats.Verdict = "no_interval"
     answers: PairedDifference | None = None
     quality: stats.Verdict = "no_interval"
@@ -109,7 +102,11 @@ def of(passes: pd.DataFrame, answers: Mapping[str, Answers] | None = None) -> li
         for members in alike.values():
             bases = [cell for cell in members if cell[axis] == baseline]
             others = [cell for cell in members if cell[axis] != baseline]
-            found += [_beside(speeds, one, base, axis) for base in bases for one in others]
+            found += [
+                _comparison(speeds, one["group_id"], base["group_id"], axis)
+                for base in bases
+                for one in others
+            ]
     found += [*_of_gpus(speeds, cells, passes), *_of_settings(speeds, cells)]
     return _called(_with_answers(found, answers or {}, cells))
 
@@ -125,15 +122,6 @@ def _all_but(axis: str, cell: Row) -> tuple[Any, ...]:
     own = axes.own_settings(cell).items()
     computed = repr(sorted(pair for pair in own if axis != GPUS or pair[0] not in axes.PARALLEL))
     return (computed, *(cell[name] for name in _CELL_NAMES if name not in free))
-
-
-def _beside(speeds: _Speeds, cell: Row, baseline: Row, axis: str) -> Comparison:
-    """Compare a cell with its baseline in ``axis``, and name what else differs with that."""
-    names = [name for name in _WITH.get(axis, ()) if cell[name] != baseline[name]]
-    return replace(
-        _comparison(speeds, cell["group_id"], baseline["group_id"], axis),
-        change=tuple((name, str(cell[name])) for name in names),
-    )
 
 
 def _with_answers(
@@ -197,13 +185,9 @@ def _of_gpus(
     ]
     together = beside.of(passes) if pairs else frozenset()
     for cell, base in pairs:
-        own, plain = asked_and_set(cell), asked_and_set(base)
-        change = {name: own[name] for name in axes.PARALLEL if own[name] != plain[name]}
         processes = {row["attempt_id"] for row in speeds[base["group_id"]]}
         yield replace(
             _comparison(speeds, cell["group_id"], base["group_id"], GPUS),
-            change=tuple(change.items()),
-            instead=tuple((n, plain[n]) for n in change if DEFAULTS.get(n) != plain[n]),
             beside=(len(processes & together), len(processes)),
         )
 
@@ -227,22 +211,8 @@ def _of_settings(speeds: _Speeds, cells: Sequence[Mapping[str, Any]]) -> Iterato
     for members in alike.values():
         base, plain = min(members, key=lambda member: distance_from_defaults(member[1]))
         for one, own in members:
-            change = _change(own, plain)
-            if change:
-                instead = [(name, plain.get(name, "None")) for name in change]
-                yield replace(
-                    _comparison(speeds, one, base, SETTINGS),
-                    change=tuple(change.items()),
-                    instead=tuple(pair for pair in instead if DEFAULTS.get(pair[0]) != pair[1]),
-                )
-
-
-def _change(settings: Mapping[str, str], plain: Mapping[str, str]) -> dict[str, str]:
-    """Return what differs from the baseline, without what follows from something named."""
-    found = {name: value for name, value in settings.items() if plain.get(name, "None") != value}
-    named = [names for cause, names in FOLLOWING.items() if cause in found]
-    followed = {*itertools.chain(*named)}
-    return {name: value for name, value in found.items() if name not in followed}
+            if any(plain.get(name, "None") != value for name, value in own.items()):
+                yield _comparison(speeds, one, base, SETTINGS)
 
 
 _Speeds = dict[str, list[dict[str, Any]]]

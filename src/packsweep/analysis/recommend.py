@@ -36,7 +36,7 @@ QualityKind = Literal["accuracy", "agreement"]
 
 # ``recommended``: shown to lose no more than allowed, and the cheapest that is.
 # ``provisional``: nothing is shown yet, and this one is the best measured.
-# ``shown``: shown to lose no more than allowed, but dearer.
+# ``shown``: shown to lose no more than allowed, but more expensive.
 # ``not_shown``: may lose more than allowed. ``worse``: shown to lose more than allowed; where few
 # prompts hold all texts, on these texts.
 # ``not_compared``: too few prompts, fewer texts, or answers that were not scored.
@@ -258,8 +258,8 @@ def _comparable(setting: Setting, units: Units) -> Setting:
     prompts = "one prompt" if units.num_prompts == 1 else f"{units.num_prompts} prompts"
     return replace(
         setting,
-        why=f"its texts sit in {prompts}, and fewer than {shares.MIN_PROMPTS} show nothing of "
-        "others: measure chunked, with as many texts a prompt, over more texts",
+        why=f"its texts sit in {prompts}, and fewer than {shares.MIN_PROMPTS} say nothing of "
+        "other texts: measure chunked, with as many texts a prompt, over more texts",
     )
 
 

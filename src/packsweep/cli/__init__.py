@@ -66,6 +66,7 @@ app = typer.Typer(
     cls=_Groups,
     help=_HELP,
     epilog="Start with: packsweep run sweeps/quick.toml",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -41,6 +41,11 @@ def _tokens(meaning: str) -> Any:  # noqa: ANN401  (typer's)
     )
 
 
+def _parallel(name: str, short: str, meaning: str) -> Any:  # noqa: ANN401  (typer's)
+    """Return an option that divides a model among GPUs."""
+    return typer.Option(name, short, min=1, max=MOST_GPUS, metavar="N", help=meaning)
+
+
 @app.callback()
 def calc_group() -> None:
     """Ceilings and baselines: what fits a GPU, what it reaches at most."""
@@ -52,7 +57,7 @@ def labels_command(
     tokens: Annotated[list[int] | None, _tokens("Output tokens of an answer.")] = None,
     json: JsonOpt = False,
 ) -> None:
-    """Show how many labels N output tokens can hold, in a model's tokenizer."""
+    """Show how many labels N output tokens of a model can hold."""
     from packsweep.models.resolve import resolve
     from packsweep.plan import label_budget
 
@@ -69,9 +74,10 @@ def ceiling_command(
         bool, typer.Option("--json", help="Print JSON, as run and show --ceiling read it.")
     ] = False,
 ) -> None:
-    """Measure this GPU's peaks (bf16 and fp8 matrix products, memory copies). About a minute.
+    """Measure this GPU's peaks: matrix products and memory copies.
 
-    MFU and MBU cannot exceed what is measured here; data sheets promise more.
+    In bf16 and fp8, in about a minute. MFU and MBU cannot exceed what is measured here; data
+    sheets promise more.
     """
     found = _summary(_measure())
     if json:
@@ -102,24 +108,11 @@ def kv_command(
         str, typer.Option("--kv-cache-dtype", help=f"Of the cache: {_DTYPES}.")
     ] = "auto",
     tensor_parallel_size: Annotated[
-        int,
-        typer.Option(
-            *("--tensor-parallel-size", "--tp"),
-            min=1,
-            max=MOST_GPUS,
-            metavar="N",
-            help="GPUs that share every layer.",
-        ),
+        int, _parallel("--tensor-parallel-size", "--tp", "GPUs that share every layer.")
     ] = 1,
     pipeline_parallel_size: Annotated[
         int,
-        typer.Option(
-            *("--pipeline-parallel-size", "--pp"),
-            min=1,
-            max=MOST_GPUS,
-            metavar="N",
-            help="Stages of layers, each of so many GPUs.",
-        ),
+        _parallel("--pipeline-parallel-size", "--pp", "Stages of layers, each of so many GPUs."),
     ] = 1,
     gpu_memory_utilization: Annotated[
         float,
@@ -133,6 +126,7 @@ def kv_command(
             "--max-model-len",
             min=1,
             max=MOST_TOKENS,
+            metavar="N",
             help="As long as the model allows by default.",
         ),
     ] = None,
@@ -159,12 +153,16 @@ def kv_command(
             min=1.0,
             max=1e15,
             callback=finite,
+            metavar="N",
             help="Needed where the design's parameters cannot be counted.",
         ),
     ] = None,
     json: JsonOpt = False,
 ) -> None:
-    """Show the size of a model's KV cache and what fits a GPU: tokens, longest prompt, n."""
+    """Show the size of a model's KV cache, and what fits a GPU.
+
+    What fits: tokens in the cache, the longest prompt, the largest packed n.
+    """
     from packsweep.plan import forecast, kv_budget
 
     _check_dtypes(dtype, kv_cache_dtype)

@@ -68,9 +68,16 @@ def _num_left_out(console: Console, num_lines: int, *, brief: bool) -> int:
 
 
 def say(console: Console, text: str) -> None:
-    """Print a line: broken between words on a terminal, whole in a pipe."""
+    """Print a line: broken between words on a terminal, indented alike, whole in a pipe."""
+    from rich.padding import Padding
+    from rich.text import Text
+
     line = printable(text)
-    console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    words = line.lstrip(" ")
+    if console.is_terminal and words != line:
+        console.print(Padding(Text(words), (0, 0, 0, len(line) - len(words))))
+    else:
+        console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def complain(text: str) -> None:

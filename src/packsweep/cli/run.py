@@ -110,7 +110,7 @@ def run_command(
         typer.Option(
             "--api-key-env",
             metavar="NAME",
-            help="Send it the key that this environment variable holds.",
+            help="Send that server the key that this environment variable holds.",
         ),
     ] = None,
 ) -> None:

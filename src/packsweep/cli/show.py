@@ -196,8 +196,9 @@ def _print_footer(
         lines += ["", "Warnings:", *(f"  {line}" for line in warnings)]
     if compared:
         shown = ends(console, footer.comparisons(compared, rows), brief=brief)
+        meaning = verdict.explained([c.ratio for c in compared], [c.answers for c in compared])
         lines += ["", "Comparisons of texts/s, with the 95% interval of the ratio:"]
-        lines += [f"  {line}" for line in (*shown, *verdict.explained([c.ratio for c in compared]))]
+        lines += [f"  {line}" for line in (*shown, *meaning)]
     if engines := footer.several_gpus(compared, rows):
         lines += ["", "Engines of several GPUs:", *(f"  {line}" for line in engines)]
     answers = quality_table.comparisons(compared, rows)

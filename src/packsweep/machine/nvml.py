@@ -281,7 +281,7 @@ def wait_until_returned(gpus: Sequence[Gpu], before: Sequence[GpuUse], timeout_s
 
 
 def _nvml() -> Any:  # noqa: ANN401  (pynvml is untyped)
-    """Return pynvml, initialised, or None where there is no NVIDIA driver."""
+    """Return pynvml, initialized, or None where there is no NVIDIA driver."""
     import pynvml
 
     try:

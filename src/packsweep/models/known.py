@@ -42,5 +42,5 @@ def find(name: str) -> KnownModel | None:
 
 
 def nearest(name: str) -> str | None:
-    """Return the short name that is spelt most like ``name``; None if none is."""
+    """Return the short name that is spelled most like ``name``; None if none is."""
     return errors.nearest(name.casefold(), KNOWN)

@@ -6,7 +6,7 @@ heads are divided; where there are more GPUs than heads, and always of latents, 
 Across pipeline stages the layers of each group are divided, and the blocks have the same numbers on
 all of them.
 
-A layer with a sliding window gives up what lies before it. vLLM puts layers of one kind into groups
+A layer with a sliding window frees what lies before it. vLLM puts layers of one kind into groups
 of equal size; a block belongs to one group, so it has ``group size`` layers.
 
 Source: vLLM 0.32, ``v1/core/kv_cache_utils.py`` (``_get_kv_cache_groups_uniform_page_size``,

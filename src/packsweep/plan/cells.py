@@ -52,7 +52,7 @@ class PlannedCell:
         load: what a pass computes, with what the prefix cache serves of it.
         kv_bytes_per_token: what a token takes in the KV cache of each GPU; None if not known. Of
             pipeline stages, in that with the most layers.
-        kv_pass_tokens: tokens of the blocks that a pass takes, if none is given up again.
+        kv_pass_tokens: tokens of the blocks that a pass takes, if none is freed.
         shared_tokens: with which all its prompts begin alike; 0 of a single prompt.
         infeasible: why no engine can run it, or None.
     """

@@ -157,11 +157,11 @@ def _processor() -> Target | None:
 
 
 def _named(name: str) -> Target:
-    spelt = {key.casefold(): key for key in DEVICES}
-    key = spelt.get(name.casefold())
+    names = {key.casefold(): key for key in DEVICES}
+    key = names.get(name.casefold())
     if key is None:
-        near = nearest(name.casefold(), spelt)
-        hint = f"did you mean {spelt[near]}?" if near else f"known are {', '.join(DEVICES)}"
+        near = nearest(name.casefold(), names)
+        hint = f"did you mean {names[near]}?" if near else f"known are {', '.join(DEVICES)}"
         raise SpecError(f"--device {name}: no data sheet of that name; {hint}")
     return Target(name=key, device=DEVICES[key], memory_bytes=DEVICES[key].memory_bytes)
 

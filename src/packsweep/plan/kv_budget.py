@@ -272,7 +272,7 @@ def _assumptions(asked: Asked, layout: KvLayout, config: ModelConfig) -> Sequenc
         kept = fit.in_flight_tokens(asked.max_num_batched_tokens)
         said.append(
             "sliding windows as vLLM's hybrid cache manager keeps them, in blocks, with up to "
-            f"{kept} tokens in flight before they are given up"
+            f"{kept} tokens in flight before they are freed"
         )
     if layout.latent:
         said.append("latents are held whole on every GPU")

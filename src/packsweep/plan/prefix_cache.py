@@ -72,7 +72,7 @@ class PrefixCache:
 
     Attributes:
         num_taken: blocks taken from the free list since the cache was emptied, at most. Past the
-            engine's number of blocks the oldest cached ones are given up, and this model ends.
+            engine's number of blocks the oldest cached ones are evicted, and this model ends.
     """
 
     __slots__ = ("_block_size", "_blocks", "_kind", "num_taken")
@@ -181,7 +181,7 @@ def expected_cached_tokens(
 
     Returns:
         One count per request of the last pass; None where more blocks are taken than there are,
-        since what is then given up depends on timing.
+        since what is then evicted depends on timing.
     """
     cache = PrefixCache(block_size, kind)
     counts: list[int] = []

@@ -59,10 +59,10 @@ def lines_below(given: Advice, terms: Terms) -> list[str]:
     not_shown = [f"not shown: {line}" for line in given.not_shown]
     if given.quality_kind is None:
         return not_shown
-    loss = f"{100 * terms.max_loss:.3g}"
-    meant = f"loses at most {loss} points of accuracy to every other setting"
+    meant = f"loses at most {advice.points_of(terms.max_loss)} of accuracy to every other setting"
     if given.quality_kind == "agreement":
-        meant = f"labels at most {loss} % of texts differently from the baseline {given.baseline}"
+        share = f"{100 * terms.max_loss:.3g}"
+        meant = f"labels at most {share} % of texts differently from the baseline {given.baseline}"
     chance = "wrong in at most 5 of 100 folders (paired over the same texts, Holm's correction)"
     return [*not_shown, f"shown: {meant}, {chance}"]
 

@@ -146,9 +146,10 @@ def legend(compared: Compared) -> list[str]:
     of = " per GPU" if compared.per_gpu else ""
     lines = [f"B / A: {metric.name}{of}, geometric means ({direction} is better); A, B: medians"]
     if known:
+        level = verdict.correction([c.ratio for c in changes], [c.answers for c in changes])
         lines.append(
-            f"{' or '.join(sorted(_words(metric)))}: significant at 5% after Holm's correction "
-            f"over {_num_tests(changes)} comparisons; inconclusive: the interval includes 1"
+            f"{' or '.join(sorted(_words(metric)))}: significant {level}; "
+            "inconclusive: the interval includes 1"
         )
     if any(change.verdict == "chance" for change in changes):
         lines.append(
@@ -163,12 +164,6 @@ def legend(compared: Compared) -> list[str]:
     if any(not change.same_gpu for change in changes) and not _devices_differ(compared):
         lines.append("A and B ran on different GPUs of one kind; B / A includes how those differ")
     return lines
-
-
-def _num_tests(changes: Sequence[Change]) -> int:
-    tests = [each.ratio.p_differs for each in changes]
-    tests += [each.answers.p_differs for each in changes if each.answers is not None]
-    return sum(p_value is not None for p_value in tests)
 
 
 def _devices_differ(compared: Compared) -> bool:

@@ -148,19 +148,20 @@ def warnings(rows: Sequence[Row]) -> list[str]:
     """Return one line for each warning that some cell has: cells, what is wrong, the fix."""
     lines = []
     for warning in WARNINGS:
-        cells = [row["cell_id"] for row in rows if warning.code in (row.get("warnings") or ())]
-        if cells:
-            lines.append(f"{_listed(cells, len(rows))}: {warning.text} -> {warning.remedy}")
+        warned = [row for row in rows if warning.code in (row.get("warnings") or ())]
+        if warned:
+            lines.append(f"{_listed(warned, rows)}: {warning.text} -> {warning.remedy}")
     return lines
 
 
-def _listed(cells: Sequence[str], num_rows: int) -> str:
-    """Name cells as briefly as can be."""
-    if len(cells) == num_rows:
-        return "all cells" if num_rows > 1 else cells[0]
-    if len(cells) > _NAMED_CELLS:
-        return f"{len(cells)} of {num_rows} cells"
-    return ", ".join(cells)
+def _listed(some: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Name ``some`` of ``rows`` as briefly as can be."""
+    if 1 < len(some) == len(rows):
+        return "all cells"
+    if len(some) > _NAMED_CELLS:
+        return f"{len(some)} of {len(rows)} cells"
+    names = cell.names(rows)
+    return ", ".join(names[row["cell_id"]] for row in some)
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:

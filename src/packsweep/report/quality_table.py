@@ -10,12 +10,12 @@ from typing import Any
 from packsweep.analysis import axes, labels
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import LabelQuality, Quality
-from packsweep.report.cell import accuracy
+from packsweep.report import cell
 from packsweep.report.cells_table import cell_columns
 from packsweep.report.format import count, figure, percent
 from packsweep.report.table import Column, Table, of_rows
 from packsweep.results.schema import Row
-from packsweep.results.shares import Figure, PairedDifference
+from packsweep.results.shares import MIN_PROMPTS, Figure, PairedDifference
 from packsweep.results.stats import Verdict
 
 _HEADINGS = (
@@ -74,8 +74,8 @@ def meaning(found: Sequence[Quality]) -> list[str]:
     assumed = sum(quality.independence_assumed for quality in found)
     if assumed:
         lines.append(
-            f"{assumed} cell(s) have fewer than 10 prompts: their intervals take texts as "
-            "independent and are too narrow"
+            f"with fewer than {MIN_PROMPTS} prompts, as in {assumed} of {len(found)} cells, "
+            "intervals take texts as independent and are too narrow"
         )
     baselines = {quality.agreement.baseline for quality in found if quality.agreement}
     lines += [f"kappa: agreement with {name}" for name in sorted(baselines)]
@@ -83,18 +83,14 @@ def meaning(found: Sequence[Quality]) -> list[str]:
 
 
 def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str]:
-    """Return a line for every comparison of answers."""
-    slugs = {row["group_id"]: row["cell_id"].rpartition("-")[0] for row in rows}
+    """Return ``packed vs separate, n=8: -3.0 points [-5.1, -0.9] over ...`` for each."""
+    names = cell.names(rows)
     return [
-        f"{_side(slugs[each.cell], each.change)} - {_side(slugs[each.baseline], each.instead)}: "
+        f"{cell.pair(names[each.cell], names[each.baseline])}: "
         f"{difference(each.answers, each.quality)}"
         for each in compared
         if each.answers is not None
     ]
-
-
-def _side(slug: str, settings: Sequence[tuple[str, str]]) -> str:
-    return slug + (f" with {', '.join(f'{n}={v}' for n, v in settings)}" if settings else "")
 
 
 def difference(found: PairedDifference, said: Verdict) -> str:
@@ -124,7 +120,7 @@ def positions(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
     headings = ("position\nin prompt", "texts", "labels\nfound", "accuracy\n(95% CI)")
     body = [
         [
-            (_span(row), count(row["num_texts"]), percent(row["coverage"]), accuracy(row))
+            (_span(row), count(row["num_texts"]), percent(row["coverage"]), cell.accuracy(row))
             for row in own
         ]
         for own in _by_cell(rows, cells)
@@ -183,4 +179,4 @@ def _labels(rows: Sequence[Row]) -> list[str]:
 
 
 def _by_cell(rows: Sequence[Row], cells: Sequence[Row]) -> list[list[Row]]:
-    return [[row for row in rows if row["cell_id"] == cell["cell_id"]] for cell in cells]
+    return [[row for row in rows if row["cell_id"] == each["cell_id"]] for each in cells]

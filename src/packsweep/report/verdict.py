@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from packsweep.report import format as fmt
-from packsweep.results.stats import ONE_PROCESS_MARGIN, Ratio, Verdict
+from packsweep.results.stats import ONE_PROCESS_MARGIN, Ratio, Tested, Verdict, num_tests
 
 SPEED = ("faster", "slower")
 _CALLED = {"up": 0, "down": 1}
@@ -41,13 +41,18 @@ def said(ratio: Ratio, verdict: Verdict) -> str:
     return word(ratio, verdict) + (" (significant)" if verdict in _CALLED else "")
 
 
-def explained(ratios: Sequence[Ratio]) -> list[str]:
-    """Return what the verdicts on ``ratios`` rest on."""
+def correction(speeds: Sequence[Tested], answers: Sequence[Tested | None]) -> str:
+    """Return the level at which comparisons were called that are shown together."""
+    number = num_tests(speeds, answers)
+    return "at 5%" + (f" after Holm's correction over {number} comparisons" if number > 1 else "")
+
+
+def explained(ratios: Sequence[Ratio], answers: Sequence[Tested | None] = ()) -> list[str]:
+    """Return what the verdicts on ``ratios`` rest on, called together with those on ``answers``."""
     known = [ratio for ratio in ratios if ratio.ci_low is not None]
     if not known:
         return ["no interval: one repeat each shows no spread; set measure.repeats to 3 or more"]
-    scope = f"at 5%, after Holm's correction over {len(known)} comparisons"
-    lines = [f"significant: {scope}; inconclusive: the interval includes 1"]
+    lines = [f"significant: {correction(ratios, answers)}; inconclusive: the interval includes 1"]
     if any(not ratio.between_processes for ratio in known):
         lines.append(
             f"one process per side: differences below {ONE_PROCESS_MARGIN - 1:.0%} are not "

@@ -284,6 +284,12 @@ def verdicts_of(
     return list(zip(of_speeds, of_answers, strict=True))
 
 
+def num_tests(speeds: Sequence[Tested], answers: Sequence[Tested | None]) -> int:
+    """Return how many comparisons ``verdicts_of`` corrects for."""
+    tests = [*speeds, *(each for each in answers if each is not None)]
+    return sum(test.p_differs is not None for test in tests)
+
+
 def _verdict(test: Tested, called: bool | None) -> Verdict:  # noqa: FBT001
     if called is None:
         return "no_interval"

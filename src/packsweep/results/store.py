@@ -117,7 +117,9 @@ class Store:
             return
         folder = self.storage.local("")
         if folder is not None and not folder.exists():
-            raise ResultsError(f"{self.root}: no such results folder; not made yet, or deleted")
+            near = folder.parent / "results" / folder.name
+            hint = f"did you mean {near}?" if near.is_dir() else "not made yet, or deleted"
+            raise ResultsError(f"{self.root}: no such results folder; {hint}")
         raise ResultsError(f"{self.root}: holds no packsweep results (no {MARKER} in it)")
 
     def check_writable(self) -> None:

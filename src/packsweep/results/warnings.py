@@ -20,7 +20,7 @@ SLOW_FIRST_SHARE = 0.05
 SHORT_S = 1.0
 BUSY_SHARE = 0.10
 FEW_REPEATS = 2
-# Reasons that hold clocks down against the user's will; settings of theirs are none.
+# Reasons that lower clocks unasked; limits that the user set are none.
 _THROTTLES = frozenset(
     {
         "sw_power_cap",

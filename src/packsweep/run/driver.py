@@ -1,8 +1,8 @@
 """Run what is missing of a sweep, and lose nothing.
 
 One loop: start attempts while there are free slots, take those that ended, decide which to start
-again. What is done is read from the results folder, so running again after any interruption goes
-on where it was. The driver starts no engine and imports neither vLLM nor torch.
+again. What is done is read from the results folder, so running again after any interruption
+resumes. The driver starts no engine and imports neither vLLM nor torch.
 """
 
 from __future__ import annotations

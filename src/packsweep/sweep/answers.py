@@ -131,7 +131,7 @@ class LabelCost:
         return max(self.first, self.each)
 
     def constrained_tokens(self, num_lines: int) -> int:
-        """Return the tokens of ``num_lines`` labels and of the end, spelt in the usual way."""
+        """Return the tokens of ``num_lines`` labels and of the end, spelled in the usual way."""
         return self.first + (num_lines - 1) * self.each + 1
 
     def labels_held(self, num_tokens: int) -> int:

@@ -173,8 +173,10 @@ def _read_toml(path: Path, content: bytes | None) -> dict[str, Any]:
     try:
         return _toml((content_of(path) if content is None else content).decode().removeprefix(_BOM))
     except FileNotFoundError:
-        near = nearest(path.name, (p.name for p in path.parent.glob("*.toml")))
-        hint = f"; did you mean {path.parent / near}?" if near else ""
+        found = itertools.chain(*map(path.parent.glob, ("sweeps/*.toml", "*.toml")))
+        files = {file.name: file for file in found}
+        near = nearest(path.name, files)
+        hint = f"; did you mean {files[near]}?" if near else ""
         raise SpecError(f"{path}: no such sweep file{hint}") from None
     except IsADirectoryError:
         raise SpecError(f"{path}: is a folder; name a sweep file (*.toml) in it") from None

@@ -97,7 +97,9 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
     lines = [
         *(
             f"{line[0].upper()}{line[1:]}."
-            for line in verdict.explained([c.ratio for c in compared])
+            for line in verdict.explained(
+                [c.ratio for c in compared], [c.answers for c in compared]
+            )
         ),
         *([_BASELINE_SETTINGS] if any(each.axis == SETTINGS for each in shown) else []),
         *(f"{line[0].upper()}{line[1:]}." for line in footer.several_gpus(compared, rows)),

@@ -7,7 +7,7 @@ that continues its own answers. So the order is fixed and mixed: by the SHA-256 
 within the set, such as ``train/pos/0_9.txt``. It is the same on every system, for the folder and
 for the archive.
 
-Source of the layout: the README of the Large Movie LabelledText Dataset v1.0,
+Source of the layout: the README of the Large Movie Review Dataset v1.0,
 https://ai.stanford.edu/~amaas/data/sentiment/
 """
 

@@ -1,6 +1,6 @@
 """The official IMDB archive, downloaded once into the cache folder and checked by its hash.
 
-A broken connection is taken up again where it broke. The file appears under its name only when it
+A broken connection is resumed where it broke. The file appears under its name only when it
 is whole and its hash is right; until then it has a name of its own, which goes when the download
 fails or is interrupted.
 """
@@ -27,7 +27,7 @@ Advance = Callable[[int], None]
 
 _CHUNK_BYTES = 1 << 18
 _TIMEOUT_S = 30.0
-# Broken connections that are taken up again, each after a pause, before the download is given up.
+# Broken connections that are resumed, each after a pause, before the download fails.
 _RESUMES = 5
 _INSTEAD = (
     "set texts.source to builtin for generated texts, or put the archive or a table with the "
@@ -37,13 +37,13 @@ _INSTEAD = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """A file in the net and what it must be.
+    """A file on the web and what it must be.
 
     Attributes:
         url: where it is.
         num_bytes: its size.
         sha256: its hash.
-        pause_s: how long to wait before a broken connection is taken up again.
+        pause_s: how long to wait before a broken connection is resumed.
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""Texts from files: CSV and its kin, JSON lines, Parquet, lines of text; packed or not.
+"""Texts from files: CSV and TSV, JSON lines, Parquet, lines of text; compressed or not.
 
 A file is read and checked as a whole, row by row; the first thing that is wrong ends it with one
 line that names the file and the row. Rows are counted from 1 and without the header, lines from 1
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
 _OTHER_DELIMITERS = (";", "\t", "|")
-_PACKED = (".gz", ".xz", ".bz2", ".zip")
-# A line beyond it is no text: a small packed file may hold one of many gigabytes.
+_COMPRESSED = (".gz", ".xz", ".bz2", ".zip")
+# A line beyond it is no text: a small compressed file may hold one of many gigabytes.
 MAX_LINE_BYTES = 1 << 26
 _CSV_FIELD_LIMIT = 1 << 30
 
@@ -73,12 +73,12 @@ def read(
 
 
 def kind(name: str) -> str | None:
-    """Return the suffix that tells how a file is read, or None; a packed file's is that within."""
+    """Return the suffix that tells how a file is read, or None; of what a compressed file holds."""
     lowered = name.lower()
     if lowered.endswith(".zip") and not _suffix(lowered.removesuffix(".zip")):
         return ".zip"
-    for packed in _PACKED:
-        lowered = lowered.removesuffix(packed)
+    for compressed in _COMPRESSED:
+        lowered = lowered.removesuffix(compressed)
     return _suffix(lowered)
 
 
@@ -112,7 +112,7 @@ def _member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:
     try:
         return archive.open(names[0])
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown method
-        raise TextsError(f"{path}: {shown(names[0])} cannot be unpacked: {error}") from None
+        raise TextsError(f"{path}: {shown(names[0])} cannot be decompressed: {error}") from None
 
 
 def _bounded(path: Path, file: IO[bytes]) -> Iterator[bytes]:
@@ -125,23 +125,23 @@ def _bounded(path: Path, file: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
-def _decoded(path: Path, packed: Iterable[bytes]) -> Iterator[str]:
+def _decoded(path: Path, raw_lines: Iterable[bytes]) -> Iterator[str]:
     """Decode line by line, so that the first wrong byte can be named."""
     num_bytes = 0
-    for number, line in enumerate(packed, start=1):
+    for number, line in enumerate(raw_lines, start=1):
         try:
             yield line.removeprefix(codecs.BOM_UTF8).decode() if number == 1 else line.decode()
         except UnicodeDecodeError as error:
             at = num_bytes + line.index(error.object) + error.start
-            message = f"{path}: line {number}: is not UTF-8 text (byte {at} of the unpacked file)"
+            message = f"{path}: line {number}: is not UTF-8 text (byte {at} of its content)"
             raise TextsError(f"{message}; save it as UTF-8") from None
         num_bytes += len(line)
 
 
 def _delimited(
-    path: Path, packed: Iterable[bytes], reading: Reading, notes: Notes | None
+    path: Path, raw_lines: Iterable[bytes], reading: Reading, notes: Notes | None
 ) -> Iterator[LabelledText]:
-    lines = _decoded(path, packed)
+    lines = _decoded(path, raw_lines)
     first = next(lines, None)
     if first is None:
         raise TextsError(f"{path}: is empty; expected a header and texts")
@@ -190,11 +190,11 @@ def _wrong_width(found: int, expected: int, delimiter: str) -> str:
 
 
 def _json_lines(
-    path: Path, packed: Iterable[bytes], reading: Reading, notes: Notes | None
+    path: Path, raw_lines: Iterable[bytes], reading: Reading, notes: Notes | None
 ) -> Iterator[LabelledText]:
     labeller: Labeller | None = None
     row = 0
-    for number, line in enumerate(_decoded(path, packed), 1):
+    for number, line in enumerate(_decoded(path, raw_lines), 1):
         if not line.strip():
             continue
         row += 1
@@ -221,12 +221,12 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
 
 
 def _plain_lines(
-    path: Path, packed: Iterable[bytes], reading: Reading, _notes: Notes | None
+    path: Path, raw_lines: Iterable[bytes], reading: Reading, _notes: Notes | None
 ) -> Iterator[LabelledText]:
     named = reading.text_column or reading.label_column
     if named is not None:
         raise TextsError(f"{path}: is lines of text, without the column {named!r}")
-    for line in _decoded(path, packed):
+    for line in _decoded(path, raw_lines):
         if not line.isspace():
             yield LabelledText(text=line.rstrip("\r\n"), label=None)
 
