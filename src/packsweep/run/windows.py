@@ -74,6 +74,10 @@ class Driven:
     looks: Sequence[Figures] = ()
 
 
+class NothingArrivesError(EngineError):
+    """A window so short that no request arrives in it."""
+
+
 class Windows:
     """Drives one server with the requests of one cell."""
 
@@ -109,6 +113,9 @@ class Windows:
         """Drive one window, open at a rate or in the closed loop of the cell.
 
         A repeat has its own draws, the same in all cells.
+
+        Raises:
+            NothingArrivesError: of that rate, these draws and this length.
         """
         cell = self._workload.cell
         draw = _DRAWS * cell.replicate + (repeat if step.draw is None else step.draw)
@@ -148,7 +155,7 @@ class Windows:
             repeat=draw,
         )
         if not times:
-            raise EngineError(
+            raise NothingArrivesError(
                 f"no request arrives in {step.duration_s:g} s at {step.rate_texts_per_s:g} texts/s "
                 f"and {texts_per_request:g} texts a request: set online.window_s higher",
                 outcome="invalid",
@@ -243,6 +250,13 @@ class Course(Protocol):
     def tell(self, driven: Driven, doubts: Sequence[str]) -> None:
         """Take what became of it, and why it may not count."""
 
+    def pass_over(self, error: NothingArrivesError) -> None:
+        """Go on without the window that is due.
+
+        Raises:
+            NothingArrivesError: there is nothing to go on with.
+        """
+
     def result(self) -> dict[str, Any]:
         """Return the columns of ``schema.ATTAINED`` and ``schema.MAX_RATE``."""
 
@@ -268,6 +282,9 @@ class Repeats:
         if doubts:
             raise EngineError("; ".join(doubts), outcome="invalid")
         self._windows.append(driven.window)
+
+    def pass_over(self, error: NothingArrivesError) -> None:
+        raise error
 
     def result(self) -> dict[str, Any]:
         return {} if self._slo is None else _attained(self._windows, self._slo)
@@ -302,6 +319,12 @@ class HighestRate:
         self._search.tell([] if doubts else [driven.window])
         if not doubts and driven.step.rate_texts_per_s is not None:
             self._windows.setdefault(driven.step.rate_texts_per_s, []).append(driven.window)
+
+    def pass_over(self, error: NothingArrivesError) -> None:
+        if not self._windows:
+            raise error
+        self._doubts.append(str(error))
+        self._search.tell([])
 
     def result(self) -> dict[str, Any]:
         found = self._search.result()

@@ -38,7 +38,7 @@ from packsweep.run import checks, lifeline, metrics, rows, session, window_metri
 from packsweep.run.metrics import PassContext
 from packsweep.run.phases import PhaseClock
 from packsweep.run.task import BEGAN, STATUS, Status, Task, task_from_json
-from packsweep.run.windows import Driven, Windows
+from packsweep.run.windows import Driven, NothingArrivesError, Windows
 from packsweep.run.workload import Workload, needs_tokenizer
 
 _MEMORY_TIMEOUT_S = 60.0
@@ -287,8 +287,12 @@ class Attempt:
             self._clock.enter("between")
             sampler = self._sampler()
             began = time.perf_counter()
-            with sampler:
-                driven = driver.drive(repeat, step)
+            try:
+                with sampler:
+                    driven = driver.drive(repeat, step)
+            except NothingArrivesError as error:
+                course.pass_over(error)
+                continue
             # Nobody waits for the end of a window whose last answer came before it.
             spent_s = time.perf_counter() - began
             self._clock.carve("passes", min(driven.window.ended_s, spent_s))
@@ -366,9 +370,18 @@ class Attempt:
         problem = window_metrics.problem(own, earlier, driven, answered)
         if problem:
             raise EngineError(f"repeat {repeat}: {problem}", outcome="invalid")
-        if not window_metrics.whole(answered):
-            errors = ", ".join(values["errors"])
-            raise EngineError(f"repeat {repeat}: no request came back whole: {errors}")
+        for kind, detail in window_metrics.details(driven.window).items():
+            _say(f"repeat {repeat}: {kind}: {detail}")
+        if not window_metrics.whole(answered) and not self._has_answered():
+            raise EngineError(
+                f"repeat {repeat}: no request came back whole: {', '.join(values['errors'])}; "
+                f"the first: {driven.window.responses[0].detail}"
+            )
+
+    def _has_answered(self) -> bool:
+        """Tell whether a search has seen answers: then none at a higher rate is what it is for."""
+        searches = self._task.cell.load.max_rate is not None
+        return searches and any(values["num_requests"] for values in self.measured.passes)
 
     def _context(self) -> PassContext | None:
         """Return what the passes have in common; None where no engine started."""

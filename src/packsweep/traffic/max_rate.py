@@ -31,9 +31,6 @@ from packsweep.traffic.slo import Slo
 from packsweep.traffic.window import Window
 
 _MOST_DOUBLINGS = 20
-_SETTLE_SHARE = 0.1  # of a window
-# Or so many times the SLO's limit, if that is longer: queues as long as allowed have built up.
-_SETTLE_LIMITS = 4.0
 # Windows that were not valid, before the rate is given up, and with it all higher ones.
 _INVALID_LOOKS = 2
 # This share of what arrives stays: no server recovers from that at the same rate.
@@ -149,7 +146,7 @@ class Search:
         return self.window_s * 2.0**look
 
     def _settle_s(self, look: int) -> float:
-        return max(_SETTLE_SHARE * self._judged_s(look), _SETTLE_LIMITS * self.slo.limit_s)
+        return self.slo.settle_s(self._judged_s(look))
 
     @property
     def _error(self) -> float:
