@@ -101,6 +101,7 @@ def test_served_model_refuses_the_key() -> None:
         ("MY_KEY", " \n", "--api-key-env MY_KEY: the environment holds no such variable"),
         ("MY_KEY", "sesa\nme", "--api-key-env MY_KEY: it holds a character that no key has"),
         ("MY_KEY", "ses\u00e4me", "--api-key-env MY_KEY: it holds a character that no key has"),
+        ("VLLM_AUTH", "sesame", "--api-key-env VLLM_AUTH: variables that begin so tune an engine"),
         ("sk-sesame", None, "--api-key-env: takes the name of a variable"),
         ("", None, "--api-key-env: takes the name of a variable"),
     ],
@@ -117,9 +118,10 @@ def test_api_key_refused(
     assert "sesame" not in str(raised.value)
 
 
-def test_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("my_key", " sesame\n")
-    assert external.api_key("my_key") == "sesame"
+@pytest.mark.parametrize("name", ["my_key", "VLLM_API_KEY"])
+def test_api_key(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, " sesame\n")
+    assert external.api_key(name) == "sesame"
     assert external.api_key(None) is None
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from packsweep.engines import EngineInfo
 from packsweep.engines.server import Endpoint, Figures, said_of
 from packsweep.errors import EngineError, UserError
+from packsweep.machine import environment
 
 if TYPE_CHECKING:
     from packsweep.sweep.cells import Cell
@@ -37,6 +38,11 @@ def api_key(name: str | None) -> str | None:
         raise UserError("--api-key-env: takes the name of a variable, such as MY_KEY, not the key")
     if not key:
         raise UserError(f"--api-key-env {name}: the environment holds no such variable")
+    if environment.measuring({name: key}):
+        raise UserError(
+            f"--api-key-env {name}: variables that begin so tune an engine and are stored with the "
+            "results; hold the key in one of another name, such as MY_KEY"
+        )
     if not (key.isascii() and key.isprintable()):
         raise UserError(f"--api-key-env {name}: it holds a character that no key has")
     return key

@@ -269,7 +269,8 @@ class Attempt:
 
     def _run_windows(self, server: Server, model: Model, key: str | None) -> None:
         limits = self._task.limits
-        target = windows.target_of(server, key, limits.pass_timeout_s / 2)
+        timeout_s = windows.timeout_s(self._task.cell, limits.pass_timeout_s)
+        target = windows.target_of(server, key, timeout_s)
         tokenizer = load_tokenizer(model)
         driver = windows.Windows(server, self._workload, tokenizer, self._folder, target)
         self._announce("warmup", "warmup")
@@ -280,9 +281,12 @@ class Attempt:
             server.check()
         self._kept.warmed.add(warmed)
         course = windows.course(self._task.cell)
-        while (step := course.next()) is not None:
+        for number in itertools.count():
+            step = course.next()
+            if step is None:
+                break
             repeat = len(self.measured.passes)
-            self._announce(f"pass {repeat}", "cache")
+            self._announce(f"pass {number}", "cache")
             earlier = self._set_server_cache(server, driver)
             self._clock.enter("between")
             sampler = self._sampler()
@@ -297,8 +301,12 @@ class Attempt:
             spent_s = time.perf_counter() - began
             self._clock.carve("passes", min(driven.window.ended_s, spent_s))
             server.check()
-            self._keep_window(repeat, earlier, driven, sampler.conditions())
-            course.tell(driven, window_metrics.doubts(self._task.cell, driven))
+            doubts = window_metrics.doubts(self._task.cell, driven)
+            if doubts:
+                _say(f"window {number} does not count: {'; '.join(doubts)}")
+            if not doubts or not course.leaves_out:
+                self._keep_window(repeat, earlier, driven, sampler.conditions())
+            course.tell(driven, doubts)
         self.measured.course = course.result()
 
     def _set_server_cache(self, server: Server, driver: Windows) -> list[PassResult]:
