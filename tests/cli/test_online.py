@@ -141,7 +141,7 @@ def _url(server: HTTPServer) -> str:
 @pytest.mark.parametrize(
     ("status", "location", "said"),
     [
-        (401, "", "refuses the key (HTTP 401): name it with --api-key-env"),
+        (401, "", "asks for a key (HTTP 401): name its variable with --api-key-env"),
         (302, "http://elsewhere:1/v1/models", "sends on to http://elsewhere:1/v1/models"),
         (404, "", "/v1/models answers HTTP 404"),
     ],

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,15 +18,19 @@ import pytest
 from aiohttp import web
 from tests.fakes import REVIEWS, task
 from tests.traffic.servers import Answer, Server
+from tests.traffic.windows import response, window
 
+from packsweep.errors import EngineError
 from packsweep.results.store import Store
 from packsweep.run import window_metrics, windows
 from packsweep.run.task import Status
+from packsweep.run.windows import NothingArrivesError
 from packsweep.run.worker import Attempt
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read
-from packsweep.sweep.cells import Cell
+from packsweep.sweep.cells import Cell, LoadSettings
 from packsweep.sweep.spec import LimitsTable
+from packsweep.traffic.window import Window
 
 Row = dict[str, Any]
 
@@ -244,11 +249,60 @@ def test_run_other_model(store: Store, byte_model: Path, tmp_path: Path) -> None
 
 def test_run_nothing_arrives(store: Store, byte_model: Path, tmp_path: Path) -> None:
     """A window that no request arrives in is told what would help, and not tried again."""
-    one = _cell(byte_model, online={"rate": 0.001}, measure={"warmup_passes": 0})
+    measure = {"warmup_passes": 0}
+    one = _cell(byte_model, grid={"strategy": "packed"}, online={"rate": 0.5}, measure=measure)
     status, _ = _run(store, one, tmp_path / "w")
     assert status.outcome == "invalid"
-    assert str(status.reason).startswith("no request arrives in 2 s at 0.001 texts/s")
+    assert str(status.reason).startswith("no request arrives in 2 s at 0.5 texts/s and 12 texts")
     assert not status.is_retryable
+
+
+def test_run_refused(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """Of a server that takes no request the row and the log say what it said."""
+    with ByteServer(Answer(status=400)) as server:
+        one = _external(byte_model, server.url, measure={"warmup_passes": 0, "repeats": 1})
+        status, _ = _run(store, one, tmp_path / "w")
+    assert status.outcome == "crashed"
+    reason = str(status.reason)
+    assert reason.startswith("repeat 0: no request came back whole: http_400:")
+    assert "; the first: " in reason
+    assert "told to say 400" in reason
+
+
+def test_highest_rate_nothing_arrives() -> None:
+    """A search that comes down to a rate at which nothing arrives keeps what it has shown."""
+    load = LoadSettings(window_s=1.0, window_seed=0, max_rate=40.0, slo="p50 e2e <= 10 ms")
+    nothing = NothingArrivesError("no request arrives", outcome="invalid")
+    late = [response(index, index / 40, tokens=(0.1,)) for index in range(40)]
+    course = windows.HighestRate(load)
+    with pytest.raises(NothingArrivesError):
+        course.pass_over(nothing)
+    course.tell(_driven(course.next(), window(*late)), ())
+    while course.next() is not None:
+        course.pass_over(nothing)
+    found = course.result()
+    assert (found["max_rate_verdict"], found["max_rate_fail_texts_per_s"]) == ("none_passes", 40.0)
+    assert str(found["max_rate_reason"]).endswith("invalid windows: no request arrives")
+
+
+def test_run_max_rate_no_answers(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A rate at which every request fails is shown to fail, after one at which none does."""
+    online = {"rate": [], "max_rate": 40.0, "window_s": 0.5, "search_s": 4.0}
+    overloaded = Answer(status=503)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        ByteServer(lambda index: Answer() if index < 60 else overloaded) as server,
+    ):
+        patch.setattr(window_metrics, "doubts", lambda *_: ())  # of a machine that is busy
+        measure = {"warmup_passes": 0}
+        load = {**online, "slo": "p50 e2e <= 100 ms"}
+        one = _external(byte_model, server.url, online=load, measure=measure)
+        status, rows = _run(store, one, tmp_path / "w")
+    assert (status.outcome, status.reason) == ("ok", None)
+    last = rows[-1]
+    assert (last["num_requests"], last["texts_per_s"]) == (0, 0.0)
+    assert last["errors"] == [f"server_error:{last['num_errors']}"]
+    assert last["max_rate_fail_texts_per_s"] is not None
 
 
 def test_run_server_gone(store: Store, byte_model: Path, tmp_path: Path) -> None:
@@ -296,16 +350,52 @@ def test_run_max_rate_undecided(store: Store, byte_model: Path, tmp_path: Path) 
 
 
 def test_run_max_rate_doubts(store: Store, byte_model: Path, tmp_path: Path) -> None:
-    """A search whose windows do not count says why."""
+    """A search of which no window counts is invalid, says why, and has no figures."""
     online = {"rate": [], "max_rate": 5.0, "window_s": 0.5, "search_s": 2.0}
     one = _cell(byte_model, online={**online, "slo": "p50 e2e <= 50 ms"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(window_metrics, "doubts", lambda *_: ("the client was slow",))
         status, rows = _run(store, one, tmp_path / "w")
-    assert status.outcome == "ok"
-    assert rows[0]["max_rate_verdict"] == "undecided"
-    assert "no window was valid" in rows[0]["max_rate_reason"]
-    assert rows[0]["max_rate_reason"].endswith("invalid windows: the client was slow")
+    assert (status.outcome, status.reason) == ("invalid", "the client was slow")
+    assert [row["e2e_p99_s"] for row in rows] == [None]
+    assert not store.is_done(one.cell_id)
+
+
+def test_highest_rate_leaves_out_doubtful_windows() -> None:
+    """A window that measured its own client shows nothing; the rate is looked at again."""
+    load = LoadSettings(window_s=1.0, window_seed=0, max_rate=40.0, slo="p50 e2e <= 10 ms")
+    course = windows.HighestRate(load)
+    assert course.leaves_out
+    first = course.next()
+    late = window(*(response(index, index / 40, tokens=(0.1,)) for index in range(40)))
+    course.tell(_driven(first, late), ("the client was slow",))
+    again = course.next()
+    assert first is not None
+    assert again is not None
+    assert again.rate_texts_per_s == 40.0
+    assert again.duration_s == pytest.approx(2.2)
+    with pytest.raises(EngineError, match="the client was slow") as raised:
+        course.result()
+    assert raised.value.outcome == "invalid"
+
+
+def _driven(step: windows.Step | None, shown: Window) -> Any:
+    """Return what a course looks at of a window."""
+    return SimpleNamespace(step=step, window=shown)
+
+
+@pytest.mark.parametrize(
+    ("load", "timeout_s"),
+    [
+        ({"rate": 1.0, "slo": "p99 e2e <= 500 ms"}, 1800.0),
+        ({"rate": [], "max_rate": 1.0, "slo": "p99 e2e <= 500 ms"}, 30.0),
+        ({"rate": [], "max_rate": 1.0, "slo": "p99 e2e <= 3 s"}, 60.0),
+        ({"rate": [], "max_rate": 9.0, "slo": "p99 e2e <= 200 s", "window_s": 60.0}, 1800.0),
+    ],
+)
+def test_timeout(byte_model: Path, load: Row, timeout_s: float) -> None:
+    """A search does not wait for what broke the SLO long before."""
+    assert windows.timeout_s(_cell(byte_model, online=load), 3600.0) == timeout_s
 
 
 def test_run_longer_than_pool(store: Store, byte_model: Path, tmp_path: Path) -> None:

@@ -43,7 +43,32 @@ def _cells(mode: str = "online", **tables: dict[str, Any]) -> tuple[Cell, ...]:
         ({"max_rate": 1.0}, "online.slo: is missing; max_rate keeps one"),
         ({"rate": 1.0, "search_s": 9.0}, "online.search_s: has no effect without online.max_rate"),
         ({"concurrency": 2, "arrivals": "constant"}, "online.arrivals: has no effect with"),
-        ({"rate": 1.0, "slo": "p99 e2e <= 500"}, "online.slo: 'p99 e2e <= 500' is not allowed"),
+        (
+            {"rate": 1.0, "slo": "p99 e2e <= 500"},
+            "online.slo: 'p99 e2e <= 500' is not allowed: the limit has no unit; write ms or s",
+        ),
+        (
+            {"rate": float("nan")},
+            "online.rate: nan is not allowed: Input should be a finite number",
+        ),
+        ({"concurrency": 0}, "online.concurrency: 0 is not allowed: Input should be greater than"),
+        ({"concurrency": 20_000}, "online.concurrency: 20000 is not allowed: Input should be less"),
+        (
+            {"rate": [1.0, 0.001], "window_s": 20.0},
+            "online.window_s: at 0.001 texts/s a window of 20 s brings less than one text; set it",
+        ),
+        (
+            {"rate": 1e6},
+            "online.rate: at 1e+06 texts/s a window of 60 s brings 60,000,000 texts, and",
+        ),
+        (
+            {"max_rate": 1.0, "slo": "p99 e2e <= 2 s", "search_s": 60.0},
+            "online.search_s: 60 s hold no window: it takes 60 s, and 8 s before them until queues",
+        ),
+        (
+            {"max_rate": 9.0, "slo": "p99 e2e <= 20 s", "window_s": 2.0},
+            "online.search_s: 80 s hold no window: it takes 2 s, and 80 s before them until queues",
+        ),
         ({"rate": 1.0, "window": 3.0}, "online.window: unknown key; did you mean online.window_s?"),
         ({"rate": 1.0, "url": "http://h:1"}, "online.url: goes together with engine.kind"),
         ({"rate": 1.0, "api_key_env": "KEY"}, "online.api_key_env: has no effect without"),
@@ -107,10 +132,34 @@ def test_parse_url_secret() -> None:
     assert "hunter2" not in str(refused.value)
 
 
-def test_parse_url_base() -> None:
-    """The version that all paths begin with may stand in the address."""
-    sweep = _sweep(online={"rate": 1.0, "url": "http://h:1/v1/"}, engine={"kind": "external"})
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/v1/completions"])
+def test_parse_url_base(path: str) -> None:
+    """The version that all paths begin with may stand in the address, or the whole endpoint."""
+    sweep = _sweep(online={"rate": 1.0, "url": f"http://h:1{path}"}, engine={"kind": "external"})
     assert sweep.online.url == "http://h:1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "h:1",
+        "ftp://h",
+        "http://:80",
+        "http://h:x",
+        "http://h:0",
+        "http://h:99999",
+        "http://[::1",
+        "http://h h",
+        "http://h/a b",
+        "http://h/\n",
+        "http://ä",
+        "",
+    ],
+)
+def test_parse_url_refused(url: str) -> None:
+    """What is no address is told before anything is asked of it."""
+    with pytest.raises(SpecError, match="is not an address such as http:"):
+        _sweep(online={"rate": 1.0, "url": url}, engine={"kind": "external"})
 
 
 def test_expand_rates() -> None:
@@ -150,13 +199,13 @@ def test_expand_variant() -> None:
             "mode": "online",
             "online": {"rate": [1.0, 2.0], "slo": "p99 e2e <= 500 ms"},
             "measure": {"isolation": "engine"},
-            "variant": [{"online": {"rate": [], "max_rate": 4.0, "search_s": 9.0}}],
+            "variant": [{"online": {"rate": [], "max_rate": 4.0, "search_s": 99.0}}],
         },
         where="f.toml",
     )
     made = sweep_cells.expand(found, REVIEWS, model_fingerprint="w", max_model_len=100)
     assert [each.slug.rpartition("-")[2] for each in made] == ["rate1", "rate2", "max"]
-    assert made[2].load.longest_search_s == 9.0
+    assert made[2].load.longest_search_s == 99.0
     assert len({each.engine_key for each in made}) == 1
 
 

@@ -75,6 +75,10 @@ def test_half_a_stream_keeps_what_arrived() -> None:
     assert len(response.token_s) == 1
 
 
+def test_detail_of_a_timeout_is_the_limit() -> None:
+    assert one(Answer(first_s=5.0), timeout_s=0.3).detail == "not whole after 0.3 s"
+
+
 def test_detail_is_what_the_server_said() -> None:
     assert "told to say 404" in (one(Answer(status=404)).detail or "")
 

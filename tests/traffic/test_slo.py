@@ -34,6 +34,11 @@ def test_slo_is_written_as_it_is_read(text: str) -> None:
         ("p100 e2e <= 5 ms", "p100 must lie between p0 and p100"),
         ("p0 e2e <= 5 ms", "p0 must lie between p0 and p100"),
         ("p99 e2e <= 0 ms", "the limit must be above 0"),
+        ("p99 e2e <= 100000 s", "the limit must be above 0 and at most a day"),
+        ("p99 e2e <= 5 \u00b5s", "it cannot be read"),
+        ("p99 e2e <= 5 us", "the unit us is not known; write ms or s"),
+        ("p101 e2e <= 5 ms", "p101 must lie between p0 and p100"),
+        ("p99 e2e <= 5 ms, p99 ttft <= 1 s", "it cannot be read"),
         ("p9.9.9 e2e <= 1 ms", "9.9.9 is no number"),
         ("mean e2e <= 5 ms", "it cannot be read"),
         ("p99 e2e < 5 ms", "it cannot be read"),
@@ -67,3 +72,8 @@ def test_attainment_is_the_share_that_keeps_it() -> None:
     slo = parse("p99 e2e <= 500 ms")
     assert slo.attainment([response(tokens=(0.1,)), response(tokens=(0.9,))]) == 0.5
     assert slo.attainment([]) is None
+
+
+def test_window_settles_until_queues_have_built_up() -> None:
+    assert parse("p99 e2e <= 500 ms").settle_s(60.0) == 6.0
+    assert parse("p99 e2e <= 2 s").settle_s(60.0) == 8.0

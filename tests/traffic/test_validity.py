@@ -52,3 +52,14 @@ def test_closed_loop_has_no_schedule_to_hold() -> None:
     closed = window(response(scheduled_s=None), response(1, None, late_s=1.0))
     assert rate_held(closed) is None
     assert doubts(closed, SLO) == ()
+
+
+def test_tpot_of_answers_of_one_token_is_a_doubt() -> None:
+    """Nothing could break such an SLO, so it would be kept at any rate."""
+    tpot = parse("p99 tpot <= 50 ms")
+    one, two = response(tokens=(0.1,)), response(1, 1.0, tokens=(0.1, 0.2))
+    assert doubts(window(one), tpot) == (
+        "no answer has a second token, so that none has a tpot: set online.slo to e2e",
+    )
+    assert doubts(window(one, two), tpot) == ()
+    assert doubts(window(response(error="timeout", tokens=())), tpot) == ()

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import urllib.error
 from typing import TYPE_CHECKING
 
 from packsweep.engines import EngineInfo
 from packsweep.engines.server import Endpoint, Figures, said_of
 from packsweep.errors import EngineError, UserError
+from packsweep.machine import environment
 
 if TYPE_CHECKING:
     from packsweep.sweep.cells import Cell
 
 _REDIRECTS = range(300, 400)
 _REFUSED = (401, 403)
+_NAME = re.compile("[A-Z_][A-Z0-9_]*")
+_NUM_SHOWN = 5  # models
 
 
 def api_key(name: str | None) -> str | None:
@@ -30,8 +34,17 @@ def api_key(name: str | None) -> str | None:
     if name is None:
         return None
     key = os.environ.get(name, "").strip()
+    if not key and not _NAME.fullmatch(name):  # not shown: it may be the key itself
+        raise UserError("--api-key-env: takes the name of a variable, such as MY_KEY, not the key")
     if not key:
         raise UserError(f"--api-key-env {name}: the environment holds no such variable")
+    if environment.measuring({name: key}):
+        raise UserError(
+            f"--api-key-env {name}: variables that begin so tune an engine and are stored with the "
+            "results; hold the key in one of another name, such as MY_KEY"
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"--api-key-env {name}: it holds a character that no key has")
     return key
 
 
@@ -43,21 +56,31 @@ def served_model(base_url: str, key: str | None, wanted: str) -> str:
     """
     try:
         answer = json.loads(Endpoint(base_url, key).call("/v1/models", timeout_s=10.0))
-        names = [str(model["id"]) for model in answer["data"]]
+        roots = {str(model["id"]): model.get("root") for model in answer["data"]}
     except urllib.error.HTTPError as error:
-        raise UserError(f"{base_url}: {_refusal(error)}") from None
+        raise UserError(f"{base_url}: {_refusal(error, has_key=key is not None)}") from None
     except OSError as error:
         raise UserError(f"{base_url}: cannot be reached: {said_of(error)}") from None
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise UserError(f"{base_url}/v1/models: is no list of models; is it a server?") from None
-    if wanted in names or len(names) == 1:
-        return wanted if wanted in names else names[0]
-    raise UserError(f"{base_url}: serves {', '.join(names) or 'nothing'}, and not {wanted}")
+    if wanted in roots:
+        return wanted
+    renamed = [name for name, root in roots.items() if root == wanted]
+    if renamed or len(roots) == 1:
+        return next(iter(renamed or roots))
+    raise UserError(f"{base_url}: serves {_listed(list(roots))}, and not {wanted}: set model.name")
 
 
-def _refusal(error: urllib.error.HTTPError) -> str:
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NUM_SHOWN:,} more" if len(names) > _NUM_SHOWN else ""
+    return (", ".join(names[:_NUM_SHOWN]) or "nothing") + more
+
+
+def _refusal(error: urllib.error.HTTPError, *, has_key: bool) -> str:
     if error.code in _REFUSED:
-        return f"refuses the key (HTTP {error.code}): name it with --api-key-env"
+        if has_key:
+            return f"refuses the key (HTTP {error.code})"
+        return f"asks for a key (HTTP {error.code}): name its variable with --api-key-env"
     if error.code in _REDIRECTS:
         where = error.headers.get("Location", "another address")
         return f"sends on to {where}, which is never followed: name that address"

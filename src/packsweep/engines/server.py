@@ -10,6 +10,7 @@ Source: paths and metrics of vLLM 0.26 to 0.33, ``entrypoints/openai``, ``entryp
 
 from __future__ import annotations
 
+import http.client
 import json
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psutil
 
 from packsweep.engines import EngineInfo, Request
-from packsweep.errors import EngineError, without_credentials
+from packsweep.errors import EngineError, printable, without_credentials
 from packsweep.machine import environment, process
 from packsweep.sweep import answers
 
@@ -41,6 +42,8 @@ _PROBE_TIMEOUT_S = 2.0
 _STOP_TIMEOUT_S = 30.0
 _RESETS = 40
 _IDLE_TIMEOUT_S = 10.0
+_MOST_BYTES = 1 << 26  # of a page
+_LONGEST_SAID = 120
 _SAMPLE = re.compile(r"^(vllm:\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 # An early version says nothing.
 _SAYS_NO = re.compile(r'"success"\s*:\s*false')
@@ -126,8 +129,15 @@ class Endpoint:
         request = urllib.request.Request(  # noqa: S310  (http and https alone: spec)
             self.base_url + path, data=b"" if post else None, headers=self._headers
         )
-        with self._opener.open(request, timeout=timeout_s) as response:
-            content: bytes = response.read()
+        try:
+            with self._opener.open(request, timeout=timeout_s) as response:
+                content: bytes = response.read(_MOST_BYTES)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise
+        except (http.client.HTTPException, UnicodeError) as error:
+            said = printable(f"{type(error).__name__}: {error}", one_line=True)
+            raise ConnectionError(f"it does not speak HTTP: {said[:_LONGEST_SAID]}") from None
         return content.decode(errors="replace")
 
     def is_up(self) -> bool:
@@ -139,17 +149,17 @@ class Endpoint:
         return True
 
     def figures(self) -> Figures:
-        """Return what /metrics says; nothing where there is no such page."""
+        """Return what /metrics says; nothing where there is no such page, or none of vLLM's."""
         try:
             return figures(self.call("/metrics"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, OverflowError):  # a number of requests that is NaN or infinite
             return Figures(cache_config={})
 
     def version(self) -> str | None:
         """Return the version that the server says it is; None where it does not."""
         try:
             return str(json.loads(self.call("/version"))["version"])
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
 
     def reset_prefix_cache(self) -> None:

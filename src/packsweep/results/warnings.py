@@ -103,6 +103,17 @@ def _surplus(passes: Passes) -> bool:
     return any(_known(passes, "labels_surplus"))
 
 
+def _request_errors(passes: Passes) -> bool:
+    return any(_known(passes, "num_errors"))
+
+
+def _cache_untold(passes: Passes) -> bool:
+    """Tell whether a server's prefix cache may be in another state than asked."""
+    of_servers = [row for row in passes if row.get("mode") == "online"]
+    asked = [row for row in of_servers if row["cache_state"] != "off"]
+    return any(row["cached_share"] is None and row["num_requests"] for row in asked)
+
+
 def _memory_kept(passes: Passes) -> bool:
     return not all(_known(passes, "memory_returned"))
 
@@ -161,6 +172,18 @@ WARNINGS = (
         applies=_surplus,
         text="answers held more labels than there were texts (column labels_surplus)",
         remedy="read the column text of the requests; set grid.answer to choice, or another format",
+    ),
+    Warning_(
+        code="request_errors",
+        applies=_request_errors,
+        text="requests failed: they break the SLO and are no speed (column errors)",
+        remedy="read what the server said in the attempt's log",
+    ),
+    Warning_(
+        code="cache_untold",
+        applies=_cache_untold,
+        text="the server does not say what its prefix cache served, so its state was not checked",
+        remedy="start vLLM with --enable-prompt-tokens-details",
     ),
     Warning_(
         code="memory_kept",

@@ -61,6 +61,12 @@ def whole(answered: Sequence[Answered]) -> list[Answered]:
     return [item for item in answered if item.result.error is None]
 
 
+def details(window: Window) -> dict[str, str | None]:
+    """Return of each kind of error what was said about the first."""
+    failed = [response for response in window.responses if response.error is not None]
+    return {str(response.error): response.detail for response in reversed(failed)}
+
+
 def request_values(
     repeat: int, driven: Driven, answered: Sequence[Answered]
 ) -> list[dict[str, Any]]:

@@ -33,6 +33,10 @@ from packsweep.traffic.window import Load, LoadRequest, Response, Target, Window
 _WARMUP_CONCURRENCY = 32
 # Draws of windows that a replicate has for itself.
 _DRAWS = 1_000
+# When a search gives up a request, which broke the SLO long before: a rate far above what a server
+# bears would otherwise keep it busy for many times the window.
+_SEARCH_TIMEOUT_S = 30.0
+_SEARCH_TIMEOUT_LIMITS = 20.0
 # Looks at a server's own figures in a window.
 _NUM_LOOKS = 20
 
@@ -74,6 +78,10 @@ class Driven:
     looks: Sequence[Figures] = ()
 
 
+class NothingArrivesError(EngineError):
+    """A window so short that no request arrives in it."""
+
+
 class Windows:
     """Drives one server with the requests of one cell."""
 
@@ -109,6 +117,9 @@ class Windows:
         """Drive one window, open at a rate or in the closed loop of the cell.
 
         A repeat has its own draws, the same in all cells.
+
+        Raises:
+            NothingArrivesError: of that rate, these draws and this length.
         """
         cell = self._workload.cell
         draw = _DRAWS * cell.replicate + (repeat if step.draw is None else step.draw)
@@ -148,7 +159,7 @@ class Windows:
             repeat=draw,
         )
         if not times:
-            raise EngineError(
+            raise NothingArrivesError(
                 f"no request arrives in {step.duration_s:g} s at {step.rate_texts_per_s:g} texts/s "
                 f"and {texts_per_request:g} texts a request: set online.window_s higher",
                 outcome="invalid",
@@ -235,7 +246,13 @@ class _Onlooker:
 
 
 class Course(Protocol):
-    """Which windows an attempt drives, one after the other."""
+    """Which windows an attempt drives, one after the other.
+
+    Attributes:
+        leaves_out: a window that measured its own client is no figure of the cell.
+    """
+
+    leaves_out: bool
 
     def next(self) -> Step | None:
         """Return what is due, or None when all is done."""
@@ -243,12 +260,21 @@ class Course(Protocol):
     def tell(self, driven: Driven, doubts: Sequence[str]) -> None:
         """Take what became of it, and why it may not count."""
 
+    def pass_over(self, error: NothingArrivesError) -> None:
+        """Go on without the window that is due.
+
+        Raises:
+            NothingArrivesError: there is nothing to go on with.
+        """
+
     def result(self) -> dict[str, Any]:
         """Return the columns of ``schema.ATTAINED`` and ``schema.MAX_RATE``."""
 
 
 class Repeats:
     """The same window for every repeat, with draws of its own."""
+
+    leaves_out = False
 
     def __init__(self, step: Step, num: int, objective: Slo | None = None) -> None:
         """Take what is repeated, how often, and what is to be kept."""
@@ -269,12 +295,17 @@ class Repeats:
             raise EngineError("; ".join(doubts), outcome="invalid")
         self._windows.append(driven.window)
 
+    def pass_over(self, error: NothingArrivesError) -> None:
+        raise error
+
     def result(self) -> dict[str, Any]:
         return {} if self._slo is None else _attained(self._windows, self._slo)
 
 
 class HighestRate:
     """The windows of ``load.max_rate``'s search."""
+
+    leaves_out = True
 
     def __init__(self, load: LoadSettings) -> None:
         """Begin at the rate that the cell names."""
@@ -303,11 +334,24 @@ class HighestRate:
         if not doubts and driven.step.rate_texts_per_s is not None:
             self._windows.setdefault(driven.step.rate_texts_per_s, []).append(driven.window)
 
+    def pass_over(self, error: NothingArrivesError) -> None:
+        if not self._windows:
+            raise error
+        self._doubts.append(str(error))
+        self._search.tell([])
+
     def result(self) -> dict[str, Any]:
+        """Return what was shown.
+
+        Raises:
+            EngineError: no window counted.
+        """
+        if not self._windows:
+            raise EngineError("; ".join(dict.fromkeys(self._doubts)), outcome="invalid")
         found = self._search.result()
-        at = found.passes or min(self._windows, default=0.0)
+        at = found.passes or min(self._windows)
         return {
-            **_attained(self._windows.get(at, []), self._slo),
+            **_attained(self._windows[at], self._slo),
             "max_rate_verdict": found.verdict,
             "max_rate_pass_texts_per_s": found.passes,
             "max_rate_fail_texts_per_s": found.fails,
@@ -336,6 +380,15 @@ def course(cell: Cell) -> Course:
         step = Step(rate_texts_per_s=load.rate, duration_s=load.window_s)
         return Repeats(step, cell.repeats, slo.parse(load.slo) if load.slo else None)
     return HighestRate(load)
+
+
+def timeout_s(cell: Cell, pass_timeout_s: float) -> float:
+    """Return how long a request of a window may take."""
+    longest_s = pass_timeout_s / 2
+    if cell.load.max_rate is None or cell.load.slo is None:
+        return longest_s
+    limit_s = slo.parse(cell.load.slo).limit_s
+    return min(longest_s, max(_SEARCH_TIMEOUT_S, _SEARCH_TIMEOUT_LIMITS * limit_s))
 
 
 def target_of(server: Server, api_key: str | None, timeout_s: float) -> Target:

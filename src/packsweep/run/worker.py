@@ -38,7 +38,7 @@ from packsweep.run import checks, lifeline, metrics, rows, session, window_metri
 from packsweep.run.metrics import PassContext
 from packsweep.run.phases import PhaseClock
 from packsweep.run.task import BEGAN, STATUS, Status, Task, task_from_json
-from packsweep.run.windows import Driven, Windows
+from packsweep.run.windows import Driven, NothingArrivesError, Windows
 from packsweep.run.workload import Workload, needs_tokenizer
 
 _MEMORY_TIMEOUT_S = 60.0
@@ -269,7 +269,8 @@ class Attempt:
 
     def _run_windows(self, server: Server, model: Model, key: str | None) -> None:
         limits = self._task.limits
-        target = windows.target_of(server, key, limits.pass_timeout_s / 2)
+        timeout_s = windows.timeout_s(self._task.cell, limits.pass_timeout_s)
+        target = windows.target_of(server, key, timeout_s)
         tokenizer = load_tokenizer(model)
         driver = windows.Windows(server, self._workload, tokenizer, self._folder, target)
         self._announce("warmup", "warmup")
@@ -280,21 +281,32 @@ class Attempt:
             server.check()
         self._kept.warmed.add(warmed)
         course = windows.course(self._task.cell)
-        while (step := course.next()) is not None:
+        for number in itertools.count():
+            step = course.next()
+            if step is None:
+                break
             repeat = len(self.measured.passes)
-            self._announce(f"pass {repeat}", "cache")
+            self._announce(f"pass {number}", "cache")
             earlier = self._set_server_cache(server, driver)
             self._clock.enter("between")
             sampler = self._sampler()
             began = time.perf_counter()
-            with sampler:
-                driven = driver.drive(repeat, step)
+            try:
+                with sampler:
+                    driven = driver.drive(repeat, step)
+            except NothingArrivesError as error:
+                course.pass_over(error)
+                continue
             # Nobody waits for the end of a window whose last answer came before it.
             spent_s = time.perf_counter() - began
             self._clock.carve("passes", min(driven.window.ended_s, spent_s))
             server.check()
-            self._keep_window(repeat, earlier, driven, sampler.conditions())
-            course.tell(driven, window_metrics.doubts(self._task.cell, driven))
+            doubts = window_metrics.doubts(self._task.cell, driven)
+            if doubts:
+                _say(f"window {number} does not count: {'; '.join(doubts)}")
+            if not doubts or not course.leaves_out:
+                self._keep_window(repeat, earlier, driven, sampler.conditions())
+            course.tell(driven, doubts)
         self.measured.course = course.result()
 
     def _set_server_cache(self, server: Server, driver: Windows) -> list[PassResult]:
@@ -366,9 +378,18 @@ class Attempt:
         problem = window_metrics.problem(own, earlier, driven, answered)
         if problem:
             raise EngineError(f"repeat {repeat}: {problem}", outcome="invalid")
-        if not window_metrics.whole(answered):
-            errors = ", ".join(values["errors"])
-            raise EngineError(f"repeat {repeat}: no request came back whole: {errors}")
+        for kind, detail in window_metrics.details(driven.window).items():
+            _say(f"repeat {repeat}: {kind}: {detail}")
+        if not window_metrics.whole(answered) and not self._has_answered():
+            raise EngineError(
+                f"repeat {repeat}: no request came back whole: {', '.join(values['errors'])}; "
+                f"the first: {driven.window.responses[0].detail}"
+            )
+
+    def _has_answered(self) -> bool:
+        """Tell whether a search has seen answers: then none at a higher rate is what it is for."""
+        searches = self._task.cell.load.max_rate is not None
+        return searches and any(values["num_requests"] for values in self.measured.passes)
 
     def _context(self) -> PassContext | None:
         """Return what the passes have in common; None where no engine started."""

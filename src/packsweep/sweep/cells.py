@@ -22,6 +22,7 @@ from packsweep.sweep import answers, prompts
 from packsweep.sweep import task as labelling
 from packsweep.sweep.prompts import Asking
 from packsweep.sweep.spec import (
+    MOST_WINDOWS,
     Answer,
     Arrivals,
     CacheState,
@@ -54,9 +55,6 @@ _OLD = frozenset(
 )
 
 
-# A search for the highest rate ends with what is shown after so many times a window's length,
-# unless ``online.search_s`` says otherwise.
-MOST_WINDOWS = 40
 # A server is warmed with prompts of so many texts: every shape that it compiles for, and no more of
 # a pool of thousands.
 WARMUP_TEXTS = 256

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from packsweep.errors import UserError
+from packsweep.errors import UserError, shown
 from packsweep.machine.devices import DEVICES
 from packsweep.traffic import slo
 
@@ -57,7 +57,7 @@ def _slo(text: str) -> str:
     try:
         return str(slo.parse(text))
     except UserError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(str(error).removeprefix(f"SLO {shown(text)}: ")) from None
 
 
 def _base_url(text: str) -> str:
@@ -66,12 +66,21 @@ def _base_url(text: str) -> str:
     Raises:
         ValueError: it is none, or holds what would be stored with the results.
     """
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_address(text):
         raise ValueError("is not an address such as http://127.0.0.1:8000")
+    parts = urlsplit(text)
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("holds more than host and path; name a key by api_key_env")
-    return text.rstrip("/").removesuffix("/v1")
+    return text.rstrip("/").removesuffix("/completions").removesuffix("/v1")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number
+        return False
+    return known and text.isascii() and text.isprintable() and " " not in text
 
 
 def _json_object(text: str) -> str:
@@ -101,6 +110,8 @@ Gpus = Annotated[int, Field(ge=1, le=64)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
 TextsPerS = Annotated[float, Field(gt=0, le=1e9)]
+# A machine has about 28,000 ports for connections to one server.
+Concurrency = Annotated[int, Field(ge=1, le=10_000)]
 JsonObject = Annotated[str, AfterValidator(_json_object)]
 Objective = Annotated[str, AfterValidator(_slo)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
@@ -249,7 +260,7 @@ class OnlineTable(Table):
     """
 
     rate: OptionalAxis[TextsPerS] = ()
-    concurrency: OptionalAxis[Positive] = ()
+    concurrency: OptionalAxis[Concurrency] = ()
     max_rate: TextsPerS | None = None
     search_s: Seconds | None = None
     slo: Objective | None = None
@@ -333,6 +344,10 @@ class Sweep(Table):
 
 MOST_CELLS = 100_000
 MOST_TEXTS = 100_000_000
+MOST_TEXTS_IN_WINDOW = 10_000_000
+# A search for the highest rate ends with what is shown after so many times a window's length,
+# unless ``online.search_s`` says otherwise.
+MOST_WINDOWS = 40
 # Setting -> the value of a cell whose sweep file does not name it, as text.
 DEFAULTS = {
     prefix + name: str(field.default[0])
@@ -490,7 +505,35 @@ def _load_problem(online: OnlineTable) -> str | None:
         return "online.search_s: has no effect without online.max_rate; remove it"
     if online.concurrency and online.arrivals != ("poisson",):
         return "online.arrivals: has no effect with concurrency; remove it"
+    return _window_problem(online) or _search_problem(online)
+
+
+def _window_problem(online: OnlineTable) -> str | None:
+    """Return why a window would hold nothing, or more than any client sends."""
+    rates = online.rate or ((online.max_rate,) if online.max_rate else ())
+    for rate in rates:
+        texts = rate * online.window_s
+        what = f"at {rate:g} texts/s a window of {online.window_s:g} s brings"
+        if texts < 1:
+            return f"online.window_s: {what} less than one text; set it higher"
+        if texts > MOST_TEXTS_IN_WINDOW:
+            most = f"{MOST_TEXTS_IN_WINDOW:,} are the most allowed"
+            return f"online.rate: {what} {texts:,.0f} texts, and {most}"
     return None
+
+
+def _search_problem(online: OnlineTable) -> str | None:
+    """Return why a search would end before its first window, or None."""
+    if online.max_rate is None or online.slo is None:
+        return None
+    settle_s = slo.parse(online.slo).settle_s(online.window_s)
+    longest_s = online.search_s or MOST_WINDOWS * online.window_s
+    if online.window_s + settle_s <= longest_s:
+        return None
+    return (
+        f"online.search_s: {longest_s:g} s hold no window: it takes {online.window_s:g} s, and "
+        f"{settle_s:g} s before them until queues have built up"
+    )
 
 
 def _url_problem(sweep: Sweep) -> str | None:

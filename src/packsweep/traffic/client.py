@@ -178,8 +178,8 @@ class _Loop:
                 status=status,
                 error=error,
                 detail=None if detail is None else self._shortened(detail),
-                text="".join(answer.text),
-                prompt_tokens=answer.usage.get("prompt_tokens"),
+                text=answer.text,
+                prompt_tokens=answer.prompt_tokens,
                 output_tokens=answer.output_tokens,
                 cached_tokens=answer.cached_tokens,
                 finish_reason=answer.finish_reason,
@@ -196,7 +196,9 @@ class _Loop:
                 return status, *await self._read(response, answer)
         except StreamError as failure:
             return status, failure.kind, str(failure)
-        except (aiohttp.ClientError, OSError, TimeoutError) as failure:
+        except TimeoutError:
+            return status, "timeout", f"not whole after {self._timeout_s:g} s"
+        except (aiohttp.ClientError, OSError) as failure:
             return status, _kind(failure, status), f"{type(failure).__name__}: {failure}"
 
     async def _read(
@@ -212,8 +214,12 @@ class _Loop:
         if answer.is_done and answer.token_s:
             return None, None
         if answer.token_s and not answer.is_done:
-            return "truncated", f"the stream ended after {len(answer.token_s)} tokens"
-        return "bad_answer", f"no stream of tokens, but {response.content_type}"
+            return (
+                "truncated",
+                f"the stream ended after {len(answer.token_s)} tokens, not in [DONE]",
+            )
+        said = f": {answer.other}" if answer.other else ""
+        return "bad_answer", f"no stream of tokens, but {response.content_type}{said}"
 
     def _shortened(self, detail: str) -> str:
         """Return what is kept of a detail: one line, without the key."""
@@ -243,8 +249,6 @@ def _payloads(requests: Sequence[LoadRequest]) -> dict[int, aiohttp.BytesPayload
 
 def _kind(failure: Exception, status: int | None) -> str:
     """Return the kind of an error of the connection."""
-    if isinstance(failure, TimeoutError):
-        return "timeout"
     if isinstance(failure, OSError) and failure.errno in _CLIENT_LIMITS:
         return "client_limit"
     if isinstance(failure, (aiohttp.ClientConnectorError, ssl.SSLError)):

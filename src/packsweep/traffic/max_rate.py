@@ -35,9 +35,6 @@ _MOST_DOUBLINGS = 20
 _MOST_WINDOWS = 15
 # A look is longer than its verdict is predicted to take, as the next requests may be less kind.
 _ALLOWANCE = 1.15
-_SETTLE_SHARE = 0.1  # of a window
-# Or so many times the SLO's limit, if that is longer: queues as long as allowed have built up.
-_SETTLE_LIMITS = 4.0
 # Windows that were not valid, before the rate is given up, and with it all higher ones.
 _INVALID_LOOKS = 2
 # This share of what arrives stays: no server recovers from that at the same rate.
@@ -138,13 +135,6 @@ class Search:
     _verdicts: dict[float, Verdict] = field(init=False, default_factory=dict)
     _driven_s: float = field(init=False, default=0.0)
 
-    def _settle_s(self, judged_s: float) -> float:
-        return max(_SETTLE_SHARE * judged_s, _SETTLE_LIMITS * self.slo.limit_s)
-
-    def _holds_s(self, time_s: float) -> float:
-        """Return how much of ``time_s`` is judged if one look takes it all."""
-        return min(time_s / (1 + _SETTLE_SHARE), time_s - _SETTLE_LIMITS * self.slo.limit_s)
-
     @property
     def _error(self) -> float:
         return (1 - self.confidence) / 2 / self.looks
@@ -155,7 +145,7 @@ class Search:
         if rate is None:
             return None
         judged_s = self._due_s(rate)
-        settle_s = self._settle_s(judged_s)
+        settle_s = self.slo.settle_s(judged_s)
         if self._driven_s + judged_s + settle_s > self.longest_s:
             return None
         look = self._num_looks.get(rate, 0)
@@ -175,8 +165,8 @@ class Search:
         """Return how long a rate may still be judged, with one look left for a rate to fail."""
         time_s = self.longest_s - self._driven_s
         if self._fails() is None:
-            time_s -= self.window_s + self._settle_s(self.window_s)
-        return min(_MOST_WINDOWS * self.window_s - shown.length_s, self._holds_s(time_s))
+            time_s -= self.window_s + self.slo.settle_s(self.window_s)
+        return min(_MOST_WINDOWS * self.window_s - shown.length_s, self.slo.judged_s(time_s))
 
     def tell(self, windows: Sequence[Window]) -> None:
         """Take the windows of the step that is due; none if they were not valid."""
@@ -280,7 +270,7 @@ class Search:
         shown = self._evidence(rate)
         if shown is None:
             return True
-        most_s = min(_MOST_WINDOWS * self.window_s, self._holds_s(self.longest_s - self._driven_s))
+        most_s = min(_MOST_WINDOWS * self.window_s, self.slo.judged_s(self.longest_s - self._driven_s))
         most = shown.num_requests / shown.length_s / 2 * most_s
         return math.pow(self.slo.share, most) > self._error
 

@@ -15,6 +15,11 @@ from packsweep.traffic.window import Response
 
 _METRICS = ("ttft", "tpot", "e2e")  # ITL is no figure of a request
 _PER_S = {"ms": 1000.0, "s": 1.0}
+# Of the time that is judged, how much passes before it. Or so many times the limit, if that is
+# longer: queues as long as allowed have built up.
+_SETTLE_SHARE = 0.1
+_SETTLE_LIMITS = 4.0
+_LONGEST_S = 86_400.0  # a limit
 _EXAMPLE = 'write it as "p99 e2e <= 500 ms"'
 _SHAPE = re.compile(
     r"p(?P<percent>[\d.]+) \s+ (?P<metric>\w+) \s* <= \s* (?P<limit>[\d.]+) \s* (?P<unit>\w*)",
@@ -46,6 +51,14 @@ class Slo:
     def share(self) -> float:
         return self.percent / 100
 
+    def settle_s(self, judged_s: float) -> float:
+        """Return how long a window runs before ``judged_s`` of it are judged."""
+        return max(_SETTLE_SHARE * judged_s, _SETTLE_LIMITS * self.limit_s)
+
+    def judged_s(self, window_s: float) -> float:
+        """Return how much of a whole window is judged."""
+        return min(window_s / (1 + _SETTLE_SHARE), window_s - _SETTLE_LIMITS * self.limit_s)
+
     def latency_s(self, response: Response) -> float:
         """Return the latency compared with the limit; infinite where the request failed.
 
@@ -55,6 +68,10 @@ class Slo:
             return float("inf")
         latency_s: float | None = getattr(response, f"{self.metric}_s")
         return 0.0 if latency_s is None else latency_s
+
+    def applies_to(self, response: Response) -> bool:
+        """Tell whether a request has the latency at all."""
+        return getattr(response, f"{self.metric}_s") is not None
 
     def is_kept(self, response: Response) -> bool:
         return self.latency_s(response) <= self.limit_s
@@ -82,8 +99,8 @@ def parse(text: str) -> Slo:
     percent, limit = _number(text, parts["percent"]), _number(text, parts["limit"])
     if not 0 < percent < 100:  # noqa: PLR2004  (no sample shows that all requests keep a limit)
         raise UserError(f"SLO {shown(text)}: p{percent:g} must lie between p0 and p100; {_EXAMPLE}")
-    if not limit > 0:
-        raise UserError(f"SLO {shown(text)}: the limit must be above 0")
+    if not 0 < limit / _PER_S[unit] <= _LONGEST_S:
+        raise UserError(f"SLO {shown(text)}: the limit must be above 0 and at most a day")
     return Slo(percent=percent, metric=metric, limit_s=limit / _PER_S[unit])
 
 

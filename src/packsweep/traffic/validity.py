@@ -14,7 +14,13 @@ _CEILING = 5.0
 
 def doubts(window: Window, slo: Slo | None = None) -> tuple[str, ...]:
     """Return why a window does not count, a line each; nothing of a valid one."""
-    checks = (_limits(window), _delay(window, slo), _rate(window), _ceiling(window))
+    checks = (
+        _limits(window),
+        _undefined(window, slo),
+        _delay(window, slo),
+        _rate(window),
+        _ceiling(window),
+    )
     return tuple(doubt for doubt in checks if doubt is not None)
 
 
@@ -40,6 +46,14 @@ def _limits(window: Window) -> str | None:
     return (
         f"this machine had no socket left for {lacking:,} requests: raise the limit on open files"
     )
+
+
+def _undefined(window: Window, slo: Slo | None) -> str | None:
+    """Return that nothing could break the SLO: an answer of one token has no TPOT."""
+    whole = [response for response in window.responses if response.error is None]
+    if slo is None or not whole or any(slo.applies_to(response) for response in whole):
+        return None
+    return f"no answer has a second token, so that none has a {slo.metric}: set online.slo to e2e"
 
 
 def _delay(window: Window, slo: Slo | None) -> str | None:
