@@ -164,6 +164,18 @@ def test_server_that_hangs_is_replaced(
     assert _measured(byte_model, store, server, 2) == "fork"
 
 
+def test_worker_killed_while_its_server_hangs(
+    byte_model: Path, store: Store, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for the server to say so, as long as a pass may take."""
+    monkeypatch.setattr(launch, "_UNHEARD_TIMEOUT_S", 0.2)
+    attempt = Supervisor(_task(byte_model, store, simulated={"real_seconds": 30.0}), server)
+    worker = _until(attempt, "warmup")
+    psutil.Process(worker.ppid()).suspend()
+    worker.kill()
+    assert attempt.wait().outcome == "crashed"
+
+
 def test_server_outlives_a_worker_and_its_supervisor(
     byte_model: Path, store: Store, server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,8 @@ LENGTH = struct.Struct("!I")
 NUM_DESCRIPTORS = 2
 # The exit status may come a moment after the process has ended.
 _STATUS_TIMEOUT_S = 2.0
+# ... or a while after, where the server loads a tokenizer; one that takes longer hangs.
+_UNHEARD_TIMEOUT_S = 20.0
 # A server listens before it imports, and forks once it has; one that takes longer hangs.
 _LISTEN_TIMEOUT_S = 30.0
 _ASK_TIMEOUT_S = 10.0
@@ -125,6 +127,7 @@ class ForkedWorker:
         self._handle: int | None = None
         self._code: int | None = None
         self._said = b""
+        self._gone: float | None = None
 
     @property
     def pid(self) -> int | None:
@@ -138,6 +141,8 @@ class ForkedWorker:
         if self._is_overdue():
             self._on_silence()
             self._replace()
+        elif self._is_unheard():
+            self._end(-signal.SIGKILL)
         return self._code if self._other is None else self._other.poll()
 
     def kill(self) -> None:
@@ -193,6 +198,13 @@ class ForkedWorker:
         waits = self._runs() and self._handle is None
         late = time.monotonic() - self._asked > _ANSWER_TIMEOUT_S
         return waits and late and not self._has_begun()
+
+    def _is_unheard(self) -> bool:
+        """Tell whether its process ended a while ago, and the fork server has not said how."""
+        if self._handle is None or not _wait_readable(self._handle, 0):
+            return False
+        self._gone = self._gone or time.monotonic()
+        return time.monotonic() - self._gone > _UNHEARD_TIMEOUT_S
 
     def _replace(self) -> None:
         """Start the worker in the other way; one that is forked after this dies at once."""
