@@ -16,10 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.chaos.killer import is_worker
-from tests.fakes import Cli
+from tests.fakes import Cli, sweep
 
 from packsweep.cli import main
+from packsweep.cli import run as cli_run
+from packsweep.cli.options import Start
 from packsweep.models import resolve
+from packsweep.plan import cells as plan_cells
+from packsweep.plan import forecast
 from packsweep.results.store import Store
 from packsweep.run import scratch
 
@@ -258,3 +262,25 @@ def test_run_without_loader(
     assert (ended.value.code, said.count("\n")) == (2, 1)
     assert said.endswith(f"needs a package that is not installed: pip install {package}\n")
     assert not (sweep_file.parent / "results").exists()
+
+
+@pytest.mark.parametrize("isolation", ["process", "engine"])
+@pytest.mark.parametrize("start", list(Start))
+def test_progress_expects_what_plan_predicts(
+    byte_model: Path, monkeypatch: pytest.MonkeyPatch, start: Start, isolation: str
+) -> None:
+    """The cells left take together what plan says, cold and shared starts included."""
+    target = forecast.target("H200")
+    monkeypatch.setattr(forecast, "target", lambda _: target)
+    grid = {"strategy": ["packed", "separate"], "n": [2, 3]}
+    asked = sweep(
+        model={"name": str(byte_model)},
+        engine={"kind": "vllm", "max_num_seqs": [8, 16]},
+        grid=grid,
+        measure={"isolation": isolation},
+    )
+    planned = plan_cells.make(asked)
+    expected = cli_run._expected(planned, Store("nothing/there"), start)
+    predicted = forecast.make(planned, target, forked=start is Start.FORK)
+    assert len(expected) == 8
+    assert sum(each.cell_s for each in expected.values()) == pytest.approx(predicted.wall_s)

@@ -25,7 +25,7 @@ from packsweep.plan.roofline import Work
 from packsweep.report import plan_table
 from packsweep.results.store import Store
 
-COLD_S, WARM_S = pass_time.START_COLD_S, pass_time.START_WARM_S
+COLD_S, WARM_S = pass_time.FORKED.cold_s, pass_time.FORKED.warm_s
 CELLS = fakes.cells(grid={"n": [1, 2, 3, 4, 5, 6]})
 
 
@@ -243,17 +243,17 @@ def test_run_order_engines_of_two() -> None:
     """
     one, two, three = _cells(60.0, 70.0, 50.0)
     found = _all_warm([one, _of_two_gpus(two), three], 2)
-    assert found == forecast.Timeline(wall_s=60 + 70 + 50, gpu_s=60 + 2 * 70 + 50, num_cold=0)
+    assert (found.wall_s, found.gpu_s) == (60 + 70 + 50, 60 + 2 * 70 + 50)
     one, two, three = _cells(60.0, 70.0, 80.0)
     found = _all_warm([one, _of_two_gpus(two), three], 2)
-    assert found == forecast.Timeline(wall_s=80 + 70, gpu_s=60 + 2 * 70 + 80, num_cold=0)
+    assert (found.wall_s, found.gpu_s, found.num_cold) == (80 + 70, 60 + 2 * 70 + 80, 0)
 
 
 def test_run_order_only_engines_of_two() -> None:
     """On four GPUs two run at once: 20 and 70 s begin, then 60 s, before 50 s, after 20 s."""
     cells = [_of_two_gpus(each) for each in _cells(20.0, 70.0, 50.0, 60.0)]
     found = _all_warm(cells, 4)
-    assert found == forecast.Timeline(wall_s=70 + 50, gpu_s=2 * (20 + 70 + 50 + 60), num_cold=0)
+    assert (found.wall_s, found.gpu_s) == (70 + 50, 2 * (20 + 70 + 50 + 60))
 
 
 def test_run_order_one_at_a_time() -> None:
@@ -271,7 +271,8 @@ def test_without_gpus_one_machine_is_predicted(byte_model: Path) -> None:
     made = _plan(byte_model, engine=engine)
     here, cluster = forecast.make(made, _on()), forecast.make(made, _on(), num_gpus=2)
     cells_s = sum(each.warm_s or 0.0 for each in here.cells)
-    assert here.wall_s == pytest.approx(cells_s + here.num_cold * (COLD_S - WARM_S))
+    extra_s = sum(each.start.cold_s - each.start.warm_s for each in here.cells)
+    assert here.wall_s == pytest.approx(cells_s + extra_s)
     assert cluster.wall_s is not None
     assert cluster.wall_s < (here.wall_s or 0.0)
     assert "predicted on 2 x H200, one cell at a time: " in _lines(made, here)
@@ -307,23 +308,77 @@ def test_tensor_parallel_halves_the_work(byte_model: Path) -> None:
     assert "not modelled" not in _lines(made, forecast.make(_plan(byte_model), _on()))
 
 
-def test_run_order_shared_engine() -> None:
-    """Cells that share an engine pay one start, which is cold, and one stop."""
-    shared = [
+def _shared(*warm_s: float) -> list[CellForecast]:
+    return [
         replace(
             each, planned=replace(each.planned, cell=replace(each.planned.cell, isolation="engine"))
         )
-        for each in _cells(60.0, 70.0, 80.0)
+        for each in _cells(*warm_s)
     ]
+
+
+def test_run_order_shared_engine() -> None:
+    """Cells that share an engine pay one start, which is cold, and one stop."""
+    shared = _shared(60.0, 70.0, 80.0)
     found = forecast.run_order(shared, 1)
     again = WARM_S + pass_time.SHUTDOWN_S
-    assert found.wall_s == pytest.approx(60 + COLD_S - WARM_S + 70 - again + 80 - again)
-    assert found.num_cold == 1
+    expected_s = [60 + COLD_S - WARM_S, 70 - again, 80 - again]
+    assert list(found.held_s.values()) == pytest.approx(expected_s)
+    assert found.wall_s == pytest.approx(sum(expected_s))
+    assert (found.cold, found.warm.total()) == ({pass_time.FORKED: 1}, 0)
+
+
+def test_run_order_shared_engine_on_two_gpus() -> None:
+    """Four cells of one engine are two batches, as on a cluster, and each GPU starts an engine."""
+    shared = _shared(60.0, 60.0, 60.0, 60.0)
+    found = forecast.run_order(shared, 2)
+    again = WARM_S + pass_time.SHUTDOWN_S
+    assert found.num_cold == 2
+    assert found.wall_s == pytest.approx(60 + COLD_S - WARM_S + 60 - again)
+
+
+@pytest.mark.parametrize(
+    ("forked", "starts_s"),
+    [(True, [(13.0, 105.0), (53.0, 170.0)]), (False, [(62.0, 105.0), (73.0, 190.0)])],
+)
+def test_start_by_its_way(
+    byte_model: Path, *, forked: bool, starts_s: list[tuple[float, float]]
+) -> None:
+    """A fork spares one GPU's engine the imports; of two GPUs vLLM spawns core and ranks."""
+    made = _plan(byte_model, engine={"tensor_parallel_size": [1, 2]})
+    found = forecast.make(made, _on(), forked=forked)
+    assert [(each.start.warm_s, each.start.cold_s) for each in found.cells] == starts_s
+    one, two = found.cells
+    assert one.time is not None
+    assert one.warm_s == pytest.approx(
+        starts_s[0][0] + 4 * one.time.duration_s + one.time.feed_s + pass_time.SHUTDOWN_S
+    )
+    said = _lines(made, found)
+    assert (
+        f"engine starts: 1 cold in {starts_s[0][1]:.0f} s, 1 cold in {starts_s[1][1]:.0f}" in said
+    )
+    warm = forecast.make(made, _on(), forked=forked, done=[two.planned.cell.cell_id])
+    assert warm.timeline is not None
+    assert warm.timeline.cold == {one.start: 1}
+
+
+def test_starts_of_shared_engines_are_said(byte_model: Path) -> None:
+    """How many cells share one, and that it starts once."""
+    made = _plan(byte_model, grid={"n": [2, 3, 4]}, measure={"isolation": "engine"})
+    said = _lines(made, forecast.make(made, _on()))
+    assert "engine starts: 1 cold in 105 s; 2 cells share the engine of another" in said
+
+
+def test_starts_on_a_processor() -> None:
+    """Ten imports of torch in a new Python, two and a half in a fork; the first imports anyway."""
+    found = forecast._starts_here(2.0)
+    assert (found.forked.warm_s, found.forked.cold_s) == (5.0, 20.0)
+    assert (found.spawned.warm_s, found.spawned.cold_s) == (20.0, 20.0)
 
 
 def test_run_order_nothing() -> None:
     """Nothing to do takes no time."""
-    assert forecast.run_order([], 3) == forecast.Timeline(wall_s=0.0, gpu_s=0.0, num_cold=0)
+    assert forecast.run_order([], 3) == forecast.Timeline()
 
 
 @given(st.lists(st.floats(WARM_S, 500), max_size=6), st.integers(1, 8))
@@ -338,9 +393,10 @@ def test_done_cells_cost_nothing(byte_model: Path) -> None:
     """What is done is not counted, and its settings are compiled."""
     made = _plan(byte_model, grid={"strategy": ["packed", "separate"]})
     first = made.cells[0].cell.cell_id
-    found = forecast.make(made, _on(), done=[first], gpu_hour_usd=7.2)
+    found = forecast.make(replace(made, gpu_hour_usd=7.2), _on(), done=[first])
     (due,) = [cell for cell in found.cells if cell.due]
-    assert found.num_cold == 0
+    assert found.timeline is not None
+    assert found.timeline.num_cold == 0
     assert found.wall_s == found.gpu_s == due.warm_s
     assert found.usd == pytest.approx((due.warm_s or 0) * 0.002)
 
@@ -359,7 +415,7 @@ def _lines(made: Plan, found: Forecast) -> str:
 def test_lines(byte_model: Path) -> None:
     """The lines say wall clock, GPU hours, money and what the shares rest on."""
     made = _plan(byte_model)
-    said = _lines(made, forecast.make(made, _on(), num_gpus=2, gpu_hour_usd=3.5))
+    said = _lines(made, forecast.make(replace(made, gpu_hour_usd=3.5), _on(), num_gpus=2))
     assert "1 cells, 1 missing" in said
     assert "predicted on 2 x H200: 106" in said
     assert "GPU hours, $0.1" in said

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
+import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -19,10 +22,10 @@ from packsweep.machine import environment
 from packsweep.models.resolve import Model
 from packsweep.results.store import Store
 from packsweep.run import forkserver, launch
-from packsweep.run.launch import ForkServer
+from packsweep.run.launch import ForkedWorker, ForkServer
 from packsweep.run.session import Session
 from packsweep.run.supervisor import Supervisor
-from packsweep.run.task import Task
+from packsweep.run.task import PHASE, Task
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read
 from packsweep.sweep.cells import Cell
@@ -127,6 +130,137 @@ def test_server_hangs(byte_model: Path, store: Store, server: ForkServer) -> Non
     parent.resume()
 
 
+def _methods(store: Store) -> dict[int, str]:
+    return {row["n"]: row["start_method"] for row in _rows(store)}
+
+
+def _measured(model: Path, store: Store, server: ForkServer, index: int) -> str:
+    """Measure a cell of 2, 3 or 4 texts; return how its worker began."""
+    attempt = Supervisor(_task(model, store, index, grid={"n": [2, 3, 4]}), server)
+    assert attempt.wait().outcome == "ok"
+    return _methods(store)[index + 2]
+
+
+def test_server_that_hangs_is_replaced(
+    byte_model: Path, store: Store, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is not forked in time is a new Python, the next one a fork of a new server."""
+    assert _measured(byte_model, store, server, 0) == "fork"
+    hanging = server.process
+    assert hanging is not None
+    hanging.send_signal(signal.SIGSTOP)
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "_ANSWER_TIMEOUT_S", 0.3)
+        assert _measured(byte_model, store, server, 1) == "spawn"
+    assert hanging.poll() == -signal.SIGKILL
+    assert _measured(byte_model, store, server, 2) == "fork"
+
+
+def test_worker_killed_while_its_server_hangs(
+    byte_model: Path, store: Store, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for the server to say so, as long as a pass may take."""
+    monkeypatch.setattr(launch, "_UNHEARD_TIMEOUT_S", 0.2)
+    attempt = Supervisor(_task(byte_model, store, simulated={"real_seconds": 30.0}), server)
+    worker = _until(attempt, "warmup")
+    psutil.Process(worker.ppid()).suspend()
+    worker.kill()
+    assert attempt.wait().outcome == "crashed"
+
+
+def test_server_outlives_a_worker_and_its_supervisor(
+    byte_model: Path, store: Store, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was busy finds the worker dead and its supervisor gone at the same moment."""
+    monkeypatch.setattr(launch, "_STATUS_TIMEOUT_S", 0.1)
+    attempt = Supervisor(_task(byte_model, store, simulated={"real_seconds": 30.0}), server)
+    worker = _until(attempt, "warmup")
+    parent = worker.ppid()
+    with socket.socket(socket.AF_UNIX) as silent:  # the server waits for what it asks
+        silent.connect(str(server.address))
+        time.sleep(0.1)
+        worker.kill()
+        attempt.stop()
+    assert _measured(byte_model, store, server, 1) == "fork"
+    assert server.process is not None
+    assert server.process.pid == parent
+
+
+def test_socket_deleted(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """Where nobody can reach the server any more, another takes its place."""
+    assert _measured(byte_model, store, server, 0) == "fork"
+    first = server.process
+    server.address.unlink()
+    assert _measured(byte_model, store, server, 1) == "spawn"
+    assert first is not None
+    assert first.poll() == -signal.SIGKILL
+    assert _measured(byte_model, store, server, 2) == "fork"
+
+
+def test_server_without_files(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """A server that may open no more files forks nothing, and lives."""
+    assert _measured(byte_model, store, server, 0) == "fork"
+    assert server.process is not None
+    pid = server.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    attempt = Supervisor(_task(byte_model, store, 1, grid={"n": [2, 3, 4]}), server)
+    time.sleep(0.3)
+    assert attempt.process.pid is None
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    assert attempt.wait().outcome == "ok"
+    assert _methods(store)[3] == "fork"
+
+
+@pytest.mark.parametrize(
+    ("does", "lives"),
+    [
+        ("os.fork = refuse", True),
+        ("os.pidfd_open = refuse", True),
+        ("os._exit(3)", False),
+        ("time.sleep(60)", False),
+    ],
+)
+def test_server_that_cannot(
+    byte_model: Path,
+    store: Store,
+    server: ForkServer,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    does: str,
+    lives: bool,
+) -> None:
+    """Whatever keeps a server from forking, its workers are new Pythons."""
+    folder = Path(store.root).parent
+    (folder / "sitecustomize.py").write_text(
+        "import os, sys, time\n"
+        "def refuse(*_):\n"
+        "    raise OSError(11, 'no room')\n"
+        f"if 'packsweep.run.forkserver' in sys.orig_argv:\n    {does}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    if "sleep" in does:
+        monkeypatch.setattr(launch, "_LISTEN_TIMEOUT_S", 0.5)
+    assert _measured(byte_model, store, server, 0) == "spawn"
+    assert server.lives == lives
+
+
+def test_worker_that_was_not_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that runs is not replaced, however long its server is silent, nor when that ends."""
+    monkeypatch.setattr(launch, "_ANSWER_TIMEOUT_S", 0.0)
+
+    def never() -> NoReturn:
+        raise AssertionError("it has begun")
+
+    ours, servers = socket.socketpair()
+    worker = ForkedWorker(tmp_path, ours, os.open(os.devnull, os.O_RDONLY), never, never)
+    (tmp_path / PHASE).write_text("pass 0")
+    time.sleep(0.01)
+    assert worker.poll() is None
+    servers.close()
+    assert worker.poll() == -signal.SIGKILL
+
+
 def test_supervisor_dies(byte_model: Path, store: Store, server: ForkServer) -> None:
     """A worker dies with the process that holds the other end of its guard."""
     slow = _task(byte_model, store, simulated={"real_seconds": 30.0})
@@ -185,7 +319,7 @@ def test_preload_spoiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
     monkeypatch.setattr(forkserver, "_PRELOADED", {"vllm": ("json", "spoils", "csv")})
     monkeypatch.setattr(forkserver, "_PRELOADED_ON_CUDA", ())
-    monkeypatch.setattr(os, "execv", anew)
+    monkeypatch.setattr(os, "execve", anew)
     monkeypatch.setattr(forkserver, "_import", imported.append)
     monkeypatch.setattr(forkserver, "cuda_is_untouched", lambda: imported[-1] != "spoils")
     with pytest.raises(_AnewError):
@@ -193,6 +327,52 @@ def test_preload_spoiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     imported.clear()
     forkserver._preload("vllm")
     assert imported == ["json", "csv"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b'{"a": 1}', b'[1, {"a": 2}]', b"[" * 100_000, None]
+)
+def test_spoiled_note(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    """A note that is none, or no file, costs a beginning anew and nothing else."""
+    monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
+    path = forkserver._spoiling_path()
+    path.parent.mkdir()
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    assert forkserver._spoiling() == []
+    forkserver._note_spoiling('["spoils"]')
+    assert forkserver._spoiling() == ([] if content is None else ["spoils"])
+
+
+def test_preload_spoiled_without_a_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where nothing can be noted, the process that begins anew knows; and has what it was given."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(forkserver, "_PRELOADED", {"vllm": ("json", "spoils", "csv", "too")})
+    monkeypatch.setattr(forkserver, "_PRELOADED_ON_CUDA", ())
+    monkeypatch.setattr(forkserver, "_GIVEN", {"HOME": "/here"})
+    imported: list[str] = []
+    monkeypatch.setattr(forkserver, "_import", imported.append)
+    monkeypatch.setattr(forkserver, "cuda_is_untouched", lambda: imported[-1] in {"json", "csv"})
+    given: list[dict[str, str]] = []
+
+    def anew(_: str, __: object, environ: dict[str, str]) -> None:
+        given.append(environ)
+        raise _AnewError
+
+    monkeypatch.setattr(os, "execve", anew)
+    for _ in range(2):
+        with pytest.raises(_AnewError):
+            forkserver._preload("vllm")
+        monkeypatch.setenv("PACKSWEEP_SPOILING", given[-1].pop("PACKSWEEP_SPOILING"))
+    imported.clear()
+    forkserver._preload("vllm")
+    assert imported == ["json", "csv"]
+    assert given == [{"HOME": "/here"}] * 2
 
 
 def _shared(model: Path, store: Store, index: int) -> Task:
@@ -217,6 +397,17 @@ def test_session(byte_model: Path, store: Store, server: ForkServer) -> None:
     assert {row["isolation"] for row in _rows(store)} == {"engine"}
     logs = [Path(str(status.log)).read_text(encoding="utf-8") for status in statuses]
     assert all(log.count("packsweep: commit") == 1 for log in logs)
+
+
+def test_session_folder_deleted(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """A worker that cannot be reached any more is replaced."""
+    session = Session(server, "key")
+    for index in range(2):
+        assert Supervisor(_shared(byte_model, store, index), session).wait().outcome == "ok"
+        assert session._folder is not None
+        shutil.rmtree(session._folder)
+    session.stop()
+    assert _methods(store) == {2: "fork", 3: "fork"}
 
 
 def test_prepare(
@@ -253,7 +444,7 @@ def test_prepare_spoiled(
         raise _AnewError
 
     monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
-    monkeypatch.setattr(os, "execv", anew)
+    monkeypatch.setattr(os, "execve", anew)
     monkeypatch.setattr(vllm_forked, "load_tokenizer", lambda of, _: loaded.append(of.engine))
     monkeypatch.setattr(forkserver, "cuda_is_untouched", lambda: not loaded)
     asked = _task(byte_model, store, engine={"kind": "vllm"})

@@ -307,6 +307,29 @@ def test_kept_engine_that_is_stopped(store: Store, byte_model: Path, tmp_path: P
         assert kept.is_empty is is_empty
 
 
+def test_engine_that_cannot_be_put_back(
+    store: Store, byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it measured counts; it is stopped, also where cells before have shared it."""
+    kept, resets, closed = KeptEngine(), itertools.count(1), []
+    empty = SimulatedEngine.reset_prefix_cache
+
+    def reset(self: SimulatedEngine) -> None:
+        if next(resets) == 2 * 3:  # two passes and the end, of two cells
+            raise EngineError("a block is still in use", outcome="invalid")
+        empty(self)
+
+    monkeypatch.setattr(SimulatedEngine, "reset_prefix_cache", reset)
+    monkeypatch.setattr(SimulatedEngine, "close", lambda _: closed.append(1))
+    for n, is_empty in ((2, False), (3, True)):
+        one = _cell(byte_model, grid={"n": n}, measure={"isolation": "engine"})
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        assert Attempt(task(one, store.root), folder, kept).run().outcome == "ok"
+        assert kept.is_empty is is_empty
+    assert closed == [1]
+
+
 def test_log_of_shared_engine(
     store: Store, byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

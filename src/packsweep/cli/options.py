@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 1_000_000_000
 MOST_GPUS = 100_000
+
+
+class Start(StrEnum):
+    """How a worker's process begins."""
+
+    FORK = "fork"
+    SPAWN = "spawn"
 
 
 def finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
@@ -113,6 +121,13 @@ MaxGpusOpt = Annotated[
         min=1,
         max=MOST_GPUS,
         help="Let an autoscaling Ray cluster start nodes, up to N GPUs in all.",
+    ),
+]
+StartOpt = Annotated[
+    Start,
+    typer.Option(
+        help="How a cell's process begins: fork, of one that has imported vLLM and has touched no "
+        "GPU; spawn, as a new Python, which is slower.",
     ),
 ]
 MixedOpt = Annotated[

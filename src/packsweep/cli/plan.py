@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -12,6 +13,8 @@ from packsweep.cli.options import (
     PriceOpt,
     ResultsOpt,
     SetOpt,
+    Start,
+    StartOpt,
     SweepArg,
     prepare,
 )
@@ -41,6 +44,7 @@ def plan_command(
             "measures one cell at a time.",
         ),
     ] = None,
+    start: StartOpt = Start.FORK,
     gpu_hour_usd: PriceOpt = None,
     json: JsonOpt = False,
 ) -> None:
@@ -50,6 +54,8 @@ def plan_command(
 
     on = forecast.target(device)
     _, planned, store, _ = prepare(sweep, set_, results)
+    if gpu_hour_usd is not None:
+        planned = replace(planned, gpu_hour_usd=gpu_hour_usd)
     done = store.done([cell.cell.cell_id for cell in planned.cells])
     found = forecast.make(
         planned,
@@ -57,7 +63,7 @@ def plan_command(
         num_gpus=gpus,
         done=done,
         measured_s=plan_table.measured_s(store, on) if done else {},
-        gpu_hour_usd=gpu_hour_usd,
+        forked=start is Start.FORK,
     )
     if json:
         print_json(plan_table.record(planned, found))

@@ -18,6 +18,8 @@ from packsweep.cli.options import (
     PriceOpt,
     ResultsOpt,
     SetOpt,
+    Start,
+    StartOpt,
     SweepArg,
     overrides,
     prepare,
@@ -29,6 +31,8 @@ from packsweep.cli.signals import interrupt_on_signals
 from packsweep.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from packsweep.analysis.frames import Overrides
     from packsweep.plan.cells import Plan
     from packsweep.report.progress import Expected
@@ -43,13 +47,6 @@ class Isolation(StrEnum):
 
     PROCESS = "process"
     ENGINE = "engine"
-
-
-class Start(StrEnum):
-    """How a worker's process begins."""
-
-    FORK = "fork"
-    SPAWN = "spawn"
 
 
 # Set for the entry of a Ray job and nothing else; RAY_JOB_ID is taken away from it.
@@ -88,13 +85,7 @@ def run_command(
             "equal engine settings share one. As the sweep file says by default.",
         ),
     ] = None,
-    start: Annotated[
-        Start,
-        typer.Option(
-            help="How a cell's process begins: fork, of one that has imported vLLM and has touched "
-            "no GPU; spawn, as a new Python, which is slower.",
-        ),
-    ] = Start.FORK,
+    start: StartOpt = Start.FORK,
     gpu_hour_usd: PriceOpt = None,
     allow_mixed: MixedOpt = False,
     url: Annotated[
@@ -151,7 +142,8 @@ def run_command(
         # Only now: what was refused above leaves the record of an earlier run as it is.
         cell_ids = [each.cell.cell_id for each in planned.cells]
         store.keep_sweep(with_overrides(content, set_), cell_ids)
-        status = _measure(read, planned, store, executor, local=address is None)
+        expected = {} if address else _expected(planned, store, start)
+        status = _measure(read, planned, store, executor, expected)
     finally:
         executor.stop()
     if status != INTERRUPTED:
@@ -244,14 +236,20 @@ def _cluster(address: str, demand: Demand, forks: str | None, *, share_engines: 
     return RayExecutor(address, demand, forks=forks, share_engines=share_engines)
 
 
-def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, local: bool) -> int:
+def _measure(
+    sweep: Sweep,
+    planned: Plan,
+    store: Store,
+    executor: Executor,
+    expected: Mapping[str, Expected],
+) -> int:
     """Run what is missing and return the exit status."""
     from packsweep.plan import forecast
     from packsweep.report.progress import reporter
     from packsweep.run.driver import Driver
 
     console = open_console()
-    progress = reporter(console, _expected(planned) if local else None)
+    progress = reporter(console, expected)
     # Of several at once no long one should be left for the end.
     lengths = forecast.proportions_s(planned) if executor.num_at_once > 1 else None
     try:
@@ -268,8 +266,8 @@ def _measure(sweep: Sweep, planned: Plan, store: Store, executor: Executor, *, l
     return 0 if outcome.all_well else FAILED
 
 
-def _expected(planned: Plan) -> dict[str, Expected]:
-    """Return what each cell should take on this machine; nothing where it cannot be predicted.
+def _expected(planned: Plan, store: Store, start: Start) -> dict[str, Expected]:
+    """Return what each missing cell should take here; nothing where it cannot be predicted.
 
     Of engines over several GPUs only lower bounds are known.
     """
@@ -278,15 +276,23 @@ def _expected(planned: Plan) -> dict[str, Expected]:
 
     if planned.cells[0].cell.engine != "vllm":
         return {}
-    predicted = forecast.make(planned, forecast.target(None))
+    predicted = forecast.make(
+        planned,
+        forecast.target(None),
+        done=store.done([each.cell.cell_id for each in planned.cells]),
+        forked=start is Start.FORK,
+    )
+    held_s = {} if predicted.timeline is None else predicted.timeline.held_s
     return {
         each.planned.cell.cell_id: Expected(
             pass_s=each.pass_s,
-            cell_s=each.warm_s,
+            cell_s=held_s[each.planned.cell.cell_id],
             dtype=str(each.planned.cell.settings["dtype"]),
         )
         for each in predicted.cells
-        if each.pass_s is not None and each.warm_s is not None and each.planned.cell.num_gpus == 1
+        if each.pass_s is not None
+        and each.planned.cell.cell_id in held_s
+        and each.planned.cell.num_gpus == 1
     }
 
 

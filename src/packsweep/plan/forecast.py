@@ -7,6 +7,8 @@ GPU; one that is present is the default.
 from __future__ import annotations
 
 import heapq
+import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,11 +18,11 @@ from packsweep.machine.devices import DEVICES, Device
 from packsweep.models.resolve import Model
 from packsweep.models.shape import ModelShape
 from packsweep.models.split import Split
-from packsweep.plan import ceilings, fit, pass_time
+from packsweep.plan import batches, ceilings, fit, pass_time
 from packsweep.plan.backlog import Backlog
 from packsweep.plan.cells import Plan, PlannedCell
 from packsweep.plan.formats import Formats, before_start
-from packsweep.plan.pass_time import Constants, Pass, PassTime
+from packsweep.plan.pass_time import Constants, Pass, PassTime, Starts, StartTime
 from packsweep.sweep.cells import WARMUP_TEXTS, Cell
 
 
@@ -50,6 +52,7 @@ class CellForecast:
         time: of one timed pass.
         peak_dtype: bf16, fp8 or int8: the dtype whose MFU constant applies.
         warm_s: from the start of the worker to its end, the compile cache filled.
+        start: of the engine; what it takes warm is part of ``warm_s``.
         measured_s: median of the timed passes, where the cell is done.
         too_big: why it does not fit the GPU, or None.
     """
@@ -58,6 +61,7 @@ class CellForecast:
     done: bool
     time: PassTime | None
     warm_s: float | None
+    start: StartTime = pass_time.FORKED
     peak_dtype: str | None = None
     measured_s: float | None = None
     too_big: str | None = None
@@ -75,6 +79,30 @@ class CellForecast:
         return not (self.done or self.planned.infeasible or self.too_big)
 
 
+@dataclass(slots=True, kw_only=True)
+class Timeline:
+    """How cells follow each other on the GPUs.
+
+    Attributes:
+        wall_s: from the first start to the last end.
+        gpu_s: what all GPUs together are held for.
+        held_s: cell_id -> how long a cell holds its GPUs, with the start of its engine if that is
+            started for it.
+        warm: how many engines start warm, by how long they take.
+        cold: how many start before any other has filled the compile cache for them.
+    """
+
+    wall_s: float = 0.0
+    gpu_s: float = 0.0
+    held_s: dict[str, float] = field(default_factory=dict)
+    warm: Counter[StartTime] = field(default_factory=Counter)
+    cold: Counter[StartTime] = field(default_factory=Counter)
+
+    @property
+    def num_cold(self) -> int:
+        return self.cold.total()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """A sweep's missing cells on ``num_gpus`` GPUs; None where it is not known.
@@ -84,9 +112,7 @@ class Forecast:
             starts as soon as its GPUs are free, as on a Ray cluster.
         reason: why there are no durations, or None.
         passes_s: timed passes of the missing cells.
-        gpu_s: what all GPUs together are held for.
-        wall_s: from the first start to the last end.
-        num_cold: cells that start before any other has filled the compile cache for them.
+        timeline: how the missing cells follow each other.
     """
 
     target: Target | None
@@ -95,10 +121,16 @@ class Forecast:
     num_gpus: int
     one_at_a_time: bool
     passes_s: float | None
-    gpu_s: float | None
-    wall_s: float | None
-    num_cold: int
+    timeline: Timeline | None
     gpu_hour_usd: float | None
+
+    @property
+    def gpu_s(self) -> float | None:
+        return None if self.timeline is None else self.timeline.gpu_s
+
+    @property
+    def wall_s(self) -> float | None:
+        return None if self.timeline is None else self.timeline.wall_s
 
     @property
     def usd(self) -> float | None:
@@ -113,7 +145,7 @@ def proportions_s(plan: Plan) -> dict[str, float]:
 
     On other GPUs cells take other times in about the same proportions.
     """
-    found = (_cell(each, plan.model, _named("H200")) for each in plan.cells)
+    found = (_cell(each, plan.model, _named("H200"), forked=True) for each in plan.cells)
     return {each.planned.cell.cell_id: each.warm_s for each in found if each.warm_s is not None}
 
 
@@ -140,8 +172,6 @@ def _processor() -> Target | None:
     measured = calibration.of_this_processor()
     if measured is None:
         return None
-    cold_s = pass_time.STARTS_PER_TORCH_IMPORT * measured.import_s
-    warm_s = pass_time.FORKED_STARTS_PER_TORCH_IMPORT * measured.import_s
     return Target(
         name=processor.name(),
         device=Device(
@@ -151,8 +181,19 @@ def _processor() -> Target | None:
             source="measured on this processor",
         ),
         memory_bytes=None,
-        constants=replace(pass_time.ON_PROCESSOR, start_cold_s=cold_s, start_warm_s=warm_s),
+        constants=replace(pass_time.ON_PROCESSOR, starts=_starts_here(measured.import_s)),
         is_processor=True,
+    )
+
+
+def _starts_here(import_s: float) -> Starts:
+    """Return how long engines take to start on this processor, where torch imports so long."""
+    new_s = pass_time.STARTS_PER_TORCH_IMPORT * import_s
+    spawned = StartTime(warm_s=new_s, cold_s=new_s)
+    warm_s = pass_time.FORKED_STARTS_PER_TORCH_IMPORT * import_s
+    forked = replace(spawned, warm_s=warm_s) if sys.platform == "linux" else spawned
+    return Starts(
+        forked=forked, spawned=spawned, forked_over_gpus=forked, spawned_over_gpus=spawned
     )
 
 
@@ -173,7 +214,7 @@ def make(
     num_gpus: int | None = None,
     done: Collection[str] = (),
     measured_s: Mapping[str, float] | None = None,
-    gpu_hour_usd: float | None = None,
+    forked: bool = True,
 ) -> Forecast:
     """Return what is to be expected of ``plan``.
 
@@ -184,7 +225,7 @@ def make(
             a time, with those of the largest engine.
         done: ids of cells that need no run.
         measured_s: cell_id -> median duration of a pass, of cells that are done.
-        gpu_hour_usd: price of a GPU for an hour; the plan's own if None.
+        forked: workers are, of a process that has imported; else each is a new Python.
 
     Raises:
         SpecError: an engine has more GPUs.
@@ -192,7 +233,7 @@ def make(
     known = measured_s or {}
     cells = {
         each.cell.cell_id: replace(
-            _cell(each, plan.model, on),
+            _cell(each, plan.model, on, forked=forked),
             done=each.cell.cell_id in done,
             measured_s=known.get(each.cell.cell_id),
         )
@@ -203,9 +244,9 @@ def make(
     num_gpus = _num_gpus(due, num_gpus)
     reason = _reason(on, plan.model, due)
     warm = {_compiled(each.planned.cell) for each in cells.values() if each.done}
-    constants = None if on is None else on.constants
+    shutdown_s = pass_time.SHUTDOWN_S if on is None else on.constants.shutdown_s
     timeline = (
-        None if reason else run_order(due, num_gpus, warm, constants, one_at_a_time=one_at_a_time)
+        None if reason else run_order(due, num_gpus, warm, shutdown_s, one_at_a_time=one_at_a_time)
     )
     return Forecast(
         target=on,
@@ -214,10 +255,8 @@ def make(
         num_gpus=num_gpus,
         one_at_a_time=one_at_a_time,
         passes_s=None if reason else sum(_timed_s(each) for each in due),
-        gpu_s=None if timeline is None else timeline.gpu_s,
-        wall_s=None if timeline is None else timeline.wall_s,
-        num_cold=0 if timeline is None else timeline.num_cold,
-        gpu_hour_usd=plan.gpu_hour_usd if gpu_hour_usd is None else gpu_hour_usd,
+        timeline=timeline,
+        gpu_hour_usd=plan.gpu_hour_usd,
     )
 
 
@@ -257,20 +296,11 @@ def _num_passes(cell: Cell) -> float:
     return cell.load.longest_search_s / cell.load.window_s if searches else cell.repeats
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """How cells follow each other on the GPUs."""
-
-    wall_s: float
-    gpu_s: float
-    num_cold: int
-
-
 def run_order(
     cells: Sequence[CellForecast],
     num_gpus: int,
     warm: Collection[tuple[object, ...]] = (),
-    constants: Constants | None = None,
+    shutdown_s: float = pass_time.SHUTDOWN_S,
     *,
     one_at_a_time: bool = False,
 ) -> Timeline:
@@ -278,45 +308,48 @@ def run_order(
 
     One of several GPUs waits for all of them, and those after it wait as long; Ray may start a
     smaller one meanwhile. As in a run, as many are at once as there is room for the smallest, or
-    one at a time, which keeps the others off GPUs that its engine does not hold.
+    one at a time, which keeps the others off GPUs that its engine does not hold. Cells that share
+    an engine follow each other on its GPUs.
 
     An engine starts cold until another one of the same settings is ready; ``warm`` are settings
     whose compile cache is filled.
     """
-    constants = constants or Constants()
     free = [0.0] * num_gpus
     ready_s: dict[tuple[object, ...], float] = dict.fromkeys(warm, 0.0)
-    gpu_s, num_cold = 0.0, 0
+    found = Timeline()
+    least = min((each.planned.cell.num_gpus for each in cells), default=1)
+    num_at_once = 1 if one_at_a_time else num_gpus // least
+    for first, *others in _engines(cells, num_at_once):
+        num_taken = num_gpus if one_at_a_time else first.planned.cell.num_gpus
+        taken = [heapq.heappop(free) for _ in range(num_taken)]
+        began = taken[-1]
+        settings, start = _compiled(first.planned.cell), first.start
+        is_cold = ready_s.get(settings, float("inf")) > began
+        ready_s[settings] = min(ready_s.get(settings, float("inf")), began + start.cold_s)
+        extra_s = start.cold_s - start.warm_s if is_cold else 0.0
+        held_s = {first.planned.cell.cell_id: (first.warm_s or 0.0) + extra_s}
+        for cell in others:
+            without_start_s = (cell.warm_s or 0.0) - start.warm_s - shutdown_s
+            held_s[cell.planned.cell.cell_id] = max(without_start_s, 0.0)
+        ended = began + sum(held_s.values())
+        for _ in taken:
+            heapq.heappush(free, ended)
+        found.held_s.update(held_s)
+        found.gpu_s += (ended - began) * first.planned.cell.num_gpus
+        found.wall_s = max(found.wall_s, ended)
+        (found.cold if is_cold else found.warm)[start] += 1
+    return found
+
+
+def _engines(cells: Sequence[CellForecast], num_at_once: int) -> list[list[CellForecast]]:
+    """Return the cells of each engine, in the order in which a run starts engines."""
     backlog: Backlog[CellForecast] = Backlog(lambda cell: cell.warm_s)
     for cell in cells:
         backlog.append(cell)
-    engines: set[tuple[object, ...]] = set()
-    least = min((each.planned.cell.num_gpus for each in cells), default=1)
-    num_at_once = 1 if one_at_a_time else num_gpus // least
-    while backlog:
-        cell = backlog.take(num_at_once)
-        num_taken = num_gpus if one_at_a_time else cell.planned.cell.num_gpus
-        taken = [heapq.heappop(free) for _ in range(num_taken)]
-        began = taken[-1]
-        if cell.planned.cell.isolation == "engine":
-            key = cell.planned.cell.engine_key
-            if key in engines:  # it goes on with the engine of the cell before
-                took = max((cell.warm_s or 0.0) - constants.start_warm_s - constants.shutdown_s, 0)
-                for _ in taken:
-                    heapq.heappush(free, began + took)
-                gpu_s += took * cell.planned.cell.num_gpus
-                continue
-            engines.add(key)
-        settings = _compiled(cell.planned.cell)
-        cold = ready_s.get(settings, float("inf")) > began
-        took = (cell.warm_s or 0.0) + cold * (constants.start_cold_s - constants.start_warm_s)
-        ready = began + constants.start_cold_s
-        ready_s[settings] = min(ready_s.get(settings, float("inf")), ready)
-        for _ in taken:
-            heapq.heappush(free, began + took)
-        gpu_s += took * cell.planned.cell.num_gpus
-        num_cold += cold
-    return Timeline(wall_s=max(free), gpu_s=gpu_s, num_cold=num_cold)
+    ordered = [backlog.take(num_at_once) for _ in cells]
+    if any(each.planned.cell.isolation == "engine" for each in cells):
+        return batches.split(ordered, lambda each: each.planned.cell.engine_key, num_at_once)
+    return [[cell] for cell in ordered]
 
 
 def _compiled(cell: Cell) -> tuple[object, ...]:
@@ -324,7 +357,7 @@ def _compiled(cell: Cell) -> tuple[object, ...]:
     return (cell.model_fingerprint, cell.engine_settings)
 
 
-def _cell(planned: PlannedCell, model: Model, on: Target | None) -> CellForecast:
+def _cell(planned: PlannedCell, model: Model, on: Target | None, *, forked: bool) -> CellForecast:
     """Return the forecast of one cell, not knowing what is done."""
     empty = CellForecast(planned=planned, done=False, time=None, warm_s=None)
     if on is None or planned.infeasible:
@@ -337,8 +370,9 @@ def _cell(planned: PlannedCell, model: Model, on: Target | None) -> CellForecast
     if engine is None:
         return empty
     time = pass_time.pass_time(engine, planned.load)
-    warm_s = _warm_s(planned, engine, time, on.constants)
-    return replace(empty, time=time, warm_s=warm_s, peak_dtype=used.peak_dtype)
+    start = on.constants.starts.of(planned.cell.num_gpus, forked=forked)
+    warm_s = start.warm_s + _after_start_s(planned, engine, time, on.constants)
+    return replace(empty, time=time, warm_s=warm_s, start=start, peak_dtype=used.peak_dtype)
 
 
 def _engine(cell: Cell, model: Model, used: Formats, on: Target) -> pass_time.Engine | None:
@@ -370,10 +404,10 @@ def _engine(cell: Cell, model: Model, used: Formats, on: Target) -> pass_time.En
     )
 
 
-def _warm_s(
+def _after_start_s(
     planned: PlannedCell, engine: pass_time.Engine, time: PassTime, constants: Constants
 ) -> float:
-    """Return a cell's time with a warm start: start, warm-up, passes, tokenizing alone, shutdown.
+    """Return a cell's time after the start: warm-up, passes, tokenizing alone, shutdown.
 
     A warm-up pass submits each prompt once, as another text; the state primed runs a pass before
     each timed one.
@@ -390,8 +424,7 @@ def _warm_s(
     if cell.cache_state == "primed":
         passes += _num_passes(cell) * primed_s
     return (
-        constants.start_warm_s
-        + cell.warmup_passes * warmup_s
+        cell.warmup_passes * warmup_s
         + passes
         + (0.0 if online else time.feed_s)
         + constants.shutdown_s

@@ -46,13 +46,46 @@ TOKENIZE_S_PER_TOKEN = 2.7e-6
 # The same by all of a host's processors at once, before the engine has anything to do.
 # Source: 0.020 s for 124,593 tokens in 400 texts, 0.174 s for 1,245,930 in 4,000; 32 processors.
 TOKENIZE_TOGETHER_S_PER_TOKEN = 1.5e-7
-# From the start of the process to a ready engine. Cold: the compile cache is empty, and the process
-# that the others are forked from has to import first.
-# Source: docs/LOG.md: forked with the tokenizer loaded 11.5 and 14.3 s, stopped in 0.4 and 0.5 s;
-# cold 101 to 110 s, on slower hosts up to 179 s. Random weights, one GPU.
-START_COLD_S = 105.0
-START_WARM_S = 13.0
 SHUTDOWN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTime:
+    """From the start of a cell's process to a ready engine, in seconds.
+
+    Attributes:
+        warm_s: the compile cache is filled.
+        cold_s: it is empty, and the process that others are forked from has to import first.
+    """
+
+    warm_s: float
+    cold_s: float
+
+
+# Source: docs/LOG.md, random weights. One GPU, forked with the tokenizer loaded: 11.5 and 14.3 s,
+# stopped in 0.4 and 0.5 s; cold 101 to 110 s, on slower hosts up to 179 s. A new Python: imported
+# in 18.9 and 20.6 s, then started in 37.7 and 46.8 s.
+FORKED = StartTime(warm_s=13.0, cold_s=105.0)
+SPAWNED = StartTime(warm_s=62.0, cold_s=105.0)
+# Of an engine over two GPUs vLLM spawns core and ranks, also where its worker was forked: 53 s,
+# cold 170 s. A worker that is a new Python imports before that.
+FORKED_OVER_GPUS = StartTime(warm_s=53.0, cold_s=170.0)
+SPAWNED_OVER_GPUS = StartTime(warm_s=73.0, cold_s=190.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starts:
+    """How long engines take to start, by how their workers begin and how many GPUs they have."""
+
+    forked: StartTime = FORKED
+    spawned: StartTime = SPAWNED
+    forked_over_gpus: StartTime = FORKED_OVER_GPUS
+    spawned_over_gpus: StartTime = SPAWNED_OVER_GPUS
+
+    def of(self, num_gpus: int, *, forked: bool) -> StartTime:
+        if num_gpus == 1:
+            return self.forked if forked else self.spawned
+        return self.forked_over_gpus if forked else self.spawned_over_gpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +94,13 @@ class Constants:
 
     Attributes:
         mfu: by the dtype computed in, the share of the device's peak that prefill reaches.
-        start_cold_s: from the start of the process to a ready engine, its compile cache empty.
     """
 
     mfu: Mapping[str, float] = field(default_factory=lambda: MFU)
     mbu: float = MBU
     decode_step_s: float = DECODE_STEP_S
     prefill_step_s: float = PREFILL_STEP_S
-    start_cold_s: float = START_COLD_S
-    start_warm_s: float = START_WARM_S
+    starts: Starts = field(default_factory=Starts)
     shutdown_s: float = SHUTDOWN_S
 
 

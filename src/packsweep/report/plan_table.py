@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +13,7 @@ from packsweep.analysis import axes, frames
 from packsweep.machine import devices
 from packsweep.plan.cells import Plan
 from packsweep.plan.forecast import CellForecast, Forecast, Target
+from packsweep.plan.pass_time import StartTime
 from packsweep.report import cells_table
 from packsweep.report import format as fmt
 from packsweep.report.table import Column, Table
@@ -110,23 +112,35 @@ def _costs(forecast: Forecast) -> Iterator[str]:
             f"predicted on {on.name}: {_span(forecast.wall_s)}; {passes}; from a short calibration "
             "of this processor, right within a factor of two while nothing else runs"
         )
-        yield f"a cell starts in {constants.start_warm_s:.0f} s"
+        yield _starts(forecast)
         return
     how = ", one cell at a time" if forecast.one_at_a_time and forecast.num_gpus > 1 else ""
     yield (
         f"predicted on {forecast.num_gpus} x {on.name}{how}: {_span(forecast.wall_s)}, "
         f"{fmt.small(forecast.gpu_s / 3600)} GPU hours{usd}; {passes}"
     )
-    yield (
-        f"engine start: {constants.start_warm_s:.0f} s a cell, {constants.start_cold_s:.0f} s for "
-        f"the {forecast.num_cold} cold ones; reading real weights not included"
-    )
+    yield f"{_starts(forecast)}; reading real weights not included"
     dtypes = dict.fromkeys(cell.peak_dtype for cell in forecast.cells if cell.due)
     shares = (f"{constants.mfu[dtype]:.0%} of its {dtype} FLOP/s" for dtype in dtypes if dtype)
     yield (
         f"assumes, as measured on one H200: {', '.join(shares)}, {constants.mbu:.0%} of its "
         "bandwidth (docs/PREDICTION.md)"
     )
+
+
+def _starts(forecast: Forecast) -> str:
+    """Say how many engines start, and how long each takes."""
+    assert forecast.timeline is not None
+    warm, cold = forecast.timeline.warm, forecast.timeline.cold
+    groups = [f"{num} in {start.warm_s:.0f} s" for start, num in _quick_first(warm)]
+    groups += [f"{num} cold in {start.cold_s:.0f} s" for start, num in _quick_first(cold)]
+    num_shared = sum(each.due for each in forecast.cells) - warm.total() - cold.total()
+    shared = f"; {num_shared} cells share the engine of another" if num_shared else ""
+    return f"engine starts: {', '.join(groups)}{shared}"
+
+
+def _quick_first(starts: Counter[StartTime]) -> list[tuple[StartTime, int]]:
+    return sorted(starts.items(), key=lambda pair: pair[0].warm_s)
 
 
 def _not_modelled(forecast: Forecast) -> Iterator[str]:
@@ -193,9 +207,7 @@ def record(plan: Plan, forecast: Forecast) -> dict[str, Any]:
         "passes_s": forecast.passes_s,
         "gpu_hour_usd": forecast.gpu_hour_usd,
         "usd": forecast.usd,
-        "num_cold": forecast.num_cold,
-        "start_cold_s": forecast.target and forecast.target.constants.start_cold_s,
-        "start_warm_s": forecast.target and forecast.target.constants.start_warm_s,
+        "num_cold": 0 if forecast.timeline is None else forecast.timeline.num_cold,
         "num_missing": sum(not cell.done for cell in forecast.cells),
         "advice": plan.advice,
         "cells": [_cell_record(cell) for cell in forecast.cells],
@@ -222,6 +234,8 @@ def _cell_record(forecast: CellForecast) -> dict[str, Any]:
         "done": forecast.done,
         "pass_s": forecast.pass_s,
         "pass_parts": None if forecast.time is None else asdict(forecast.time),
+        "start_cold_s": None if forecast.time is None else forecast.start.cold_s,
+        "start_warm_s": None if forecast.time is None else forecast.start.warm_s,
         "cell_warm_s": forecast.warm_s,
         "measured_pass_s": forecast.measured_s,
     }

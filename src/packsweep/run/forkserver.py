@@ -26,22 +26,28 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from packsweep.engines import vllm_forked
+from packsweep.errors import UserError
 from packsweep.files import cache_root, replace_file
 from packsweep.machine import environment
 from packsweep.run import lifeline
 from packsweep.run.launch import LENGTH, NUM_DESCRIPTORS
 from packsweep.run.task import task_from_json
 
+_GIVEN = dict(os.environ)
 # Linux cuts the name of a process at 15 bytes.
 WORKER_NAME = "packsweep-cell"
 _REQUEST_TIMEOUT_S = 10.0
+_AGAIN_S = 0.1
+# Names to a server that begins anew what initializes CUDA, as JSON.
+_SPOILING = "PACKSWEEP_SPOILING"
 _CUDA_NOT_INITIALIZED = 3  # Source: cuda.h, CUDA_ERROR_NOT_INITIALIZED
 # What an engine of each kind imports, in its own process and in its core. A module that a version
 # of vLLM does not have is left out: the worker then imports what it needs itself.
@@ -135,7 +141,7 @@ class ForkServer:
                 elif key.fileobj is self._wake:
                     self._wake.recv(4096)
                     self._reap()
-                else:
+                elif key.data.pid in self._workers:  # not one that was just reaped
                     self._hang_up(key.data)
 
     def _wake_on_child(self) -> socket.socket:
@@ -151,7 +157,11 @@ class ForkServer:
         return reader
 
     def _accept(self) -> Callable[[], None] | None:
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # too many files are open: it stays in the queue
+            time.sleep(_AGAIN_S)
+            return None
         try:
             connection.settimeout(_REQUEST_TIMEOUT_S)
             request, descriptors = receive(connection)
@@ -159,8 +169,17 @@ class ForkServer:
             connection.close()
             return None
         self._prepare(request)
+        return self._fork(connection, request, descriptors)
+
+    def _fork(
+        self, connection: socket.socket, request: Mapping[str, Any], descriptors: list[int]
+    ) -> Callable[[], None] | None:
+        """Fork a worker; where that cannot be done, hang up: its supervisor has another way."""
         server = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            pid = None
         if pid == 0:
             lifeline.die_with(server)
             self._forget()
@@ -168,9 +187,15 @@ class ForkServer:
             return lambda: _work(request, descriptors, self._inherited)
         for descriptor in descriptors:
             os.close(descriptor)
+        if pid is None:
+            connection.close()
+            return None
         self._workers[pid] = worker = _Worker(pid, connection)
         self._selector.register(connection, selectors.EVENT_READ, worker)
-        self._announce(worker)
+        try:
+            self._announce(worker)
+        except OSError:
+            self._hang_up(worker)
         return None
 
     def _announce(self, worker: _Worker) -> None:
@@ -200,11 +225,10 @@ class ForkServer:
 
     def _hang_up(self, worker: _Worker) -> None:
         """End a worker whose supervisor closed the connection; it never writes into it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker.pid, signal.SIGKILL)
-        _, status = os.waitpid(worker.pid, 0)
+        os.kill(worker.pid, signal.SIGKILL)
+        os.waitpid(worker.pid, 0)
         self._selector.unregister(worker.connection)
-        worker.report(status)
+        worker.connection.close()
         del self._workers[worker.pid]
 
 
@@ -257,7 +281,7 @@ def _preload(engine: str) -> None:
     """Import what engines of this kind need; what cannot be imported, the worker will report.
 
     A module that initializes CUDA when it is imported spoils this process: it is noted, for this
-    version of vLLM, and the process begins anew without it.
+    version of vLLM, and the process begins anew without it, in the environment that it was given.
     """
     names = list(_PRELOADED[engine])
     if engine.startswith("vllm") and Path("/proc/driver/nvidia").exists():
@@ -274,8 +298,10 @@ def _unless_it_spoils(name: str, action: Callable[[], None]) -> None:
     with contextlib.suppress(Exception):
         action()
     if not cuda_is_untouched():
-        _note_spoiling([*spoiling, name])
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  (this very process, anew)
+        noted = json.dumps([*spoiling, name])
+        _note_spoiling(noted)
+        # This very process, anew.
+        os.execve(sys.executable, sys.orig_argv, {**_GIVEN, _SPOILING: noted})  # noqa: S606
 
 
 def _import(name: str) -> None:
@@ -309,21 +335,28 @@ def _load_tokenizer(folder: Path) -> None:
 
 
 def _spoiling() -> list[str]:
-    """Return the modules known to initialize CUDA when they are imported."""
+    """Return what is known to initialize CUDA, here or in the process that this one was before."""
     try:
-        noted = json.loads(_spoiling_path().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return noted if isinstance(noted, list) else []
+        noted = _spoiling_path().read_text(encoding="utf-8")
+    except (OSError, ValueError, UserError):
+        noted = "[]"
+    return [name for each in (noted, os.environ.get(_SPOILING, "[]")) for name in _names(each)]
 
 
-def _note_spoiling(names: Sequence[str]) -> None:
-    """Note them; where that cannot be done, this process would begin anew for ever: it ends."""
-    try:
+def _names(noted: str) -> list[str]:
+    """Return the names in a note; none where it is no note."""
+    with contextlib.suppress(ValueError, RecursionError):
+        names = json.loads(noted)
+        if isinstance(names, list):
+            return [name for name in names if isinstance(name, str)]
+    return []
+
+
+def _note_spoiling(noted: str) -> None:
+    """Spare the next server the same; where that cannot be done, it begins anew as well."""
+    with contextlib.suppress(OSError, UserError):
         _spoiling_path().parent.mkdir(parents=True, exist_ok=True)
-        replace_file(_spoiling_path(), json.dumps(names).encode())
-    except OSError as error:
-        sys.exit(f"importing {names[-1]} initialized CUDA, and it cannot be noted: {error}")
+        replace_file(_spoiling_path(), noted.encode())
 
 
 def _spoiling_path() -> Path:
@@ -349,13 +382,12 @@ def cuda_is_untouched() -> bool:
 def main() -> None:
     """Serve at the socket that the command line names, for engines of the kind that it names."""
     address, engine = sys.argv[1:]
-    before = dict(os.environ)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{address}.new")
     listener.listen()
     Path(f"{address}.new").rename(address)  # whoever sees it can connect
     _preload(engine)
-    changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    changed = {name: value for name, value in os.environ.items() if _GIVEN.get(name) != value}
     gc.collect()
     gc.freeze()  # a collection in a worker leaves the pages shared
     ForkServer(listener, changed, _prepare).serve()()

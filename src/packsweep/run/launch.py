@@ -19,6 +19,7 @@ from typing import BinaryIO, Literal, Protocol
 
 from packsweep.machine import environment
 from packsweep.run import lifeline, scratch
+from packsweep.run.task import PHASE
 
 Start = Literal["fork", "spawn"]
 # A request to a fork server: the length of its JSON, with the guard and the log, then the JSON.
@@ -26,6 +27,12 @@ LENGTH = struct.Struct("!I")
 NUM_DESCRIPTORS = 2
 # The exit status may come a moment after the process has ended.
 _STATUS_TIMEOUT_S = 2.0
+# ... or a while after, where the server loads a tokenizer; one that takes longer hangs.
+_UNHEARD_TIMEOUT_S = 20.0
+# A server listens before it imports, and forks once it has; one that takes longer hangs.
+_LISTEN_TIMEOUT_S = 30.0
+_ASK_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 90.0
 
 
 class WorkerProcess(Protocol):
@@ -87,20 +94,31 @@ class ForkedWorker:
     """A worker that a fork server started; ``subprocess.Popen`` as far as a supervisor needs it.
 
     It lives until its process ends or this object's process does: the guard is open so long.
-    Where the fork server ends before it has forked, a new interpreter takes the worker's place.
+    Where the fork server ends before it has forked, or does not fork in time, a new interpreter
+    takes the worker's place.
     """
 
     def __init__(
-        self, connection: socket.socket, guard: int, instead: Callable[[], WorkerProcess]
+        self,
+        folder: Path,
+        connection: socket.socket,
+        guard: int,
+        instead: Callable[[], WorkerProcess],
+        on_silence: Callable[[], object],
     ) -> None:
         """Take the connection on which it was asked for.
 
         Args:
+            folder: of its attempt.
             connection: on which the fork server answers.
             guard: the other end of the pipe with which the worker dies.
             instead: starts the worker in another way.
+            on_silence: called before that where the server lives and does not fork.
         """
         self.lives_on = False
+        self._folder = folder
+        self._asked = time.monotonic()
+        self._on_silence = on_silence
         self._connection = connection
         self._guard = guard
         self._instead = instead
@@ -109,6 +127,7 @@ class ForkedWorker:
         self._handle: int | None = None
         self._code: int | None = None
         self._said = b""
+        self._gone: float | None = None
 
     @property
     def pid(self) -> int | None:
@@ -119,6 +138,11 @@ class ForkedWorker:
         """Return how it exited; a fork server that died took it along, as SIGKILL does."""
         while self._runs() and _wait_readable(self._connection.fileno(), 0):
             self._listen()
+        if self._is_overdue():
+            self._on_silence()
+            self._replace()
+        elif self._is_unheard():
+            self._end(-signal.SIGKILL)
         return self._code if self._other is None else self._other.poll()
 
     def kill(self) -> None:
@@ -161,11 +185,31 @@ class ForkedWorker:
             self._handle = handle
         if said:
             self._take(said)
-        elif self._handle is None:
-            self._close()
-            self._other = self._instead()
+        elif self._handle is None and not self._has_begun():
+            self._replace()
         else:
             self._end(-signal.SIGKILL)
+
+    def _has_begun(self) -> bool:
+        """Tell whether it runs or ran, whatever the fork server has said."""
+        return (self._folder / PHASE).exists()
+
+    def _is_overdue(self) -> bool:
+        waits = self._runs() and self._handle is None
+        late = time.monotonic() - self._asked > _ANSWER_TIMEOUT_S
+        return waits and late and not self._has_begun()
+
+    def _is_unheard(self) -> bool:
+        """Tell whether its process ended a while ago, and the fork server has not said how."""
+        if self._handle is None or not _wait_readable(self._handle, 0):
+            return False
+        self._gone = self._gone or time.monotonic()
+        return time.monotonic() - self._gone > _UNHEARD_TIMEOUT_S
+
+    def _replace(self) -> None:
+        """Start the worker in the other way; one that is forked after this dies at once."""
+        self._close()
+        self._other = self._instead()
 
     def _take(self, said: bytes) -> None:
         *lines, self._said = (self._said + said).split(b"\n")
@@ -211,11 +255,15 @@ class ForkServer:
         self._imported: Mapping[str, str] = {}
 
     def launch(self, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> WorkerProcess:
-        """Ask for a worker; where no server can be had, start a new interpreter."""
-        self.prepare(environ)
+        """Ask for a worker; where no server can be had, start a new interpreter.
+
+        The next worker is then asked of another server.
+        """
         try:
-            return ask(self.address, folder, environ, log)
+            self.prepare(environ)
+            return ask(self.address, folder, environ, log, self.stop)
         except OSError:
+            self.stop()
             return Interpreter().launch(folder, environ, log)
 
     @property
@@ -234,7 +282,11 @@ class ForkServer:
         return environment.read_at_import(environ) == self._imported
 
     def prepare(self, environ: Mapping[str, str]) -> None:
-        """Have a server that lives and serves such an environment; it may still import."""
+        """Have a server that lives and serves such an environment; it may still import.
+
+        Raises:
+            OSError: it cannot be started, or does not come to listen.
+        """
         if self.lives and self.serves(environ):
             return
         self.stop()
@@ -254,7 +306,10 @@ class ForkServer:
     def _wait_until_it_listens(self) -> None:
         """Wait for its socket, which is there before it imports anything."""
         assert self.process is not None, "it was started"
+        deadline = time.monotonic() + _LISTEN_TIMEOUT_S
         while not self.address.exists() and self.process.poll() is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the fork server does not listen")
             time.sleep(0.01)
 
     def stop(self) -> None:
@@ -274,8 +329,16 @@ def launcher(engine: str, start: Start) -> Launcher:
     return ForkServer(engine) if forks else Interpreter()
 
 
-def ask(address: Path, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> ForkedWorker:
+def ask(
+    address: Path,
+    folder: Path,
+    environ: Mapping[str, str],
+    log: BinaryIO,
+    on_silence: Callable[[], object],
+) -> ForkedWorker:
     """Ask the fork server at ``address`` for a worker; it comes once the server has imported.
+
+    Where it does not come in time, ``on_silence`` is called, and a new interpreter started.
 
     Raises:
         OSError: nobody listens there.
@@ -288,6 +351,7 @@ def ask(address: Path, folder: Path, environ: Mapping[str, str], log: BinaryIO) 
     connection = socket.socket(socket.AF_UNIX)
     guard, ours = os.pipe()
     try:
+        connection.settimeout(_ASK_TIMEOUT_S)
         connection.connect(str(address))
         request = json.dumps({"folder": str(folder), "environ": dict(environ)}).encode()
         socket.send_fds(connection, [LENGTH.pack(len(request))], [guard, log.fileno()])
@@ -298,4 +362,4 @@ def ask(address: Path, folder: Path, environ: Mapping[str, str], log: BinaryIO) 
         raise
     finally:
         os.close(guard)
-    return ForkedWorker(connection, ours, instead)
+    return ForkedWorker(folder, connection, ours, instead, on_silence)

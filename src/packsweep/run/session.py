@@ -46,16 +46,25 @@ class Session:
 
     def launch(self, folder: Path, environ: Mapping[str, str], log: BinaryIO) -> WorkerProcess:
         """Hand the attempt over to the worker that waits, or start one."""
-        if self._waits and self._folder is not None and self._worker is not None:
-            handed = json.dumps({"folder": str(folder), "log": log.name}).encode()
-            replace_file(self._folder / str(next(self._numbers)), handed)
-        else:
+        worker = self._handed_over(folder, log)
+        if worker is None:
             self.stop()
             self._folder, self._numbers = scratch.make(), itertools.count(1)
             where = {FOLDER: str(self._folder)}
-            self._worker = self._launcher.launch(folder, {**environ, **where}, log)
-        self._last = _Attempt(self._worker, folder)
+            worker = self._worker = self._launcher.launch(folder, {**environ, **where}, log)
+        self._last = _Attempt(worker, folder)
         return self._last
+
+    def _handed_over(self, folder: Path, log: BinaryIO) -> WorkerProcess | None:
+        """Hand the attempt over and return its worker; None where none waits or can be told."""
+        if not self._waits or self._folder is None:
+            return None
+        handed = json.dumps({"folder": str(folder), "log": log.name}).encode()
+        try:
+            replace_file(self._folder / str(next(self._numbers)), handed)
+        except OSError:  # its folder was deleted, or there is no room
+            return None
+        return self._worker
 
     @property
     def _waits(self) -> bool:

@@ -21,7 +21,7 @@ from packsweep.errors import ResultsError, UserError
 from packsweep.machine import environment, process
 from packsweep.run import rows, scratch
 from packsweep.run.launch import Interpreter, Launcher, WorkerProcess
-from packsweep.run.task import BEGAN, STATUS, Activity, Status, Task, status_from_json
+from packsweep.run.task import BEGAN, PHASE, STATUS, Activity, Status, Task, status_from_json
 from packsweep.sweep.spec import LimitsTable
 
 POLL_S = 0.25
@@ -131,7 +131,7 @@ class Supervisor:
     def _watch(self) -> None:
         """Note a change of phase, and every descendant, so that none is missed at the end."""
         with contextlib.suppress(FileNotFoundError):
-            phase = (self._folder / "phase").read_text(encoding="utf-8")
+            phase = (self._folder / PHASE).read_text(encoding="utf-8")
             if phase != self.phase:
                 self.phase, self._phase_began = phase, time.monotonic()
                 self._phase_mark = self._log.stat().st_size

@@ -23,6 +23,8 @@ from packsweep.sweep.texts import LabelledText
 
 # File in which a supervisor notes the moment at which it starts the worker (machine.process).
 BEGAN = "began"
+# File in which a worker keeps the phase that it is in.
+PHASE = "phase"
 # File in which a worker says how its attempt ended.
 STATUS = "status.json"
 

@@ -37,7 +37,7 @@ from packsweep.results import schema
 from packsweep.run import checks, lifeline, metrics, rows, session, window_metrics, windows
 from packsweep.run.metrics import PassContext
 from packsweep.run.phases import PhaseClock
-from packsweep.run.task import BEGAN, STATUS, Status, Task, task_from_json
+from packsweep.run.task import BEGAN, PHASE, STATUS, Status, Task, task_from_json
 from packsweep.run.windows import Driven, NothingArrivesError, Windows
 from packsweep.run.workload import Workload, needs_tokenizer
 
@@ -150,17 +150,14 @@ class Attempt:
 
     def _measure_offline(self, model: Model, gpus_before: Sequence[nvml.GpuUse]) -> None:
         engine = self._start_engine(model)
+        self._kept.engine = None
         try:
             self._check_caching(engine.info)
             self._run_passes(engine)
         except BaseException:
-            self._kept.engine = None
             self._stop(engine, gpus_before)
             raise
-        if self._task.cell.isolation == "engine":
-            self._keep_engine(engine)
-        else:
-            self._kept.engine = None
+        if self._task.cell.isolation != "engine" or not self._keep_engine(engine):
             self._stop(engine, gpus_before)
 
     def _measure_online(self, model: Model, gpus_before: Sequence[nvml.GpuUse]) -> None:
@@ -404,13 +401,21 @@ class Attempt:
             num_gpus=len(found.gpus) or found.info.num_gpus or 1,
         )
 
-    def _keep_engine(self, engine: Engine) -> None:
-        """Put the engine back into the state in which it started, for the next cell."""
+    def _keep_engine(self, engine: Engine) -> bool:
+        """Put the engine back into the state in which it started, for the next cell.
+
+        False where that fails: what was measured counts, but nobody else gets this engine.
+        """
         self._announce("stop", "stop")
-        if self._task.cell.cache_state != "off":
-            engine.reset_prefix_cache()  # which it refuses where a request is left
+        try:
+            if self._task.cell.cache_state != "off":
+                engine.reset_prefix_cache()  # which it refuses where a request is left
+        except EngineError as error:
+            _say(f"the shared engine is not kept: {error}")
+            return False
         self._kept.engine = engine
         self._keep_log()
+        return True
 
     def _keep_log(self) -> None:
         """Remember where the processes of an engine that started here go on printing."""
@@ -520,7 +525,7 @@ class Attempt:
         self._clock.enter(column)
         self._copy_engine_log()
         _say(phase)
-        replace_file(self._folder / "phase", phase.encode())
+        replace_file(self._folder / PHASE, phase.encode())
 
 
 def _say(text: str) -> None:

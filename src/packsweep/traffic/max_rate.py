@@ -270,7 +270,8 @@ class Search:
         shown = self._evidence(rate)
         if shown is None:
             return True
-        most_s = min(_MOST_WINDOWS * self.window_s, self.slo.judged_s(self.longest_s - self._driven_s))
+        left_s = self.slo.judged_s(self.longest_s - self._driven_s)
+        most_s = min(_MOST_WINDOWS * self.window_s, left_s)
         most = shown.num_requests / shown.length_s / 2 * most_s
         return math.pow(self.slo.share, most) > self._error
 

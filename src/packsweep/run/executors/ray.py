@@ -27,9 +27,10 @@ from typing import Any
 
 from packsweep.errors import UserError
 from packsweep.machine import environment
+from packsweep.plan import batches
 from packsweep.results import storage
 from packsweep.run import scratch
-from packsweep.run.executors import batches, nodes, ray_address
+from packsweep.run.executors import nodes, ray_address
 from packsweep.run.executors.exclusion import NodeExclusion
 from packsweep.run.executors.nodes import Demand, Node
 from packsweep.run.executors.ray_fork import NodeForkServers
@@ -179,7 +180,7 @@ class RayExecutor:
     def _submit_pending(self) -> None:
         """Submit the attempts that were to be started, together where they share an engine."""
         pending, self._pending = self._pending, []
-        for batch in batches.split(pending, self.num_at_once):
+        for batch in batches.split(pending, _engine_key, self.num_at_once):
             self._submit(batch)
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
@@ -333,6 +334,10 @@ class RayExecutor:
         without = {"num_gpus": 0, "num_cpus": self._num_cpus}
         size = {"num_gpus": num_gpus} if self._on_gpus else without
         return {**size, **({"label_selector": selector} if selector else {})}
+
+
+def _engine_key(task: Task) -> object:
+    return task.cell.engine_key
 
 
 def _remote(ray: Any) -> Any:  # noqa: ANN401

@@ -10,6 +10,7 @@ Ray is handed in: ``ray`` alone imports it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +27,9 @@ class NodeForkServer:
 
     def __init__(self, engine: str) -> None:
         """Fork workers for engines of this kind."""
+        self._engine = engine
         self._server = launch.ForkServer(engine)
+        self._silent: list[launch.ForkServer] = []
 
     def address(self, read_at_import: Mapping[str, str]) -> str | None:
         """Return the socket of a server in such an environment; None where it serves another.
@@ -42,6 +45,12 @@ class NodeForkServer:
             return None
         self._server.prepare(environ)
         return str(self._server.address)
+
+    def give_up(self, address: str) -> None:
+        """Take another server in place of one that does not fork; the workers it has go on."""
+        if self._server.lives and str(self._server.address) == address:
+            self._silent.append(self._server)
+            self._server = launch.ForkServer(self._engine)
 
 
 class NodeForkServers:
@@ -84,7 +93,8 @@ class NodeLauncher:
                 timeout=_ANSWER_TIMEOUT_S,
             )
             if address is not None:
-                return launch.ask(Path(address), folder, environ, log)
+                give_up = partial(self._actor.give_up.remote, address)
+                return launch.ask(Path(address), folder, environ, log, give_up)
         except (self._ray.exceptions.RayError, OSError):
             pass
         return Interpreter().launch(folder, environ, log)
