@@ -27,6 +27,8 @@ MORE = """tensor_parallel_size = [1, 2]
 [simulated]
 real_seconds = {seconds}
 gpu_locks = "{locks}"
+[measure]
+repeats = 1
 """
 GONE_S = 10.0
 
