@@ -27,6 +27,9 @@ SOUND: dict[str, Any] = {
 }
 
 
+SERVED: dict[str, Any] = {"mode": "online", "cache_state": "cold", "num_requests": 9}
+
+
 def passes(*changes: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one sound pass of a real engine for each set of changes, with the changes made."""
     return [
@@ -58,6 +61,11 @@ def answering(accuracy: float, *, num_texts: int) -> list[dict[str, Any]]:
         (lasting(2.0, 2.0, 2.12), []),
         ([*lasting(2.12, 2.0), *lasting(2.12, 2.0)], ["slow_first"]),  # two processes
         ([*lasting(2.12, 2.0), *lasting(2.0, 2.0), *lasting(2.0, 2.0)], []),
+        (passes({}, {"num_errors": 2}), ["request_errors"]),
+        (passes({}, {"num_errors": 0}), []),
+        (passes(*2 * ({**SERVED, "cached_share": None},)), ["cache_untold"]),
+        (passes(*2 * ({**SERVED, "cached_share": None, "cache_state": "off"},)), []),
+        (passes(*2 * ({**SERVED, "cached_share": 0.0},)), []),
         (lasting(1.0, 1.0), []),
         (lasting(0.99, 1.0), ["short"]),
         (passes({}, {"throttle_reasons": ["sw_power_cap"]}), ["throttled"]),

@@ -75,6 +75,11 @@ def test_half_a_stream_keeps_what_arrived() -> None:
     assert len(response.token_s) == 1
 
 
+def test_detail_of_half_a_stream_is_how_far_it_came() -> None:
+    detail = one(Answer(fault="half", chunks=(1, 1))).detail or ""
+    assert detail.startswith("the connection ended after 1 tokens")
+
+
 def test_detail_of_a_timeout_is_the_limit() -> None:
     assert one(Answer(first_s=5.0), timeout_s=0.3).detail == "not whole after 0.3 s"
 

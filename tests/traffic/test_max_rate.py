@@ -77,6 +77,25 @@ def test_search_holds_the_limit_of_batches_from_a_rate_that_is_too_high() -> Non
     assert holds(result, BATCHES_LIMIT)
 
 
+def test_search_holds_a_p90_in_95_of_100_short_runs() -> None:
+    """The cheap form of the long test below: 10 s a window."""
+    slo, limit, wrong = parse("p90 e2e <= 100 ms"), md1_limit(0.01, 0.1, 0.9), 0
+    for seed in range(100):
+        first_rate = limit * math.exp(np.random.default_rng(seed).uniform(-1.5, 1.0))
+        result = searched(MD1(0.01), Search(first_rate, slo, window_s=10.0), seed)
+        assert result.verdict == "bracketed"
+        wrong += not holds(result, limit)
+    assert wrong <= 5
+
+
+@pytest.mark.parametrize("times", [30.0, 1 / 30])
+def test_search_finds_a_limit_far_from_its_first_rate(times: float) -> None:
+    limit = md1_limit(0.01, 0.1, 0.99)
+    result = searched(MD1(0.01), Search(times * limit, SLO, window_s=60.0), seed=3)
+    assert result.verdict == "bracketed"
+    assert holds(result, limit)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("queue", "limit_s", "limit", "window_s"),
@@ -257,7 +276,9 @@ def test_search_says_how_long_it_would_take() -> None:
     assert result.verdict == "undecided"
     assert result.reason is not None
     assert "at 0.4 texts/s 0 of 3 requests missed the limit in the 10 s judged" in result.reason
-    told_s = float(result.reason.rpartition("at least ")[2].removesuffix(" s").replace(",", ""))
+    told, _, remedy = result.reason.rpartition("at least ")[2].partition(" s: ")
+    assert remedy == "set online.window_s or online.search_s higher"
+    told_s = float(told.replace(",", ""))
     assert told_s == pytest.approx(math.log(0.05 / 6) / math.log(0.99) / 0.3, rel=0.03)
 
 

@@ -199,7 +199,11 @@ class _Loop:
         except TimeoutError:
             return status, "timeout", f"not whole after {self._timeout_s:g} s"
         except (aiohttp.ClientError, OSError) as failure:
-            return status, _kind(failure, status), f"{type(failure).__name__}: {failure}"
+            kind = _kind(failure, status)
+            if kind == "truncated":
+                where = f"the connection ended after {len(answer.token_s)} tokens"
+                return status, kind, f"{where} ({type(failure).__name__})"
+            return status, kind, f"{type(failure).__name__}: {failure}"
 
     async def _read(
         self, response: aiohttp.ClientResponse, answer: Answer

@@ -236,7 +236,7 @@ class Search:
             return f"{judged}, so close to the SLO's share that no time would decide"
         return (
             f"{judged} in the {shown.length_s:.0f} s judged; a verdict takes at least "
-            f"{needed_s:,.0f} s"
+            f"{needed_s:,.0f} s: set online.window_s or online.search_s higher"
         )
 
     def _rate(self) -> float | None:

@@ -62,7 +62,8 @@ def _delay(window: Window, slo: Slo | None) -> str | None:
         return None
     return (
         f"requests were sent {delay_s * 1000:.3g} ms late (p99), "
-        f"which is {_DELAY_SHARE:.0%} or more of the SLO's {slo.limit_s * 1000:g} ms"
+        f"which is {_DELAY_SHARE:.0%} or more of the SLO's {slo.limit_s * 1000:g} ms: the client "
+        "needs an idle processor, or the SLO a longer limit"
     )
 
 

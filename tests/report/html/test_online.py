@@ -104,13 +104,15 @@ def test_verdicts() -> None:
             max_rate_verdict="undecided",
             max_rate_pass_texts_per_s=passes,
             max_rate_fail_texts_per_s=fails,
+            max_rate_reason="too short" if fails is None else None,
         )
         for name, (passes, fails) in ends.items()
     ]
     (line,) = online.verdicts(rows)
     assert line == (
-        "p99 e2e <= 2 s: packed undecided; separate shown at 12.50 texts/s, fails at 25.00; "
-        "chunked4 no rate shown, fails at 8.00."
+        "p99 e2e <= 2 s: packed undecided; separate shown to keep it at 12.50 texts/s, to miss it "
+        "at 25.00; chunked4 shown to keep it at no rate, to miss it at 8.00. "
+        "What a verdict would take stands under Online."
     )
     assert online.verdicts([_row("packed", {"rate": 1.0})]) == ()
 

@@ -77,7 +77,9 @@ def verdicts(rows: Sequence[Row]) -> tuple[str, ...]:
             f"{strategy(row) if words is None else words[str(row['cell_id'])]} {_ends(row)}"
             for row in members
         )
-        found.append(f"{slo}: {'; '.join(ends)}.")
+        more = any(row["max_rate_reason"] is not None for row in members)
+        where = " What a verdict would take stands under Online." if more else ""
+        found.append(f"{slo}: {'; '.join(ends)}.{where}")
     return tuple(found)
 
 
@@ -86,8 +88,9 @@ def _ends(row: Row) -> str:
     passes, fails = row["max_rate_pass_texts_per_s"], row["max_rate_fail_texts_per_s"]
     if passes is None and fails is None:
         return "undecided"
-    kept = "no rate shown" if passes is None else f"shown at {fmt.number(passes)} texts/s"
-    return kept if fails is None else f"{kept}, fails at {fmt.number(fails)}"
+    kept = "no rate" if passes is None else f"{fmt.number(passes)} texts/s"
+    missed = "" if fails is None else f", to miss it at {fmt.number(fails)}"
+    return f"shown to keep it at {kept}{missed}"
 
 
 def _latency(online: Sequence[Row]) -> Section:
