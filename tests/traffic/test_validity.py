@@ -21,8 +21,8 @@ def test_window_of_a_client_in_time_is_valid() -> None:
 def test_delay_of_a_hundredth_of_the_limit_is_a_doubt() -> None:
     assert doubts(steady(late_s=0.005), SLO) == (
         (
-            "requests were sent 5 ms late (p99), which is 1% or more of the SLO's 500 ms: the client "
-            "needs an idle processor, or the SLO a longer limit"
+            "requests were sent 5 ms late (p99), which is 1% or more of the SLO's 500 ms: "
+            "the client needs an idle processor, or the SLO a longer limit"
         ),
     )
 
