@@ -58,6 +58,9 @@ def answering(accuracy: float, *, num_texts: int) -> list[dict[str, Any]]:
         (lasting(2.0, 2.0, 2.21), ["spread"]),
         (lasting(2.08, 2.0, 2.0), []),
         (lasting(2.12, 2.0, 2.0), ["slow_first"]),
+        # Windows last as long as they are asked to, and a search needs no repeats.
+        (passes(*({**SERVED, "cached_share": 0.0, "duration_s": s} for s in (40.0, 20.0))), []),
+        (passes({**SERVED, "cached_share": 0.0, "max_rate_verdict": "bracketed"}), []),
         (lasting(2.0, 2.0, 2.12), []),
         ([*lasting(2.12, 2.0), *lasting(2.12, 2.0)], ["slow_first"]),  # two processes
         ([*lasting(2.12, 2.0), *lasting(2.0, 2.0), *lasting(2.0, 2.0)], []),

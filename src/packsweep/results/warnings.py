@@ -53,19 +53,28 @@ def _known(passes: Passes, name: str) -> list[Any]:
     return [row[name] for row in passes if row.get(name) is not None]
 
 
+def _offline(passes: Passes) -> Passes:
+    """Return what took as long as the engine needed; windows last as long as they are asked to."""
+    return [row for row in passes if row.get("mode") != "online"]
+
+
 def _few_repeats(passes: Passes) -> bool:
-    return len(passes) < FEW_REPEATS
+    """A search drives as many windows as its verdict takes."""
+    return len(passes) < FEW_REPEATS and not _known(passes, "max_rate_verdict")
 
 
 def _spread(passes: Passes) -> bool:
-    seconds: list[float] = _known(passes, "duration_s")
+    seconds: list[float] = _known(_offline(passes), "duration_s")
+    if not seconds:
+        return False
     median = statistics.median(seconds)
     return max(seconds) - min(seconds) > SPREAD_SHARE * median
 
 
 def _slow_first(passes: Passes) -> bool:
-    firsts: list[float] = _known([row for row in passes if row["repeat"] == 0], "duration_s")
-    others: list[float] = _known([row for row in passes if row["repeat"] != 0], "duration_s")
+    timed = _offline(passes)
+    firsts: list[float] = _known([row for row in timed if row["repeat"] == 0], "duration_s")
+    others: list[float] = _known([row for row in timed if row["repeat"] != 0], "duration_s")
     if not firsts or not others:
         return False
     return statistics.median(firsts) > (1 + SLOW_FIRST_SHARE) * statistics.median(others)
