@@ -41,8 +41,12 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def sweep(**tables: dict[str, Any]) -> spec.Sweep:
-    """Return a simulated sweep of one cell, with the values of ``tables`` over it."""
-    values: dict[str, dict[str, Any]] = {
+    """Return a simulated sweep of one cell, with the values of ``tables`` over it.
+
+    It is one of servers if there is a table ``online``.
+    """
+    values: dict[str, Any] = {
+        "mode": "online" if "online" in tables else "offline",
         "model": {"name": "some/model", "load_format": "dummy"},
         "grid": {"strategy": "packed", "n": 2},
         "engine": {"kind": "simulated"},

@@ -465,3 +465,32 @@ duplication = [1, 10]
     assert set(found["cells"][0]["pass_parts"]) >= {"prefill_s", "decode_s", "feed_s"}
     table = cli("plan", "s.toml", *options, cwd=tmp_path).stdout.split("8 cells")[0]
     assert max(len(line.rstrip()) for line in table.splitlines()) <= 80
+
+
+def _served(folder: Path, **online: Any) -> CellForecast:
+    grid = {"strategy": "separate", "n": 50}
+    return _one(folder, online={"window_s": 10.0, **online}, grid=grid)
+
+
+def test_window_lasts_until_what_arrived_is_labelled(byte_model: Path) -> None:
+    """Twice as much as is labelled offline takes twice the window."""
+    slow = _served(byte_model, rate=1.0)
+    assert slow.time is not None
+    assert (slow.pass_s, slow.piles_up) == (10.0, False)
+    offline_texts_per_s = 50 / slow.time.duration_s
+    fast = _served(byte_model, rate=2 * offline_texts_per_s)
+    assert fast.pass_s == pytest.approx(20.0)
+    assert fast.piles_up
+    assert fast.warm_s == pytest.approx((slow.warm_s or 0.0) + 3 * 10.0, rel=0.01)
+    closed = _served(byte_model, concurrency=4)
+    assert (closed.pass_s, closed.piles_up) == (10.0, False)
+
+
+def test_plan_names_rates_above_what_is_labelled_offline(byte_model: Path) -> None:
+    grid = {"strategy": "separate", "n": 50}
+    plan = _plan(byte_model, online={"rate": [1.0, 1e5]}, grid=grid)
+    said = plan_table.lines(plan, forecast.make(plan, _on()), "x")
+    above = [line for line in said if "pile" in line]
+    assert len(above) == 1
+    assert "rate100000" in above[0]
+    assert "rate1.0" not in above[0]

@@ -68,10 +68,16 @@ class CellForecast:
 
     @property
     def pass_s(self) -> float | None:
-        """How long a timed pass takes; a window's arrivals take as long as the sweep says."""
+        """How long a timed pass takes; a window lasts until its last request is answered."""
         if self.planned.cell.mode == "online":
-            return self.planned.cell.load.window_s
+            return window_s(self.planned.cell, self.time)
         return None if self.time is None else self.time.duration_s
+
+    @property
+    def piles_up(self) -> bool:
+        """More texts arrive at a server than it is predicted to label."""
+        cell = self.planned.cell
+        return cell.mode == "online" and (self.pass_s or 0.0) > cell.load.window_s
 
     @property
     def due(self) -> bool:
@@ -286,6 +292,20 @@ def _reason(on: Target | None, model: Model, due: Sequence[CellForecast]) -> str
     return None
 
 
+def window_s(cell: Cell, offline: PassTime | None) -> float:
+    """Return how long a window lasts: its arrivals, or labelling what arrived as fast as offline.
+
+    Args:
+        cell: of a server.
+        offline: what labelling the cell's texts takes offline; None if that is not known.
+    """
+    load = cell.load
+    if offline is None or load.rate is None:
+        return load.window_s
+    texts_per_s = cell.n * cell.duplication / offline.duration_s
+    return load.window_s * max(1.0, load.rate / texts_per_s)
+
+
 def _timed_s(cell: CellForecast) -> float:
     return _num_passes(cell.planned.cell) * (cell.pass_s or 0.0)
 
@@ -420,7 +440,7 @@ def _after_start_s(
     if online:
         num = -(-WARMUP_TEXTS * len(cold) // cell.n)
         warmup_s = pass_time.pass_time(engine, Pass(requests=cold[:num])).duration_s
-    passes = _num_passes(cell) * (cell.load.window_s if online else time.duration_s)
+    passes = _num_passes(cell) * (window_s(cell, time) if online else time.duration_s)
     if cell.cache_state == "primed":
         passes += _num_passes(cell) * primed_s
     return (

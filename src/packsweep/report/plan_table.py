@@ -97,6 +97,7 @@ def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
     elif any(cell.due for cell in forecast.cells):
         yield from _costs(forecast)
         yield from _not_modelled(forecast)
+        yield from _piling_up(forecast)
     yield from _hindsight(forecast)
 
 
@@ -152,6 +153,17 @@ def _not_modelled(forecast: Forecast) -> Iterator[str]:
         yield (
             f"engines over {' and '.join(map(str, sizes))} {ranks}: what these send each other is "
             "not modelled, so their times are lower bounds"
+        )
+
+
+def _piling_up(forecast: Forecast) -> Iterator[str]:
+    """Say which rates are above what a server is predicted to bear."""
+    above = [cell for cell in forecast.cells if cell.due and cell.piles_up]
+    if above:
+        ids = ", ".join(cell.planned.cell.cell_id for cell in above)
+        yield (
+            f"more arrives than is predicted to be labelled offline: {ids}; requests pile up, and "
+            "a window lasts until all are answered"
         )
 
 
