@@ -25,8 +25,12 @@ def texts_per_prompt(row: Row) -> int:
 
 
 def speed(row: Row) -> str:
-    """Return texts/s with half the 95 % interval as a share of the mean."""
-    return fmt.number(row["texts_per_s_median"]) + half_width(row, "texts_per_s")
+    """Return texts/s with half the 95 % interval as a share of the mean.
+
+    Windows of a search have no spread to tell: what arrived in them decides their speed.
+    """
+    spread = "" if row.get("max_rate_verdict") else half_width(row, "texts_per_s")
+    return fmt.number(row["texts_per_s_median"]) + spread
 
 
 def half_width(row: Row, name: str) -> str:
