@@ -117,6 +117,24 @@ def test_verdicts() -> None:
     assert online.verdicts([_row("packed", {"rate": 1.0})]) == ()
 
 
+def test_verdicts_of_several_searches_are_one() -> None:
+    """They differ in where they began and how long they took; a pass above a failure is none."""
+    searches = [(70.0, None, 140.0), (35.0, 30.0, None), (20.0, 150.0, None)]
+    rows = [
+        _row(
+            "separate",
+            {"max_rate": first, "search_s": 9 * first, "slo": "p99 e2e <= 2 s"},
+            max_rate_verdict="undecided",
+            max_rate_pass_texts_per_s=passes,
+            max_rate_fail_texts_per_s=fails,
+            max_rate_reason=None,
+        )
+        for first, passes, fails in searches
+    ]
+    said = "separate shown to keep it at 30.00 texts/s, to miss it at 140.00."
+    assert online.verdicts(rows) == (f"p99 e2e <= 2 s: {said}",)
+
+
 def test_slo_undecided() -> None:
     """What a search has not shown is told in words, with the reason."""
     load = {"max_rate": 1.0, "slo": "p99 e2e <= 2 s"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from packsweep.analysis import axes
@@ -15,6 +16,8 @@ from packsweep.results.schema import Row
 
 # A latency this many times that of the lightest load is past the knee.
 KNEE = 2.0
+# How a search goes about it, which is no part of what it asks.
+_OF_A_SEARCH = ("max_rate", "search_s", "window_s", "window_seed")
 # An interval of few windows may reach anywhere.
 BOUNDED = 0.1
 _LATENCY = (
@@ -71,16 +74,44 @@ def verdicts(rows: Sequence[Row]) -> tuple[str, ...]:
     searched = [row for row in rows if row["max_rate_verdict"] is not None]
     found = []
     for slo, members in grouped(searched, lambda row: str(axes.settings(row)["slo"])).items():
-        short = list(map(strategy, members))
-        words = names(members) if len(set(short)) < len(short) else None
+        asked = [_together(searches) for searches in grouped(members, _asked).values()]
+        short = list(map(strategy, asked))
+        words = names(asked) if len(set(short)) < len(short) else None
         ends = (
             f"{strategy(row) if words is None else words[str(row['cell_id'])]} {_ends(row)}"
-            for row in members
+            for row in asked
         )
         more = any(row["max_rate_reason"] is not None for row in members)
         where = " What a verdict would take stands under Online." if more else ""
         found.append(f"{slo}: {'; '.join(ends)}.{where}")
     return tuple(found)
+
+
+def _asked(row: Row) -> tuple[object, ...]:
+    """Return what was searched, without how."""
+    settings = {name: str(value) for name, value in axes.settings(_searched(row)).items()}
+    return (*(row.get(name) for name in axes.WORK), *sorted(settings.items()))
+
+
+def _searched(row: Row) -> Row:
+    """Return a row without the settings of its search."""
+    load = axes.parsed(row, "online")
+    kept = {name: value for name, value in load.items() if name not in _OF_A_SEARCH}
+    return {**row, "online": json.dumps(kept)}
+
+
+def _together(searches: Sequence[Row]) -> Row:
+    """Return what several searches of a setting have shown: the widest rates that agree."""
+    passes, fails = (
+        [row[f"max_rate_{end}_texts_per_s"] for row in searches] for end in ("pass", "fail")
+    )
+    lowest = min((rate for rate in fails if rate is not None), default=None)
+    below = [rate for rate in passes if rate is not None and (lowest is None or rate < lowest)]
+    shown = {
+        "max_rate_pass_texts_per_s": max(below, default=None),
+        "max_rate_fail_texts_per_s": lowest,
+    }
+    return {**_searched(searches[0]), **shown}
 
 
 def _ends(row: Row) -> str:
