@@ -12,6 +12,7 @@ import tokenizers
 from tests.fakes import sweep, write_byte_model
 
 from packsweep.errors import SpecError, TextsError
+from packsweep.machine import environment
 from packsweep.models.resolve import resolve
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import cells as plan_cells
@@ -349,3 +350,17 @@ def test_advice_guessed_columns(byte_model: Path, tmp_path: Path) -> None:
         "texts are read from 'body', labels from 'team'",
         "labels are read: 'pos' as positive",
     ]
+
+
+def test_plan_for_a_gpu_is_the_same_on_a_machine_without(
+    byte_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids, dtype and blocks of 16 are those of the GPU, not of vLLM's CPU build here."""
+    asked = sweep(model={"name": str(byte_model)}, grid={"duplication": 3}, engine={"kind": "vllm"})
+    monkeypatch.setattr(environment, "on_cpu", lambda: False)
+    there = plan_cells.make(asked)
+    monkeypatch.setattr(environment, "on_cpu", lambda: True)
+    here = plan_cells.make(asked)
+    assert here.cells[0].cached_tokens < there.cells[0].cached_tokens
+    assert here.cells[0].cell.cell_id != there.cells[0].cell.cell_id
+    assert plan_cells.make(asked, on_gpu=True).cells == there.cells

@@ -150,9 +150,11 @@ def split(words: str | None) -> list[str]:
 
 
 def prepare(
-    path: Path, set_: list[str] | None, results: str | None
+    path: Path, set_: list[str] | None, results: str | None, *, on_gpu: bool = False
 ) -> tuple[Sweep, Plan, Store, bytes]:
     """Read and work out a sweep; everything that a user can get wrong comes out here.
+
+    With ``on_gpu`` it is worked out for a GPU, whatever this machine has.
 
     Returns:
         The sweep, its plan, where its results go, and the bytes of the sweep file.
@@ -166,7 +168,7 @@ def prepare(
     with contextlib.suppress(OSError):
         content = sweep_read.content_of(path)
     sweep = sweep_read.load(path, set_ or (), content)
-    return sweep, plan_cells.make(sweep), Store(where), content or b""
+    return sweep, plan_cells.make(sweep, on_gpu=on_gpu), Store(where), content or b""
 
 
 # What begins with a scheme is an address, however it is spelled.

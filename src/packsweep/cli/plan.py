@@ -53,7 +53,7 @@ def plan_command(
     from packsweep.report import plan_table
 
     on = forecast.target(device)
-    _, planned, store, _ = prepare(sweep, set_, results)
+    _, planned, store, _ = prepare(sweep, set_, results, on_gpu=device is not None)
     if gpu_hour_usd is not None:
         planned = replace(planned, gpu_hour_usd=gpu_hour_usd)
     done = store.done([cell.cell.cell_id for cell in planned.cells])

@@ -124,13 +124,18 @@ class Plan:
         return self.sent.get(cell.cut, self.texts)[: cell.n]
 
 
-def make(sweep: Sweep) -> Plan:
+def make(sweep: Sweep, *, on_gpu: bool = False) -> Plan:
     """Work out every cell of ``sweep``.
+
+    Args:
+        sweep: what is asked.
+        on_gpu: it is planned for a GPU, whatever this machine has.
 
     Raises:
         UserError: the model, the tokenizer or the texts are not there or do not suffice.
     """
     model = _model(sweep)
+    on_cpu = sweep.engine.kind == "vllm" and not on_gpu and environment.on_cpu()
     notes: list[str] = []
     rows = _texts(sweep, notes)
     tokenizer = load_tokenizer(model)
@@ -144,7 +149,7 @@ def make(sweep: Sweep) -> Plan:
         model_fingerprint=model.fingerprint,
         max_model_len=model.default_model_len,
         chat=chat,
-        auto_dtype=_auto_dtype(sweep, model),
+        auto_dtype=_auto_dtype(model, on_cpu=on_cpu),
         cutter=cutter,
         label_tokens=cache(partial(label_budget.label_tokens, tokenizer=tokenizer)),
     )
@@ -161,7 +166,8 @@ def make(sweep: Sweep) -> Plan:
         if key not in alike:
             built = cell.build_prompts(sent[cell.cut], chat)
             prompts = label_budget.submitted(cell, built, tokenizer)
-            alike[key] = _planned(cell, prompts, sent[cell.cut], tokenized, kind)
+            size = _block_size(cell, on_cpu=on_cpu)
+            alike[key] = _planned(cell, prompts, sent[cell.cut], tokenized, kind, size)
         planned[cell] = _with_engine(alike[key], cell, model)
     made = Plan(
         model=model,
@@ -176,7 +182,7 @@ def make(sweep: Sweep) -> Plan:
             *_cache_kind(cells, model),
             *_in_force(environ),
             *(() if model.random_weights else _too_short(cells, tokenized)),
-            *_split_block(planned.values()),
+            *_split_block(planned.values(), on_cpu=on_cpu),
             *_overlong(planned.values(), sent, tokenizer),
         ),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
@@ -266,10 +272,9 @@ def _manager(sweep: Sweep, model: Model) -> CacheKind:
     return CacheKind(groups=model.kv_layout.groups)
 
 
-def _auto_dtype(sweep: Sweep, model: Model) -> str:
+def _auto_dtype(model: Model, *, on_cpu: bool) -> str:
     """Return what the dtype "auto" means: the fastest one on a CPU, else vLLM's own choice."""
-    runs_on_cpu = sweep.engine.kind == "vllm" and environment.on_cpu()
-    return processor.dtype() if runs_on_cpu and model.quantization is None else "auto"
+    return processor.dtype() if on_cpu and model.quantization is None else "auto"
 
 
 def _environ(sweep: Sweep) -> str:
@@ -332,19 +337,19 @@ def _longest_pack(cell: Cell) -> int:
     return TEXTS_PER_PROMPT[cell.strategy](cell.n, cell.pack_size)
 
 
-def _split_block(cells: Iterable[PlannedCell]) -> Iterator[str]:
+def _split_block(cells: Iterable[PlannedCell], *, on_cpu: bool) -> Iterator[str]:
     """Say of the cell with most requests what the cache does not serve of a shared instruction."""
     split = [
         planned
         for planned in cells
         if planned.cell.instruction == "before"
         and planned.cell.cache_state != "off"
-        and planned.shared_tokens % _block_size(planned.cell)
+        and planned.shared_tokens % _block_size(planned.cell, on_cpu=on_cpu)
     ]
     if not split:
         return
     most = max(split, key=lambda planned: planned.num_requests)
-    size, shared = _block_size(most.cell), most.shared_tokens
+    size, shared = _block_size(most.cell, on_cpu=on_cpu), most.shared_tokens
     again = shared % size
     yield (
         f"all prompts of {most.cell.slug} begin with the same {shared} tokens, and the cache keeps "
@@ -463,6 +468,7 @@ def _planned(
     rows: Sequence[LabelledText],
     tokenized: _Tokenized,
     kind: CacheKind,
+    block_size: int,
 ) -> PlannedCell:
     """Return what a pass submits; what depends on the engine, ``_with_engine`` adds."""
     ids = tokenized.ids(prompts)
@@ -472,7 +478,7 @@ def _planned(
     if cell.answer == "choice" and not cell.picks_token:
         cost = tokenized.cost(cell)
         outputs = [cost.constrained_tokens(prompt.num_texts) for prompt in prompts]
-    load, kv_pass_tokens = _load(cell, ids, outputs, kind)
+    load, kv_pass_tokens = _load(cell, ids, outputs, kind, block_size)
     return PlannedCell(
         cell=cell,
         num_requests=load.num_requests,
@@ -499,14 +505,13 @@ def _named(prompt: Prompt, rows: Sequence[LabelledText]) -> str | None:
 
 
 def _load(
-    cell: Cell, ids: Sequence[TokenIds], outputs: Sequence[int], kind: CacheKind
+    cell: Cell, ids: Sequence[TokenIds], outputs: Sequence[int], kind: CacheKind, size: int
 ) -> tuple[Pass, int]:
     """Return what a pass computes, and the tokens of the KV blocks that it takes.
 
     A repeated prompt finds every whole block of itself but the one with its last token; a new one
     what it shares with those before it.
     """
-    size = _block_size(cell)
     again = [0 if cell.cache_state == "off" else (len(each) - 1) // size * size for each in ids]
     first = again
     if cell.cache_state == "cold":
@@ -526,8 +531,7 @@ def _load(
     ), taken
 
 
-def _block_size(cell: Cell) -> int:
-    on_cpu = cell.engine == "vllm" and environment.on_cpu()
+def _block_size(cell: Cell, *, on_cpu: bool) -> int:
     return int(cell.settings["block_size"] or (fit.BLOCK_SIZE_CPU if on_cpu else fit.BLOCK_SIZE))
 
 
