@@ -41,15 +41,16 @@ isolation = "engine"
 online.rate = []
 online.max_rate = 1.0
 online.window_s = 4.0
-online.search_s = 14.0
-online.slo = "p50 e2e <= 500 ms"
+online.search_s = 22.0
+online.slo = "p50 e2e <= 4 s"
 """
 
 
 def test_run_online(tmp_path: Path) -> None:
     """Windows are answered with labels in the right cache state, and no server is left.
 
-    Those of a search too, on the same server: whatever it finds on this machine, it says so.
+    Those of a search too, on the same server: whatever it finds on this machine, it says so. Its
+    limit is long, as the client shares two cores with the engine and may send 1 % of it late.
     """
     sweep = tmp_path / "online.toml"
     sweep.write_text(SWEEP, encoding="utf-8")
