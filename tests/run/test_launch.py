@@ -141,6 +141,14 @@ def _measured(model: Path, store: Store, server: ForkServer, index: int) -> str:
     return _methods(store)[index + 2]
 
 
+def _in_warmup(
+    byte_model: Path, store: Store, server: ForkServer
+) -> tuple[Supervisor, psutil.Process]:
+    """Return an attempt that is in a long warm-up, and its worker."""
+    attempt = Supervisor(_task(byte_model, store, simulated={"real_seconds": 30.0}), server)
+    return attempt, _until(attempt, "warmup")
+
+
 def test_server_that_hangs_is_replaced(
     byte_model: Path, store: Store, server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,8 +169,7 @@ def test_worker_killed_while_its_server_hangs(
 ) -> None:
     """Nobody waits for the server to say so, as long as a pass may take."""
     monkeypatch.setattr(launch, "_UNHEARD_TIMEOUT_S", 0.2)
-    attempt = Supervisor(_task(byte_model, store, simulated={"real_seconds": 30.0}), server)
-    worker = _until(attempt, "warmup")
+    attempt, worker = _in_warmup(byte_model, store, server)
     psutil.Process(worker.ppid()).suspend()
     worker.kill()
     assert attempt.wait().outcome == "crashed"
@@ -173,8 +180,7 @@ def test_server_outlives_a_worker_and_its_supervisor(
 ) -> None:
     """A server that was busy finds the worker dead and its supervisor gone at the same moment."""
     monkeypatch.setattr(launch, "_STATUS_TIMEOUT_S", 0.1)
-    attempt = Supervisor(_task(byte_model, store, simulated={"real_seconds": 30.0}), server)
-    worker = _until(attempt, "warmup")
+    attempt, worker = _in_warmup(byte_model, store, server)
     parent = worker.ppid()
     with socket.socket(socket.AF_UNIX) as silent:  # the server waits for what it asks
         silent.connect(str(server.address))

@@ -131,6 +131,7 @@ class Search:
     longest_s: float = math.inf
     highest_rate: float = math.inf
     _observations: dict[float, list[Observation]] = field(init=False, default_factory=dict)
+    _shown: dict[float, Evidence | None] = field(init=False, default_factory=dict)
     _num_looks: dict[float, int] = field(init=False, default_factory=dict)
     _verdicts: dict[float, Verdict] = field(init=False, default_factory=dict)
     _driven_s: float = field(init=False, default=0.0)
@@ -154,7 +155,7 @@ class Search:
     def _due_s(self, rate: float) -> float:
         """Return how long the next look at a rate is to be judged."""
         look = self._num_looks.get(rate, 0)
-        shown = self._evidence(rate) if look else None
+        shown = self._shown.get(rate)
         if shown is None:
             return self.window_s * 2.0**look
         needed_s = shown.needed_s(self.slo.share, self._error) or 0.0
@@ -181,7 +182,9 @@ class Search:
         self._driven_s += step.duration_s
         self._observations.setdefault(step.rate, []).extend(observations)
         self._num_looks[step.rate] = self._num_looks.get(step.rate, 0) + 1
-        shown = self._evidence(step.rate)
+        seen = self._observations[step.rate]
+        shown = evidence(seen, self.slo, self._error) if seen else None
+        self._shown[step.rate] = shown
         verdict = self._judge(shown)
         if verdict != "undecided" or self._is_futile(shown, step.repeat + 1):
             self._verdicts[step.rate] = verdict
@@ -189,7 +192,7 @@ class Search:
     def result(self) -> Result:
         """Return what is shown so far."""
         rates = tuple(
-            Rate(rate=rate, verdict=self._verdict(rate), evidence=self._evidence(rate))
+            Rate(rate=rate, verdict=self._verdict(rate), evidence=self._shown[rate])
             for rate in sorted(self._num_looks)
         )
         known = [(rate.rate, rate.evidence) for rate in rates if rate.evidence is not None]
@@ -267,7 +270,7 @@ class Search:
 
     def _is_short(self, rate: float) -> bool:
         """Tell whether all the time there is brings too few requests to pass at half the rate."""
-        shown = self._evidence(rate)
+        shown = self._shown[rate]
         if shown is None:
             return True
         left_s = self.slo.judged_s(self.longest_s - self._driven_s)
@@ -300,10 +303,6 @@ class Search:
 
     def _verdict(self, rate: float) -> Verdict:
         return self._verdicts.get(rate, "undecided")
-
-    def _evidence(self, rate: float) -> Evidence | None:
-        observations = self._observations[rate]
-        return evidence(observations, self.slo, self._error) if observations else None
 
     def _is_futile(self, shown: Evidence | None, num_looks: int) -> bool:
         """Tell whether a rate would stay undecided if all further time showed the same."""
