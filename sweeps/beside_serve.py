@@ -21,8 +21,8 @@ from packsweep import engines
 from packsweep.engines.server import Server, body
 from packsweep.machine import environment
 from packsweep.plan import cells as plan_cells
-from packsweep.run import windows
-from packsweep.run.workload import Workload
+from packsweep.run.measure import windows
+from packsweep.run.measure.workload import Workload
 from packsweep.sweep import read
 from packsweep.traffic import latency, schedule
 from packsweep.traffic.process import drive_in_process

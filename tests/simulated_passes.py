@@ -10,7 +10,7 @@ from tests.fakes import pass_row
 from packsweep import engines
 from packsweep.models.resolve import Model, resolve
 from packsweep.results import schema
-from packsweep.run.workload import Workload
+from packsweep.run.measure.workload import Workload
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read
 from packsweep.sweep.texts import LabelledText

@@ -17,8 +17,8 @@ from packsweep.models.chat import ChatTemplate
 from packsweep.models.resolve import resolve
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import cells as plan_cells
+from packsweep.run.measure.workload import Workload
 from packsweep.run.task import task_from_json
-from packsweep.run.workload import Workload
 from packsweep.sweep import prompts, spec
 from packsweep.sweep.prompts import Asking
 

@@ -34,7 +34,7 @@ from packsweep.plan.roofline import Work
 from packsweep.report import cells_table, footer
 from packsweep.results import schema
 from packsweep.results.store import Store
-from packsweep.run import metrics
+from packsweep.run.measure import metrics
 from packsweep.run.task import task_from_json
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

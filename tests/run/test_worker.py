@@ -19,8 +19,9 @@ from packsweep.errors import EngineError
 from packsweep.machine import nvml, process
 from packsweep.results import schema
 from packsweep.results.store import Store
-from packsweep.run import checks, scoring, worker
-from packsweep.run.metrics import Answered
+from packsweep.run import worker
+from packsweep.run.measure import checks, scoring
+from packsweep.run.measure.metrics import Answered
 from packsweep.run.task import BEGAN, Status, status_from_json
 from packsweep.run.worker import Attempt, KeptEngine
 from packsweep.sweep.cells import Cell

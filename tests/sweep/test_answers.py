@@ -30,10 +30,10 @@ from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens
 from packsweep.report import cell as cell_
 from packsweep.results import schema, stats
 from packsweep.results.store import Store
-from packsweep.run import metrics, scoring
-from packsweep.run.checks import disagreement
-from packsweep.run.metrics import Answered
-from packsweep.run.workload import Workload
+from packsweep.run.measure import metrics, scoring
+from packsweep.run.measure.checks import disagreement
+from packsweep.run.measure.metrics import Answered
+from packsweep.run.measure.workload import Workload
 from packsweep.sweep import answers, read
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep.cells import Cell

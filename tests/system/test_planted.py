@@ -7,7 +7,7 @@ from pathlib import Path
 from packsweep import engines
 from packsweep.models.resolve import resolve
 from packsweep.results import stats
-from packsweep.run.workload import Workload
+from packsweep.run.measure.workload import Workload
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read
 from packsweep.sweep.texts import LabelledText

@@ -2,7 +2,7 @@
 
 The Arrow schemas, the merge and ``docs/METRICS.md`` (``python -m packsweep.results.schema``) come
 from the lists below. This module knows names, types, units and meanings; how a value is obtained
-stands in ``packsweep.run.metrics``.
+stands in ``packsweep.run.measure.metrics``.
 """
 
 from __future__ import annotations

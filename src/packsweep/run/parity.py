@@ -29,8 +29,8 @@ from packsweep.results.store import Store
 from packsweep.run import lifeline
 from packsweep.run.driver import Driver, Reporter
 from packsweep.run.executors import Executor
+from packsweep.run.measure.workload import Workload
 from packsweep.run.task import Task, task_from_json
-from packsweep.run.workload import Workload
 from packsweep.sweep.spec import LimitsTable
 
 FOLDER = "vllm-bench"

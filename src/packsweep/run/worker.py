@@ -34,12 +34,13 @@ from packsweep.machine.sampler import Conditions, ConditionSampler, NullSampler,
 from packsweep.models.resolve import Model
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.results import schema
-from packsweep.run import checks, lifeline, metrics, rows, session, window_metrics, windows
-from packsweep.run.metrics import PassContext
-from packsweep.run.phases import PhaseClock
+from packsweep.run import lifeline, rows, session
+from packsweep.run.measure import checks, metrics, window_metrics, windows
+from packsweep.run.measure.metrics import PassContext
+from packsweep.run.measure.phases import PhaseClock
+from packsweep.run.measure.windows import Driven, NothingArrivesError, Windows
+from packsweep.run.measure.workload import Workload, needs_tokenizer
 from packsweep.run.task import BEGAN, PHASE, STATUS, Status, Task, task_from_json
-from packsweep.run.windows import Driven, NothingArrivesError, Windows
-from packsweep.run.workload import Workload, needs_tokenizer
 
 _MEMORY_TIMEOUT_S = 60.0
 

@@ -2,8 +2,8 @@
 
 Pure functions over the labels of a task. A constrained answer to k texts is k labels in the form
 that the cell asks for; a free one may be anything, and what it holds is read by
-``packsweep.run.scoring``. An answer by log-probabilities is a choice among the tokens with which
-labels continue where they part (``branches``).
+``packsweep.run.measure.scoring``. An answer by log-probabilities is a choice among the tokens with
+which labels continue where they part (``branches``).
 """
 
 from __future__ import annotations

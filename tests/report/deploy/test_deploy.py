@@ -23,7 +23,7 @@ from packsweep.models import resolve, tokenizer
 from packsweep.plan import cells as plan_cells
 from packsweep.report import deploy
 from packsweep.results.schema import Row
-from packsweep.run import scoring
+from packsweep.run.measure import scoring
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import prompts
 from packsweep.sweep.cells import Cell

@@ -26,7 +26,7 @@ from packsweep.plan import label_budget
 from packsweep.report.deploy.bundle import bundle
 from packsweep.results import schema
 from packsweep.results.schema import Row
-from packsweep.run import scoring
+from packsweep.run.measure import scoring
 from packsweep.sweep.cells import Cell, from_dict
 from packsweep.sweep.prompts import Prompt
 from packsweep.sweep.texts.columns import TEXT_NAMES

@@ -28,7 +28,7 @@ from typing import Any
 
 from packsweep.machine.processor import one_process
 from packsweep.models.chat import ChatTemplate
-from packsweep.run.scoring import Reader, score_logprobs
+from packsweep.run.measure.scoring import Reader, score_logprobs
 from packsweep.sweep.answers import Branch, pattern
 from packsweep.sweep.prompts import Asking, Prompt, branched, build
 from packsweep.sweep.task import LabellingTask

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep.run import scoring
-from packsweep.run.scoring import Reader
+from packsweep.run.measure import scoring
+from packsweep.run.measure.scoring import Reader
 from packsweep.sweep import answers
 from packsweep.sweep.answers import Branch
 from packsweep.sweep.spec import Format

@@ -22,9 +22,9 @@ from packsweep.plan.formats import Formats, formats
 from packsweep.plan.prefix_cache import Submitted, expected_cached_tokens, kind_of
 from packsweep.plan.roofline import Work
 from packsweep.results import stats
-from packsweep.run import scoring
-from packsweep.run.scoring import Score
-from packsweep.run.workload import Workload
+from packsweep.run.measure import scoring
+from packsweep.run.measure.scoring import Score
+from packsweep.run.measure.workload import Workload
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
 

@@ -22,9 +22,9 @@ from tests.traffic.windows import response, window
 
 from packsweep.errors import EngineError
 from packsweep.results.store import Store
-from packsweep.run import window_metrics, windows
+from packsweep.run.measure import window_metrics, windows
+from packsweep.run.measure.windows import NothingArrivesError
 from packsweep.run.task import Status
-from packsweep.run.windows import NothingArrivesError
 from packsweep.run.worker import Attempt
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read

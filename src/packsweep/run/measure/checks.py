@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from packsweep.run import scoring
-from packsweep.run.metrics import Answered
-from packsweep.run.workload import output_limit
+from packsweep.run.measure import scoring
+from packsweep.run.measure.metrics import Answered
+from packsweep.run.measure.workload import output_limit
 from packsweep.sweep.cells import Cell
 
 

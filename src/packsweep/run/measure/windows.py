@@ -21,7 +21,7 @@ from packsweep.engines.server import COMPLETIONS, Figures, Server, body
 from packsweep.errors import EngineError
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.run import lifeline
-from packsweep.run.workload import Workload
+from packsweep.run.measure.workload import Workload
 from packsweep.sweep.cells import WARMUP_TEXTS, Cell, LoadSettings
 from packsweep.traffic import attainment, schedule, slo
 from packsweep.traffic.max_rate import Search

@@ -14,9 +14,9 @@ from typing import Any
 from packsweep.engines import PassResult
 from packsweep.machine.sampler import Conditions
 from packsweep.results import schema
-from packsweep.run import checks, metrics
-from packsweep.run.metrics import Answered, PassContext
-from packsweep.run.windows import Driven
+from packsweep.run.measure import checks, metrics
+from packsweep.run.measure.metrics import Answered, PassContext
+from packsweep.run.measure.windows import Driven
 from packsweep.sweep.cells import Cell
 from packsweep.traffic import latency, slo, validity
 from packsweep.traffic.slo import Slo

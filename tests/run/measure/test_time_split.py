@@ -18,9 +18,9 @@ from packsweep.engines import PassResult, Request, RequestResult
 from packsweep.engines.start_log import jit_compilations, start_phases
 from packsweep.report import cells_table
 from packsweep.results import schema
-from packsweep.run import metrics
-from packsweep.run.metrics import Answered
-from packsweep.run.phases import PhaseClock
+from packsweep.run.measure import metrics
+from packsweep.run.measure.metrics import Answered
+from packsweep.run.measure.phases import PhaseClock
 from packsweep.sweep.prompts import Prompt
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

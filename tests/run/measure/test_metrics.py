@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from packsweep.engines import PassResult, RequestResult
 from packsweep.results import schema
-from packsweep.run import metrics, scoring
-from packsweep.run.metrics import Answered
+from packsweep.run.measure import metrics, scoring
+from packsweep.run.measure.metrics import Answered
 from packsweep.sweep.prompts import Prompt
 
 

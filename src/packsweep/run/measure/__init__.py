@@ -1,0 +1,1 @@
+"""A measurement: prompts into requests, requests into answers, answers into metrics."""
