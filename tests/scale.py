@@ -37,7 +37,7 @@ from tests.ray_head import ray_head
 
 from packsweep.analysis import contrasts, frames
 from packsweep.analysis.frames import Overrides
-from packsweep.cli import run
+from packsweep.cli.commands import run
 from packsweep.plan import cells as plan_cells
 from packsweep.plan.cells import Plan
 from packsweep.results import index

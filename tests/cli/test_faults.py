@@ -13,7 +13,7 @@ import pytest
 from tests.fakes import cell, pass_row, written
 
 from packsweep import cli as command_line
-from packsweep.cli import run
+from packsweep.cli.commands import run
 from packsweep.errors import UserError
 from packsweep.machine import environment, nvml, processor
 from packsweep.results.store import Store

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.cli.test_compare import Captured, said
+from tests.cli.commands.test_compare import Captured, said
 
 from packsweep.machine import doctor, nvml, survey
 from packsweep.machine.nvml import Gpu, GpuUse, Survey

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.cli.test_compare import said
+from tests.cli.commands.test_compare import said
 from tests.cluster.conftest import executable
 from tests.fakes import cell, cells, pass_row, sweep, task
 from tests.plan.test_roofline import works

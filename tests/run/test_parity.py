@@ -12,7 +12,7 @@ from tests import fakes
 from tests.fakes import FakeExecutor, FakeReporter, pass_row
 from tests.run.test_driver import MODEL
 
-from packsweep.cli import compare_tool
+from packsweep.cli.commands import compare_tool
 from packsweep.errors import EngineError, SpecError
 from packsweep.plan.cells import Plan
 from packsweep.results.store import Store

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from packsweep.cli.calc import app as calc_app
-from packsweep.cli.compare import compare_command
-from packsweep.cli.compare_tool import compare_tool_command
-from packsweep.cli.doctor import doctor_command
-from packsweep.cli.export import export_command
+from packsweep.cli.commands.calc import app as calc_app
+from packsweep.cli.commands.compare import compare_command
+from packsweep.cli.commands.compare_tool import compare_tool_command
+from packsweep.cli.commands.doctor import doctor_command
+from packsweep.cli.commands.export import export_command
+from packsweep.cli.commands.plan import plan_command
+from packsweep.cli.commands.recommend import recommend_command
+from packsweep.cli.commands.report import report_command
+from packsweep.cli.commands.run import run_command
+from packsweep.cli.commands.show import merge_command, show_command
 from packsweep.cli.output import FAILED, INTERRUPTED, WRONG_USE, complain
-from packsweep.cli.plan import plan_command
-from packsweep.cli.recommend import recommend_command
-from packsweep.cli.report import report_command
-from packsweep.cli.run import run_command
-from packsweep.cli.show import merge_command, show_command
 from packsweep.cli.signals import ignore_signals, interrupt_on_signals
 from packsweep.errors import UserError
 from packsweep.machine import home

@@ -11,13 +11,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.cli.test_compare import Captured, said
+from tests.cli.commands.test_compare import Captured, said
 from tests.fakes import cell, pass_row
 
 from packsweep.results import schema
 from packsweep.results.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MEASURED: dict[str, Any] = {
     "duration_s": 2.0,
     "num_requests": 4,

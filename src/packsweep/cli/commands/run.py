@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from packsweep.cli.commands.report import after_run, is_small
+from packsweep.cli.commands.show import print_summary
 from packsweep.cli.options import (
     AcceleratorOpt,
     CeilingOpt,
@@ -25,8 +27,6 @@ from packsweep.cli.options import (
     prepare,
 )
 from packsweep.cli.output import FAILED, INTERRUPTED, complain, open_console, say
-from packsweep.cli.report import after_run, is_small
-from packsweep.cli.show import print_summary
 from packsweep.cli.signals import interrupt_on_signals
 from packsweep.errors import UserError
 

@@ -19,7 +19,7 @@ from tests.chaos.killer import is_worker
 from tests.fakes import Cli, sweep
 
 from packsweep.cli import main
-from packsweep.cli import run as cli_run
+from packsweep.cli.commands import run as cli_run
 from packsweep.cli.options import Start
 from packsweep.models import resolve
 from packsweep.plan import cells as plan_cells
@@ -211,7 +211,7 @@ def test_run_shown_badly(
         raise RuntimeError("no home")
 
     monkeypatch.chdir(sweep_file.parent)
-    monkeypatch.setattr("packsweep.cli.run._print_measured", fail)
+    monkeypatch.setattr("packsweep.cli.commands.run._print_measured", fail)
     with pytest.raises(SystemExit) as ended:
         main(["run", sweep_file.name, "--set", "grid.n=1"])
     assert ended.value.code == 0

@@ -12,7 +12,7 @@ from tests.fakes import Cli
 
 from packsweep.analysis import advice, recommend
 from packsweep.analysis.recommend import Terms
-from packsweep.cli.recommend import _left_out, _text_column
+from packsweep.cli.commands.recommend import _left_out, _text_column
 from packsweep.report import advice_text, deploy
 from packsweep.results.store import Store
 

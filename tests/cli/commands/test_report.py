@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.test_compare import Captured, said
+from tests.cli.commands.test_compare import Captured, said
 from tests.fakes import Cli, cell, pass_row, written
 from tests.report.html.composed import compose
 
 from packsweep.analysis import frames
 from packsweep.analysis.frames import Overrides
-from packsweep.cli import output, report
+from packsweep.cli import output
+from packsweep.cli.commands import report
 from packsweep.results.store import Store
 
 
