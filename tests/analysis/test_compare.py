@@ -18,7 +18,8 @@ from tests.fabricated import row as fabricated_row
 from tests.fakes import cell, pass_row
 from tests.simulated_passes import passes, simulated
 
-from packsweep.analysis import axes, compare, differences, pairing
+from packsweep.analysis import axes, compare
+from packsweep.analysis.compare import differences, pairing
 from packsweep.errors import ResultsError
 from packsweep.report import compare_table, table
 from packsweep.report.compare_table import word

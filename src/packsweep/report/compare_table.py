@@ -8,8 +8,8 @@ from typing import Any
 
 from packsweep.analysis.axes import FOLLOWING, SHAPE, WORK
 from packsweep.analysis.compare import CALLED, Change, Compared, Gate, kept, less_is_better
-from packsweep.analysis.differences import Difference
-from packsweep.analysis.pairing import CellPasses, Pair
+from packsweep.analysis.compare.differences import Difference
+from packsweep.analysis.compare.pairing import CellPasses, Pair
 from packsweep.report import cell as cell_
 from packsweep.report import quality_table, verdict
 from packsweep.report.cells_table import heading

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from packsweep.analysis import axes
-from packsweep.analysis.pairing import CellPasses, Pair
+from packsweep.analysis.compare.pairing import CellPasses, Pair
 from packsweep.results import schema
 
 Values = dict[str, set[str]]

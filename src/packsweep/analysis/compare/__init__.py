@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from packsweep.analysis import blocks, differences, pairing, quality
-from packsweep.analysis.differences import Difference
-from packsweep.analysis.pairing import CellPasses, Pair, Pairing
+from packsweep.analysis import blocks, quality
+from packsweep.analysis.compare import differences, pairing
+from packsweep.analysis.compare.differences import Difference
+from packsweep.analysis.compare.pairing import CellPasses, Pair, Pairing
 from packsweep.analysis.quality import Answers
 from packsweep.errors import ResultsError, nearest
 from packsweep.results import schema, stats

@@ -2,7 +2,7 @@
 
 A cell is paired by the work it does (``WORK``) and by those settings that vary inside one of the
 folders: they are axes there. Settings that are one value in A and another in B are what the
-comparison is about, so they belong to no key (``packsweep.analysis.differences`` lists them).
+comparison is about, so they belong to no key (``differences`` lists them).
 """
 
 from __future__ import annotations
