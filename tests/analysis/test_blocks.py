@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ def _rows(*gpus: str | None) -> list[dict[str, Any]]:
     ]
 
 
-def _gpus(found: list[blocks.Block]) -> list[tuple[list[str], ...]]:
+def _gpus(found: Sequence[blocks.Block]) -> list[tuple[list[str], ...]]:
     return [
         tuple(sorted(str(row["device_uuid"]) for row in side) for side in block) for block in found
     ]
@@ -77,7 +78,8 @@ def test_per_gpu() -> None:
     ],
 )
 def test_compared(above: str, below: str, expected: list[tuple[str, str]]) -> None:
-    found = _gpus(blocks.compared(_rows(*above), _rows(*below)))
+    sides = _rows(*above), _rows(*below)
+    found = _gpus(blocks.compared(*sides, blocks.shared(*sides)))
     assert found == [tuple(list(side) for side in block) for block in expected]
 
 
@@ -85,4 +87,4 @@ def test_repeats_of_a_process_are_no_processes() -> None:
     """Three passes of one process on a GPU in common are not three processes."""
     one = [{**row, "attempt_id": "0"} for row in _rows("a", "a", "a")]
     three = _rows("a", "b", "b")
-    assert blocks.compared(one, three) == [(one, three[:1])]
+    assert blocks.compared(one, three, blocks.shared(one, three)) == [(one, three[:1])]

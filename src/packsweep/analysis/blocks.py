@@ -23,12 +23,13 @@ _ENOUGH_PROCESSES = 3
 _ENOUGH_GPUS = 2
 
 
-def compared(above: Sequence[Row], below: Sequence[Row]) -> list[Block]:
-    """Return the passes that a ratio is taken over: of GPUs in common, or of all."""
-    found = shared(above, below)
-    if _freedom(found) < _LEAST_FREEDOM and _are_spread(above) and _are_spread(below):
+def compared(
+    above: Sequence[Row], below: Sequence[Row], in_common: Sequence[Block]
+) -> Sequence[Block]:
+    """Return the passes that a ratio is taken over: of the GPUs ``in_common``, or of all."""
+    if _freedom(in_common) < _LEAST_FREEDOM and _are_spread(above) and _are_spread(below):
         return [(above, below)]
-    return found or [(above, below)]
+    return in_common or [(above, below)]
 
 
 def _freedom(found: Sequence[Block]) -> int:

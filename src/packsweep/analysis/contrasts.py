@@ -231,15 +231,16 @@ def _comparison(speeds: _Speeds, cell: str, baseline: str, axis: str) -> Compari
     per_gpu = blocks.differ(*sides)
     if per_gpu:
         sides = (blocks.per_gpu(sides[0], _METRIC), blocks.per_gpu(sides[1], _METRIC))
+    in_common = blocks.shared(*sides)
     found = [
         (summary.processes(above, _METRIC), summary.processes(below, _METRIC))
-        for above, below in blocks.compared(*sides)
+        for above, below in blocks.compared(*sides, in_common)
     ]
     return Comparison(
         cell=cell,
         baseline=baseline,
         axis=axis,
         ratio=stats.blocked_ratio(found),
-        same_gpu=bool(blocks.shared(*sides)),
+        same_gpu=bool(in_common),
         per_gpu=per_gpu,
     )

@@ -182,7 +182,8 @@ def _with_answers(change: Change, a: Answers | None, b: Answers | None) -> Chang
 
 
 def _change(pair: Pair, metric: str) -> Change:
-    ratio = _ratio(pair, metric)
+    in_common = blocks.shared(pair.b.ok, pair.a.ok)
+    ratio = _ratio(blocks.compared(pair.b.ok, pair.a.ok, in_common), metric)
     medians = [stats.nested(_processes(side.ok, metric))[0].median for side in (pair.a, pair.b)]
     return Change(
         pair=pair,
@@ -191,7 +192,7 @@ def _change(pair: Pair, metric: str) -> Change:
         ratio=ratio,
         verdict="no_interval",
         why=_why(pair, metric) if ratio.ci_low is None else None,
-        same_gpu=bool(blocks.shared(pair.a.ok, pair.b.ok)),
+        same_gpu=bool(in_common),
     )
 
 
@@ -204,10 +205,9 @@ def _why(pair: Pair, metric: str) -> str:
     return "one process" if metric in _PER_ATTEMPT else "one repeat"
 
 
-def _ratio(pair: Pair, metric: str) -> stats.Ratio:
+def _ratio(compared: Sequence[blocks.Block], metric: str) -> stats.Ratio:
     """Return B / A, inside each block of GPUs that measured both where there is one."""
-    found = blocks.compared(pair.b.ok, pair.a.ok)
-    processes = [(_processes(above, metric), _processes(below, metric)) for above, below in found]
+    processes = [(_processes(b, metric), _processes(a, metric)) for b, a in compared]
     if any(_has_zero(block) for block in processes):
         return stats.ratio([], [])
     return stats.blocked_ratio(processes)
