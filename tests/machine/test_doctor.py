@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from tests.cli.commands.test_compare import Captured, said
 
-from packsweep.machine import doctor, nvml, survey
+from packsweep.machine import doctor, nvml
+from packsweep.machine.doctor import survey
+from packsweep.machine.doctor.survey import Folder, Hub, Machine
 from packsweep.machine.nvml import Gpu, GpuUse, Survey
-from packsweep.machine.survey import Folder, Hub, Machine
 
 GIB = 2**30
 H200 = Gpu(name="NVIDIA H200", uuid="GPU-1", memory_bytes=140 * GIB, driver_version="580.1")

@@ -29,7 +29,8 @@ def doctor_command(
 
     Starts nothing. Exit status 1 if a real engine could not run.
     """
-    from packsweep.machine import doctor, survey
+    from packsweep.machine import doctor
+    from packsweep.machine.doctor import survey
 
     found = doctor.examine(survey.look(results))
     num_wrong = sum(finding.status == "wrong" for _, finding in found)

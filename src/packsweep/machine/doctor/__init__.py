@@ -1,8 +1,7 @@
 """What is wrong with a machine, and the command that fixes it.
 
 ``CHECKS`` is the one place to add a check: a name and a pure function from what was found
-(``packsweep.machine.survey``) to a finding. ``wrong`` prevents a run of a real engine; ``warn``
-does not.
+(``survey``) to a finding. ``wrong`` prevents a run of a real engine; ``warn`` does not.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from packsweep.machine import nvml
-from packsweep.machine.survey import Folder, Machine
+from packsweep.machine.doctor.survey import Folder, Machine
 
 Status = Literal["ok", "warn", "wrong"]
 
