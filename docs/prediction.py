@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from packsweep.machine.devices import DEVICES
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.shape import ModelShape
 from packsweep.models.known import KNOWN
-from packsweep.models.shape import ModelShape
 from packsweep.plan import pass_time
 from packsweep.plan.ceilings import data_sheet_peak
 from packsweep.plan.formats import Formats

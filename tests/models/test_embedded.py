@@ -20,10 +20,10 @@ from tests.models.test_tokenizer import TEXTS
 from packsweep.errors import ModelError
 from packsweep.files import cache_root
 from packsweep.models import embedded
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.shape import ModelShape
 from packsweep.models.embedded import llama3, w8a8
 from packsweep.models.resolve import resolve
-from packsweep.models.shape import ModelShape
 
 
 def _write_nothing(source: Path, folder: Path) -> None:

@@ -23,10 +23,10 @@ from packsweep.analysis import frames
 from packsweep.analysis.frames import Overrides
 from packsweep.errors import ResultsError, UserError
 from packsweep.machine import devices
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.quantization import Quantization
+from packsweep.models.architecture.shape import ModelShape
 from packsweep.models.embedded import llama3
-from packsweep.models.quantization import Quantization
-from packsweep.models.shape import ModelShape
 from packsweep.plan import ceilings, roofline
 from packsweep.plan.ceilings import Measured
 from packsweep.plan.formats import Formats, formats

@@ -10,10 +10,10 @@ import pytest
 from tests.fakes import sweep, write_byte_model
 
 from packsweep.machine.devices import DEVICES
-from packsweep.models import parameters
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture import parameters
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.quantization import read
 from packsweep.models.known import KNOWN
-from packsweep.models.quantization import read
 from packsweep.plan import cells, forecast, kv_budget
 from packsweep.plan.formats import CACHE_DTYPES, DTYPES, SCHEMES, formats, weight_bytes
 from packsweep.plan.kv_budget import Asked

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep.models.kv_cache import KvLayout
+from packsweep.models.architecture.kv_cache import KvLayout
 from packsweep.plan.prefix_cache import (
     FULL_ATTENTION,
     CacheKind,

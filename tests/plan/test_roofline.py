@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packsweep.models.shape import ModelShape
+from packsweep.models.architecture.shape import ModelShape
 from packsweep.plan import roofline
 from packsweep.plan.formats import Formats
 from packsweep.plan.roofline import Work

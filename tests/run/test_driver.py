@@ -15,7 +15,7 @@ from tests import fakes
 from tests.fakes import REVIEWS, FakeExecutor, FakeReporter, cell, written
 
 from packsweep.errors import ResultsError
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture.config import ModelConfig
 from packsweep.models.resolve import Model
 from packsweep.plan.cells import Plan
 from packsweep.results import index

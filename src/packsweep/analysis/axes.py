@@ -13,7 +13,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from packsweep.models.split import Split
+from packsweep.models.architecture.split import Split
 from packsweep.results import schema
 from packsweep.results.schema import Role, Row
 from packsweep.sweep.spec import DEFAULTS

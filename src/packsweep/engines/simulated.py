@@ -31,8 +31,8 @@ from packsweep.engines import (
 from packsweep.engines.simulated_core import Core
 from packsweep.errors import EngineError
 from packsweep.machine import devices
-from packsweep.models.shape import ModelShape
-from packsweep.models.split import Split
+from packsweep.models.architecture.shape import ModelShape
+from packsweep.models.architecture.split import Split
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import pass_time, roofline
 from packsweep.plan.formats import Formats

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packsweep.errors import ModelError
-from packsweep.models.config import QUANTIZATION, read_table
+from packsweep.models.architecture.config import QUANTIZATION, read_table
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"

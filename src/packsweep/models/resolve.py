@@ -13,13 +13,14 @@ from pathlib import Path
 
 from packsweep.errors import DesignError, ModelError
 from packsweep.files import expanded
-from packsweep.models import embedded, kv_cache, parameters
-from packsweep.models.config import RANDOM_WEIGHTS, ModelConfig
+from packsweep.models import embedded
+from packsweep.models.architecture import kv_cache, parameters
+from packsweep.models.architecture.config import RANDOM_WEIGHTS, ModelConfig
+from packsweep.models.architecture.kv_cache import KvLayout
+from packsweep.models.architecture.parameters import Parameters
+from packsweep.models.architecture.quantization import Quantization
+from packsweep.models.architecture.shape import ModelShape
 from packsweep.models.hub import CONFIG, TOKENIZER, Place, is_whole, remedy, snapshot
-from packsweep.models.kv_cache import KvLayout
-from packsweep.models.parameters import Parameters
-from packsweep.models.quantization import Quantization
-from packsweep.models.shape import ModelShape
 
 __all__ = ["RANDOM_WEIGHTS", "Model", "is_there", "read_config", "resolve"]
 

@@ -15,7 +15,7 @@ from typing import Any
 from packsweep.errors import UserError
 from packsweep.machine import devices
 from packsweep.machine.devices import Device
-from packsweep.models.shape import ModelShape
+from packsweep.models.architecture.shape import ModelShape
 from packsweep.plan import roofline
 from packsweep.plan.formats import Formats
 from packsweep.plan.roofline import Work

@@ -16,9 +16,9 @@ from itertools import takewhile
 
 from packsweep.errors import ModelError, SpecError, TextsError, shown
 from packsweep.machine import environment, processor
+from packsweep.models.architecture.split import Split, refusal
 from packsweep.models.chat import ChatTemplate
 from packsweep.models.resolve import Model, resolve
-from packsweep.models.split import Split, refusal
 from packsweep.models.tokenizer import Tokenizer, give_back_memory
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import fit, formats, label_budget

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from packsweep.models import parameters
-from packsweep.models.kv_cache import BlockPool, KvLayout
-from packsweep.models.parameters import Parameters
+from packsweep.models.architecture import parameters
+from packsweep.models.architecture.kv_cache import BlockPool, KvLayout
+from packsweep.models.architecture.parameters import Parameters
+from packsweep.models.architecture.split import Split
 from packsweep.models.resolve import Model
-from packsweep.models.split import Split
 from packsweep.plan import formats
 from packsweep.plan.formats import Formats
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from packsweep.errors import SpecError, nearest
 from packsweep.machine import calibration, devices, environment, nvml, processor
 from packsweep.machine.devices import DEVICES, Device
+from packsweep.models.architecture.shape import ModelShape
+from packsweep.models.architecture.split import Split
 from packsweep.models.resolve import Model
-from packsweep.models.shape import ModelShape
-from packsweep.models.split import Split
 from packsweep.plan import batches, ceilings, fit, pass_time
 from packsweep.plan.backlog import Backlog
 from packsweep.plan.cells import Plan, PlannedCell

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from packsweep.models.parameters import Parameters
-from packsweep.models.quantization import Quantization
+from packsweep.models.architecture.parameters import Parameters
+from packsweep.models.architecture.quantization import Quantization
 
 # vLLM's word for a dtype -> bytes of an element, and whose peak applies to computing in it.
 DTYPES: dict[str, tuple[float, str]] = {

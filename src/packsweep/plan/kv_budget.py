@@ -11,12 +11,12 @@ from typing import Any
 
 from packsweep.errors import ModelError
 from packsweep.models import known as known_models
-from packsweep.models import kv_cache, parameters
-from packsweep.models.config import ModelConfig
-from packsweep.models.kv_cache import KvLayout
-from packsweep.models.parameters import Parameters
+from packsweep.models.architecture import kv_cache, parameters
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.kv_cache import KvLayout
+from packsweep.models.architecture.parameters import Parameters
+from packsweep.models.architecture.split import ONE_GPU, Split, refusal
 from packsweep.models.resolve import is_there, read_config
-from packsweep.models.split import ONE_GPU, Split, refusal
 from packsweep.plan import fit
 from packsweep.plan.fit import Stage
 from packsweep.plan.formats import Formats, before_start

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from packsweep.machine.devices import Device
-from packsweep.models.shape import ModelShape
+from packsweep.models.architecture.shape import ModelShape
 from packsweep.plan import roofline
 from packsweep.plan.roofline import Bytes, Work
 

@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from packsweep.models.kv_cache import KvLayout
+from packsweep.models.architecture.kv_cache import KvLayout
 
 TokenIds = Sequence[int]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from packsweep.models.shape import ModelShape
+from packsweep.models.architecture.shape import ModelShape
 
 
 class Bytes(Protocol):

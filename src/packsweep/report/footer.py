@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from packsweep.analysis import axes
 from packsweep.analysis.compare import CALLED
 from packsweep.analysis.contrasts import GPUS, Comparison
-from packsweep.models.split import Split
+from packsweep.models.architecture.split import Split
 from packsweep.report import cell, verdict
 from packsweep.report.format import small
 from packsweep.results import schema, summary

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from tests.report.html.test_first_screen import row
 
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.shape import ModelShape
 from packsweep.models.embedded.llama3 import CONFIG
-from packsweep.models.shape import ModelShape
 from packsweep.plan import roofline
 from packsweep.plan.roofline import Work
 from packsweep.report.html import author

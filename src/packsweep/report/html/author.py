@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packsweep.analysis import axes
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.shape import ModelShape
 from packsweep.models.embedded.llama3 import CONFIG
-from packsweep.models.shape import ModelShape
 from packsweep.plan import roofline
 from packsweep.plan.roofline import Work
 from packsweep.report import format as fmt

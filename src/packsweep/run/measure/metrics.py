@@ -14,7 +14,7 @@ from typing import Any
 
 from packsweep.engines import EngineInfo, PassResult, RequestResult
 from packsweep.machine.sampler import Conditions
-from packsweep.models.kv_cache import KvLayout
+from packsweep.models.architecture.kv_cache import KvLayout
 from packsweep.models.resolve import Model
 from packsweep.plan import ceilings
 from packsweep.plan.ceilings import Ceiling

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packsweep.errors import ModelError
-from packsweep.models import kv_cache, parameters
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture import kv_cache, parameters
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.shape import ModelShape
 from packsweep.models.known import KNOWN
 from packsweep.models.resolve import resolve
-from packsweep.models.shape import ModelShape
 
 TINY: dict[str, Any] = {
     "model_type": "llama",

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from packsweep.errors import DesignError, ModelError
-from packsweep.models.config import ModelConfig
-from packsweep.models.shape import FAMILIES, ModelShape
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.shape import FAMILIES, ModelShape
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

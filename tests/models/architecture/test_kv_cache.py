@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models import test_shape
+from tests.models.architecture import test_shape
 
 from packsweep.errors import ModelError
-from packsweep.models import kv_cache, parameters
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture import kv_cache, parameters
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.kv_cache import BlockPool, KvLayout
+from packsweep.models.architecture.split import Split
 from packsweep.models.known import KNOWN
-from packsweep.models.kv_cache import BlockPool, KvLayout
-from packsweep.models.split import Split
 
 TINY = {**test_shape.TINY, "num_hidden_layers": 4}
 # In bf16, all layers; layers x 2 x KV heads x width x 2 B, or layers x (512 + 64) x 2 B.

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from packsweep.errors import ModelError
-from packsweep.models.quantization import Quantization
-from packsweep.models.quantization import read as read_quantization
+from packsweep.models.architecture.quantization import Quantization
+from packsweep.models.architecture.quantization import read as read_quantization
 
 Table = Mapping[str, object]
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.test_shape import LLAMA
+from tests.models.architecture.test_shape import LLAMA
 
-from packsweep.models import parameters
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture import parameters
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.shape import ModelShape
+from packsweep.models.architecture.split import Split, refusal
 from packsweep.models.known import KNOWN
-from packsweep.models.shape import ModelShape
-from packsweep.models.split import Split, refusal
 
 THIRDS = {"num_attention_heads": 24, "num_key_value_heads": 3, "intermediate_size": 14400}
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128}

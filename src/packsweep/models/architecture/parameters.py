@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from packsweep.errors import DesignError
-from packsweep.models.config import ModelConfig
-from packsweep.models.shape import FAMILIES, ModelShape
-from packsweep.models.split import Split
+from packsweep.models.architecture.config import ModelConfig
+from packsweep.models.architecture.shape import FAMILIES, ModelShape
+from packsweep.models.architecture.split import Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from packsweep.errors import ModelError
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture.config import ModelConfig
 
 SMALL: dict[str, Any] = {
     "num_hidden_layers": 2,

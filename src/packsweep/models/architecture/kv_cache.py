@@ -21,7 +21,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from packsweep.errors import ModelError
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture.config import ModelConfig
 
 # Below this ratio of the larger kind to the smaller, both are padded to the larger.
 _PAD_RATIO = 1.5

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from packsweep.errors import DesignError
-from packsweep.models.config import ModelConfig
+from packsweep.models.architecture.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

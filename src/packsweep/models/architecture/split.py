@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from packsweep.models.config import ModelConfig, padded_vocabulary
+from packsweep.models.architecture.config import ModelConfig, padded_vocabulary
 
 # Model types whose class in vLLM is not SupportsPP.
 # Source: vLLM 0.32, model_executor/models/registry.py (is_pp_supported_model) and these modules.

@@ -1,0 +1,1 @@
+"""A model as its config describes it: shape, weights and KV cache, whole or split among GPUs."""
