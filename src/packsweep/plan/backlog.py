@@ -1,4 +1,4 @@
-"""Which of the cells that wait is started next.
+"""Which of the cells that wait is started next, and which share an engine.
 
 Cells wait in an order of chance, so that whatever drifts during a sweep falls on all of them
 alike. But a long cell that begins last keeps one GPU busy while the others have nothing left to
@@ -10,8 +10,9 @@ Source: R. L. Graham, Bounds on multiprocessing timing anomalies, SIAM J. Appl. 
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -68,3 +69,19 @@ class Backlog(Generic[T]):
 
     def _seconds(self, cell: T) -> float:
         return self._expected_s(cell) or 0.0
+
+
+def batches(cells: Sequence[T], engine_of: Callable[[T], object], at_once: int) -> list[list[T]]:
+    """Split cells into batches of one engine each, about as many as can run at once.
+
+    Batches of equal settings differ by one cell at most.
+    """
+    most = math.ceil(len(cells) / max(at_once, 1))
+    by_engine: dict[object, list[T]] = {}
+    for cell in cells:
+        by_engine.setdefault(engine_of(cell), []).append(cell)
+    found = []
+    for own in by_engine.values():
+        num_batches = math.ceil(len(own) / most)
+        found += [own[first::num_batches] for first in range(num_batches)]
+    return found

@@ -18,8 +18,8 @@ from packsweep.machine.devices import DEVICES, Device
 from packsweep.models.architecture.shape import ModelShape
 from packsweep.models.architecture.split import Split
 from packsweep.models.resolve import Model
-from packsweep.plan import batches, ceilings, fit, pass_time
-from packsweep.plan.backlog import Backlog
+from packsweep.plan import ceilings, fit, pass_time
+from packsweep.plan.backlog import Backlog, batches
 from packsweep.plan.cells import Plan, PlannedCell
 from packsweep.plan.formats import Formats, before_start
 from packsweep.plan.pass_time import Constants, Pass, PassTime, Starts, StartTime
@@ -368,7 +368,7 @@ def _engines(cells: Sequence[CellForecast], num_at_once: int) -> list[list[CellF
         backlog.append(cell)
     ordered = [backlog.take(num_at_once) for _ in cells]
     if any(each.planned.cell.isolation == "engine" for each in cells):
-        return batches.split(ordered, lambda each: each.planned.cell.engine_key, num_at_once)
+        return batches(ordered, lambda each: each.planned.cell.engine_key, num_at_once)
     return [[cell] for cell in ordered]
 
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from packsweep.errors import UserError
 from packsweep.machine import environment
-from packsweep.plan import batches
+from packsweep.plan.backlog import batches
 from packsweep.results import storage
 from packsweep.run import scratch
 from packsweep.run.executors import nodes, ray_address
@@ -180,7 +180,7 @@ class RayExecutor:
     def _submit_pending(self) -> None:
         """Submit the attempts that were to be started, together where they share an engine."""
         pending, self._pending = self._pending, []
-        for batch in batches.split(pending, _engine_key, self.num_at_once):
+        for batch in batches(pending, _engine_key, self.num_at_once):
             self._submit(batch)
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
