@@ -21,8 +21,8 @@ from tests.simulated_passes import passes, simulated
 from packsweep.analysis import axes, compare
 from packsweep.analysis.compare import differences, pairing
 from packsweep.errors import ResultsError
-from packsweep.report import compare_table, table
-from packsweep.report.compare_table import word
+from packsweep.report.tables import compare_table, table
+from packsweep.report.tables.compare_table import word
 from packsweep.results import schema, stats
 from packsweep.results.shares import Figure
 from packsweep.sweep.cells import Cell

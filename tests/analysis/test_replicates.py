@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from packsweep import cli
 from packsweep.analysis import contrasts, frames
 from packsweep.errors import SpecError
-from packsweep.report import footer
+from packsweep.report.tables import footer
 from packsweep.results import schema
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from packsweep.cli import output
-from packsweep.report.table import Column, Table
+from packsweep.report.tables.table import Column, Table
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ from packsweep.plan import ceilings, roofline
 from packsweep.plan.ceilings import Measured
 from packsweep.plan.formats import Formats, formats
 from packsweep.plan.roofline import Work
-from packsweep.report import cells_table, footer
+from packsweep.report.tables import cells_table, footer
 from packsweep.results import schema
 from packsweep.results.store import Store
 from packsweep.run.measure import metrics

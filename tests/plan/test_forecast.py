@@ -22,7 +22,7 @@ from packsweep.plan import forecast, pass_time
 from packsweep.plan.cells import Plan
 from packsweep.plan.forecast import CellForecast, Forecast, Target
 from packsweep.plan.roofline import Work
-from packsweep.report import plan_table
+from packsweep.report.tables import plan_table
 from packsweep.results.store import Store
 
 COLD_S, WARM_S = pass_time.FORKED.cold_s, pass_time.FORKED.warm_s

@@ -15,8 +15,9 @@ from tests.fakes import cell, pass_row
 
 from packsweep.analysis.contrasts import Comparison
 from packsweep.report import cell as cell_
-from packsweep.report import cells_table, footer, progress, table
 from packsweep.report import format as fmt
+from packsweep.report import progress
+from packsweep.report.tables import cells_table, footer, table
 from packsweep.results import schema
 from packsweep.results.shares import Figure
 from packsweep.results.stats import Ratio

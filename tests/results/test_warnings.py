@@ -13,7 +13,7 @@ from tests.fabricated import Way
 from tests.fakes import cell, pass_row
 
 from packsweep.analysis import frames
-from packsweep.report import footer
+from packsweep.report.tables import footer
 from packsweep.results.schema import Row
 from packsweep.results.store import Store
 from packsweep.results.warnings import WARNINGS, codes

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from packsweep.report.table import Table
+    from packsweep.report.tables.table import Table
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 _PIPE_WIDTH = 160
@@ -39,7 +39,7 @@ def print_table(console: Console, table: Table, *, brief: bool = False) -> None:
 
     A terminal gets the two ends of thousands of rows; a pipe gets all of them, unless ``brief``.
     """
-    from packsweep.report import table as table_
+    from packsweep.report.tables import table as table_
 
     num_rows = len(table.columns[0].cells)
     num_left_out = _num_left_out(console, num_rows, brief=brief)

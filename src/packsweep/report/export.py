@@ -16,8 +16,8 @@ from datetime import datetime
 from typing import Any
 
 from packsweep.analysis import selection
-from packsweep.report import cells_table
-from packsweep.report.table import Table, to_markdown
+from packsweep.report.tables import cells_table
+from packsweep.report.tables.table import Table, to_markdown
 from packsweep.results import schema
 from packsweep.results.parquet import guarded
 from packsweep.results.schema import Row

@@ -13,7 +13,8 @@ from tests.fakes import Cli
 from packsweep.analysis import advice, recommend
 from packsweep.analysis.recommend import Terms
 from packsweep.cli.commands.recommend import _left_out, _text_column
-from packsweep.report import advice_text, deploy
+from packsweep.report import deploy
+from packsweep.report.tables import advice_text
 from packsweep.results.store import Store
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from packsweep.report import footer
 from packsweep.report.html import online
+from packsweep.report.tables import footer
 from packsweep.results import schema
 from packsweep.results.schema import Row
 

@@ -16,7 +16,7 @@ from tests import fake_vllm
 import packsweep
 from packsweep.engines import PassResult, Request, RequestResult
 from packsweep.engines.start_log import jit_compilations, start_phases
-from packsweep.report import cells_table
+from packsweep.report.tables import cells_table
 from packsweep.results import schema
 from packsweep.run.measure import metrics
 from packsweep.run.measure.metrics import Answered

@@ -45,7 +45,7 @@ def compare_command(
     settings that vary inside a folder. Other settings, versions and devices that differ are listed.
     """
     from packsweep.analysis import compare
-    from packsweep.report import compare_table
+    from packsweep.report.tables import compare_table
     from packsweep.results.store import Store
 
     if fail_below is not None and not fail_below > 0:
@@ -77,7 +77,7 @@ def _measured(
 
 
 def _print(compared: Compared, gate: Gate | None, a: str, b: str) -> None:
-    from packsweep.report import compare_table
+    from packsweep.report.tables import compare_table
 
     console = open_console()
     print_table(console, compare_table.table(compared))

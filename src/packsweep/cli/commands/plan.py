@@ -50,7 +50,7 @@ def plan_command(
 ) -> None:
     """Show what a sweep would do: requests, tokens, memory, time, cost. Runs nothing."""
     from packsweep.plan import forecast
-    from packsweep.report import plan_table
+    from packsweep.report.tables import plan_table
 
     on = forecast.target(device)
     _, planned, store, _ = prepare(sweep, set_, results, on_gpu=device is not None)

@@ -59,7 +59,7 @@ def recommend_command(
     more texts might decide it.
     """
     from packsweep.analysis import advice
-    from packsweep.report import advice_text
+    from packsweep.report.tables import advice_text
 
     terms = _terms(max_loss, min_accuracy, texts, gpus, gpu_hour_usd)
     found = open_results(results, where=where or [], allow_mixed=allow_mixed)

@@ -111,8 +111,8 @@ def _print_chosen(
     console: Console, rows: list[dict[str, Any]], columns: str | None, group_by: str | None
 ) -> None:
     """Print the columns that are asked for, one below the other where they do not fit beside."""
-    from packsweep.report import cells_table
-    from packsweep.report import table as table_
+    from packsweep.report.tables import cells_table
+    from packsweep.report.tables import table as table_
 
     ordered, groups = cells_table.grouped(rows, split(group_by))
     words = split(columns)
@@ -170,7 +170,7 @@ def print_summary(
         compared: the comparisons of the cells.
         brief: of thousands of rows the two ends alone, as in a log.
     """
-    from packsweep.report import cells_table
+    from packsweep.report.tables import cells_table
 
     if not rows:
         say(console, "no cells yet")
@@ -187,7 +187,8 @@ def _print_footer(
     *,
     brief: bool = False,
 ) -> None:
-    from packsweep.report import footer, quality_table, verdict
+    from packsweep.report import verdict
+    from packsweep.report.tables import footer, quality_table
 
     warnings = [f"measured under different conditions: {line}" for line in mixed]
     warnings += footer.warnings(rows)
@@ -216,7 +217,7 @@ def _print_footer(
 def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
     """Print what the answers held; JSON has a row for each position, the table one for a range."""
     from packsweep.analysis import frames, labels
-    from packsweep.report import quality_table
+    from packsweep.report.tables import quality_table
 
     answers = frames.load_labels(found.store)
     if by_position:
@@ -241,7 +242,7 @@ def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
 def _print_quality(results: Results, *, json: bool) -> None:
     """Print how good each cell's labels are, and how far they agree with the baseline's."""
     from packsweep.analysis import frames, quality
-    from packsweep.report import quality_table
+    from packsweep.report.tables import quality_table
 
     rows, answers = results.rows, frames.load_answers(results.store, results.passes)
     baseline = quality.baseline(rows, answers)
@@ -267,7 +268,7 @@ def _print_vllm(console: Console, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_time(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    from packsweep.report import cells_table, footer
+    from packsweep.report.tables import cells_table, footer
 
     for table in cells_table.time_tables(rows):
         print_table(console, table)

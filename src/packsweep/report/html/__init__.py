@@ -20,10 +20,10 @@ from packsweep.analysis.advice import Advice
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.frames import Overrides
 from packsweep.analysis.quality import Answers
-from packsweep.report import footer
 from packsweep.report.html import author, curves, first_screen, online, record, sections, vega
 from packsweep.report.html.parts import Figure, Group, Section
 from packsweep.report.html.vega import installed
+from packsweep.report.tables import footer
 from packsweep.results.schema import Row
 from packsweep.results.store import KeptSweep
 from packsweep.version import __version__

@@ -6,7 +6,6 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from packsweep.analysis import axes
-from packsweep.report import cells_table
 from packsweep.report import format as fmt
 from packsweep.report.cell import ceiling, names, strategy, texts_per_prompt
 from packsweep.report.html import charts
@@ -20,7 +19,8 @@ from packsweep.report.html.parts import (
     grouped,
     make_table,
 )
-from packsweep.report.table import Table
+from packsweep.report.tables import cells_table
+from packsweep.report.tables.table import Table
 from packsweep.results.schema import Row
 
 _SPEED = "texts/s"

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 
 from packsweep.analysis import axes
-from packsweep.report import cells_table
 from packsweep.report import format as fmt
 from packsweep.report.cell import attainment, names, shown_rate, speed, strategy
 from packsweep.report.html import charts
 from packsweep.report.html.charts import Axis, Point
 from packsweep.report.html.parts import Figure, Section, grouped, make_table
+from packsweep.report.tables import cells_table
 from packsweep.results.schema import Row
 
 # A latency this many times that of the lightest load is past the knee.

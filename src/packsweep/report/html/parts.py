@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from packsweep.report import table
-from packsweep.report.table import Table
+from packsweep.report.tables import table
+from packsweep.report.tables.table import Table
 from packsweep.results.schema import Row
 
 T = TypeVar("T")

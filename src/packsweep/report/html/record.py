@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from packsweep.report import footer
 from packsweep.report import format as fmt
 from packsweep.report.cell import names
 from packsweep.report.html.parts import Listing, Section, make_table
-from packsweep.report.table import Table
+from packsweep.report.tables import footer
+from packsweep.report.tables.table import Table
 from packsweep.results import schema
 from packsweep.results.schema import Row
 from packsweep.sweep import read

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from packsweep.analysis.contrasts import SETTINGS, Comparison
-from packsweep.report import cells_table, footer, quality_table, verdict
 from packsweep.report import format as fmt
+from packsweep.report import verdict
 from packsweep.report.cell import names, pair, texts_per_prompt
 from packsweep.report.html import charts
 from packsweep.report.html.charts import Axis, Limit, Point
@@ -22,7 +22,8 @@ from packsweep.report.html.parts import (
     grouped,
     make_table,
 )
-from packsweep.report.table import Table
+from packsweep.report.tables import cells_table, footer, quality_table
+from packsweep.report.tables.table import Table
 from packsweep.results import schema
 from packsweep.results.schema import Row
 

@@ -14,9 +14,9 @@ from packsweep.machine import devices
 from packsweep.plan.cells import Plan
 from packsweep.plan.forecast import CellForecast, Forecast, Target
 from packsweep.plan.pass_time import StartTime
-from packsweep.report import cells_table
 from packsweep.report import format as fmt
-from packsweep.report.table import Column, Table
+from packsweep.report.tables import cells_table
+from packsweep.report.tables.table import Column, Table
 from packsweep.results import schema
 from packsweep.results.store import Store
 from packsweep.run.rows import cell_values

@@ -25,7 +25,7 @@ from packsweep.report.cell import (
     strategy,
 )
 from packsweep.report.format import DASH, OUTCOME_STYLE, count, number, percent, small
-from packsweep.report.table import ESSENTIAL, Column, Table
+from packsweep.report.tables.table import ESSENTIAL, Column, Table
 from packsweep.results import schema
 from packsweep.results.schema import Row
 

@@ -9,9 +9,9 @@ import pytest
 from tests.report.test_format import _row, _settings
 
 from packsweep.errors import ResultsError
-from packsweep.report import cells_table
-from packsweep.report import table as table_
-from packsweep.report.table import Column
+from packsweep.report.tables import cells_table
+from packsweep.report.tables import table as table_
+from packsweep.report.tables.table import Column
 
 FULL: dict[str, Any] = {
     "mfu": 0.55,

@@ -11,10 +11,11 @@ from packsweep.analysis.compare import CALLED, Change, Compared, Gate, kept, les
 from packsweep.analysis.compare.differences import Difference
 from packsweep.analysis.compare.pairing import CellPasses, Pair
 from packsweep.report import cell as cell_
-from packsweep.report import quality_table, verdict
-from packsweep.report.cells_table import heading
+from packsweep.report import verdict
 from packsweep.report.format import interval, number, percent, small
-from packsweep.report.table import Column, Table
+from packsweep.report.tables import quality_table
+from packsweep.report.tables.cells_table import heading
+from packsweep.report.tables.table import Column, Table
 from packsweep.results import schema
 from packsweep.results.shares import PairedDifference
 from packsweep.results.stats import ONE_PROCESS_MARGIN

@@ -8,7 +8,7 @@ import numpy as np
 from tests.fabricated import Way, draw, row
 
 from packsweep.analysis import contrasts, quality
-from packsweep.report import quality_table
+from packsweep.report.tables import quality_table
 from packsweep.results import shares, stats
 
 WAYS = (Way(accuracy=0.9), Way(accuracy=0.7, pack_size=4))

@@ -9,7 +9,7 @@ from packsweep.analysis import advice
 from packsweep.analysis.advice import Advice, Point, Terms
 from packsweep.analysis.recommend import Choice
 from packsweep.report import format as fmt
-from packsweep.report.table import Table, of_rows
+from packsweep.report.tables.table import Table, of_rows
 from packsweep.results.shares import Figure
 
 _STANDING = {

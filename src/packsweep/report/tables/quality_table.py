@@ -11,9 +11,9 @@ from packsweep.analysis import axes, labels
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import LabelQuality, Quality
 from packsweep.report import cell
-from packsweep.report.cells_table import cell_columns
 from packsweep.report.format import count, figure, percent
-from packsweep.report.table import Column, Table, of_rows
+from packsweep.report.tables.cells_table import cell_columns
+from packsweep.report.tables.table import Column, Table, of_rows
 from packsweep.results.schema import Row
 from packsweep.results.shares import MIN_PROMPTS, Figure, PairedDifference
 from packsweep.results.stats import Verdict

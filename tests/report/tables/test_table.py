@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from packsweep.report import table as table_
-from packsweep.report.table import Column, Table
+from packsweep.report.tables import table as table_
+from packsweep.report.tables.table import Column, Table
 
 
 def shown(heading: str, rank: int = 0, *, axis: bool = False, text: str = "1") -> Column:

@@ -8,7 +8,7 @@ from typing import Any
 from tests.report.test_format import _row, _settings
 
 from packsweep.analysis.contrasts import GPUS, Comparison
-from packsweep.report import footer
+from packsweep.report.tables import footer
 from packsweep.results.stats import Ratio
 
 RATIO = Ratio(
