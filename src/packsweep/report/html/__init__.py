@@ -237,7 +237,7 @@ def render(report: Report, *, folder: str | None = "") -> str:
     """
     import jinja2
 
-    files = resources.files(__name__)
+    files = resources.files(__name__) / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (files / name).read_text(encoding="utf-8")),
         autoescape=True,
