@@ -23,9 +23,10 @@ from packsweep.models.tokenizer import Tokenizer
 from packsweep.run import lifeline
 from packsweep.run.measure.workload import Workload
 from packsweep.sweep.cells import WARMUP_TEXTS, Cell, LoadSettings
-from packsweep.traffic import attainment, schedule, slo
-from packsweep.traffic.max_rate import Search
+from packsweep.traffic import schedule, slo
 from packsweep.traffic.process import drive_in_process
+from packsweep.traffic.search import attainment
+from packsweep.traffic.search.max_rate import Search
 from packsweep.traffic.slo import Slo
 from packsweep.traffic.window import Load, LoadRequest, Response, Target, Window
 

@@ -25,8 +25,8 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
-from packsweep.traffic.attainment import Evidence, Observation, evidence, observe
-from packsweep.traffic.crossing import crossing
+from packsweep.traffic.search.attainment import Evidence, Observation, evidence, observe
+from packsweep.traffic.search.crossing import crossing
 from packsweep.traffic.slo import Slo
 from packsweep.traffic.window import Window
 

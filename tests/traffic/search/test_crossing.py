@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from packsweep.traffic.attainment import Evidence
-from packsweep.traffic.crossing import crossing
+from packsweep.traffic.search.attainment import Evidence
+from packsweep.traffic.search.crossing import crossing
 
 
 def shown(num_requests: int, num_violations: int, *, design_effect: float = 1.0) -> Evidence:

@@ -9,9 +9,9 @@ import pytest
 from tests.traffic.queues import MD1, Batches, Queue, md1_attainment, md1_limit
 from tests.traffic.windows import response, window
 
-from packsweep.traffic.attainment import Observation
-from packsweep.traffic.max_rate import Result, Search, Step
 from packsweep.traffic.schedule import arrivals
+from packsweep.traffic.search.attainment import Observation
+from packsweep.traffic.search.max_rate import Result, Search, Step
 from packsweep.traffic.slo import Slo, parse
 from packsweep.traffic.window import Window
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from packsweep.traffic.attainment import Evidence
+from packsweep.traffic.search.attainment import Evidence
 
 Array = NDArray[np.float64]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.traffic.windows import response, window
 
-from packsweep.traffic.attainment import Observation, evidence, interval, observe
+from packsweep.traffic.search.attainment import Observation, evidence, interval, observe
 from packsweep.traffic.slo import parse
 
 SLO = parse("p99 e2e <= 100 ms")
