@@ -2,6 +2,7 @@
 
     python -m tests.system.scaling run SWEEP RESULTS --gpus 0,1,2,3 [OPTION OF packsweep run ...]
     python -m tests.system.scaling table 1=RESULTS 2=RESULTS 4=RESULTS ...
+    python -m tests.system.scaling table 1=ONE.csv 2=TWO.csv 4=FOUR.csv
 
 ``run`` starts a Ray head that has these GPUs and no others, submits the sweep to it as a job, and
 stops the head; of a sweep of the simulated engine, the GPUs are only counted. ``--kill S`` kills a
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pyarrow import csv
 from tests.chaos.killer import is_worker
 from tests.ray_head import RayHead, ray_head
 
@@ -141,13 +143,19 @@ def _spread(members: Sequence[Attempt]) -> float:
 def table(jobs_on: Sequence[tuple[int, str]]) -> list[str]:
     """Return the lines that compare jobs, each of a number of GPUs; the first is on one."""
     nums, folders = zip(*jobs_on, strict=True)
-    found = [attempts(Store(folder).read_passes().to_pylist()) for folder in folders]
+    found = [attempts(_passes(folder)) for folder in folders]
     took: dict[str, list[float]] = defaultdict(list)
     for each in found[0]:
         took[each.group_id].append(each.gpu_s)
     alone_s = {group: statistics.median(seconds) for group, seconds in took.items()}
     jobs = [job(each, alone_s, num) for each, num in zip(found, nums, strict=True)]
     return [*(_line(each, jobs[0]) for each in jobs), *_spreads(jobs[-1])]
+
+
+def _passes(place: str) -> list[Row]:
+    """Return the rows of a results folder, or of a CSV file that kept the columns used here."""
+    rows = csv.read_csv(place) if place.endswith(".csv") else Store(place).read_passes()
+    return list(rows.to_pylist())
 
 
 def _line(of: Job, one: Job) -> str:

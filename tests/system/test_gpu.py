@@ -53,7 +53,7 @@ gpu_free_timeout_s = 5
 """
 IMPOSSIBLE = f"""
 [[variant]]
-engine.kv_cache_memory_bytes = {2**50}
+engine.kv_cache_memory_bytes = {2**40}
 """
 HOLDS_MEMORY = """
 import sys, torch
@@ -100,7 +100,7 @@ def seed_that_begins_with_the_impossible(path: Path) -> int:
 def test_out_of_memory_is_a_row_and_the_sweep_continues(
     tmp_path: Path, empty_gpu: nvml.GpuUse
 ) -> None:
-    """The cell that asks for a pebibyte is oom in vLLM's words, the next one is measured.
+    """The cell that asks for a tebibyte is oom in vLLM's words, the next one is measured.
 
     Its cached tokens are what block arithmetic says, and afterwards the GPU is as it was.
     """

@@ -52,6 +52,18 @@ def _jobs() -> list[scaling.Job]:
     return [scaling.job(scaling.attempts(rows), alone_s, num_gpus) for num_gpus, rows in jobs]
 
 
+def test_reference_of_one_two_and_four_gpus() -> None:
+    """The kept tables give the speed-ups that docs/LOG.md states."""
+    kept = scaling.ROOT / "results/reference/h100-scaling"
+    names = {1: "one", 2: "two", 4: "four"}
+    lines = scaling.table([(num, str(kept / f"{name}.csv")) for num, name in names.items()])
+    assert [line.rsplit(")", 1)[1] for line in lines[:3]] == [
+        " 1.00 = 1.000 a GPU",
+        " 2.02 = 1.008 a GPU",
+        " 3.54 = 0.884 a GPU",
+    ]
+
+
 def test_job() -> None:
     one, two = _jobs()
     assert (one.num_gpus, one.num_cells, one.wall_s, one.work_s) == (1, 3, 110, 110)
