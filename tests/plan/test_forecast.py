@@ -425,6 +425,14 @@ def test_lines(byte_model: Path) -> None:
     assert "62% of its bf16 FLOP/s, 50% of its fp8 FLOP/s, 93% of its bandwidth" in said
 
 
+def test_table_numbers_the_processes_of_a_cell(byte_model: Path) -> None:
+    """Lines of one cell in several processes would look like a mistake without."""
+    for replicates, numbers in ((1, None), (3, ("1", "2", "3"))):
+        made = _plan(byte_model, grid={"strategy": "separate"}, measure={"replicates": replicates})
+        columns = plan_table.table(forecast.make(made, _on())).columns
+        assert {column.heading: column.cells for column in columns}.get("process") == numbers
+
+
 def test_hindsight(byte_model: Path) -> None:
     """Where cells are done, the plan says how far it was off."""
     made = _plan(byte_model)

@@ -79,6 +79,7 @@ def recommend_command(
         say(console, line)
     if written:
         say(console, f"written: {', '.join(map(str, written))}")
+        say(console, f"label a file: python {written[0]} FILE LABELS_FOLDER")
     for line in left_out:
         say(console, line)
 

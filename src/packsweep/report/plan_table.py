@@ -28,8 +28,11 @@ def table(forecast: Forecast) -> Table:
     cells = forecast.cells
     figures = _KNOWN | (_TIMES if forecast.reason is None else _LENGTHS)
     several = any(cell.planned.cell.num_gpus > 1 for cell in cells)
+    replicated = any(cell.planned.cell.replicate for cell in cells)
+    processes = tuple(str(cell.planned.cell.replicate + 1) for cell in cells)
     columns = (
         *cells_table.cell_columns([_row(cell.planned.cell) for cell in cells]),
+        *([Column(heading="process", cells=processes, rank=7)] if replicated else []),
         *(
             Column(
                 heading=_KV_A_GPU if several and heading == _KV else heading,
