@@ -110,8 +110,8 @@ def test_verdicts() -> None:
     ]
     (line,) = online.verdicts(rows)
     assert line == (
-        "p99 e2e <= 2 s: packed undecided; separate shown to keep it at 12.5 texts/s, to miss it "
-        "at 25; chunked4 shown to keep it at no rate, to miss it at 8. "
+        "p99 e2e <= 2 s: packed undecided; separate shown to keep it at 12.5 texts/s and to miss "
+        "it at 25; chunked4 shown to keep it at no rate and to miss it at 8. "
         "Online, below, says how long a verdict takes."
     )
     assert online.verdicts([_row("packed", {"rate": 1.0})]) == ()
@@ -131,7 +131,7 @@ def test_verdicts_of_several_searches_are_one() -> None:
         )
         for first, passes, fails in searches
     ]
-    said = "separate shown to keep it at 30 texts/s, to miss it at 140."
+    said = "separate shown to keep it at 30 texts/s and to miss it at 140."
     assert online.verdicts(rows) == (f"p99 e2e <= 2 s: {said}",)
 
 

@@ -29,6 +29,7 @@ from packsweep.results.stats import Ratio
 _SIGNIFICANT = ("up", "down")
 _MOST_WORDS = 22  # and three where the engine was simulated
 _MANY_TEXTS = 1_000_000
+RANDOM_WEIGHTS = "Speed only: the weights are random."
 
 
 def advise(
@@ -52,8 +53,8 @@ def _of_speed(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
     if any(row["engine"] == schema.SIMULATED for row in ranked):
         sentence = f"Simulated, not measured: {sentence[0].lower()}{sentence[1:]}"
     random = any(row["load_format"] == "dummy" for row in ranked)
-    unscored = "the weights are random" if random else "answers were not scored"
-    why = "compare the accuracies below" if scored else unscored
+    unscored = RANDOM_WEIGHTS if random else "Speed only: answers were not scored."
+    why = "Speed only: compare the accuracies below." if scored else unscored
     return Advice(
         sentence=sentence,
         numbers=_numbers(ranked[0], compared, names) if ranked else None,
@@ -76,7 +77,7 @@ def _of_speed(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
         ),
         quality_kind=None,
         baseline=None,
-        not_shown=(f"Speed only: {why}.",) if ranked else (),
+        not_shown=(why,) if ranked else (),
     )
 
 

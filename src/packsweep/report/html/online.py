@@ -122,7 +122,7 @@ def _ends(row: Row) -> str:
     if passes is None and fails is None:
         return "undecided"
     kept = "no rate" if passes is None else f"{fmt.small(passes)} texts/s"
-    missed = "" if fails is None else f", to miss it at {fmt.small(fails)}"
+    missed = "" if fails is None else f" and to miss it at {fmt.small(fails)}"
     return f"shown to keep it at {kept}{missed}"
 
 
