@@ -14,6 +14,7 @@ from tests.fakes import cell
 from packsweep.analysis import advice, recommend
 from packsweep.analysis.advice import Terms
 from packsweep.errors import ResultsError
+from packsweep.report import advice_text
 
 WAYS = (
     Way(accuracy=0.95, texts_per_s=10),
@@ -276,6 +277,8 @@ def test_texts_without_labels_must_be_labelled_as_the_baseline_labels() -> None:
     assert found.points[1].standing == "recommended"  # errs on the same texts
     assert found.points[1].quality.value == 1.0
     assert found.points[0].standing == "not_shown"
-    assert "shown to label at most 1 % differently from the baseline" in found.sentence
+    assert "shown to change at most 1 % of the baseline's labels" in found.sentence
+    below = advice_text.lines_below(found, Terms())
+    assert "texts have no labels: agreement with the baseline replaces accuracy" in below
     with pytest.raises(ResultsError, match="the texts have no labels"):
         advice.advise(rows, drawn, Terms(min_accuracy=0.9))

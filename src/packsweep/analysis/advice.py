@@ -146,10 +146,9 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
     if choice.quality_kind == "agreement":
         share = f"{100 * terms.max_loss:.3g} %"
         if best.row["cell_id"] == choice.baseline:
-            return (
-                f"Run {name}, {speed}: nothing faster is shown to label at most {share} otherwise."
-            )
-        return f"Run {name}, {speed}: shown to label at most {share} differently from the baseline."
+            shown = f"no faster setting is shown to change at most {share} of labels"
+            return f"Run {name}, {speed}: {shown}."
+        return f"Run {name}, {speed}: shown to change at most {share} of the baseline's labels."
     right = f"{_percent(best.quality.value)} right"
     if choice.num_compared == 1:
         others = "no other setting can be compared" if choice.settings[1:] else "nothing to compare"

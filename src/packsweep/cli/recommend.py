@@ -23,7 +23,9 @@ def recommend_command(
     results: ResultsArg,
     max_loss: Annotated[
         float,
-        typer.Option("--max-loss", metavar="SHARE", help="Accuracy that may be lost: 0.01 is one point."),
+        typer.Option(
+            "--max-loss", metavar="SHARE", help="Accuracy that may be lost: 0.01 is one point."
+        ),
     ] = 0.01,
     min_accuracy: Annotated[
         float | None,

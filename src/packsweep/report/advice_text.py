@@ -67,6 +67,7 @@ def lines_below(given: Advice, terms: Terms) -> list[str]:
     if given.quality_kind == "agreement":
         share = f"{100 * terms.max_loss:.3g}"
         meant = f"labels at most {share} % of texts differently from the baseline {given.baseline}"
+        not_shown.append("texts have no labels: agreement with the baseline replaces accuracy")
     chance = "wrong in at most 5 of 100 sweeps (paired over the same texts, Holm's correction)"
     return [*not_shown, f"shown: {meant}, {chance}"]
 
