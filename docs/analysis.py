@@ -57,4 +57,6 @@ def main(results: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:  # noqa: PLR2004  (the script and RESULTS)
+        sys.exit("usage: python docs/analysis.py RESULTS, e.g. results/quick")
     main(sys.argv[1])

@@ -14,6 +14,7 @@ from tests.fakes import cell
 from packsweep.analysis import advice, recommend
 from packsweep.analysis.advice import Terms
 from packsweep.errors import ResultsError
+from packsweep.report.tables import advice_text
 
 WAYS = (
     Way(accuracy=0.95, texts_per_s=10),
@@ -53,7 +54,7 @@ def test_the_frontier_has_no_point_that_another_beats_in_both() -> None:
 def test_few_texts_show_nothing_and_say_how_many_may() -> None:
     found = given(num_texts=100)
     assert [point.standing for point in found.points].count("provisional") == 1
-    assert found.sentence.startswith("No setting is shown to lose at most 1 point; until more")
+    assert found.sentence.startswith("No setting is shown to lose at most 1 point; for now run ")
     assert any("more labelled texts may tell" in line for line in found.not_shown)
 
 
@@ -180,7 +181,7 @@ def test_where_nothing_can_be_compared_the_reasons_are_told() -> None:
     assert found.sentence.endswith("right: no other setting can be compared.")
     (line,) = found.not_shown
     assert line.startswith("chunked 400: ")
-    assert "its texts sit in one prompt, and fewer than 10 say nothing of other texts" in line
+    assert "its texts are in one prompt, and fewer than 10 say nothing about other texts" in line
     alone = advice.advise(rows[:1], draw(ways[:1], rows[:1], np.random.default_rng(0)))
     assert alone.sentence.endswith("right: nothing to compare.")
     assert alone.not_shown == (
@@ -196,6 +197,19 @@ def test_a_guess_is_told_beside_its_accuracy() -> None:
         numbers = advice.advise([guess], drawn).numbers
         assert numbers is not None
         assert numbers[0].detail.endswith("; the most frequent label alone: 90.0 %") is told
+
+
+def test_where_every_setting_guesses_no_setting_is_named() -> None:
+    """A better model comes first: which guess is the fastest helps nobody."""
+    rows = [row(way, 100) for way in WAYS]
+    drawn = draw(WAYS, rows, np.random.default_rng(0))
+    guessing = [{**each, "warnings": ["guessing"], "majority_class_share": 0.9} for each in rows]
+    assert advice.advise(guessing, drawn).sentence == (
+        "No setting is shown to label better than the most frequent label alone (90.0 %): try a "
+        "larger model or another wording."
+    )
+    one_does_not = [*guessing[1:], {**guessing[0], "warnings": []}]
+    assert "for now run" in advice.advise(one_does_not, drawn).sentence
 
 
 def test_unscored_answers_are_speed_only_and_say_so() -> None:
@@ -226,7 +240,7 @@ def test_one_prompt_may_show_a_loss_on_its_texts_and_nothing_else(
     rows = [row(way, 400) for way in ways]
     found = advice.advise(rows, draw(ways, rows, np.random.default_rng(0)))
     assert found.points[0].standing == standing
-    assert " beside separate on these 400 texts; its texts sit in one pr" in found.points[0].why
+    assert " beside separate on these 400 texts; its texts are in one pr" in found.points[0].why
     assert "recommended" not in {point.standing for point in found.points[:1]}
 
 
@@ -263,6 +277,8 @@ def test_texts_without_labels_must_be_labelled_as_the_baseline_labels() -> None:
     assert found.points[1].standing == "recommended"  # errs on the same texts
     assert found.points[1].quality.value == 1.0
     assert found.points[0].standing == "not_shown"
-    assert "shown to label at most 1 % differently from the baseline" in found.sentence
+    assert "shown to change at most 1 % of the baseline's labels" in found.sentence
+    below = advice_text.lines_below(found, Terms())
+    assert "texts have no labels: agreement with the baseline replaces accuracy" in below
     with pytest.raises(ResultsError, match="the texts have no labels"):
         advice.advise(rows, drawn, Terms(min_accuracy=0.9))

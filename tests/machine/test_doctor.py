@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tests.cli.commands.test_compare import Captured, said
 
+from packsweep.cli.commands.doctor import _print
 from packsweep.machine import doctor, nvml
 from packsweep.machine.doctor import survey
 from packsweep.machine.doctor.survey import Folder, Hub, Machine
@@ -385,3 +386,16 @@ def test_doctor_prints_the_remedy_below(
     (place,) = (index for index, line in enumerate(lines) if line.startswith("wrong  results"))
     assert lines[place + 1].strip() == "-> name another --results"
     assert lines[-1].endswith("wrong: a real engine cannot run")
+
+
+def test_doctor_ends_with_whether_an_engine_can_run(capsys: Captured) -> None:
+    """What is to look at is counted there, since an "ok" above it would be believed."""
+    check = doctor.CHECKS[0]
+    good = doctor.Finding(status="ok", message="3.12")
+    for found, end in (
+        ([], ""),
+        ([(check, replace(good, status="warn"))], "; 1 to look at (warn)"),
+    ):
+        _print([(check, good), *found], 0)
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last == f"a real engine can run here{end}"

@@ -423,6 +423,17 @@ def test_lines(byte_model: Path) -> None:
     both = _plan(byte_model, engine={"quantization": [None, "fp8"]})
     said = _lines(both, forecast.make(both, _on()))
     assert "62% of its bf16 FLOP/s, 50% of its fp8 FLOP/s, 93% of its bandwidth" in said
+    assert "engine.kind is simulated: these are the times of a real engine" in said
+    real = _plan(byte_model, engine={"kind": "vllm"})
+    assert "simulated" not in _lines(real, forecast.make(real, _on()))
+
+
+def test_table_numbers_the_processes_of_a_cell(byte_model: Path) -> None:
+    """Lines of one cell in several processes would look like a mistake without."""
+    for replicates, numbers in ((1, None), (3, ("1", "2", "3"))):
+        made = _plan(byte_model, grid={"strategy": "separate"}, measure={"replicates": replicates})
+        columns = plan_table.table(forecast.make(made, _on())).columns
+        assert {column.heading: column.cells for column in columns}.get("process") == numbers
 
 
 def test_hindsight(byte_model: Path) -> None:

@@ -92,6 +92,7 @@ def test_value(function: Any, value: float | None, text: str) -> None:
     [
         (Figure(value=0.912, ci_low=0.88, ci_high=0.936), "91.2% [88.0, 93.6]"),
         (Figure(value=0.912), "91.2%"),
+        (Figure(value=0.0, ci_low=-0.0004, ci_high=0.01), "0.0% [0.0, 1.0]"),
         (Figure(), "-"),
     ],
 )
@@ -177,6 +178,8 @@ def test_conditions() -> None:
     ]
     more = [_row(num_processes=2, num_repeats=6), _row(num_processes=3, num_repeats=9)]
     assert "median of 6 to 9 repeats in 2 to 3 processes" in footer.conditions(more)[1]
+    once = _row(num_processes=1, num_repeats=1)
+    assert footer.conditions([once])[1] == "simulated H200, some/model; measured once"
 
 
 def test_conditions_nothing_measured() -> None:

@@ -121,6 +121,12 @@ def _named(choice: Choice, terms: Terms) -> Setting:
 def _sentence(choice: Choice, terms: Terms) -> str:
     """Say what to run; a long name is cut to its strategy where the words would be too many."""
     best = _named(choice, terms)
+    if _all_guess(choice):
+        share = _percent(best.row["majority_class_share"])
+        return (
+            f"No setting is shown to label better than the most frequent label alone ({share}): "
+            "try a larger model or another wording."
+        )
     for name in (best.name, best.name.partition(",")[0]):
         said = _said(choice, best, name, terms)
         if len(said.split()) <= MOST_WORDS:
@@ -140,19 +146,26 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
     if choice.quality_kind == "agreement":
         share = f"{100 * terms.max_loss:.3g} %"
         if best.row["cell_id"] == choice.baseline:
-            return (
-                f"Run {name}, {speed}: nothing faster is shown to label at most {share} otherwise."
-            )
-        return f"Run {name}, {speed}: shown to label at most {share} differently from the baseline."
+            shown = f"no faster setting is shown to change at most {share} of labels"
+            return f"Run {name}, {speed}: {shown}."
+        return f"Run {name}, {speed}: shown to change at most {share} of the baseline's labels."
     right = f"{_percent(best.quality.value)} right"
     if choice.num_compared == 1:
         others = "no other setting can be compared" if choice.settings[1:] else "nothing to compare"
         return f"Run {name}, {speed}, {right}: {others}."
     if best.standing == "recommended":
         return f"Run {name}, {speed}: shown to lose {loss} of accuracy to any other setting."
-    return (
-        f"No setting is shown to lose {loss}; until more texts tell, run {name}: {right}, {speed}."
-    )
+    return f"No setting is shown to lose {loss}; for now run {name}: {right}, {speed}."
+
+
+def _all_guess(choice: Choice) -> bool:
+    """Return whether no setting is told from always giving the most frequent label."""
+    scored = [each for each in choice.settings if each.answers is not None]
+    return choice.quality_kind == "accuracy" and all(_guesses(each) for each in scored)
+
+
+def _guesses(setting: Setting) -> bool:
+    return "guessing" in (setting.row["warnings"] or ())
 
 
 def _quality(best: Setting, kind: QualityKind | None) -> Number:
@@ -165,7 +178,7 @@ def _quality(best: Setting, kind: QualityKind | None) -> Number:
         detail = f"95 % interval {100 * figure.ci_low:.1f} to {_percent(figure.ci_high)}"
     num_texts = len(best.answers.found) if best.answers else 0
     detail += f", {num_texts:,} texts"
-    if kind == "accuracy" and "guessing" in (best.row["warnings"] or ()):
+    if kind == "accuracy" and _guesses(best):
         detail += f"; the most frequent label alone: {_percent(best.row['majority_class_share'])}"
     return Number(value=_percent(figure.value), label=label, detail=detail)
 

@@ -258,8 +258,8 @@ def _comparable(setting: Setting, units: Units) -> Setting:
     prompts = "one prompt" if units.num_prompts == 1 else f"{units.num_prompts} prompts"
     return replace(
         setting,
-        why=f"its texts sit in {prompts}, and fewer than {shares.MIN_PROMPTS} say nothing of "
-        "other texts: measure chunked, with as many texts a prompt, over more texts",
+        why=f"its texts are in {prompts}, and fewer than {shares.MIN_PROMPTS} say nothing about "
+        "other texts: measure more texts, chunked with as many per prompt",
     )
 
 

@@ -39,7 +39,7 @@ def figure(found: Figure, *, digits: int, as_percent: bool = False) -> str:
     """Return ``91.2% [88.0, 93.6]``, without an interval where there is none."""
     scale, unit = (100, "%") if as_percent else (1, "")
     value, low, high = (
-        None if end is None else f"{scale * end:.{digits}f}"
+        None if end is None else f"{scale * end:z.{digits}f}"
         for end in (found.value, found.ci_low, found.ci_high)
     )
     if value is None:

@@ -298,6 +298,8 @@ def _problem(problem: Any, location: list[str]) -> str:  # noqa: ANN401  (pydant
         return "is missing"
     if problem["type"] in {"model_type", "dict_type"}:
         return f"should be a table [{location[-1]}], not {_shown(problem['input'])}"
+    if problem["type"] == "tuple_type":
+        return f'should be a list such as ["one", "two"], not {_shown(problem["input"])}'
     said = problem["msg"].removeprefix("Value error, ")
     return f"{_shown(problem['input'])} is not allowed: {said}"
 

@@ -76,6 +76,20 @@ def test_record_has_hours_and_money_of_the_recommended() -> None:
     assert record["usd"]["value"] == pytest.approx(60)
 
 
+def test_lines_below_say_why_no_other_and_the_table_has_no_price_without_one() -> None:
+    ways = (Way(accuracy=0.95, texts_per_s=10), Way(accuracy=0.7, texts_per_s=40, pack_size=4))
+    rows = [row(way, 3000) for way in ways]
+    drawn = draw(ways, rows, np.random.default_rng(0), alike=1.0)
+    for terms, priced in ((Terms(), False), (Terms(gpu_hour_usd=3.0), True)):
+        given = advice.advise(rows, drawn, terms)
+        heading, why, meaning = advice_text.lines_below(given, terms)
+        assert heading == "not recommended, or for now only:"
+        assert why.startswith("  chunked 4: loses 2")
+        assert meaning.startswith("shown: loses at most 1 point of accuracy to every other setting")
+        headings = [column.heading for column in advice_text.table(given).columns]
+        assert ("$/1000\ncorrect" in headings) is priced
+
+
 @pytest.mark.parametrize(
     ("kept", "column"),
     [

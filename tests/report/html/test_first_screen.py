@@ -24,6 +24,7 @@ def row(strategy: str, n: int = 400, duplication: int = 1, **more: Any) -> dict[
     speed = SPEEDS.get(strategy, 10.0)
     return {
         **{column.name: column.formerly for column in schema.CELL if column.formerly is not None},
+        "load_format": "auto",
         "cell_id": f"{strategy}-n{n}-dup{duplication}",
         "strategy": name or "chunked",
         "pack_size": int(size) if size else None,
@@ -92,7 +93,7 @@ def test_another_strategy_is_faster() -> None:
         ROWS, [compared(CHUNKED, SEPARATE, 1.3), compared(PACKED, SEPARATE, 0.5)]
     )
     assert advice.sentence == (
-        "Use 4 texts per prompt at n = 400: 1.30x [1.25, 1.35] the speed of separate."
+        "Use 4 texts per prompt for 400 texts: 1.30x [1.25, 1.35] the speed of separate."
     )
     assert advice.points[0].standing == "recommended"
     assert [point.name for point in advice.points] == [
@@ -103,7 +104,7 @@ def test_another_strategy_is_faster() -> None:
 def test_separate_is_the_fastest() -> None:
     """The baseline of the comparisons is set beside the nearest other, the ratio turned."""
     assert sentence([PACKED, SEPARATE], compared(PACKED, SEPARATE, 0.5)) == (
-        "Use one text per prompt at n = 400: 2.00x [1.92, 2.08] the speed of packed."
+        "Use one text per prompt for 400 texts: 2.00x [1.92, 2.08] the speed of all in one prompt."
     )
 
 
@@ -118,14 +119,14 @@ def test_the_fastest_of_a_gpu_leads() -> None:
     )
     found = replace(compared(large, SEPARATE, 0.75), axis="gpus", per_gpu=True)
     assert sentence([SEPARATE, large], found) == (
-        "Use one text per prompt at n = 400: 1.33x [1.28, 1.39] the speed per GPU of "
+        "Use one text per prompt for 400 texts: 1.33x [1.28, 1.39] the speed per GPU of "
         "tensor_parallel_size=2."
     )
     found = replace(compared(large, SEPARATE, 1.2), axis="gpus", per_gpu=True)
     faster = {**large, "texts_per_s_median": 2.4 * SEPARATE["texts_per_s_median"]}
     advice = first_screen.advise([SEPARATE, faster], [found])
     assert advice.sentence == (
-        "Use one text per prompt with tensor_parallel_size=2 at n = 400: 1.20x [1.15, 1.25] the "
+        "Use one text per prompt with tensor_parallel_size=2 for 400 texts: 1.20x [1.15, 1.25] the "
         "speed per GPU of the defaults."
     )
     assert advice.numbers is not None
@@ -134,7 +135,7 @@ def test_the_fastest_of_a_gpu_leads() -> None:
 
 def test_settings_are_named() -> None:
     assert sentence([SEPARATE, FP8], compared(FP8, SEPARATE, 1.76)) == (
-        "Use one text per prompt with quantization=fp8 at n = 400: 1.76x [1.69, 1.83] the speed "
+        "Use one text per prompt with quantization=fp8 for 400 texts: 1.76x [1.69, 1.83] the speed "
         "of the defaults."
     )
 
@@ -144,7 +145,7 @@ def test_another_strategy_is_named_before_other_settings() -> None:
     settings = compared({**fast, "strategy": "separate"}, FP8, 1.1)
     assert settings.axis == "settings"
     assert sentence([SEPARATE, FP8, fast], settings, compared(fast, SEPARATE, 2.0)) == (
-        "Use 4 texts per prompt at n = 400: 2.00x [1.92, 2.08] the speed of separate."
+        "Use 4 texts per prompt for 400 texts: 2.00x [1.92, 2.08] the speed of separate."
     )
 
 
@@ -153,7 +154,7 @@ def test_no_clear_winner() -> None:
     near = compared(CHUNKED, SEPARATE, 1.01)
     advice = first_screen.advise([SEPARATE, CHUNKED], [near])
     assert advice.sentence.startswith(
-        "No clear winner at n = 400: 4 texts per prompt reached 1.01x"
+        "No clear winner for 400 texts: 4 texts per prompt reached 1.01x"
     )
     assert {point.standing for point in advice.points} == {"not_compared"}
     far = compared(CHUNKED, SEPARATE, 5.0, error=None)
@@ -165,10 +166,10 @@ def test_no_clear_winner() -> None:
     [
         ([], "No cell has been measured yet."),
         ([row("packed", outcome="oom")], "No cell has been measured yet."),
-        ([SEPARATE], "Only one setting was measured at n = 400: nothing to choose from."),
+        ([SEPARATE], "Only one setting was measured for 400 texts: nothing to choose from."),
         (
             [SEPARATE, PACKED],
-            "Fastest at n = 400: one text per prompt. No comparison shows by how much.",
+            "Fastest for 400 texts: one text per prompt. No comparison shows by how much.",
         ),
     ],
 )
@@ -219,6 +220,8 @@ def test_numbers_without_scores() -> None:
         ("1.58 h", "per million texts"),
     ]
     assert advice.not_shown == ("Speed only: answers were not scored.",)
+    random = [{**each, "load_format": "dummy"} for each in (SEPARATE, FP8)]
+    assert first_screen.advise(random, []).not_shown == ("Speed only: the weights are random.",)
     assert first_screen.frontier(advice, [SEPARATE, FP8]) is None
 
 
@@ -239,7 +242,7 @@ def test_numbers_with_scores_that_nothing_can_be_chosen_by() -> None:
     advice = first_screen.advise(rows, [compared(PACKED, SEPARATE, 0.5)])
     assert advice.numbers is not None
     assert [(each.value, each.label) for each in advice.numbers] == [
-        ("2.00x", "the speed of packed"),
+        ("2.00x", "the speed of all in one prompt"),
         ("100.00", "texts per second"),
         ("$0.02", "per 1,000 texts"),
     ]

@@ -76,7 +76,7 @@ def test_headline() -> None:
         _row("separate", load, max_rate_pass_texts_per_s=12.5),
         _row("chunked", load, pack_size=4),
     ]
-    said = "Highest rate shown to keep p99 e2e <= 2 s: 12.50 texts/s, separate."
+    said = "Run separate: shown to keep p99 e2e <= 2 s at 12.5 texts/s, the highest rate here."
     assert online.headline(rows) == said
     assert online.headline(rows[2:]) == "No window under load has been measured yet."
 
@@ -110,9 +110,9 @@ def test_verdicts() -> None:
     ]
     (line,) = online.verdicts(rows)
     assert line == (
-        "p99 e2e <= 2 s: packed undecided; separate shown to keep it at 12.50 texts/s, to miss it "
-        "at 25.00; chunked4 shown to keep it at no rate, to miss it at 8.00. "
-        "What a verdict would take stands under Online."
+        "p99 e2e <= 2 s: packed undecided; separate shown to keep it at 12.5 texts/s and to miss "
+        "it at 25; chunked4 shown to keep it at no rate and to miss it at 8. "
+        "Online, below, says how long a verdict takes."
     )
     assert online.verdicts([_row("packed", {"rate": 1.0})]) == ()
 
@@ -131,7 +131,7 @@ def test_verdicts_of_several_searches_are_one() -> None:
         )
         for first, passes, fails in searches
     ]
-    said = "separate shown to keep it at 30.00 texts/s, to miss it at 140.00."
+    said = "separate shown to keep it at 30 texts/s and to miss it at 140."
     assert online.verdicts(rows) == (f"p99 e2e <= 2 s: {said}",)
 
 

@@ -106,6 +106,16 @@ def test_settings_are_stacked_before_what_is_essential_goes() -> None:
     assert not left_out
 
 
+def test_a_stacked_setting_that_is_not_set_has_no_line() -> None:
+    """Searches and rates stand in one online table, and neither has the other's settings."""
+    axes = [
+        Column(heading=name, cells=cells, axis=True)
+        for name, cells in (("rate", ("60.0", "-")), ("max_rate", ("-", "70.0")))
+    ]
+    (one,) = table_.stacked(axes)
+    assert one.cells == ("rate=60.0", "max_rate=70.0")
+
+
 def test_left_out_is_named_in_the_order_of_the_table() -> None:
     columns = [shown("a"), shown("output\ntokens/s", rank=5), shown("mfu", rank=4)]
     assert table_.fit(columns, 4)[2] == ["output tokens/s", "mfu"]

@@ -104,7 +104,8 @@ def test_source_column_without_labels(tmp_path: Path) -> None:
     """A file without a column of labels is read all the same, which is said."""
     texts, notes = _read(_write(tmp_path / "a.csv", "body,when\nHello,now\n"), limit=1)
     assert texts == (LabelledText(text="Hello", label=None),)
-    assert notes == [f"{tmp_path}/a.csv: texts are read from 'body', no labels"]
+    hint = "if 'when' holds them, name it with task.label_column"
+    assert notes == [f"{tmp_path}/a.csv: texts are read from 'body', no labels ({hint})"]
 
 
 def test_source_named_columns(tmp_path: Path) -> None:

@@ -69,6 +69,6 @@ def _print(found: Sequence[tuple[Check, Finding]], num_wrong: int) -> None:
             table.add_row("", "", Text(printable(f"-> {finding.remedy}"), style="bold"))
     console = open_console()
     console.print(table)
-    say(
-        console, f"{num_wrong} wrong: a real engine cannot run" if num_wrong else "nothing is wrong"
-    )
+    warnings = sum(finding.status == "warn" for _, finding in found)
+    ready = "a real engine can run here" + (f"; {warnings} to look at (warn)" if warnings else "")
+    say(console, f"{num_wrong} wrong: a real engine cannot run" if num_wrong else ready)

@@ -23,7 +23,9 @@ def recommend_command(
     results: ResultsArg,
     max_loss: Annotated[
         float,
-        typer.Option("--max-loss", metavar="SHARE", help="Accuracy that may be lost: 0.01 is 1 %."),
+        typer.Option(
+            "--max-loss", metavar="SHARE", help="Accuracy that may be lost: 0.01 is one point."
+        ),
     ] = 0.01,
     min_accuracy: Annotated[
         float | None,
@@ -79,6 +81,7 @@ def recommend_command(
         say(console, line)
     if written:
         say(console, f"written: {', '.join(map(str, written))}")
+        say(console, f"label a file: python {written[0]} FILE LABELS_FOLDER")
     for line in left_out:
         say(console, line)
 

@@ -37,6 +37,12 @@ NO_RAY_DATA = (
     "no ray_data.py: labels begin alike, so a text has several prompts, and Ray Data reads each by "
     "itself; give each GPU a part of the texts with label.py --part"
 )
+# By whether the engine was in one process, as it is on a CPU. The command vllm asks for the version
+# of a package that is called vllm, and the one for CPUs is called otherwise.
+_SERVER = {
+    False: "vllm serve",
+    True: "python -m vllm.entrypoints.openai.api_server --model",
+}
 # Of the arguments of vllm.LLM, those that measuring alone needs.
 _MEASURING = ("disable_log_stats", "use_tqdm_on_load")
 
@@ -147,7 +153,7 @@ def serve(settings: Mapping[str, Any]) -> str:
     engine_settings = dict(settings["engine"])
     model = engine_settings.pop("model")
     options = [option for name, value in engine_settings.items() for option in _option(name, value)]
-    lines = [f"exec vllm serve {shlex.quote(model)}", *options]
+    lines = [f"exec {_SERVER[settings['in_process']]} {shlex.quote(model)}", *options]
     return (
         "#!/bin/sh\n"
         "# The engine as it was measured. Prompts are worded by label.py: send prompts() of it to\n"

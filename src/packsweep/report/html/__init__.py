@@ -146,7 +146,9 @@ def build(found: Found) -> Report:
     offline = [row for row in rows if row["mode"] != "online"]
     advice = first_screen.advise(offline, found.compared, found.answers)
     if rows and not offline:
-        advice = replace(advice, sentence=online.headline(rows), not_shown=online.verdicts(rows))
+        random = all(row["load_format"] == "dummy" for row in rows)
+        notes = (*online.verdicts(rows), *([first_screen.RANDOM_WEIGHTS] if random else []))
+        advice = replace(advice, sentence=online.headline(rows), not_shown=notes)
     throughput = curves.throughput(offline)
     frontier = first_screen.frontier(advice, offline)
     first = [frontier] if frontier is not None else []

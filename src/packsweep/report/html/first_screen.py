@@ -29,6 +29,7 @@ from packsweep.results.stats import Ratio
 _SIGNIFICANT = ("up", "down")
 _MOST_WORDS = 22  # and three where the engine was simulated
 _MANY_TEXTS = 1_000_000
+RANDOM_WEIGHTS = "Speed only: the weights are random."
 
 
 def advise(
@@ -51,7 +52,9 @@ def _of_speed(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
     sentence, significant = _sentence(ranked, compared, names)
     if any(row["engine"] == schema.SIMULATED for row in ranked):
         sentence = f"Simulated, not measured: {sentence[0].lower()}{sentence[1:]}"
-    why = "compare the accuracies below" if scored else "answers were not scored"
+    random = any(row["load_format"] == "dummy" for row in ranked)
+    unscored = RANDOM_WEIGHTS if random else "Speed only: answers were not scored."
+    why = "Speed only: compare the accuracies below." if scored else unscored
     return Advice(
         sentence=sentence,
         numbers=_numbers(ranked[0], compared, names) if ranked else None,
@@ -74,7 +77,7 @@ def _of_speed(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
         ),
         quality_kind=None,
         baseline=None,
-        not_shown=(f"Speed only: {why}.",) if ranked else (),
+        not_shown=(why,) if ranked else (),
     )
 
 
@@ -98,7 +101,7 @@ def _sentence(
     if not ranked:
         return "No cell has been measured yet.", False
     best = ranked[0]
-    how, where = _prompts(best), f"at n = {best['n']}"
+    how, where = _prompts(best), f"for {best['n']:,} texts"
     if len(ranked) == 1:
         return f"Only one setting was measured {where}: nothing to choose from.", False
     lead = _lead(best, compared)
@@ -116,7 +119,7 @@ def _sentence(
     )
     long = f"{how} with {' '.join(settings)}" if settings else how
     short = f"{how} with {len(settings)} settings changed" if settings else how
-    for how, beside in ((long, " ".join(theirs) or "the defaults"), (short, "the baseline")):
+    for how, beside in ((long, _baseline(theirs)), (short, "the baseline")):
         sentence = form.format(how=how, where=where, amount=amount, speed=speed, beside=beside)
         if len(sentence.split()) <= _MOST_WORDS:
             break
@@ -137,6 +140,11 @@ def _apart(name: str, other: str) -> tuple[list[str], list[str]]:
     return [word for word in mine if word not in theirs], [
         word for word in theirs if word not in mine
     ]
+
+
+def _baseline(words: Sequence[str]) -> str:
+    """Return what a speed is compared with, by the words that its name has of its own."""
+    return "all in one prompt" if words == ["packed"] else " ".join(words) or "the defaults"
 
 
 def _lead(best: Row, compared: Sequence[Comparison]) -> tuple[Ratio, str, str, str] | None:
@@ -200,7 +208,7 @@ def _gain(best: Row, compared: Sequence[Comparison], names: dict[str, str]) -> N
         return Number(value=fmt.DASH, label="times a baseline", detail="nothing to compare with")
     ratio, _, other, speed = lead
     detail = f"95 % interval {fmt.interval(ratio.ci_low, ratio.ci_high)}"
-    beside = " ".join(_apart(names[best["cell_id"]], names[other])[1]) or "the defaults"
+    beside = _baseline(_apart(names[best["cell_id"]], names[other])[1])
     value = f"{fmt.number(ratio.value)}x"
     return Number(value=value, label=f"the {speed} of {beside}", detail=detail)
 

@@ -54,8 +54,10 @@ def headline(rows: Sequence[Row]) -> str:
     )
     if shown:
         best = shown[0]
-        rate, slo = fmt.number(best["max_rate_pass_texts_per_s"]), axes.settings(best)["slo"]
-        return f"Highest rate shown to keep {slo}: {rate} texts/s, {strategy(best)}."
+        rate, slo = fmt.small(best["max_rate_pass_texts_per_s"]), axes.settings(best)["slo"]
+        return (
+            f"Run {strategy(best)}: shown to keep {slo} at {rate} texts/s, the highest rate here."
+        )
     timed = [row for row in rows if row["e2e_p99_s_median"] is not None]
     if not timed:
         return "No window under load has been measured yet."
@@ -82,7 +84,7 @@ def verdicts(rows: Sequence[Row]) -> tuple[str, ...]:
             for row in asked
         )
         more = any(row["max_rate_reason"] is not None for row in members)
-        where = " What a verdict would take stands under Online." if more else ""
+        where = " Online, below, says how long a verdict takes." if more else ""
         found.append(f"{slo}: {'; '.join(ends)}.{where}")
     return tuple(found)
 
@@ -119,8 +121,8 @@ def _ends(row: Row) -> str:
     passes, fails = row["max_rate_pass_texts_per_s"], row["max_rate_fail_texts_per_s"]
     if passes is None and fails is None:
         return "undecided"
-    kept = "no rate" if passes is None else f"{fmt.number(passes)} texts/s"
-    missed = "" if fails is None else f", to miss it at {fmt.number(fails)}"
+    kept = "no rate" if passes is None else f"{fmt.small(passes)} texts/s"
+    missed = "" if fails is None else f" and to miss it at {fmt.small(fails)}"
     return f"shown to keep it at {kept}{missed}"
 
 

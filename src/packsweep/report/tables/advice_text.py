@@ -34,13 +34,16 @@ def table(given: Advice) -> Table:
     """Return a line for every setting, fastest first."""
     quality = f"{given.quality_kind or 'accuracy'}\n[95% CI]"
     several = any(point.num_gpus > 1 for point in given.points)
+    priced = any(point.usd_per_1000_right.value is not None for point in given.points)
     speed = ("texts/s", *(("GPUs", "texts/s\na GPU") if several else ()))
-    headings = ("setting", *speed, quality, "$/1000\ncorrect", "frontier", "loss allowed")
-    return of_rows(headings, [_cells(point, several=several) for point in given.points])
+    price = ("$/1000\ncorrect",) if priced else ()
+    headings = ("setting", *speed, quality, *price, "frontier", "loss allowed")
+    body = [_cells(point, several=several, priced=priced) for point in given.points]
+    return of_rows(headings, body)
 
 
-def _cells(point: Point, *, several: bool) -> list[str]:
-    """Return a line; ``several``: with the GPUs of its engine."""
+def _cells(point: Point, *, several: bool, priced: bool) -> list[str]:
+    """Return a line; ``several``: with the GPUs of its engine; ``priced``: with dollars."""
     speed = [fmt.small(point.texts_per_s.value)]
     if several:
         speed += [str(point.num_gpus), fmt.small(point.texts_per_s_per_gpu.value)]
@@ -48,7 +51,7 @@ def _cells(point: Point, *, several: bool) -> list[str]:
         point.name,
         *speed,
         fmt.figure(point.quality, digits=1, as_percent=True),
-        fmt.small(point.usd_per_1000_right.value),
+        *([fmt.small(point.usd_per_1000_right.value)] if priced else []),
         "on" if point.on_frontier else "",
         _STANDING[point.standing],
     ]
@@ -56,14 +59,16 @@ def _cells(point: Point, *, several: bool) -> list[str]:
 
 def lines_below(given: Advice, terms: Terms) -> list[str]:
     """Return what was not shown, and what the words in the table mean."""
-    not_shown = [f"not shown: {line}" for line in given.not_shown]
     if given.quality_kind is None:
-        return not_shown
+        return list(given.not_shown)
+    why = [f"  {line}" for line in given.not_shown]
+    not_shown = ["not recommended, or for now only:", *why] if why else []
     meant = f"loses at most {advice.points_of(terms.max_loss)} of accuracy to every other setting"
     if given.quality_kind == "agreement":
         share = f"{100 * terms.max_loss:.3g}"
         meant = f"labels at most {share} % of texts differently from the baseline {given.baseline}"
-    chance = "wrong in at most 5 of 100 folders (paired over the same texts, Holm's correction)"
+        not_shown.append("texts have no labels: agreement with the baseline replaces accuracy")
+    chance = "wrong in at most 5 of 100 sweeps (paired over the same texts, Holm's correction)"
     return [*not_shown, f"shown: {meant}, {chance}"]
 
 

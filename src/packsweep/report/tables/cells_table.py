@@ -95,7 +95,7 @@ _MEASURED = {
     "e2e_p99_s": _Measured(
         heading="p99 E2E\ns", text=_value("e2e_p99_s_median", small), rank=0, always=False
     ),
-    "attainment": _Measured(heading="SLO\nkept", text=attainment, rank=0, always=False),
+    "attainment": _Measured(heading="SLO\nkept", text=attainment, rank=1, always=False),
     "goodput_texts_per_s": _Measured(
         heading="goodput\ntexts/s",
         text=_value("goodput_texts_per_s_median", number),

@@ -53,6 +53,8 @@ def _sample(rows: Sequence[Row]) -> str:
     repeats, processes = (_range(rows, name) for name in ("num_repeats", "num_processes"))
     if not repeats:
         return "nothing was measured"
+    if repeats == "1" and processes == "1":
+        return "measured once"
     if processes == "1":
         return f"median of {repeats} repeats in one process, ± half the 95% interval of the repeats"
     return (

@@ -28,8 +28,11 @@ def table(forecast: Forecast) -> Table:
     cells = forecast.cells
     figures = _KNOWN | (_TIMES if forecast.reason is None else _LENGTHS)
     several = any(cell.planned.cell.num_gpus > 1 for cell in cells)
+    replicated = any(cell.planned.cell.replicate for cell in cells)
+    processes = tuple(str(cell.planned.cell.replicate + 1) for cell in cells)
     columns = (
         *cells_table.cell_columns([_row(cell.planned.cell) for cell in cells]),
+        *([Column(heading="process", cells=processes, rank=7)] if replicated else []),
         *(
             Column(
                 heading=_KV_A_GPU if several and heading == _KV else heading,
@@ -98,6 +101,7 @@ def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
         yield from _costs(forecast)
         yield from _not_modelled(forecast)
         yield from _piling_up(forecast)
+        yield from _shorter(forecast)
     yield from _hindsight(forecast)
 
 
@@ -154,6 +158,13 @@ def _not_modelled(forecast: Forecast) -> Iterator[str]:
             f"engines over {' and '.join(map(str, sizes))} {ranks}: what these send each other is "
             "not modelled, so their times are lower bounds"
         )
+
+
+def _shorter(forecast: Forecast) -> Iterator[str]:
+    """Say of simulated passes that a run does not wait for them; simulated servers take as long."""
+    cells = (cell.planned.cell for cell in forecast.cells)
+    if any(cell.engine == schema.SIMULATED and cell.mode == "offline" for cell in cells):
+        yield "engine.kind is simulated: these are the times of a real engine, a run is shorter"
 
 
 def _piling_up(forecast: Forecast) -> Iterator[str]:

@@ -21,6 +21,7 @@ from packsweep.errors import printable
 WIDE, NARROW = 2, 1  # letters between columns
 ESSENTIAL = 2
 DOTS = "..."
+UNSET = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +114,20 @@ def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], int, list[
 
 
 def stacked(columns: Sequence[Column]) -> list[Column]:
-    """Return the columns with all settings in one, ``name=value`` on a line each."""
+    """Return the columns with all settings in one, ``name=value`` on a line each that is set."""
     axes = [column for column in columns if column.axis]
     if len(axes) < 2:  # noqa: PLR2004  (one setting is narrower by itself)
         return list(columns)
-    lines = zip(*([f"{axis.name}={text}" for text in axis.cells] for axis in axes), strict=True)
-    one = Column(heading="settings", cells=tuple("\n".join(row) for row in lines), left=True)
+    rows = zip(*(axis.cells for axis in axes), strict=True)
+    cells = (
+        "\n".join(
+            f"{axis.name}={text}"
+            for axis, text in zip(axes, row, strict=True)
+            if str(text) != UNSET
+        )
+        for row in rows
+    )
+    one = Column(heading="settings", cells=tuple(cells), left=True)
     first = columns.index(axes[0])
     others = [column for column in columns if not column.axis]
     return [*others[:first], one, *others[first:]]

@@ -187,5 +187,11 @@ class Labeller:
         asked = reading.text_column is not None and reading.label_column is not None
         if known or asked or len(self._names) == 1:
             return []
-        labels = f"labels from {label!r}" if label else "no labels"
+        labels = f"labels from {label!r}" if label else f"no labels{self._unread(text)}"
         return [f"{self._where}: texts are read from {text!r}, {labels}"]
+
+    def _unread(self, text: str) -> str:
+        """Say which columns might hold the labels, and how to name theirs."""
+        others = [name for name in self._names if name != text]
+        named = " or ".join(shown(name) for name in others[:4])
+        return f" (if {named} holds them, name it with task.label_column)" if others else ""
