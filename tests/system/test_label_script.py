@@ -84,7 +84,9 @@ except ImportError:
     from vllm.entrypoints.openai.cli_args import make_arg_parser
 
 command = Path(sys.argv[1]).read_text().partition("exec ")[2].replace("\\\n", " ")
-parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(shlex.split(command)[2:])
+words = shlex.split(command.replace('"$@"', ""))
+options = words[3:] if words[0] == "python" else words[2:]
+parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(options)
 print(parsed.max_num_seqs)
 """
 
@@ -102,3 +104,15 @@ def test_options_of_serve_are_vllms(results: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] == "64"
+    # By the command itself: the one called vllm ends at once where the package is vLLM's CPU build.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    helped = subprocess.run(
+        ["sh", str(tmp_path / "serve.sh"), "--help"],
+        env={**os.environ, **engine_environ(), "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert helped.returncode == 0, helped.stderr
+    assert "usage: " in helped.stdout

@@ -158,8 +158,9 @@ def serve(settings: Mapping[str, Any]) -> str:
         "#!/bin/sh\n"
         "# The engine as it was measured. Prompts are worded by label.py: send prompts() of it to\n"
         "# /v1/completions, and read the answers with read_text().\n"
+        "# More options go behind it: serve.sh --port 8001\n"
         + "".join(_exported(settings))
-        + " \\\n  ".join(lines)
+        + " \\\n  ".join([*lines, '"$@"'])
         + "\n"
     )
 
