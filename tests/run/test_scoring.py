@@ -270,3 +270,94 @@ def test_branches_label_in_label() -> None:
     assert root == Branch(prefix=(), options=(((5,), (0, 1)), ((7,), (2,))))
     assert inner == Branch(prefix=(5,), options=(((0, 9), (0,)), ((6,), (1,))))
     assert inner.token_ids == (0, 9, 6)
+
+
+OWN = ("billing", "bug", "delivery")
+
+
+def _read_by(
+    labels: tuple[str, ...], text: str, answer_format: Format = "lines"
+) -> list[str | None]:
+    reader = Reader(words={label: label for label in labels}, answer_format=answer_format)
+    return reader.read(text, 3 if answer_format != "lines" else 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<think>Billing? No, a bug.</think>\n\ndelivery", "delivery"),
+        ("It may be billing.\n</think>\nbug", "bug"),
+        ("<think>\nIt may be billing", None),
+        ("<think>\nbilling\n</think>\n", None),
+    ],
+)
+def test_read_thoughts(text: str, found: str | None) -> None:
+    """What is thought before the answer is no answer, also where the prompt opened the thought."""
+    assert _read_by(OWN, text) == [found]
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "text", "found"),
+    [
+        ("numbered", "0. billing\n1. bug\n2. delivery", ["billing", "bug", "delivery"]),
+        ("numbered", "0. billing\n2. delivery", ["billing", None, "delivery"]),
+        ("numbered", "0. billing\n1. bug\n3. delivery", ["bug", None, "delivery"]),
+        ("numbered", "(1) billing (2) bug (3) delivery", ["billing", "bug", "delivery"]),
+        ("json", '{"0": "billing", "1": "bug", "2": "delivery"}', ["billing", "bug", "delivery"]),
+        ("json", '{"1": "billing", "2": null, "3": "delivery"}', ["billing", None, "delivery"]),
+        ("json", '{"1": ["billing"], "2": [], "3": ["delivery"]}', ["billing", None, "delivery"]),
+        ("json", "{'1': 'billing', '3': 'delivery'}", ["billing", None, "delivery"]),
+        ("json", '{"1": {"team": "billing"}, "3": {"team": "bug"}}', ["billing", None, "bug"]),
+        (
+            "json",
+            '[{"id": 1, "team": "billing"}, {"id": 2, "team": "bug"}]',
+            ["billing", "bug", None],
+        ),
+        ("json", "<think>1: bug</think>{1: billing, 2: bug}", ["billing", "bug", None]),
+    ],
+)
+def test_read_numbering(answer_format: Format, text: str, found: list[str | None]) -> None:
+    """Numbers from 0, values of other kinds and nested ones keep each label at its text."""
+    assert _read_by(OWN, text, answer_format) == found
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "text"),
+    [
+        ("numbered", "1. 2\n2. 0\n3. 1"),
+        ("numbered", "2\n0\n1"),
+        ("json", '{"1": 2, "2": 0, "3": 1}'),
+        ("json", '{"1": "2", "2": "0", "3": "1"}'),
+        ("json", "[2, 0, 1]"),
+    ],
+)
+def test_read_labels_that_are_numbers(answer_format: Format, text: str) -> None:
+    """The number of a text is not its label."""
+    assert _read_by(("0", "1", "2"), text, answer_format) == ["2", "0", "1"]
+
+
+@pytest.mark.parametrize(("text", "found"), [("1", "1"), ("-1", None), ("1.5", None), ("10", None)])
+def test_read_part_of_a_number(text: str, found: str | None) -> None:
+    """A label that is a number is not read from another number."""
+    assert _read_by(("0", "1", "2"), text) == [found]
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "found"),
+    [
+        (("5 stars", "4 stars"), "5 stars", "5 stars"),
+        (("not spam", "spam"), "not_spam", "not spam"),
+        (("not spam", "spam"), "Not-spam.", "not spam"),
+        (("ham", "spam"), "not_spam", None),
+        (("bug_report", "question"), "Bug report", "bug_report"),
+        (("\u0130stanbul", "ankara"), "istanbul", None),
+        (("\u0130stanbul", "ankara"), "\u0130STANBUL", "\u0130stanbul"),
+        (("k\u00f6ln-sk", "x"), "k\u00f6ln-\u017fk", "k\u00f6ln-sk"),
+        (("\u03bcs", "ms"), "\u00b5s", "\u03bcs"),
+        (("stra\u00dfe", "weg"), "STRASSE", "stra\u00dfe"),
+        (("\u00e9tat", "x"), "E\u0301tat", "\u00e9tat"),
+    ],
+)
+def test_read_spellings(labels: tuple[str, ...], text: str, found: str | None) -> None:
+    """Joints between words, case beyond ASCII and composed letters do not hide a label."""
+    assert _read_by(labels, text) == [found]

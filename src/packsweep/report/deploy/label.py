@@ -204,7 +204,9 @@ def read_texts(path: Path, column: str | None) -> Iterator[str]:
     with opened(path, "rt", encoding="utf-8-sig", newline="") as lines:
         if name.endswith((".csv", ".tsv")):
             csv.field_size_limit(sys.maxsize)
-            rows = csv.DictReader(lines, delimiter="\t" if name.endswith(".tsv") else ",")
+            delimiter = max(",;\t|", key=lines.readline().count)
+            lines.seek(0)
+            rows = csv.DictReader(lines, delimiter=delimiter)
             key = _column(column, list(rows.fieldnames or ()))
             yield from (row[key] or "" for row in rows)
         elif name.endswith((".jsonl", ".ndjson")):
