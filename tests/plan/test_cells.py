@@ -111,7 +111,7 @@ def test_infeasible_context_names_the_text(byte_model: Path, tmp_path: Path) -> 
     )
     source.write_text("review,sentiment\nshort,positive\n" + "x" * 40_000 + ",positive\n")
     never = _planned(byte_model, grid={"strategy": "separate", "n": 2}, texts=asked["texts"])
-    assert str(never.infeasible).endswith("has 32768 positions")
+    assert str(never.infeasible).endswith("has 32768 positions; texts.max_tokens shortens texts")
 
 
 def _blocks_bytes(planned: PlannedCell) -> int:
@@ -203,7 +203,7 @@ def test_make_too_few_reviews(byte_model: Path, tmp_path: Path) -> None:
     """An n above the number of texts is refused with both numbers."""
     path = tmp_path / "one.csv"
     path.write_text("review,sentiment\ngood,positive\n", encoding="utf-8")
-    with pytest.raises(TextsError, match="holds 1 texts, but 2 are needed"):
+    with pytest.raises(TextsError, match="holds 1 text, but 2 are needed"):
         _planned(byte_model, texts={"source": str(path)})
 
 

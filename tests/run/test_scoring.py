@@ -275,11 +275,9 @@ def test_branches_label_in_label() -> None:
 OWN = ("billing", "bug", "delivery")
 
 
-def _read_by(
-    labels: tuple[str, ...], text: str, answer_format: Format = "lines"
-) -> list[str | None]:
-    reader = Reader(words={label: label for label in labels}, answer_format=answer_format)
-    return reader.read(text, 3 if answer_format != "lines" else 1)[0]
+def _read_by(labels: tuple[str, ...], text: str, form: Format = "lines") -> list[str | None]:
+    reader = Reader(words={label: label for label in labels}, answer_format=form)
+    return reader.read(text, 1 if form == "lines" else 3)[0]
 
 
 @pytest.mark.parametrize(

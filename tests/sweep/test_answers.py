@@ -257,7 +257,7 @@ def test_labels_rows() -> None:
     frame = labels.of_requests(_requests([["positive", None], ["negative"]]))
     assert frame.to_numpy().tolist() == [
         ["c", 0, 0, "positive", "positive"],
-        ["c", 1, 1, "positive", "none"],
+        ["c", 1, 1, "positive", labels.NONE],
         ["c", 2, 0, "positive", "negative"],
     ]
 
@@ -309,7 +309,7 @@ def test_by_position_ranges(prompts: list[list[str | None]], num_ranges: int) ->
 def test_confusion_complete(prompts: list[list[str | None]]) -> None:
     """Every text is in one field of the confusion table."""
     counted = labels.confusion(labels.of_requests(_requests(prompts)))
-    every = [label or "none" for own in prompts for label in own]
+    every = [label or labels.NONE for own in prompts for label in own]
     assert dict(zip(counted["found"], counted["num_texts"], strict=True)) == {
         label: every.count(label) for label in every
     }

@@ -14,7 +14,8 @@ from packsweep.results import stats
 if TYPE_CHECKING:
     import pandas as pd
 
-NONE = "none"
+# No label can be so called, as a task refuses labels with a no-break space.
+NONE = "no\xa0label"
 COLUMNS = ("cell_id", "text", "position", "expected", "found")
 POSITIONS = (
     "cell_id",
@@ -34,7 +35,7 @@ def of_requests(requests: pd.DataFrame) -> pd.DataFrame:
     """Return a row for every distinct text of every scored cell.
 
     Columns: ``cell_id``; ``text``, its index among the cell's n; ``position``, its place in its
-    prompt, from 0; ``expected``, None where the text has no label; ``found``, a label or ``none``.
+    prompt, from 0; ``expected``, None where the text has no label; ``found``, a label or ``NONE``.
     """
     import pandas as pd
 

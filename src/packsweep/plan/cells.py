@@ -583,4 +583,6 @@ def _too_long(planned: PlannedCell, limit: int, model: Model) -> str:
         said.append(f"engine.max_model_len = {needed} would do")
     else:
         said.append(f"{model.name} has {model.max_model_len} positions")
+        if planned.longest:
+            said.append("texts.max_tokens shortens texts")
     return "; ".join(said)

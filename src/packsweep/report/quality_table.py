@@ -68,7 +68,10 @@ def _plain(found: Figure) -> str:
 
 def meaning(found: Sequence[Quality]) -> list[str]:
     """Return what the intervals and the columns mean."""
-    lines = ["95% intervals: Wilson's, of macro F1 and kappa the delta method's; no label is wrong"]
+    lines = [
+        "95% intervals: Wilson's, of macro F1 and kappa the delta method's",
+        "an answer without a label counts as wrong",
+    ]
     if any(quality.unit == "prompt" for quality in found):
         lines.append("texts of one prompt are not independent: intervals are over prompts")
     assumed = sum(quality.independence_assumed for quality in found)

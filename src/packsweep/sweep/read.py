@@ -184,6 +184,8 @@ def _read_toml(path: Path, content: bytes | None) -> dict[str, Any]:
     try:
         return _toml((content_of(path) if content is None else content).decode().removeprefix(_BOM))
     except FileNotFoundError:
+        if path.parts and path.parts[0].endswith(":"):  # what a path leaves of https:// or s3://
+            raise SpecError(f"{path}: is an address; copy the sweep file to this machine") from None
         found = itertools.chain(*map(path.parent.glob, ("sweeps/*.toml", "*.toml")))
         files = {file.name: file for file in found}
         near = nearest(path.name, files)

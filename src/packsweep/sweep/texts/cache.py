@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packsweep.errors import TextsError
+from packsweep.errors import TextsError, counted
 from packsweep.files import cache_root
-from packsweep.sweep.texts.text import LabelledText, counted, shuffled
+from packsweep.sweep.texts.text import LabelledText, shuffled
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

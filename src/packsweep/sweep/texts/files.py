@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from packsweep.errors import TextsError, shown
+from packsweep.errors import TextsError, counted, shown
 from packsweep.sweep.texts.columns import Labeller, Reading
-from packsweep.sweep.texts.text import LabelledText, counted, is_blank
+from packsweep.sweep.texts.text import LabelledText, is_blank
 
 if TYPE_CHECKING:
     from _csv import Reader

@@ -61,11 +61,6 @@ def folded(label: str) -> str:
     return " ".join(unicodedata.normalize("NFC", label).casefold().split())
 
 
-def counted(number: int, noun: str) -> str:
-    """Return ``1 text`` or ``2 texts``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def content_sha256(texts: Sequence[LabelledText]) -> str:
     """Return a hash of the texts and labels, in order.
 
