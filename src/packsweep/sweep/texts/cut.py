@@ -38,9 +38,11 @@ class Cut:
 
 
 Cutter = Callable[[Sequence[LabelledText], Cut], Sequence[LabelledText]]
+# A text and its number -> what of it may be sent: entities such as &lt; become characters.
+Guard = Callable[[str, int], str]
 
 
-def cutter(tokenizer: tokenizers.Tokenizer) -> Cutter:
+def cutter(tokenizer: tokenizers.Tokenizer, guard: Guard = lambda text, _: text) -> Cutter:
     """Return what cuts the texts of one sweep, or the first of them, as ``tokenizer`` counts."""
     known: dict[tuple[Cut, int], LabelledText] = {}
 
@@ -49,16 +51,16 @@ def cutter(tokenizer: tokenizers.Tokenizer) -> Cutter:
             return texts
         for index, text in enumerate(texts):
             if (cut, index) not in known:
-                known[cut, index] = _cut(text, index + 1, tokenizer, cut)
+                known[cut, index] = _cut(text, index + 1, tokenizer, cut, guard)
         return [known[cut, index] for index in range(len(texts))]
 
     return cut_all
 
 
 def _cut(
-    text: LabelledText, number: int, tokenizer: tokenizers.Tokenizer, cut: Cut
+    text: LabelledText, number: int, tokenizer: tokenizers.Tokenizer, cut: Cut, guard: Guard
 ) -> LabelledText:
-    sent = text.text if cut.markup == "keep" else without_markup(text.text)
+    sent = text.text if cut.markup == "keep" else guard(without_markup(text.text), number)
     if cut.max_tokens:
         sent = shortened(sent, tokenizer, cut.max_tokens, cut.keep)
     if not sent or sent.isspace():
