@@ -252,10 +252,10 @@ def _guard(tokenizer: Tokenizer, sweep: Sweep) -> cut.Guard:
 
     It raises a TextsError if there is one and the sweep does not ask to break it up.
     """
-    pattern = _control_tokens(tokenizer)
+    tokens, pattern = tokenizer.control_tokens, _control_tokens(tokenizer)
 
     def escaped(text: str, _number: int) -> str:
-        return pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        return cut.broken_up(text, tokens)
 
     def checked(text: str, number: int) -> str:
         if found := pattern.search(text):

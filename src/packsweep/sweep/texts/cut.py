@@ -74,6 +74,14 @@ def without_markup(text: str) -> str:
     return " ".join(html.unescape(_TAG.sub(" ", text)).split())
 
 
+def broken_up(text: str, control_tokens: Sequence[str]) -> str:
+    """Return ``text`` with a space in each control token of the model, which would obey it."""
+    pattern = "|".join(map(re.escape, control_tokens))
+    if not pattern:
+        return text
+    return re.sub(pattern, lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+
 def shortened(text: str, tokenizer: tokenizers.Tokenizer, max_tokens: int, keep: Keep) -> str:
     """Return at most ``max_tokens`` tokens of ``text``.
 
