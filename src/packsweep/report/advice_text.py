@@ -57,7 +57,8 @@ def _cells(point: Point, *, several: bool) -> list[str]:
 def lines_below(given: Advice, terms: Terms) -> list[str]:
     """Return what was not shown, and what the words in the table mean."""
     not_shown = [f"not shown: {line}" for line in given.not_shown]
-    if given.quality_kind is None:
+    compared = {point.standing for point in given.points} - {"recommended", "not_compared"}
+    if given.quality_kind is None or not compared:
         return not_shown
     meant = f"loses at most {advice.points_of(terms.max_loss)} of accuracy to every other setting"
     if given.quality_kind == "agreement":
