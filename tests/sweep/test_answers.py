@@ -384,6 +384,14 @@ def test_choice_finds_every_label(scored: Path) -> None:
     assert (free["coverage"] < 1).all()
 
 
+def test_positions_of_texts_without_labels() -> None:
+    """Beside cells of labelled texts their accuracy is undefined, no number and no NaN."""
+    own = _requests([["positive"]])
+    other = _requests([["negative"]], cell_id="d", expected_labels=None)
+    rows = labels.records(labels.by_position(labels.of_requests(pd.concat([own, other]))))
+    assert [row["accuracy"] for row in rows] == [1.0, None]
+
+
 def test_load_labels(scored: Path) -> None:
     """The frame of labels has a row for each distinct text of each cell."""
     frame = packsweep.load(scored, "labels")

@@ -14,8 +14,8 @@ from packsweep.results import stats
 if TYPE_CHECKING:
     import pandas as pd
 
-# No label can be so called, as a task refuses labels with a no-break space.
-NONE = "no\xa0label"
+# What was found where no label was: a label may be called "none".
+NONE = ""
 COLUMNS = ("cell_id", "text", "position", "expected", "found")
 POSITIONS = (
     "cell_id",
@@ -56,6 +56,12 @@ def _label_rows(record: dict[Any, Any]) -> Iterator[tuple[str, int, int, str | N
     for position, (expected, found) in enumerate(pairs):
         text = record["first_text"] + position
         yield record["cell_id"], text, position, expected, found or NONE
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame; undefined is None."""
+    known = frame.astype(object).where(frame.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
 
 
 def by_position(found: pd.DataFrame, *, num_ranges: int | None = None) -> pd.DataFrame:
