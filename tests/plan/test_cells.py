@@ -397,6 +397,15 @@ def test_task_in_a_chat(
         plan_cells.make(sweep(**asked))
 
 
+def test_packs_larger_than_n(byte_model: Path) -> None:
+    """Such a cell measures packed once more."""
+    grid = {"strategy": "chunked", "pack_size": [2, 100], "n": 4}
+    made = plan_cells.make(sweep(model={"name": str(byte_model)}, grid=grid))
+    (line,) = [each for each in made.advice if each.startswith("packs are larger")]
+    assert line.startswith("packs are larger than n in 1 cell: a prompt of chunked100-n4")
+    assert line.endswith("holds 4 texts, not 100, as one of packed does")
+
+
 def test_advice_guessed_columns(byte_model: Path, tmp_path: Path) -> None:
     """What was guessed of a file is said."""
     path = tmp_path / "a.csv"

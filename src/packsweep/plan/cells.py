@@ -186,6 +186,7 @@ def make(sweep: Sweep, *, on_gpu: bool = False) -> Plan:
             *(() if model.random_weights else _too_short(cells, tokenized)),
             *_split_block(planned.values(), on_cpu=on_cpu),
             *_overlong(planned.values(), sent, tokenizer),
+            *_never_full(cells),
         ),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
         api_key_env=sweep.online.api_key_env,
@@ -386,6 +387,17 @@ def _split_block(cells: Iterable[PlannedCell], *, on_cpu: bool) -> Iterator[str]
         f"whole blocks of {size}: {again} of them are computed again in every prompt, which a "
         f"wording of {shared - again or size} tokens would avoid"
     )
+
+
+def _never_full(cells: Iterable[Cell]) -> Iterator[str]:
+    """Say which packs are larger than n, as they ask what the strategy packed asks."""
+    unfilled = [cell for cell in cells if cell.pack_size is not None and cell.pack_size > cell.n]
+    if unfilled:
+        one = max(unfilled, key=lambda cell: cell.pack_size or 0)
+        yield (
+            f"packs are larger than n in {counted(len(unfilled), 'cell')}: a prompt of {one.slug} "
+            f"holds {counted(one.n, 'text')}, not {one.pack_size}, as one of packed does"
+        )
 
 
 def _overlong(
