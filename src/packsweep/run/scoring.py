@@ -234,10 +234,12 @@ class Reader:
         match = _NUMBER.match(line)
         if match is None:
             return None, line
-        rest = line[match.end() :]
-        if self._pattern.search(line) and not self._pattern.search(rest):
+        label = self._pattern.search(line, match.end(1) + 1)
+        if label is None and self._pattern.search(line):
             return None, line
-        return int(match[1]), rest
+        # Of a label such as -1 the dash belongs to the label.
+        end = match.end() if label is None else min(match.end(), label.start())
+        return int(match[1]), line[end:]
 
     def _by_number(
         self, text: str, num_texts: int, *, cut: bool
