@@ -194,9 +194,27 @@ def test_a_guess_is_told_beside_its_accuracy() -> None:
     drawn = draw(WAYS[:1], rows, np.random.default_rng(0))
     for warnings, told in ((["spread"], False), (["spread", "guessing"], True)):
         guess = {**rows[0], "warnings": warnings, "majority_class_share": 0.9}
-        numbers = advice.advise([guess], drawn).numbers
-        assert numbers is not None
-        assert numbers[0].detail.endswith("; the most frequent label alone: 90.0 %") is told
+        found = advice.advise([guess], drawn)
+        assert found.numbers is not None
+        assert found.numbers[0].detail.endswith("; the most frequent label alone: 90.0 %") is told
+        line = "separate is right more often than the most frequent label for every text, 90.0 %"
+        assert any(each.startswith(line) for each in found.not_shown) is told
+
+
+def test_what_was_shown_is_said_only_where_something_was() -> None:
+    """A setting alone is compared with nothing, whatever its column says."""
+    rows = [row(way, 3000) for way in WAYS[:2]]
+    drawn = draw(WAYS[:2], rows, np.random.default_rng(0), alike=1.0)
+    alone, both = advice.advise(rows[:1], drawn), advice.advise(rows, drawn)
+    told = [advice_text.lines_below(each, Terms())[-1] for each in (alone, both)]
+    assert told[0] == f"  {alone.not_shown[-1]}"
+    assert told[1].startswith("shown: loses at most 1 point")
+
+
+def test_a_price_below_a_dollar_is_no_zero() -> None:
+    numbers = given(terms=Terms(gpu_hour_usd=3.6, num_texts=100)).numbers
+    assert numbers is not None
+    assert numbers[2].value == "$0.005"
 
 
 def test_where_every_setting_guesses_no_setting_is_named() -> None:

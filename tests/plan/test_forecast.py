@@ -416,7 +416,7 @@ def test_lines(byte_model: Path) -> None:
     """The lines say wall clock, GPU hours, money and what the shares rest on."""
     made = _plan(byte_model)
     said = _lines(made, forecast.make(replace(made, gpu_hour_usd=3.5), _on(), num_gpus=2))
-    assert "1 cells, 1 missing" in said
+    assert "1 cell, 1 missing" in said
     assert "predicted on 2 x H200: 106" in said
     assert "GPU hours, $0.1" in said
     assert "62% of its bf16 FLOP/s, 93% of its bandwidth" in said

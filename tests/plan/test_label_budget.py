@@ -115,7 +115,7 @@ def test_plan_advice(byte_model: Path) -> None:
     """A packed answer too short for its labels is reported at plan, with what would do."""
     made = plan_cells.make(sweep(model={"name": _weighty(byte_model), "load_format": "auto"}))
     (line,) = made.advice
-    assert "the 2 output tokens of packed-n2-dup1-cold hold 0 labels of 2" in line
+    assert "2 output tokens of packed-n2-dup1-cold can hold 0 labels of 2" in line
     assert "grid.output_tokens_per_text = 9 has room for all" in line
 
 

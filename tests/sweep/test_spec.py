@@ -182,7 +182,7 @@ def test_parse_round_trip(n: list[int], repeats: int, seed: int | None, share: f
         ({"grid": {"n": [4, -1]}}, "grid.n: -1 is not allowed"),
         ({"grid": {"n": "4"}}, "grid.n: '4' is not allowed"),
         ({"grid": {"n": 4.0}}, "grid.n: 4.0 is not allowed"),
-        ({"grid": {"n": True}}, "grid.n: True is not allowed"),
+        ({"grid": {"n": True}}, "grid.n: true is not allowed"),
         ({"grid": {"n": []}}, "grid.n: "),
         ({"grid": {"n": 4, "strategy": "pack"}}, "grid.strategy: 'pack' is not allowed"),
         ({"measure": {"repeats": [3]}}, "measure.repeats: [3] is not allowed"),

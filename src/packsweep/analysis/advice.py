@@ -6,7 +6,7 @@ Values for the HTML page and for ``packsweep recommend``; they are drawn and pri
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from packsweep.analysis import recommend
@@ -109,7 +109,7 @@ def of_choice(choice: Choice, terms: Terms) -> Advice:
         points=tuple(_point(each, choice, terms) for each in choice.settings),
         quality_kind=choice.quality_kind,
         baseline=choice.baseline,
-        not_shown=_not_shown(choice),
+        not_shown=(*_not_shown(choice), *_no_better_than_a_guess(best)),
     )
 
 
@@ -205,7 +205,8 @@ def _cost(best: Setting, terms: Terms) -> Number:
         if price is None or hours is None:
             return Number(value=f"{_number(hours)} h", label=label, detail=took)
         usd = hours * num_gpus * price
-        return Number(value=f"${usd:,.2f}", label=label, detail=f"{took}, starting not counted")
+        told = f"${usd:,.2f}" if usd >= 1 else f"${usd:.2g}"
+        return Number(value=told, label=label, detail=f"{took}, starting not counted")
     per_1000 = _usd_per_1000_right(best, terms)
     if per_1000.value is not None:
         detail = f"at ${price:g} an hour"
@@ -311,6 +312,16 @@ def _not_shown(choice: Choice) -> tuple[str, ...]:
     if alone and not lines:
         lines.append("nothing to compare with: measure another setting over the same texts")
     return tuple(lines)
+
+
+def _no_better_than_a_guess(best: Setting) -> Iterator[str]:
+    """Say where the setting named is not shown to beat one label for everything."""
+    if best.answers and best.answers.labelled and "guessing" in (best.row["warnings"] or ()):
+        share = _percent(best.row["majority_class_share"])
+        yield (
+            f"{best.name} is right more often than the most frequent label for every text, "
+            f"{share}: measure more texts, or a model that can do the task"
+        )
 
 
 def points_of(share: float) -> str:

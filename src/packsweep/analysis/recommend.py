@@ -146,6 +146,8 @@ def choose(rows: Sequence[Row], answers: Mapping[str, Answers], terms: Terms) ->
 
     settings = _settings(rows, answers)
     if not settings:
+        if not any(row["outcome"] == "ok" for row in rows):
+            raise ResultsError("no cell ended ok; packsweep show RESULTS says why")
         raise ResultsError(
             "no cell ended ok with duplication 1 and a cold or no prefix cache, as distinct texts "
             "find it: measure one"

@@ -60,6 +60,23 @@ def _slo(text: str) -> str:
         raise ValueError(str(error).removeprefix(f"SLO {shown(text)}: ")) from None
 
 
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is empty")
+    return text
+
+
+def _delimiter(text: str) -> str:
+    """Return what stands between the fields of a CSV file.
+
+    Raises:
+        ValueError: no file could have it there.
+    """
+    if len(text) != 1 or text.isalnum() or text in '"\r\n\0':
+        raise ValueError('expected one character such as ";"')
+    return text
+
+
 def _base_url(text: str) -> str:
     """Return the address of a server without the ``/v1`` that its paths begin with.
 
@@ -115,6 +132,8 @@ Concurrency = Annotated[int, Field(ge=1, le=10_000)]
 JsonObject = Annotated[str, AfterValidator(_json_object)]
 Objective = Annotated[str, AfterValidator(_slo)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+NotBlank = Annotated[str, AfterValidator(_not_blank)]
+Delimiter = Annotated[str, AfterValidator(_delimiter)]
 
 
 class Table(BaseModel):
@@ -126,7 +145,7 @@ class Table(BaseModel):
 class ModelTable(Table):
     """``[model]``: what the engine loads."""
 
-    name: str
+    name: NotBlank
     revision: str | None = None
     tokenizer: str | None = None
     load_format: Literal[
@@ -159,10 +178,10 @@ class TextsTable(Table):
     such: a text that holds one is refused, or the token is broken up by a space.
     """
 
-    source: str = "builtin"
+    source: NotBlank = "builtin"
     seed: Seed | None = None
     split: str | None = None
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    delimiter: Delimiter | None = None
     max_tokens: Axis[NotNegative] = (0,)
     keep: Axis[Keep] = ("head",)
     markup: Axis[Markup] = ("keep",)

@@ -14,13 +14,18 @@ from functools import cache
 from typing import Any
 
 from packsweep.errors import shown
+from packsweep.sweep.answers import JOINT
 from packsweep.sweep.spec import Format, GridTable, Instruction, LabelForm, Sweep, TaskTable
+from packsweep.sweep.texts.text import folded
 
 _PLACE = re.compile(r"\{(labels|n|texts?)\}")
 _ANY_PLACE = re.compile(r"\{([A-Za-z_]+)\}")
+# What was meant for a place and would be sent as it stands.
+_NEARLY_PLACE = re.compile(r"\{(?:\{\s*|\s+)(?:labels|n|texts?)\b|\{(?:labels|n|texts?)(?![\w}])")
+_SHOWN_OF_PLACE = 12
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MOST_LABELS = 100  # vLLM scores at most 128 tokens of a request
-_LONGEST_LABEL = 100
+_LONGEST_LABEL = _LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +158,8 @@ def from_settings(name: str, settings: str) -> LabellingTask:
 
 def problem(table: TaskTable) -> str | None:
     """Return what is wrong with a ``[task]``, or None."""
+    if not table.name.strip() or not table.name.isprintable() or len(table.name) > _LONGEST_NAME:
+        return f"task.name: {shown(table.name)} is not a name of 1 to {_LONGEST_NAME} characters"
     if table.name not in BUILTIN:
         missing = next((key for key in ("labels", "instruction") if not getattr(table, key)), None)
         if missing:
@@ -179,9 +186,10 @@ def _labels_problem(labels: Sequence[str]) -> str | None:
     for label in labels:
         if fault := _label_fault(label):
             return f"task.labels: {shown(label)} {fault}"
-        if label.casefold() in seen:
-            return f"task.labels: {label!r} and {seen[label.casefold()]!r} are the same label"
-        seen[label.casefold()] = label
+        key = JOINT.sub(" ", folded(label))
+        if key in seen:
+            return f"task.labels: {label!r} and {seen[key]!r} are the same label"
+        seen[key] = label
     return None
 
 
@@ -193,7 +201,7 @@ def _label_fault(label: str) -> str | None:
     if label != label.strip() or not label.isprintable() or any(mark in label for mark in '"\\{}'):
         return "has a space at an end, a quote, a backslash, a brace or a control character"
     if not any(char.isalnum() for char in label):
-        return "has no letter and no digit"
+        return "has no letter and no digit; name it in words, and let task.label_map read it"
     return None
 
 
@@ -201,6 +209,9 @@ def _columns_problem(table: TaskTable) -> str | None:
     if table.text_column is not None and table.text_column == table.label_column:
         return f"task.label_column: is {table.text_column!r}, as text_column is"
     labels = table.labels or BUILTIN[table.name].labels
+    moved = next((one for one, to in table.label_map.items() if one in labels and one != to), None)
+    if moved is not None:
+        return f"task.label_map: {moved!r} is a label itself; take it out of one of the two"
     strange = next((to for to in table.label_map.values() if to not in labels), None)
     if strange is not None:
         return f"task.label_map: {strange!r} is not one of the labels {', '.join(labels)}"
@@ -216,6 +227,11 @@ def _instruction_problem(key: str, ask: str | None) -> str | None:
     strange = next((w[1] for w in _ANY_PLACE.finditer(ask) if w[1] not in known), None)
     if strange is not None:
         return f"task.{key}: {{{strange}}} is not known; write {{labels}}, {{n}}, {{text}}"
+    nearly = _NEARLY_PLACE.search(ask)
+    if nearly is not None:
+        found = ask[nearly.start() : nearly.start() + _SHOWN_OF_PLACE]
+        message = f"task.{key}: {shown(found)} would be sent as it is"
+        return f"{message}; write {{labels}}, {{n}}, {{text}}"
     return None
 
 

@@ -246,6 +246,20 @@ def test_column_is_that_of_the_sweep_or_has_a_usual_name(
     assert f'COLUMN = "{named or "text"}"\n' in written
 
 
+@pytest.mark.parametrize("between", [",", ";", "\t", "|"])
+def test_columns_of_any_delimiter(script: ModuleType, tmp_path: Path, between: str) -> None:
+    rows = [["id", "text"], ["1", "hello"], ["2", ""]]
+    content = "".join(f"{between.join(row)}\n" for row in rows)
+    (tmp_path / "a.csv").write_text(content, encoding="utf-8-sig")
+    assert list(script.read_texts(tmp_path / "a.csv", None)) == ["hello", ""]
+
+
+def test_control_tokens_are_broken_up(script: ModuleType) -> None:
+    script.SETTINGS["control_tokens"] = ["<|im_end|>"]
+    script.SETTINGS["cut"] = {"markup": "strip", "max_tokens": 0, "keep": "head"}
+    assert script.shorten("so &lt;|im_end|&gt;<br>so", None) == "so < |im_end|> so"
+
+
 def test_files_are_whole_prompts_of_texts(script: ModuleType) -> None:
     script.SETTINGS["asking"]["pack_size"] = 3
     assert script.shard_size() == 3

@@ -249,6 +249,8 @@ def _measure(
     from packsweep.run.driver import Driver
 
     console = open_console()
+    for line in planned.advice:
+        say(console, line)
     progress = reporter(console, expected)
     # Of several at once no long one should be left for the end.
     lengths = forecast.proportions_s(planned) if executor.num_at_once > 1 else None

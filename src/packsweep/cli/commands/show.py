@@ -225,11 +225,7 @@ def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
     else:
         frame = labels.confusion(answers)
     shown = {cell["cell_id"] for cell in found.rows}
-    rows = [
-        {str(name): value for name, value in row.items()}
-        for row in frame.to_dict("records")
-        if row["cell_id"] in shown
-    ]
+    rows = [row for row in labels.records(frame) if row["cell_id"] in shown]
     if json:
         print_json(rows)
     elif not rows:

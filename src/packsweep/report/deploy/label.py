@@ -33,7 +33,7 @@ from packsweep.sweep.answers import Branch, pattern
 from packsweep.sweep.prompts import Asking, Prompt, branched, build
 from packsweep.sweep.task import LabellingTask
 from packsweep.sweep.texts.columns import TEXT_NAMES
-from packsweep.sweep.texts.cut import shortened, without_markup
+from packsweep.sweep.texts.cut import broken_up, shortened, without_markup
 from packsweep.sweep.texts.text import LabelledText
 
 # What the recommended cell measured; written by packsweep recommend.
@@ -108,9 +108,10 @@ def set_environment() -> None:
 
 
 def shorten(text: str, tokenizer: Any) -> str:  # noqa: ANN401  (vLLM's)
-    """Return what of a text is sent."""
+    """Return what of a text is sent, the model's control tokens in it broken up."""
     cut = SETTINGS["cut"]
     sent = text if cut["markup"] == "keep" else without_markup(text)
+    sent = broken_up(sent, SETTINGS["control_tokens"])
     if cut["max_tokens"]:
         return shortened(sent, tokenizer.backend_tokenizer, cut["max_tokens"], cut["keep"])
     return sent
@@ -204,7 +205,9 @@ def read_texts(path: Path, column: str | None) -> Iterator[str]:
     with opened(path, "rt", encoding="utf-8-sig", newline="") as lines:
         if name.endswith((".csv", ".tsv")):
             csv.field_size_limit(sys.maxsize)
-            rows = csv.DictReader(lines, delimiter="\t" if name.endswith(".tsv") else ",")
+            delimiter = max(",;\t|", key=lines.readline().count)
+            lines.seek(0)
+            rows = csv.DictReader(lines, delimiter=delimiter)
             key = _column(column, list(rows.fieldnames or ()))
             yield from (row[key] or "" for row in rows)
         elif name.endswith((".jsonl", ".ndjson")):

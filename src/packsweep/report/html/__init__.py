@@ -121,17 +121,11 @@ def collect(
         answers=answers,
         mixed=mixed,
         requests=requests,
-        positions=_records(labels.by_position(found, num_ranges=NUM_RANGES)),
-        confusion=_records(labels.confusion(found)),
+        positions=labels.records(labels.by_position(found, num_ranges=NUM_RANGES)),
+        confusion=labels.records(labels.confusion(found)),
         sweep=sweep.text,
         absent=None if asked is None else [cell_id for cell_id in asked if cell_id not in tried],
     )
-
-
-def _records(frame: pd.DataFrame) -> list[Row]:
-    """Return the rows of a frame; undefined is None."""
-    known = frame.astype(object).where(frame.notna(), None)
-    return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
 
 
 def build(found: Found) -> Report:

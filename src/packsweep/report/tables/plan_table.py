@@ -10,6 +10,7 @@ from typing import Any
 from rich.text import Text
 
 from packsweep.analysis import axes, frames
+from packsweep.errors import counted
 from packsweep.machine import devices
 from packsweep.plan.cells import Plan
 from packsweep.plan.forecast import CellForecast, Forecast, Target
@@ -92,7 +93,7 @@ def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
     missing = [cell for cell in forecast.cells if not cell.done]
     tokens = sum(cell.planned.prompt_tokens for cell in missing if cell.due)
     yield (
-        f"{len(forecast.cells)} cells, {len(missing)} missing; {tokens:,} prompt tokens "
+        f"{counted(len(forecast.cells), 'cell')}, {len(missing)} missing; {tokens:,} prompt tokens "
         f"in one pass over the missing cells; model {plan.model.name}; results in {root}"
     )
     if forecast.reason:

@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 from urllib.parse import unquote
 
 from packsweep.errors import ResultsError
+from packsweep.files import expanded
 from packsweep.results.storage.local import LocalStorage
 
 # pathlib makes one slash of two, and so does a shell's completion now and then.
@@ -96,7 +97,7 @@ def _at(where: str) -> Storage:
         )
     found = _URI.fullmatch(where)
     if found is None:
-        return LocalStorage(Path(where))
+        return LocalStorage(expanded(where))
     scheme, rest = found.group(1).lower(), found.group(2)
     if scheme == "file":
         return LocalStorage(Path("/" + unquote(rest)))
