@@ -175,6 +175,29 @@ def test_read_other_alphabet() -> None:
     assert Reader(words={"négatif": N, "позитив": P}).read("NÉGATIF", 1)[0] == [N]
 
 
+@pytest.mark.parametrize(
+    ("labels", "text", "found"),
+    [
+        ("正面 负面", "答案是正面。", "正面"),
+        ("正面 负面", "这不是正面\uff0c是负面。", "负面"),
+        ("正面 负面", "有负面的话。总体正面的", "正面"),
+        ("正面 负面", "正面和负面都有", None),
+        ("好评 非常好评", "我觉得非常好评", "非常好评"),
+        ("肯定 否定", "肯定A", "肯定"),
+        ("บวก ลบ", "คำตอบคือบวก", "บวก"),
+        ("긍정 부정", "이 글은 긍정입니다.", "긍정"),
+        ("否定的 肯定的", "この文は肯定的です", "肯定的"),
+        ("positive 负面", "答案是positive。", "positive"),
+        ("positive negative", "答案是positive。", "positive"),
+        ("gut schlecht", "ungut", None),
+    ],
+)
+def test_read_scripts_without_spaces(labels: str, text: str, found: str | None) -> None:
+    """A label is found within a sentence of Chinese, Thai, Korean or Japanese; ungut is not gut."""
+    reading = scoring.Reader(words={label: label for label in labels.split()})
+    assert reading.read(text, 1)[0] == [found]
+
+
 @pytest.mark.parametrize("text", ["po\u017fitive", "pos\u0131tive", "\u212aneg pos\u0130tive"])
 @pytest.mark.parametrize("cut", [False, True])
 def test_read_like_letters(text: str, cut: bool) -> None:  # noqa: FBT001

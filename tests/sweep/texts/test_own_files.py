@@ -59,7 +59,11 @@ def test_spreadsheets(tmp_path: Path, name: str, content: str | bytes) -> None:
     [
         ("a.csv", CSV.encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
         ("a.csv", CSV.encode("utf-16-le"), "is UTF-16 text; save it as UTF-8"),
-        ("a.csv", gzip.compress(CSV.encode(), mtime=0), "is compressed; its name should end in .gz"),
+        (
+            "a.csv",
+            gzip.compress(CSV.encode(), mtime=0),
+            "is compressed; its name should end in .gz",
+        ),
         ("a.csv", b"PK\x03\x04", "a spreadsheet; save it as CSV"),
         ("a.csv", CSV.replace("\n", "\r"), "line ends"),
         ("a.csv", "\ufeff", "is empty"),

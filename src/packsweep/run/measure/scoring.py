@@ -23,11 +23,20 @@ from packsweep.sweep.task import SENTIMENT
 
 # An answer cut by its token limit may end inside a label; three letters are enough to tell.
 _LEAST_CUT = 3
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n")
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[\u3002\uff01\uff1f\uff1b])|\n")
 _NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|no|without|rather than|instead of)\b|n['\u2019]t\b", re.IGNORECASE
 )
 _NEGATED_WORDS = 6  # "I would not call this a very positive comment"
+# Thai to Khmer, kana, Han, Hangul: no spaces between words, or endings joined to them.
+_UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    r"\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f"
+)
+_UNSPACED_NEGATION = re.compile(
+    r"(?:[\u4e0d\u975e\u7121\u65e0]|[\u6ca1\u6c92]\u6709?)[\u662f\u7b97\u5c5e\u5c6c]?\s*\Z"
+)
+_LETTER = rf"[^\W_{_UNSPACED}]"
 _NUMBER = re.compile(
     r"[\W_]*(?:[a-z]+\s*#?\s*)?(\d{1,7})\s*[.):\-\u2013\u2014=|\]\s]+", re.IGNORECASE
 )
@@ -96,8 +105,7 @@ class Reader:
         flags = 0 if self.exact_case or self._folds else re.IGNORECASE
         if ascii_only:
             flags |= re.ASCII  # letters that only look like a label's are none
-        pattern = re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])", flags)
-        object.__setattr__(self, "_pattern", pattern)
+        object.__setattr__(self, "_pattern", re.compile(f"(?:{either})", flags))
 
     def read(self, text: str, num_texts: int, *, cut: bool = False) -> tuple[list[str | None], int]:
         """Return a label or None for each text, and how many labels were left over.
@@ -275,6 +283,8 @@ def _gap(text: str, found: Sequence[_Mention], index: int) -> str:
 
 def _negated(text: str, mention: _Mention) -> bool:
     """Return whether a negation stands a few words before, in the same clause."""
+    if _UNSPACED_NEGATION.search(text, 0, mention.start):
+        return True
     before = text[: mention.start].replace("_", " ")
     clause = re.split(r"[.!?;,:\n]|\bbut\b", before)[-1]
     return _NEGATION.search(" ".join(clause.split()[-_NEGATED_WORDS:])) is not None
@@ -286,11 +296,22 @@ def _without_thoughts(text: str) -> str:
 
 
 def _pattern_of(word: str) -> str:
-    """Return what matches a label; a number is none where it is part of another, as in 1.5."""
+    """Return what matches a label: a whole word, where its script parts words.
+
+    A number is none where it is part of another, as in 1.5.
+    """
     pattern = r"[\s_-]+".join(map(re.escape, word.split(" ")))
-    before = r"(?<!\d\.)(?<![\s(]-)(?<!\A-)" if word[0].isdigit() else ""
-    after = r"(?!\.\d)" if word[-1].isdigit() else ""
+    before = "" if _is_unspaced(word[0]) else f"(?<!{_LETTER})"
+    after = "" if _is_unspaced(word[-1]) else f"(?!{_LETTER})"
+    if word[0].isdigit():
+        before += r"(?<!\d\.)(?<![\s(]-)(?<!\A-)"
+    if word[-1].isdigit():
+        after += r"(?!\.\d)"
     return f"{before}{pattern}{after}"
+
+
+def _is_unspaced(letter: str) -> bool:
+    return re.match(f"[{_UNSPACED}]", letter) is not None
 
 
 def _rises(numbers: Sequence[int], num_texts: int) -> bool:
