@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import importlib.util
 import json
+import lzma
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.fakes import REVIEWS, pass_row, sweep
@@ -252,6 +256,20 @@ def test_columns_of_any_delimiter(script: ModuleType, tmp_path: Path, between: s
     content = "".join(f"{between.join(row)}\n" for row in rows)
     (tmp_path / "a.csv").write_text(content, encoding="utf-8-sig")
     assert list(script.read_texts(tmp_path / "a.csv", None)) == ["hello", ""]
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.bz2", "a.CSV.XZ", "a.csv.zst"])
+def test_label_script_reads_compressed_files(script: ModuleType, tmp_path: Path, name: str) -> None:
+    """What a sweep may have measured can be labelled as it is."""
+    content = b'text,label\n"hello, world",a\n'
+    compressed: dict[str, Callable[[bytes], bytes]] = {
+        "gz": gzip.compress,
+        "bz2": bz2.compress,
+        "XZ": lzma.compress,
+        "zst": lambda plain: pa.compress(plain, codec="zstd", asbytes=True),
+    }[name.rsplit(".", 1)[1]]
+    (tmp_path / name).write_bytes(compressed(content))
+    assert list(script.read_texts(tmp_path / name, None)) == ["hello, world"]
 
 
 def test_control_tokens_are_broken_up(script: ModuleType) -> None:

@@ -196,3 +196,11 @@ def test_folder_without_texts(tmp_path: Path, inside: tuple[str, ...]) -> None:
         _write(tmp_path / name / "a.csv", CSV)
     _refused(tmp_path, "no file of texts there")
     _refused(tmp_path, "FOLDER/**/*.csv looks in folders below")
+
+
+def test_a_split_of_a_file_is_refused(tmp_path: Path) -> None:
+    """Only a data set of the hub has splits; elsewhere the setting would do nothing."""
+    (tmp_path / "a.csv").write_text(CSV, encoding="utf-8")
+    for source in (str(tmp_path / "a.csv"), str(tmp_path), "builtin"):
+        with pytest.raises(TextsError, match="names a split of a data set of the hub"):
+            load(source, limit=1, reading=Reading(split="train"))

@@ -4,27 +4,30 @@
     python label.py tickets.parquet labels/ --column body
     CUDA_VISIBLE_DEVICES=3 python label.py tickets.csv labels/ --part 3/8   # one of 8 GPUs
 
-INPUT is CSV, TSV, JSONL, Parquet or text lines; csv, tsv, jsonl and txt may end in .gz. OUTPUT is
-a folder of Parquet files, a row for each row of INPUT: its number from 0, the label (null where
-there is none), and the answer. A file is there whole or not at all: after a stop the same command
-resumes. Needs vllm and pyarrow.
+INPUT is CSV, TSV, JSONL, Parquet or text lines; all but Parquet may be compressed (.gz, .bz2, .xz,
+.zst). OUTPUT is a folder of Parquet files, a row for each row of INPUT: its number from 0, the
+label (null where there is none), and the answer. A file is there whole or not at all: after a stop
+the same command resumes. Needs vllm and pyarrow.
 """
 
 from __future__ import annotations
 
 import argparse
+import bz2
 import csv
 import gzip
 import hashlib
+import io
 import itertools
 import json
+import lzma
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from packsweep.machine.processor import one_process
 from packsweep.models.chat import ChatTemplate
@@ -197,17 +200,17 @@ def read_text(text: str, num_texts: int, *, cut: bool) -> Sequence[str | None]:
 
 def read_texts(path: Path, column: str | None) -> Iterator[str]:
     """Yield the texts of a file; nothing where a row has none."""
-    name = path.name.lower().removesuffix(".gz")
-    if name.endswith(".parquet"):
+    ending = path.suffix.lower()
+    if ending == ".parquet":
         yield from _parquet(path, column)
         return
-    opened = gzip.open if path.name.lower().endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as lines:
+    name = path.name.lower().removesuffix(ending if ending in OPENERS else "")
+    with _opened(path) as lines:
         if name.endswith((".csv", ".tsv")):
             csv.field_size_limit(sys.maxsize)
-            delimiter = max(",;\t|", key=lines.readline().count)
-            lines.seek(0)
-            rows = csv.DictReader(lines, delimiter=delimiter)
+            header = next(lines, "")
+            delimiter = max(",;\t|", key=header.count)
+            rows = csv.DictReader(itertools.chain([header], lines), delimiter=delimiter)
             key = _column(column, list(rows.fieldnames or ()))
             yield from (row[key] or "" for row in rows)
         elif name.endswith((".jsonl", ".ndjson")):
@@ -218,6 +221,25 @@ def read_texts(path: Path, column: str | None) -> Iterator[str]:
                 yield from (str(row.get(key) or "") for row in itertools.chain([first], records))
         else:
             yield from (line.rstrip("\r\n") for line in lines)
+
+
+def _opened(path: Path) -> TextIO:
+    content = OPENERS.get(path.suffix.lower(), Path.open)(path, "rb")
+    return io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
+
+
+def _opened_zstd(path: Path, mode: str) -> Any:  # noqa: ANN401
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(pa.OSFile(str(path), mode), "zstd")
+
+
+OPENERS: dict[str, Any] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _opened_zstd,
+}
 
 
 def _parquet(path: Path, column: str | None) -> Iterator[str]:

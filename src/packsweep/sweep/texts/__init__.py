@@ -47,6 +47,10 @@ def load(
     if limit < 1:
         raise ValueError(f"limit is {limit}; expected at least 1")
     notes = [] if notes is None else notes
+    if reading.split is not None and not _is_data_set(source):
+        raise TextsError(
+            f"texts.split names a split of a data set of the hub; {source} has none: remove it"
+        )
     if source == "builtin":
         return _generated(reading, limit, seed)
     if source == "imdb":
@@ -112,10 +116,18 @@ def _found(source: str, reading: Reading, notes: list[str]) -> tuple[Path, list[
     if _GLOB.intersection(source):
         found = glob.glob(str(path), recursive=True)  # noqa: PTH207
         return path, _alike(path, sorted(map(Path, found)))
-    if hub.dataset_id(source) and files.kind(source) is None and not path.parent.is_dir():
+    if _is_data_set(source):
         return path, hub.fetch(source, reading.split)
     message = f"{path}: no such file or folder (the current folder is {Path.cwd()})"
     raise TextsError(f"{message}; texts.source is builtin, imdb or a path")
+
+
+def _is_data_set(source: str) -> bool:
+    """Return whether a source is a data set of the hub: its form, and nothing of that name here."""
+    if source in {"builtin", "imdb"} or not hub.dataset_id(source) or files.kind(source):
+        return False
+    path = _path(source)
+    return not (path.exists() or path.parent.is_dir())
 
 
 def _is_address(source: str) -> bool:
