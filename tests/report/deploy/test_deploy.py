@@ -262,13 +262,13 @@ def test_columns_of_any_delimiter(script: ModuleType, tmp_path: Path, between: s
 def test_label_script_reads_compressed_files(script: ModuleType, tmp_path: Path, name: str) -> None:
     """What a sweep may have measured can be labelled as it is."""
     content = b'text,label\n"hello, world",a\n'
-    compressed: dict[str, Callable[[bytes], bytes]] = {
+    compress: dict[str, Callable[[bytes], bytes]] = {
         "gz": gzip.compress,
         "bz2": bz2.compress,
         "XZ": lzma.compress,
         "zst": lambda plain: pa.compress(plain, codec="zstd", asbytes=True),
-    }[name.rsplit(".", 1)[1]]
-    (tmp_path / name).write_bytes(compressed(content))
+    }
+    (tmp_path / name).write_bytes(compress[name.rsplit(".", 1)[1]](content))
     assert list(script.read_texts(tmp_path / name, None)) == ["hello, world"]
 
 
