@@ -272,6 +272,14 @@ def test_label_script_reads_compressed_files(script: ModuleType, tmp_path: Path,
     assert list(script.read_texts(tmp_path / name, None)) == ["hello, world"]
 
 
+@pytest.mark.parametrize(
+    "content", ['{"text": "a"}\n\n{"text": "b"}\n', '[{"text": "a"},\n {"text": "b"}]\n']
+)
+def test_label_script_reads_json(script: ModuleType, tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.json").write_text(content, encoding="utf-8")
+    assert list(script.read_texts(tmp_path / "a.json", None)) == ["a", "b"]
+
+
 def test_control_tokens_are_broken_up(script: ModuleType) -> None:
     script.SETTINGS["control_tokens"] = ["<|im_end|>"]
     script.SETTINGS["cut"] = {"markup": "strip", "max_tokens": 0, "keep": "head"}

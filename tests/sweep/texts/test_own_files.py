@@ -204,3 +204,38 @@ def test_a_split_of_a_file_is_refused(tmp_path: Path) -> None:
     for source in (str(tmp_path / "a.csv"), str(tmp_path), "builtin"):
         with pytest.raises(TextsError, match="names a split of a data set of the hub"):
             load(source, limit=1, reading=Reading(split="train"))
+
+
+JSON_ROWS = [{"text": text, "label": label} for text, label in ROWS]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(JSON_ROWS),
+        json.dumps(JSON_ROWS, indent=2),
+        "".join(f"{json.dumps(row)}\n" for row in JSON_ROWS),
+    ],
+)
+def test_json(tmp_path: Path, content: str) -> None:
+    """One array, as notebooks and labelling tools write it, or lines by another name."""
+    assert _rows(_write(tmp_path / "a.json", content)) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('[{"text": "a"},', "is not JSON: Expecting value; expected an array of objects"),
+        ('["a", "b"]', "row 1: is 'a'; expected a JSON object"),
+        ('{"text": "a", "label": "bug"', "row 1 (line 1): is not JSON"),
+        ("[]", "holds no texts"),
+    ],
+)
+def test_wrong_json(tmp_path: Path, content: str, told: str) -> None:
+    _refused(_write(tmp_path / "a.json", content), told)
+
+
+def test_json_beside_texts_is_about_them(tmp_path: Path) -> None:
+    _write(tmp_path / "about.json", '{"name": "tickets"}')
+    _write(tmp_path / "a.csv", CSV)
+    assert _rows(tmp_path) == ROWS

@@ -4,8 +4,8 @@
     python label.py tickets.parquet labels/ --column body
     CUDA_VISIBLE_DEVICES=3 python label.py tickets.csv labels/ --part 3/8   # one of 8 GPUs
 
-INPUT is CSV, TSV, JSONL, Parquet or text lines; all but Parquet may be compressed (.gz, .bz2, .xz,
-.zst). OUTPUT is a folder of Parquet files, a row for each row of INPUT: its number from 0, the
+INPUT is CSV, TSV, JSON, JSONL, Parquet or text lines; all but Parquet may be compressed (.gz, .bz2,
+.xz, .zst). OUTPUT is a folder of Parquet files, a row for each row of INPUT: its number from 0, the
 label (null where there is none), and the answer. A file is there whole or not at all: after a stop
 the same command resumes. Needs vllm and pyarrow.
 """
@@ -213,14 +213,24 @@ def read_texts(path: Path, column: str | None) -> Iterator[str]:
             rows = csv.DictReader(itertools.chain([header], lines), delimiter=delimiter)
             key = _column(column, list(rows.fieldnames or ()))
             yield from (row[key] or "" for row in rows)
-        elif name.endswith((".jsonl", ".ndjson")):
-            records = (json.loads(line) for line in lines if line.strip())
+        elif name.endswith((".jsonl", ".ndjson", ".json")):
+            records = _records(lines)
             first = next(records, None)
             if first is not None:
                 key = _column(column, list(first))
                 yield from (str(row.get(key) or "") for row in itertools.chain([first], records))
         else:
             yield from (line.rstrip("\r\n") for line in lines)
+
+
+def _records(lines: TextIO) -> Iterator[dict[str, Any]]:
+    """Yield the objects of JSON lines, or of one array."""
+    filled = (line for line in lines if line.strip())
+    first = next(filled, "")
+    if first.lstrip().startswith("["):
+        yield from json.loads(first + lines.read())
+    else:
+        yield from (json.loads(line) for line in itertools.chain([first], filled) if line)
 
 
 def _opened(path: Path) -> TextIO:

@@ -153,9 +153,13 @@ def _path(source: str) -> Path:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """Return the files of texts in a folder; hidden ones are not the user's."""
+    """Return the files of texts in a folder; hidden ones are not the user's.
+
+    Nor is a ``.json`` beside others, which says something of them.
+    """
     names = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return _alike(folder, [path for path in names if files.kind(path.name)])
+    texts = [path for path in names if files.kind(path.name)]
+    return _alike(folder, [path for path in texts if files.kind(path.name) != ".json"] or texts)
 
 
 def _alike(path: Path, found: list[Path]) -> list[Path]:

@@ -267,14 +267,34 @@ def _wrong_width(found: int, expected: int, delimiter: str) -> str:
 def _json_lines(
     path: Path, raw_lines: Iterable[bytes], labeller: Labeller
 ) -> Iterator[LabelledText]:
+    lines = enumerate(_decoded(path, raw_lines), 1)
+    filled = ((number, line) for number, line in lines if line.strip())
+    places = (
+        (f"{path}: row {row} (line {each[0]})", each[1]) for row, each in enumerate(filled, 1)
+    )
+    yield from _objects(path, ((where, _json(line, where)) for where, line in places), labeller)
+
+
+def _json_file(
+    path: Path, raw_lines: Iterable[bytes], labeller: Labeller
+) -> Iterator[LabelledText]:
+    """Read one array of objects, or what is JSON lines by another name."""
+    lines = list(_decoded(path, raw_lines))
+    if not next((line for line in lines if line.strip()), "").lstrip().startswith("["):
+        yield from _json_lines(path, (line.encode() for line in lines), labeller)
+        return
+    rows = enumerate(_json("".join(lines), str(path), "an array of objects"), 1)
+    yield from _objects(path, ((f"{path}: row {row}", each) for row, each in rows), labeller)
+
+
+def _objects(
+    path: Path, rows: Iterable[tuple[str, Any]], labeller: Labeller
+) -> Iterator[LabelledText]:
+    """Yield the texts of JSON objects, each with where it stands."""
     names: dict[str, None] = {}
-    row = 0
-    for number, line in enumerate(_decoded(path, raw_lines), 1):
-        if not line.strip():
-            continue
-        row += 1
-        where = f"{path}: row {row} (line {number})"
-        values = _json_object(line, where)
+    for where, values in rows:
+        if not isinstance(values, dict):
+            raise TextsError(f"{where}: is {shown(values)}; expected a JSON object")
         if not names:
             labeller.open(list(values), str(path))
         elif not values.keys() <= names.keys():
@@ -283,18 +303,14 @@ def _json_lines(
         yield labeller.text([values.get(name) for name in names], where)
 
 
-def _json_object(line: str, where: str) -> dict[str, Any]:
+def _json(content: str, where: str, expected: str = "one object on each line") -> Any:  # noqa: ANN401
     try:
-        values = json.loads(line, object_pairs_hook=_unique)
+        return json.loads(content, object_pairs_hook=_unique)
     except RecursionError:
         raise TextsError(f"{where}: is nested too deeply") from None
     except ValueError as error:
         told = error.msg if isinstance(error, json.JSONDecodeError) else error
-        message = f"{where}: is not JSON: {told}; expected one object on each line"
-        raise TextsError(message) from None
-    if not isinstance(values, dict):
-        raise TextsError(f"{where}: is {shown(values)}; expected a JSON object")
-    return values
+        raise TextsError(f"{where}: is not JSON: {told}; expected {expected}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -373,6 +389,7 @@ _READERS: dict[str, _ReadLines] = {
     **dict.fromkeys(_DELIMITERS, _delimited),
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
+    ".json": _json_file,
     ".txt": _plain_lines,
 }
 SUFFIXES = (*_READERS, ".parquet")
