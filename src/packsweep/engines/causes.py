@@ -138,13 +138,14 @@ _REFUSALS = frozenset(
         "ValueError",
     }
 )
+_SERVER_ENDED = "the server ended with status"
 # How one process tells that another failed, which is no cause.
 _ENVELOPES = (
     "Engine core initialization failed",
     "WorkerProc initialization failed",
     "EngineCore encountered an issue",
     "Engine core process",
-    "the server ended with status",
+    _SERVER_ENDED,
     "the server was ended by signal",
 )
 _ERROR_LINE = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception)): .+)$")
@@ -161,7 +162,7 @@ def diagnose(text: str, log: str = "") -> Diagnosis:
         text: the exception that reached the caller, its class first.
         log: what the engine's processes printed.
     """
-    cause = _ended_rank(log) or ((root_cause(log) or text) if is_envelope(text) else text)
+    cause = _ended_rank(log) or (_cause_behind(text, log) if is_envelope(text) else text)
     known = next((each for each in CAUSES if re.search(each.sign, cause)), None)
     reason = _one_line(cause)
     if known is not None:
@@ -170,6 +171,16 @@ def diagnose(text: str, log: str = "") -> Diagnosis:
         )
     name = cause.partition(":")[0].rpartition(".")[2]
     return Diagnosis(outcome="crashed", reason=reason, final=name in _REFUSALS)
+
+
+def _cause_behind(envelope: str, log: str) -> str:
+    """Return what an envelope wraps, or the envelope where the log does not tell.
+
+    A server that cannot be imported prints a bare traceback: its lines have no process yet.
+    """
+    bare = log.splitlines() if _SERVER_ENDED in envelope else []
+    first = _first_error([line for line in bare if _ERROR_LINE.match(line)])
+    return root_cause(log) or first or envelope
 
 
 def root_cause(log: str) -> str | None:
