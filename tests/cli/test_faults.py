@@ -189,7 +189,7 @@ def test_run_keeps_its_status_where_showing_fails(
     monkeypatch.setenv("PACKSWEEP_CACHE", str(here))
     status, _, err = ended(capsys, "run", sweep_file, "--results", here / "out")
     assert (status, err.count("\n")) == (0, 1)
-    assert ": measured and kept, but not shown: " in err
+    assert ": measured and saved, but not shown: " in err
 
 
 @pytest.mark.parametrize(
