@@ -66,7 +66,7 @@ def the_word(a: Rows, b: Rows, metric: str = "texts_per_s") -> str:
 
 
 def test_answers_are_compared_over_the_same_texts() -> None:
-    """A loss of right labels is called beside speeds, and how many labels are the same is told."""
+    """A loss of correct labels is tested beside speeds; the share of same labels is reported."""
     ways = (Way(accuracy=0.95), Way(accuracy=0.8))
     rows = [fabricated_row(way, 400) for way in ways]
     drawn = [
@@ -83,8 +83,8 @@ def test_answers_are_compared_over_the_same_texts() -> None:
     assert change.quality == "down"
     assert change.answers.value == pytest.approx((change.same_labels.value or 0) - 1)
     (line,) = compare_table.answers([change])
-    assert line.startswith("right labels, B - A, packed-n400-dup1-cold: -1")
-    assert "over 400 texts, fewer right; 8" in line
+    assert line.startswith("correct labels, B - A, packed-n400-dup1-cold: -1")
+    assert "over 400 texts, fewer correct; 8" in line
 
 
 def test_answers_of_cells_of_one_name_are_told_apart() -> None:
@@ -317,7 +317,7 @@ def test_empty_folder_is_refused() -> None:
     ("metric", "expected"),
     [
         ("texts_pers", "did you mean texts_per_s?"),
-        ("correct_texts_per_s", "counts right answers"),
+        ("correct_texts_per_s", "counts correct answers"),
         ("accuracy", "not a time, a rate or an energy"),
     ],
 )

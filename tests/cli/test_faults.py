@@ -302,6 +302,6 @@ engine = {{tensor_parallel_size = [1, 2]}}
     assert (status, out) == (2, "")
     assert err == (
         "packsweep: engine.tensor_parallel_size x engine.pipeline_parallel_size: the largest "
-        f"engine of the sweep takes 2 {what} of one machine, and 1 can be used here\n"
+        f"engine of the sweep takes 2 {what} on one machine, and 1 can be used here\n"
     )
     assert not (here / "r").exists()

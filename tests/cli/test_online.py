@@ -80,8 +80,12 @@ def test_report(measured: Path, cli: Cli) -> None:
     done = cli("report", measured / "results", cwd=measured)
     assert done.returncode == 0, done.stderr
     page = (measured / "results" / "report.html").read_text(encoding="utf-8")
-    assert page.count("latency against load, the SLO, offline beside online") == 1
-    for title in ("Latency against load", "Which load keeps the SLO", "Offline beside online"):
+    assert page.count("latency against load, the SLO, offline and online compared") == 1
+    for title in (
+        "Latency against load",
+        "Which load meets the SLO",
+        "Offline and online compared",
+    ):
         assert title in page
 
 

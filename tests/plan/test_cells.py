@@ -218,7 +218,7 @@ def test_other_design_is_planned(tmp_path: Path) -> None:
     made = plan_cells.make(sweep(model=model, engine={"kind": "vllm"}))
     assert made.cells[0].kv_pass_bytes == made.cells[0].kv_pass_tokens * 6 * 2
     (said,) = made.advice
-    assert "measured without FLOPs, MFU and a forecast" in said
+    assert "measured without FLOPs, MFU and a prediction" in said
     assert "is a mixture of experts (n_routed_experts)" in said
 
 

@@ -426,7 +426,7 @@ def test_variant_without_any_answer_left_is_refused() -> None:
     """A strategy with many texts a prompt leaves nothing of logprob alone."""
     grid = {"n": 4, "strategy": "separate", "answer": "logprob"}
     said = _parse_refusal(grid=grid, variant=[{"grid": {"strategy": "packed"}}])
-    assert said.startswith("f.toml: variant 1: grid.answer: logprob labels one text a prompt")
+    assert said.startswith("f.toml: variant 1: grid.answer: logprob labels one text per prompt")
 
 
 def test_variants_add_their_cells_and_none_twice() -> None:

@@ -220,7 +220,7 @@ def test_pattern_escapes() -> None:
         (_own(instruction="Team?"), {"label_form": "letters"}, "has no {labels}"),
         (_own(labels=[f"l{i}" for i in range(27)]), {"label_form": "letters"}, "26 labels"),
         (_own(instruction="{text}?"), {"instruction": "before"}, "grid.instruction: has no effect"),
-        (_own(), {"answer": "logprob"}, "grid.answer: logprob labels one text a prompt"),
+        (_own(), {"answer": "logprob"}, "grid.answer: logprob labels one text per prompt"),
         (_own(), {"strategy": "separate", "format": "json"}, "grid.format: has no effect with one"),
         (_own(lables=TEAMS), {}, "task.lables: unknown key; did you mean task.labels?"),
     ],

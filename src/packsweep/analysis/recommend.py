@@ -30,7 +30,7 @@ CHANCE = 0.05
 _POWER = 0.8
 _UNKNOWN = Figure()
 
-# What a setting's quality is: the share of right labels; where the texts have no labels, the
+# What a setting's quality is: the share of correct labels; where the texts have no labels, the
 # share that agrees with the baseline.
 QualityKind = Literal["accuracy", "agreement"]
 
@@ -147,8 +147,8 @@ def choose(rows: Sequence[Row], answers: Mapping[str, Answers], terms: Terms) ->
     settings = _settings(rows, answers)
     if not settings:
         raise ResultsError(
-            "no cell ended ok with duplication 1 and a cold or no prefix cache, as distinct texts "
-            "find it: measure one"
+            "no cell is ok with duplication 1 and a cold or disabled prefix cache, which is how "
+            "distinct texts run: measure one"
         )
     settings = _with_room(settings, terms)
     scored = [each for each in settings if each.answers is not None]
@@ -259,7 +259,7 @@ def _comparable(setting: Setting, units: Units) -> Setting:
     return replace(
         setting,
         why=f"its texts are in {prompts}, and fewer than {shares.MIN_PROMPTS} say nothing about "
-        "other texts: measure more texts, chunked with as many per prompt",
+        f"other texts: measure more texts, in chunks of the same size",
     )
 
 
@@ -369,7 +369,7 @@ class _Trial:
         worth = counts.num_texts / hardest.num_texts
         more = max(1, math.ceil(needed / worth) - hardest.num_texts)
         return replace(
-            self.setting, more_texts=more, why=f"{most}; {more:,} more labelled texts may tell"
+            self.setting, more_texts=more, why=f"{most}; {more:,} more labelled texts may decide"
         )
 
 
@@ -443,7 +443,7 @@ def _judged_agreement(
     if needed is None:
         return replace(setting, why=most)
     more = max(1, math.ceil(needed * as_if.num_texts / as_if.counts.num_texts) - len(same))
-    return replace(setting, more_texts=more, why=f"{most}; {more:,} more texts may tell")
+    return replace(setting, more_texts=more, why=f"{most}; {more:,} more texts may decide")
 
 
 def _chosen(

@@ -521,7 +521,7 @@ PASS = (
     _float("decode_p50_s", "s", "median over requests: first to last token", source="vLLM"),
     _int("num_preemptions", "", "preempted requests; null where the version does not tell"),
     _int("labels_found", "texts", "texts with a label; null where answers are not scored"),
-    _int("labels_right", "texts", "texts with the right label; null where not scored"),
+    _int("labels_right", "texts", "texts with the correct label; null where not scored"),
     _int(
         "labels_missing",
         "texts",
@@ -761,7 +761,7 @@ ENERGY = (
     _float(
         "joules_per_1000_correct_texts",
         "J",
-        "null where answers are not scored or none is right",
+        "null where answers are not scored or none is correct",
         formula="1000 * energy_j / labels_right",
         larger_is_better=False,
     ),
@@ -780,7 +780,7 @@ COST = (
     _float(
         "usd_per_1000_correct_texts",
         "USD",
-        "the same for a right answer; null where answers are not scored or none is right",
+        "the same per correct answer; null where answers are not scored or none is correct",
         formula="num_gpus * gpu_hour_usd / 3600 * 1000 / correct_texts_per_s_median",
         larger_is_better=False,
     ),

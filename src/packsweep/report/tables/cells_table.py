@@ -103,7 +103,7 @@ _MEASURED = {
         always=False,
     ),
     "max_rate_pass_texts_per_s": _Measured(
-        heading="shown to\nkeep SLO",
+        heading="shown to\nmeet SLO",
         text=lambda row: shown_rate(row, "pass"),
         rank=0,
         always=False,

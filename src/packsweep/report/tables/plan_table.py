@@ -115,7 +115,7 @@ def _costs(forecast: Forecast) -> Iterator[str]:
     if on.is_processor:
         yield (
             f"predicted on {on.name}: {_span(forecast.wall_s)}; {passes}; from a short calibration "
-            "of this processor, right within a factor of two while nothing else runs"
+            "of this processor, accurate within a factor of two if nothing else runs"
         )
         yield _starts(forecast)
         return
@@ -155,8 +155,8 @@ def _not_modelled(forecast: Forecast) -> Iterator[str]:
         assert forecast.target is not None
         ranks = "processes" if forecast.target.is_processor else "GPUs"
         yield (
-            f"engines over {' and '.join(map(str, sizes))} {ranks}: what these send each other is "
-            "not modelled, so their times are lower bounds"
+            f"engines across {' and '.join(map(str, sizes))} {ranks}: communication between them "
+            f"is not modelled, so their times are lower bounds"
         )
 
 
@@ -164,7 +164,10 @@ def _shorter(forecast: Forecast) -> Iterator[str]:
     """Say of simulated passes that a run does not wait for them; simulated servers take as long."""
     cells = (cell.planned.cell for cell in forecast.cells)
     if any(cell.engine == schema.SIMULATED and cell.mode == "offline" for cell in cells):
-        yield "engine.kind is simulated: these are the times of a real engine, a run is shorter"
+        yield (
+            "engine.kind is simulated: these are the times of a real engine; a simulated run is "
+            "shorter"
+        )
 
 
 def _piling_up(forecast: Forecast) -> Iterator[str]:
@@ -173,8 +176,8 @@ def _piling_up(forecast: Forecast) -> Iterator[str]:
     if above:
         ids = ", ".join(cell.planned.cell.cell_id for cell in above)
         yield (
-            f"more arrives than is predicted to be labelled offline: {ids}; requests pile up, and "
-            "a window lasts until all are answered"
+            f"arrival rate above the predicted offline throughput: {ids}; requests queue up, and a "
+            f"window lasts until all are answered"
         )
 
 
