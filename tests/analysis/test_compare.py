@@ -241,7 +241,7 @@ def test_engines_of_other_sizes_are_compared_by_the_gpu() -> None:
     assert change.median_a == pytest.approx(100.5)
     assert change.median_b == pytest.approx(75.375)
     headings = [column.heading for column in compare_table.table(found).columns]
-    assert "A\ntexts/s\na GPU" in headings
+    assert "A\ntexts/s\nper GPU" in headings
     assert compare_table.legend(found)[0].startswith("B / A: texts_per_s per GPU, geometric")
     energy = compare.compare(a, b, "energy_j")
     assert not energy.per_gpu

@@ -406,7 +406,7 @@ def test_doctor_ends_with_whether_an_engine_can_run(capsys: Captured) -> None:
     good = doctor.Finding(status="ok", message="3.12")
     for found, end in (
         ([], ""),
-        ([(check, replace(good, status="warn"))], "; 1 to look at (warn)"),
+        ([(check, replace(good, status="warn"))], "; 1 to check (warn)"),
     ):
         _print([(check, good), *found], 0)
         last = capsys.readouterr().out.splitlines()[-1]

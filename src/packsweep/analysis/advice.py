@@ -210,7 +210,7 @@ def _cost(best: Setting, terms: Terms) -> Number:
         )
     per_1000 = _usd_per_1000_right(best, terms)
     if per_1000.value is not None:
-        detail = f"at ${price:g} an hour"
+        detail = f"at ${price:g} per hour"
         return Number(
             value=f"${per_1000.value:.2g}", label="per 1,000 correct labels", detail=detail
         )

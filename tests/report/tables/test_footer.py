@@ -50,8 +50,8 @@ def test_several_gpus() -> None:
     assert footer.several_gpus([_compared("two", "one")], [ONE, TWO]) == [
         (
             "separate n=400: one engine across 2 GPUs (TP 2) has 0.87x [0.80, 0.93] the throughput "
-            "of 2 engines on one GPU each, slower (significant); extrapolated from one such "
-            "engine, which in 2 of 3 processes ran while another engine was on the host"
+            "of 2 engines on one GPU each, slower (significant); extrapolated from one such engine "
+            "(2 of 3 processes ran beside another engine)"
         )
     ]
 

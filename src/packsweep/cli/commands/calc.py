@@ -148,8 +148,8 @@ def kv_command(
             max=1e9,
             callback=finite,
             metavar="N",
-            help="Tokens per text, for the largest packed n; 288.5 by default, that of 400 IMDB "
-            "texts in Llama 3's tokenizer.",
+            help="Tokens per text, for the largest packed n; the default is that of 400 IMDB texts "
+            "in Llama 3's tokenizer.",
         ),
     ] = 288.5,
     num_parameters: Annotated[

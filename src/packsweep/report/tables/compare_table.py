@@ -40,7 +40,7 @@ def _words(metric: schema.Column) -> tuple[str, str]:
 def table(compared: Compared) -> Table:
     """Return what tells cells apart, both medians, the ratio and the verdict."""
     changes, unit = compared.changes, compared.metric.unit or compared.metric.name
-    unit += "\na GPU" if compared.per_gpu else ""
+    unit += "\nper GPU" if compared.per_gpu else ""
     scored = any(_accuracy(change.pair.a) is not None for change in changes)
     accuracies = (
         f"{percent(_accuracy(change.pair.a))}, {percent(_accuracy(change.pair.b))}"

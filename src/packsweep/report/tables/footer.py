@@ -109,8 +109,8 @@ def several_gpus(
     The largest n comes first.
 
     ``separate n=400: one engine across 2 GPUs (TP 2) has 0.87x [0.80, 0.93] the throughput of 2
-    engines on one GPU each, slower (significant); extrapolated from one such engine, which in 3 of
-    3 processes ran while another engine was on the host``.
+    engines on one GPU each, slower (significant); extrapolated from one such engine (3 of 3
+    processes ran beside another engine)``.
     """
     by_id, names = {row["cell_id"]: row for row in rows}, cell.names(rows)
     pairs = [each for each in compared if each.axis == GPUS and each.cell in by_id]
@@ -134,8 +134,8 @@ def _large_or_small(each: Comparison, large: Row, small: Row) -> str:
     processes = "process" if total == 1 else "processes"
     return (
         f"one engine across {split.num_gpus} GPUs ({_sizes(split)}) has {times} the throughput of "
-        f"{several:g} engines on {of} each, {said}; extrapolated from one such engine, which in "
-        f"{beside} of {total} {processes} ran while another engine was on the host"
+        f"{several:g} engines on {of} each, {said}; extrapolated from one such engine ({beside} of "
+        f"{total} {processes} ran beside another engine)"
     )
 
 

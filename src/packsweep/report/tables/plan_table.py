@@ -55,7 +55,7 @@ def _gigabytes(num_bytes: int | None) -> str:
 
 
 # Heading -> what stands below it, and its rank: the largest goes first where room is short.
-_KV, _KV_A_GPU = "KV\nGB", "KV GB\na GPU"
+_KV, _KV_A_GPU = "KV\nGB", "KV GB\nper GPU"
 _Figures = dict[str, tuple[Callable[[CellForecast], str], int]]
 _KNOWN: _Figures = {
     "requests": (lambda cell: fmt.count(cell.planned.num_requests), 4),
