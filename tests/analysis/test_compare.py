@@ -298,7 +298,7 @@ def test_simulated_against_real_is_refused() -> None:
 
 def test_other_reviews_are_refused() -> None:
     a, b = measured(CELL, [1.0]), measured(cell(texts_sha256="other"), [1.0])
-    with pytest.raises(ResultsError, match="A and B label other texts"):
+    with pytest.raises(ResultsError, match="A and B label different texts"):
         compare.compare(a, b)
 
 

@@ -163,14 +163,14 @@ def test_infeasible_kv_cache_dtype(
             {"tensor_parallel_size": [1, 3]},
             (
                 "engine.tensor_parallel_size = 3: vLLM cannot divide 2 attention heads by 3; "
-                "nearest that it takes: 2"
+                "closest that it takes: 2"
             ),
         ),
         (
             {"pipeline_parallel_size": 2},
             (
                 "engine.pipeline_parallel_size = 2: vLLM has no layer for some of 2 stages, as the "
-                "model has 1; nearest that it takes: 1"
+                "model has 1; closest that it takes: 1"
             ),
         ),
     ],

@@ -182,8 +182,8 @@ def test_calc_kv_json(cli: Cli, tmp_path: Path) -> None:
         (
             ("llama-3.1-8b", "--tp", "3"),
             (
-                "--tensor-parallel-size: vLLM cannot divide 32 attention heads by 3; nearest "
-                "that it takes: 2 and 4"
+                "--tensor-parallel-size: vLLM cannot divide 32 attention heads by 3; closest that "
+                "it takes: 2 and 4"
             ),
         ),
         (("llama-3.1-8b", "--pp", "33"), "--pipeline-parallel-size: vLLM has no layer for some"),

@@ -363,7 +363,7 @@ class _Trial:
         most = f"may lose up to {_points(-(hardest.ci_low or 0.0))} to {name}"
         needed = counts.num_texts_for(self.terms.max_loss, chance, _POWER)
         if needed is None:
-            why = f"{most}; measured is a loss of {_points(-(hardest.value or 0.0))}"
+            why = f"{most}; the measured loss is {_points(-(hardest.value or 0.0))}"
             return replace(self.setting, why=why)
         # Texts that share prompts are worth fewer.
         worth = counts.num_texts / hardest.num_texts
