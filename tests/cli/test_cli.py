@@ -225,7 +225,7 @@ def test_wrong_sweep(here: Path, capsys: pytest.CaptureFixture[str], command: st
         ("/proc/packsweep", "/proc/packsweep: cannot be written"),
         ("tiny.toml", "is a file or lies in one"),
         ("tiny.toml/x", "is a file or lies in one"),
-        (".", "holds something else (tiny.toml)"),
+        (".", "contains other files (tiny.toml)"),
     ],
 )
 def test_wrong_results(

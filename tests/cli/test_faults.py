@@ -189,7 +189,7 @@ def test_run_keeps_its_status_where_showing_fails(
     monkeypatch.setenv("PACKSWEEP_CACHE", str(here))
     status, _, err = ended(capsys, "run", sweep_file, "--results", here / "out")
     assert (status, err.count("\n")) == (0, 1)
-    assert ": measured and kept, but not shown: " in err
+    assert ": measured and saved, but not shown: " in err
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ engine = {{tensor_parallel_size = [1, 2]}}
     assert (status, out) == (2, "")
     assert err == (
         "packsweep: engine.tensor_parallel_size x engine.pipeline_parallel_size: the largest "
-        f"engine of the sweep takes 2 {what} of one machine, and 1 can be used here\n"
+        f"engine of the sweep takes 2 {what} on one machine, and 1 can be used here\n"
     )
     assert not (here / "r").exists()
 

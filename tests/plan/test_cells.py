@@ -164,14 +164,14 @@ def test_infeasible_kv_cache_dtype(
             {"tensor_parallel_size": [1, 3]},
             (
                 "engine.tensor_parallel_size = 3: vLLM cannot divide 2 attention heads by 3; "
-                "nearest that it takes: 2"
+                "closest that it takes: 2"
             ),
         ),
         (
             {"pipeline_parallel_size": 2},
             (
                 "engine.pipeline_parallel_size = 2: vLLM has no layer for some of 2 stages, as the "
-                "model has 1; nearest that it takes: 1"
+                "model has 1; closest that it takes: 1"
             ),
         ),
     ],
@@ -219,7 +219,7 @@ def test_other_design_is_planned(tmp_path: Path) -> None:
     made = plan_cells.make(sweep(model=model, engine={"kind": "vllm"}))
     assert made.cells[0].kv_pass_bytes == made.cells[0].kv_pass_tokens * 6 * 2
     (said,) = made.advice
-    assert "measured without FLOPs, MFU and a forecast" in said
+    assert "measured without FLOPs, MFU and a prediction" in said
     assert "is a mixture of experts (n_routed_experts)" in said
 
 

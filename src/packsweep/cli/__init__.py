@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_HELP = "Measure how to label many short texts with vLLM: how to pack, prompt and configure."
+_HELP = "Measure how to label many short texts with vLLM: packing, prompts, engine settings."
 _GROUPS = {
     "Measure": ("plan", "run"),
     "Read results": ("show", "recommend", "report", "compare", "export", "merge"),

@@ -52,28 +52,28 @@ CAUSES = (
     ),
     Cause(
         sign="is less than desired GPU memory utilization",
-        remedy="end what else uses the GPU, or set engine.gpu_memory_utilization lower",
+        remedy="end other processes on the GPU, or lower engine.gpu_memory_utilization",
         outcome="oom",
     ),
     Cause(
         sign="No available memory for the cache blocks",
-        remedy="set engine.gpu_memory_utilization higher, or take a smaller model",
+        remedy="raise engine.gpu_memory_utilization, or use a smaller model",
         outcome="oom",
     ),
     Cause(
         sign="larger than the available KV cache memory"
         "|is larger than the maximum number of tokens that can be stored in KV cache",
-        remedy="set engine.max_model_len lower, or engine.gpu_memory_utilization higher",
+        remedy="lower engine.max_model_len, or raise engine.gpu_memory_utilization",
         outcome="oom",
     ),
     Cause(
         sign="[Oo]ut of memory|OutOfMemoryError|Cannot allocate memory|can't allocate memory",
-        remedy="set engine.max_num_batched_tokens or engine.gpu_memory_utilization lower",
+        remedy="lower engine.max_num_batched_tokens or engine.gpu_memory_utilization",
         outcome="oom",
     ),
     Cause(
         sign="Error in memory profiling",
-        remedy="another process gave GPU memory back meanwhile",
+        remedy="another process freed GPU memory during profiling",
         final=False,
     ),
     Cause(
@@ -90,11 +90,11 @@ CAUSES = (
     ),
     Cause(
         sign=r"User-specified max_model_len \(",
-        remedy="set engine.max_model_len to what the model was made for",
+        remedy="lower engine.max_model_len to the model's context length",
     ),
     Cause(
         sign=r"max_num_batched_tokens \(.*\) is smaller than max_model_len",
-        remedy="set engine.max_num_batched_tokens higher or engine.max_model_len lower",
+        remedy="raise engine.max_num_batched_tokens or lower engine.max_model_len",
     ),
     Cause(
         sign="does not recognize this architecture|Model architectures .* (are not|failed)",
@@ -102,7 +102,7 @@ CAUSES = (
     ),
     Cause(
         sign="gated repo|401 Client Error|403 Client Error",
-        remedy="ask for access on the model's page, then export HF_TOKEN",
+        remedy="request access on the model's page, then export HF_TOKEN",
     ),
     Cause(
         sign="No module named '(fastsafetensors|runai_model_streamer)",
@@ -122,7 +122,7 @@ CAUSES = (
     ),
     Cause(
         sign="undefined symbol|cannot open shared object file",
-        remedy="packages do not fit each other: rm -r .venv; make setup",
+        remedy="installed packages are incompatible: rm -r .venv; make setup",
     ),
 )
 

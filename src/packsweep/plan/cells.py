@@ -314,7 +314,7 @@ def _environ(sweep: Sweep) -> str:
 
 def _not_described(model: Model) -> Iterator[str]:
     if model.design:
-        yield (f"{model.name} is measured without FLOPs, MFU and a forecast: {model.design}")
+        yield (f"{model.name} is measured without FLOPs, MFU and a prediction: {model.design}")
 
 
 def _cache_kind(cells: Sequence[Cell], model: Model) -> Iterator[str]:
@@ -360,7 +360,7 @@ def _too_short(cells: Sequence[Cell], tokenized: _Tokenized) -> Iterator[str]:
         f"answers are too short for their labels in {counted(len(short), 'cell')}: "
         f"{counted(num_tokens, 'output token')} of {most.slug} can hold "
         f"{counted(tokenized.labels_held(most), 'label')} of {num_texts}, "
-        f"{written}; grid.output_tokens_per_text = {tokenized.cost(most).per_text} has room for all"
+        f"{written}; grid.output_tokens_per_text = {tokenized.cost(most).per_text} fits all"
     )
 
 
@@ -383,8 +383,8 @@ def _split_block(cells: Iterable[PlannedCell], *, on_cpu: bool) -> Iterator[str]
     size, shared = _block_size(most.cell, on_cpu=on_cpu), most.shared_tokens
     again = shared % size
     yield (
-        f"all prompts of {most.cell.slug} begin with the same {shared} tokens, and the cache keeps "
-        f"whole blocks of {size}: {again} of them are computed again in every prompt, which a "
+        f"all prompts of {most.cell.slug} share their first {shared} tokens, and the prefix cache "
+        f"keeps whole blocks of {size}: {again} of them are recomputed in every prompt, which a "
         f"wording of {shared - again or size} tokens would avoid"
     )
 

@@ -137,10 +137,10 @@ def _varied(common: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:
         for key in table:
             fixed = name == "measure" and key in _NOT_VARIED_OF_MEASURE
             if fixed or (name == "texts" and key not in _VARIED_OF_TEXTS):
-                raise SpecError(f"{where}: {name}.{key}: is one for a whole sweep")
+                raise SpecError(f"{where}: {name}.{key}: must be the same for the whole sweep")
         merged[name] = {**merged.get(name, {}), **table}
     if merged.get("engine", {}).get("kind") != common.get("engine", {}).get("kind"):
-        raise SpecError(f"{where}: engine.kind: is one for a whole sweep")
+        raise SpecError(f"{where}: engine.kind: must be the same for the whole sweep")
     return merged
 
 

@@ -420,10 +420,10 @@ def _check_pack_size(sweep: Sweep) -> Contradiction | None:
     grid = sweep.grid
     if "chunked" in grid.strategy and not grid.pack_size:
         return Contradiction(
-            "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
+            "grid.pack_size: is missing; strategy chunked needs it, e.g. pack_size = [4]"
         )
     if grid.pack_size and "chunked" not in grid.strategy:
-        told = "grid.pack_size: has no effect without the strategy chunked; add that, or use []"
+        told = "grid.pack_size: has no effect without strategy chunked; add that, or use []"
         return Contradiction(told, instead=())
     return None
 
@@ -435,7 +435,7 @@ def _check_answer(sweep: Sweep) -> Contradiction | None:
         told = f"grid.output_tokens_per_text: has no effect with answer {named}; remove it"
         return Contradiction(told, instead=(1,))
     if "logprob" in grid.answer and "separate" not in grid.strategy:
-        told = "grid.answer: logprob labels one text a prompt; it needs the strategy separate"
+        told = "grid.answer: logprob labels one text per prompt; it needs strategy separate"
         others = tuple(answer for answer in grid.answer if answer != "logprob")
         return Contradiction(told, instead=others or None)
     return None
@@ -445,7 +445,7 @@ def _check_format(sweep: Sweep) -> Contradiction | None:
     grid = sweep.grid
     told = None
     if grid.format != ("lines",) and grid.strategy == ("separate",):
-        told = "grid.format: has no effect with one text a prompt; it is for packed and chunked"
+        told = "grid.format: has no effect with one text per prompt; it is for packed and chunked"
     elif grid.format != ("lines",) and grid.answer == ("logprob",):
         told = "grid.format: has no effect with answer logprob; remove it"
     return Contradiction(told, instead=("lines",)) if told else None
@@ -454,7 +454,7 @@ def _check_format(sweep: Sweep) -> Contradiction | None:
 def _check_cut(sweep: Sweep) -> Contradiction | None:
     texts = sweep.texts
     if texts.keep != ("head",) and not any(texts.max_tokens):
-        told = "texts.keep: has no effect where whole texts are sent; set texts.max_tokens"
+        told = "texts.keep: has no effect on whole texts; set texts.max_tokens"
         return Contradiction(told, instead=("head",))
     return None
 
@@ -503,7 +503,7 @@ def _offline_problem(sweep: Sweep) -> str | None:
     if sweep.engine.kind == "external":
         return 'engine.kind: external is for mode = "online"'
     if sweep.online != OnlineTable():
-        return 'online: has no effect without mode = "online" at the head of the file'
+        return 'online: has no effect without mode = "online" at the top of the file'
     return None
 
 
@@ -517,9 +517,9 @@ def _load_problem(online: OnlineTable) -> str | None:
     loads = [name for name in kinds if getattr(online, name) not in {(), None}]
     if len(loads) != 1:
         found = " and ".join(loads) or "none"
-        return f"online: takes one of rate, concurrency and max_rate, and there is {found}"
+        return f"online: takes exactly one of rate, concurrency and max_rate; given: {found}"
     if online.max_rate is not None and online.slo is None:
-        return 'online.slo: is missing; max_rate keeps one, e.g. slo = "p99 e2e <= 500 ms"'
+        return 'online.slo: is missing; max_rate needs one, e.g. slo = "p99 e2e <= 500 ms"'
     if online.search_s is not None and online.max_rate is None:
         return "online.search_s: has no effect without online.max_rate; remove it"
     if online.concurrency and online.arrivals != ("poisson",):
@@ -568,9 +568,9 @@ def _url_problem(sweep: Sweep) -> str | None:
 def _measure_problem(sweep: Sweep) -> str | None:
     """Return what only a pass of known requests can do, or None."""
     if sweep.measure.stop_at_half_width is not None:
-        return "measure.stop_at_half_width: is for offline passes; give online windows repeats"
+        return "measure.stop_at_half_width: is for offline passes; use measure.repeats online"
     if sweep.measure.isolation != "process" and sweep.online.url is not None:
-        return "measure.isolation: has no effect on a server that is there; remove it"
+        return "measure.isolation: has no effect on an existing server; remove it"
     if "logprob" in sweep.grid.answer:
         return "grid.answer: logprob is measured offline; servers answer free or choice"
     return None

@@ -241,7 +241,7 @@ def _place_problem(table: TaskTable) -> str | None:
         return None
     key = "instruction" if _has_text(many) else "instruction_many"
     return (
-        f"task.{key}: has no place for the texts, while the other instruction has one; write "
+        f"task.{key}: has no placeholder for the texts, but the other instruction has one; write "
         "{text} and {texts} in both, or in neither"
     )
 
@@ -265,7 +265,7 @@ def _template_problem(task: LabellingTask, grid: GridTable) -> str | None:
     if not own_words or task.instruction == SENTIMENT.instruction:
         return None
     return (
-        f"grid.template: {min(own_words)} words the question of sentiment alone; this task has "
+        f"grid.template: {min(own_words)} exists for the sentiment question only; this task has "
         "original (its own instruction) and chat"
     )
 
@@ -292,7 +292,9 @@ def _where_problem(task: LabellingTask, grid: GridTable) -> str | None:
     asked = filter(None, (task.instruction, task.instruction_many))
     if grid.instruction == ("after",) or not any(map(_has_text, asked)):
         return None
-    return "grid.instruction: has no effect, as the instruction has a place for the texts"
+    return (
+        "grid.instruction: has no effect, because the instruction has a placeholder for the texts"
+    )
 
 
 def _has_text(ask: str) -> bool:

@@ -218,7 +218,7 @@ def test_run_shown_badly(
         main(["run", sweep_file.name, "--set", "grid.n=1"])
     assert ended.value.code == 0
     said = capsys.readouterr().err
-    told = "measured and kept, but not shown: RuntimeError: no home"
+    told = "measured and saved, but not shown: RuntimeError: no home"
     assert said == f"packsweep: results/tiny: {told}\n"
     assert list((sweep_file.parent / "results/tiny/cells").glob("*/COMMIT"))
 

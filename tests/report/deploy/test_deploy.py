@@ -96,7 +96,7 @@ def test_script_asks_and_reads_as_the_cell_does(
     byte_model: Path, tmp_path: Path, grid: dict[str, Any], task: dict[str, Any]
 ) -> None:
     if task and grid.get("template") == "short":
-        pytest.skip("short words the question of sentiment alone")
+        pytest.skip("short exists for the sentiment question only")
     (cell,) = cells_of(byte_model, grid={"n": 12, **grid}, task=task)
     script = loaded(pass_row(cell), tmp_path)
     built, own = script.prompts([text.text for text in REVIEWS]), cell.build_prompts(REVIEWS)

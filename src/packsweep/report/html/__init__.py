@@ -189,7 +189,7 @@ def _groups(
                 Group(
                     key="served",
                     title="Online",
-                    hint="latency against load, the SLO, offline beside online",
+                    hint="latency against load, the SLO, offline and online compared",
                     sections=tuple(served),
                 )
             ]
@@ -199,7 +199,7 @@ def _groups(
         Group(
             key="labels",
             title="Label quality",
-            hint="accuracy by position in a prompt, expected against predicted labels",
+            hint="accuracy by position in the prompt, expected and predicted labels",
             sections=(sections.accuracy(rows, found.positions, found.confusion),),
         ),
         Group(
@@ -216,7 +216,7 @@ def _groups(
         ),
         Group(
             key="again",
-            title="Measure it again",
+            title="Reproduce these results",
             hint="sweep file, command, environment, hashes",
             sections=(record.repeat(rows, found.sweep),),
         ),

@@ -35,7 +35,7 @@ def table(given: Advice) -> Table:
     quality = f"{given.quality_kind or 'accuracy'}\n[95% CI]"
     several = any(point.num_gpus > 1 for point in given.points)
     priced = any(point.usd_per_1000_right.value is not None for point in given.points)
-    speed = ("texts/s", *(("GPUs", "texts/s\na GPU") if several else ()))
+    speed = ("texts/s", *(("GPUs", "texts/s\nper GPU") if several else ()))
     price = ("$/1000\ncorrect",) if priced else ()
     headings = ("setting", *speed, quality, *price, "frontier", "loss allowed")
     body = [_cells(point, several=several, priced=priced) for point in given.points]

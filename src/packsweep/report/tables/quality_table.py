@@ -23,8 +23,8 @@ _HEADINGS = (
     *("precision", "recall", "predicted", "kappa"),
 )
 _SAID = {
-    "up": "more right",
-    "down": "fewer right",
+    "up": "more correct",
+    "down": "fewer correct",
     "chance": "not significant",
     "not_shown": "no difference shown",
     "no_interval": "no interval",
@@ -97,7 +97,7 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str
 
 
 def difference(found: PairedDifference, said: Verdict) -> str:
-    """Return ``-3.0 points [-5.1, -0.9] over 400 texts, fewer right``."""
+    """Return ``-3.0 points [-5.1, -0.9] over 400 texts, fewer correct``."""
     value, low, high = (100 * (end or 0.0) for end in (found.value, found.ci_low, found.ci_high))
     units = f"{found.num_units:,} {found.unit}s"
     if found.independence_assumed:

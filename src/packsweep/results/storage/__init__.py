@@ -4,7 +4,7 @@ The store (``packsweep.results.store``) asks for no more than the five verbs bel
 is a module here and a row of ``_OBJECT_STORES``, or of what ``at`` tells apart. A key is a path
 below the root with slashes, ``cells/<cell_id>/COMMIT``. Everything that goes wrong is a
 ``ResultsError`` of one line; a key that is not there is not wrong, and neither is one where a FIFO,
-a device or a loop of links lies: it is passed over and named once.
+a device or a loop of links lies: it is ignored and named once.
 """
 
 from __future__ import annotations

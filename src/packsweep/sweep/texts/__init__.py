@@ -110,7 +110,7 @@ def _found(source: str, reading: Reading, notes: list[str]) -> tuple[Path, list[
             _check_labels(source, reading)
             return path, []
         if files.kind(path.name) is None:
-            message = f"{path}: is a file of no known kind; expected a folder, or a file whose"
+            message = f"{path}: is a file of an unknown type; expected a folder, or a file whose"
             raise TextsError(f"{message} name ends in {_SUFFIXES} (or .gz, .xz, .bz2, .zst, .zip)")
         return path, [path]
     if _GLOB.intersection(source):

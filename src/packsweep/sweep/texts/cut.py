@@ -65,7 +65,7 @@ def _cut(
         sent = shortened(sent, tokenizer, cut.max_tokens, cut.keep)
     if not sent or sent.isspace():
         message = f"text {number}: nothing is left of {text.text[:40]!r} as it would be sent"
-        raise TextsError(f"{message}; look at texts.markup and texts.max_tokens")
+        raise TextsError(f"{message}; check texts.markup and texts.max_tokens")
     return replace(text, text=sent)
 
 
