@@ -26,7 +26,8 @@ app = typer.Typer(
 )
 
 _DEFAULT_TOKENS = (4, 40, 400)
-_DTYPES = "auto, bfloat16, float16, float32, fp8"
+_DTYPES = ("auto", "bfloat16", "float16", "float32", "fp8")
+_KNOWN_DTYPES = ", ".join(_DTYPES)
 
 ModelArg = Annotated[
     str,
@@ -103,9 +104,11 @@ def kv_command(
         str | None,
         typer.Option("--device", metavar="GPU", help="A GPU, e.g. H200; the one here by default."),
     ] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help=f"Of the weights: {_DTYPES}.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help=f"Of the weights: {_KNOWN_DTYPES}.")
+    ] = "auto",
     kv_cache_dtype: Annotated[
-        str, typer.Option("--kv-cache-dtype", help=f"Of the cache: {_DTYPES}.")
+        str, typer.Option("--kv-cache-dtype", help=f"Of the cache: {_KNOWN_DTYPES}.")
     ] = "auto",
     tensor_parallel_size: Annotated[
         int, _parallel("--tensor-parallel-size", "--tp", "GPUs that share every layer.")
@@ -191,8 +194,8 @@ def kv_command(
 
 def _check_dtypes(*words: str) -> None:
     for word in words:
-        if word not in _DTYPES.split(", "):
-            raise UserError(f"dtype {word!r} is not known; known are {_DTYPES}")
+        if word not in _DTYPES:
+            raise UserError(f"dtype {word!r} is not known; known are {_KNOWN_DTYPES}")
 
 
 def _measure() -> dict[str, Any]:
