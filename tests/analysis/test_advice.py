@@ -103,7 +103,7 @@ def test_words_follow_the_device() -> None:
 
 def test_speed_measured_once_has_no_interval() -> None:
     once = {"texts_per_s_ci_low": None, "texts_per_s_ci_high": None}
-    rows = [row(way, 2000) | once for way in WAYS]
+    rows = [{**row(way, 2000), **once} for way in WAYS]
     found = advice.advise(rows, draw(WAYS, rows, np.random.default_rng(0), alike=1.0))
     assert found.numbers is not None
     assert found.numbers[1].detail == "no interval: measured once"
