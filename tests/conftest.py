@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import io
 import os
 import signal
@@ -22,7 +23,7 @@ from tests.s3_server import S3Server
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from packsweep.cli import main
-from packsweep.machine import environment
+from packsweep.machine import calibration, environment
 from packsweep.results.store import Store
 
 # A busy machine is no failure of a property. The same examples every time, so that a test's verdict
@@ -98,6 +99,15 @@ def _own_environment() -> None:
     environment.on_cpu.cache_clear()
     for name in environment.measuring().keys() - _MEASURING.keys():
         del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _measured_once() -> Iterator[None]:
+    """Measure this processor for the first ``plan`` alone: each has a cache folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = functools.cache(calibration.of_this_processor)
+        patch.setattr(calibration, "of_this_processor", once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,7 @@ def test_numbers_tell_hours_and_money() -> None:
     quality, speed, cost = found.numbers
     assert quality.label == "correct labels"
     assert (speed.value, speed.label) == ("20", "texts/s on one GPU")
+    assert speed.detail == "95 % interval 20 to 20"
     assert (cost.value, cost.label) == ("$60.00", "for 1,440,000 texts")
     assert cost.detail == "10 hours on 2 GPUs, engine start not included"
 
@@ -96,7 +97,16 @@ def test_words_follow_the_device() -> None:
     assert found.numbers[2].detail == "10 hours on 1 CPU"
     per_million = advice.advise(rows, {}).numbers
     assert per_million is not None
-    assert per_million[2].label == "of a CPU for a million texts"
+    hours = per_million[2]
+    assert (hours.value, hours.label) == ("6.94 h", "of a CPU for a million texts")
+
+
+def test_speed_measured_once_has_no_interval() -> None:
+    once = {"texts_per_s_ci_low": None, "texts_per_s_ci_high": None}
+    rows = [{**row(way, 2000), **once} for way in WAYS]
+    found = advice.advise(rows, draw(WAYS, rows, np.random.default_rng(0), alike=1.0))
+    assert found.numbers is not None
+    assert found.numbers[1].detail == "no interval: measured once"
 
 
 LARGE = {

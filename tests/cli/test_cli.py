@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from tests.fakes import Cli, cell, written
@@ -391,10 +392,17 @@ def test_run_interrupted(cli: Cli, sweep_file: Path, number: signal.Signals) -> 
         assert done.stdout.startswith("2 cells, 1 done before, 1 to do\n[2/2]")
 
 
+_MORE_THAN_A_PIPE_HOLDS = 1 << 17
+
+
 def test_plan_interrupted(tmp_path: Path) -> None:
     """Ctrl-C before anything runs ends with 130 and without a traceback."""
     process = _start("plan", "/dev/fd/0", cwd=tmp_path, stdin=subprocess.PIPE)
-    time.sleep(3)  # it waits for the sweep file, as of a shell's <(command)
+    assert process.stdin is not None
+    process.stdin.write("#" * _MORE_THAN_A_PIPE_HOLDS)
+    process.stdin.flush()  # it has read some of it
+    while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
+        time.sleep(0.01)  # until it waits for the rest
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
     _, said = process.communicate(timeout=30)

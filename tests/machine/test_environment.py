@@ -77,6 +77,12 @@ def test_gpus_are_numbered_as_nvml_numbers_them() -> None:
     assert environment.measuring(own).keys().isdisjoint({"CUDA_DEVICE_ORDER"})
 
 
+def test_a_start_repeats_no_profiling_unless_the_user_asks() -> None:
+    assert environment.engine_environ({})["VLLM_ENABLE_STARTUP_PLAN"] == "1"
+    own = environment.engine_environ({"VLLM_ENABLE_STARTUP_PLAN": "0"}, "{}")
+    assert own["VLLM_ENABLE_STARTUP_PLAN"] == "0"
+
+
 def test_engine_environ_of_cell_decides_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cell that says how vLLM places its threads gets vLLM's own processes."""
     monkeypatch.setattr(environment, "on_cpu", lambda: True)

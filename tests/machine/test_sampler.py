@@ -212,11 +212,14 @@ def test_unwatched_window_tells_nothing() -> None:
     assert set(dataclasses.asdict(NullSampler().conditions()).values()) == {None}
 
 
-@given(*[st.floats(min_value=0, max_value=1e6)] * 3)
-def test_share_of_others_is_a_share(idle: float, own: float, others: float) -> None:
+@given(*[st.floats(min_value=0, max_value=1e6)] * 3, st.floats(min_value=-1, max_value=1))
+def test_share_of_others_is_a_share(idle: float, own: float, others: float, tick: float) -> None:
+    """Whatever the counters are apart by, as they are read one after the other."""
     before = CpuTimes(all=1e3, busy=5e2, own=1e2)
     after = CpuTimes(
-        all=before.all + idle + own + others, busy=before.busy + own + others, own=before.own + own
+        all=before.all + idle + own + others,
+        busy=before.busy + own + others + tick,
+        own=before.own + own,
     )
     share = sampler.other_share(before, after)
     assert share is None or 0 <= share <= 1

@@ -165,3 +165,19 @@ def test_nothing_imported_from_working_directory(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert str(tmp_path) not in done.stdout
+
+
+def test_pipe_that_closed_before() -> None:
+    """A process that asks too late, when nobody holds the other end any more, ends as well."""
+    program = (
+        "import os\n"
+        "from packsweep.run import lifeline\n"
+        "guard, other = os.pipe()\n"
+        "os.close(other)\n"
+        "lifeline.die_at_end_of(guard)\n"
+        "print('lives')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")

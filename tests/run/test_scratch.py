@@ -47,6 +47,16 @@ def test_remove_abandoned(temporary: Path) -> None:
     assert (temporary / "packsweep-empty").exists()
 
 
+def test_remove_abandoned_of_another_user(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever made a folder, only its user removes it."""
+    mine = process.identity(os.getpid())
+    assert mine is not None
+    theirs = _owned(temporary / "packsweep-gone", mine | {"started": "1"})
+    monkeypatch.setattr(os, "getuid", lambda: theirs.stat().st_uid + 1)
+    assert scratch.remove_abandoned() == 0
+    assert theirs.exists()
+
+
 def test_make_no_room(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no temporary file can be written one line says so."""
     monkeypatch.setattr(tempfile, "tempdir", str(temporary / "gone"))

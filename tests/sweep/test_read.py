@@ -126,6 +126,7 @@ def test_printable() -> None:
     assert shown(10**5000) == "int too large to show"
 
 
+_NUM_FUZZED = 400
 _PIECES = (
     *'[]{}="\\\n,.#\x00\x1b\ufeff\u202e',
     *("[grid]", "[model]", "[engine]", "[[variant]]", "[task]", "[texts]", "[measure]", "n"),
@@ -152,15 +153,14 @@ def _message(path: Path, overrides: list[str]) -> str | None:
 
 
 def test_fuzz(tmp_path: Path) -> None:
-    """For a bounded time: any content is a sweep or one line, and never another exception."""
-    chance, ends = random.Random(0), time.monotonic() + 3
+    """Any content is a sweep or one line, and never another exception."""
+    chance = random.Random(0)
     messages = []
-    while time.monotonic() < ends:
+    for _ in range(_NUM_FUZZED):
         table, key, value = chance.choices(_PIECES, k=3)
         overrides = [f"{table[:50]}.{key}={value}"] if chance.random() < 0.5 else []
         messages.append(_message(_file(tmp_path, _mutated(chance)), overrides))
     told = [message for message in messages if message is not None]
-    assert len(messages) >= 10
     assert told
     assert all(message.isprintable() and len(message) <= 1500 for message in told)
 

@@ -122,7 +122,7 @@ def test_open_loop_sends_at_its_times_however_slow_the_server_is() -> None:
     assert [response.scheduled_s for response in window.responses] == arrivals
     for response in window.responses:
         assert response.scheduled_s is not None
-        assert 0 <= response.dispatched_s - response.scheduled_s < 0.1
+        assert 0 <= response.dispatched_s - response.scheduled_s < 0.3  # not after an answer
     assert max(count for _, count in window.in_flight) == 4
     assert window.ended_s >= 0.5
     assert window.duration_s == 0.3
@@ -137,7 +137,7 @@ def test_stall_shows_in_every_request_that_arrives_in_it() -> None:
     assert len(stalled) == 9
     for response in stalled:
         assert response.token_s[-1] >= 0.7
-        assert response.dispatched_s - response.arrived_s < 0.1
+        assert response.dispatched_s - response.arrived_s < 0.3
 
 
 def test_closed_loop_keeps_its_concurrency() -> None:

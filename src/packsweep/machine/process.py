@@ -46,8 +46,10 @@ def identity(pid: int) -> dict[str, str] | None:
     None where there is no such process, or no /proc to say so. Containers on one host share the
     boot and, perhaps, a folder for temporary files, but not the pids: so the namespace counts.
     """
+    boot = boot_id()
+    if boot is None:
+        return None
     try:
-        boot = _BOOT_ID.read_text(encoding="ascii").strip()
         namespace = str(Path("/proc/self/ns/pid").readlink())
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -346,11 +346,7 @@ def run_order(
         settings, start = _compiled(first.planned.cell), first.start
         is_cold = ready_s.get(settings, float("inf")) > began
         ready_s[settings] = min(ready_s.get(settings, float("inf")), began + start.cold_s)
-        extra_s = start.cold_s - start.warm_s if is_cold else 0.0
-        held_s = {first.planned.cell.cell_id: (first.warm_s or 0.0) + extra_s}
-        for cell in others:
-            without_start_s = (cell.warm_s or 0.0) - start.warm_s - shutdown_s
-            held_s[cell.planned.cell.cell_id] = max(without_start_s, 0.0)
+        held_s = _held_s(first, others, shutdown_s, is_cold=is_cold)
         ended = began + sum(held_s.values())
         for _ in taken:
             heapq.heappush(free, ended)
@@ -359,6 +355,19 @@ def run_order(
         found.wall_s = max(found.wall_s, ended)
         (found.cold if is_cold else found.warm)[start] += 1
     return found
+
+
+def _held_s(
+    first: CellForecast, others: Sequence[CellForecast], shutdown_s: float, *, is_cold: bool
+) -> dict[str, float]:
+    """Return cell_id -> how long the cells of one engine hold its GPUs; the first starts it."""
+    start = first.start
+    extra_s = start.cold_s - start.warm_s if is_cold else 0.0
+    held_s = {first.planned.cell.cell_id: (first.warm_s or 0.0) + extra_s}
+    for cell in others:
+        without_start_s = (cell.warm_s or 0.0) - start.warm_s - shutdown_s
+        held_s[cell.planned.cell.cell_id] = max(without_start_s, 0.0)
+    return held_s
 
 
 def _engines(cells: Sequence[CellForecast], num_at_once: int) -> list[list[CellForecast]]:

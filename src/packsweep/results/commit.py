@@ -15,8 +15,8 @@ from packsweep.results import schema
 # A name becomes part of a key: no dots, no slashes. Ours are a UUID in hex, with -lost at times.
 _ATTEMPT = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_REQUESTS = re.compile(rf"-?|{_SHA256.pattern}")
 _NONE = "-"
+_REQUESTS = re.compile(rf"(?:{_NONE})?|{_SHA256.pattern}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +60,7 @@ def read(content: bytes) -> Commit | None:
     attempt_id, version, passes, requests = words
     if not is_attempt(attempt_id) or version not in schema.READABLE:
         return None
-    if not _SHA256.fullmatch(passes) or not (
-        requests in {"", _NONE} or _SHA256.fullmatch(requests)
-    ):
+    if not _SHA256.fullmatch(passes) or not _REQUESTS.fullmatch(requests):
         return None
     return Commit(attempt_id=attempt_id, version=version, passes=passes, requests=requests or None)
 

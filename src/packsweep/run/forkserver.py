@@ -134,15 +134,20 @@ class ForkServer:
         """Fork workers for ever; return in each of them what it is to do."""
         while True:
             for key, _ in self._selector.select():
-                if key.fileobj is self._listener:
-                    work = self._accept()
-                    if work is not None:
-                        return work
-                elif key.fileobj is self._wake:
-                    self._wake.recv(4096)
-                    self._reap()
-                elif key.data.pid in self._workers:  # not one that was just reaped
-                    self._hang_up(key.data)
+                work = self._attend(key)
+                if work is not None:
+                    return work
+
+    def _attend(self, key: selectors.SelectorKey) -> Callable[[], None] | None:
+        """Answer what can be read; return, in a new worker, what it is to do."""
+        if key.fileobj is self._listener:
+            return self._accept()
+        if key.fileobj is self._wake:
+            self._wake.recv(4096)
+            self._reap()
+        elif key.data.pid in self._workers:  # not one that was just reaped
+            self._hang_up(key.data)
+        return None
 
     def _wake_on_child(self) -> socket.socket:
         """Make the selector wake where a worker ends."""
@@ -236,12 +241,21 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Read one request: its length, its JSON, and the descriptors that came with the length.
 
     Raises:
-        ValueError: it is not whole.
+        OSError: it does not come in time.
+        ValueError: it is not whole. In either case its descriptors are closed.
     """
     head, descriptors, _, _ = socket.recv_fds(connection, LENGTH.size, NUM_DESCRIPTORS)
-    if len(head) != LENGTH.size or len(descriptors) != NUM_DESCRIPTORS:
+    try:
+        return _content(connection, head, len(descriptors)), descriptors
+    except (OSError, ValueError):
         for descriptor in descriptors:
             os.close(descriptor)
+        raise
+
+
+def _content(connection: socket.socket, head: bytes, num_descriptors: int) -> dict[str, Any]:
+    """Read the JSON that follows the head of a request."""
+    if len(head) != LENGTH.size or num_descriptors != NUM_DESCRIPTORS:
         raise ValueError("a request begins with its length and two descriptors")
     (left,) = LENGTH.unpack(head)
     parts = []
@@ -251,7 +265,8 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
             raise ValueError("a request ended early")
         parts.append(part)
         left -= len(part)
-    return json.loads(b"".join(parts)), descriptors
+    content: dict[str, Any] = json.loads(b"".join(parts))
+    return content
 
 
 def _work(request: Mapping[str, Any], descriptors: list[int], inherited: Mapping[str, str]) -> None:

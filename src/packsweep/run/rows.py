@@ -56,7 +56,6 @@ def write(
     Results that were deleted meanwhile are not made again: what is left would be half a folder.
     """
     try:
-        task.store.check()
         task.store.write(task.cell.cell_id, task.attempt_id, passes, requests)
     except ResultsError as error:
         return f"its row could not be written: {error}"

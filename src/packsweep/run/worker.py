@@ -38,7 +38,7 @@ from packsweep.run import lifeline, rows, session
 from packsweep.run.measure import checks, metrics, window_metrics, windows
 from packsweep.run.measure.metrics import PassContext
 from packsweep.run.measure.phases import PhaseClock
-from packsweep.run.measure.windows import Driven, NothingArrivesError, Windows
+from packsweep.run.measure.windows import Driven, NothingArrivesError, Step, Windows
 from packsweep.run.measure.workload import Workload, needs_tokenizer
 from packsweep.run.task import BEGAN, PHASE, STATUS, Status, Task, task_from_json
 
@@ -266,46 +266,52 @@ class Attempt:
             values["tokenize_s"] = tokenize_s
 
     def _run_windows(self, server: Server, model: Model, key: str | None) -> None:
-        limits = self._task.limits
-        timeout_s = windows.timeout_s(self._task.cell, limits.pass_timeout_s)
+        cell = self._task.cell
+        timeout_s = windows.timeout_s(cell, self._task.limits.pass_timeout_s)
         target = windows.target_of(server, key, timeout_s)
         tokenizer = load_tokenizer(model)
         driver = windows.Windows(server, self._workload, tokenizer, self._folder, target)
-        self._announce("warmup", "warmup")
-        # A server that was warmed with the same prompts is warm.
-        warmed = self._task.cell.warmup_passes, self._task.cell.prompts_sha256
-        for _ in range(0 if warmed in self._kept.warmed else warmed[0]):
-            driver.warm_up()
-            server.check()
-        self._kept.warmed.add(warmed)
-        course = windows.course(self._task.cell)
-        for number in itertools.count():
-            step = course.next()
-            if step is None:
-                break
+        self._warm_up(server, driver)
+        course = windows.course(cell)
+        for number, step in enumerate(iter(course.next, None)):
             repeat = len(self.measured.passes)
             self._announce(f"pass {number}", "cache")
             earlier = self._set_server_cache(server, driver)
             self._clock.enter("between")
             sampler = self._sampler()
-            began = time.perf_counter()
             try:
-                with sampler:
-                    driven = driver.drive(repeat, step)
+                driven = self._drive(driver, repeat, step, sampler)
             except NothingArrivesError as error:
                 course.pass_over(error)
                 continue
-            # Nobody waits for the end of a window whose last answer came before it.
-            spent_s = time.perf_counter() - began
-            self._clock.carve("passes", min(driven.window.ended_s, spent_s))
             server.check()
-            doubts = window_metrics.doubts(self._task.cell, driven)
+            doubts = window_metrics.doubts(cell, driven)
             if doubts:
                 _say(f"window {number} does not count: {'; '.join(doubts)}")
             if not doubts or not course.leaves_out:
                 self._keep_window(repeat, earlier, driven, sampler.conditions())
             course.tell(driven, doubts)
         self.measured.course = course.result()
+
+    def _warm_up(self, server: Server, driver: Windows) -> None:
+        """Warm a server up; one that was warmed with the same prompts is warm."""
+        self._announce("warmup", "warmup")
+        warmed = self._task.cell.warmup_passes, self._task.cell.prompts_sha256
+        for _ in range(0 if warmed in self._kept.warmed else warmed[0]):
+            driver.warm_up()
+            server.check()
+        self._kept.warmed.add(warmed)
+
+    def _drive(
+        self, driver: Windows, repeat: int, step: Step, sampler: ConditionSampler | NullSampler
+    ) -> Driven:
+        """Drive a timed window; nobody waits for its end where the last answer came before it."""
+        began = time.perf_counter()
+        with sampler:
+            driven = driver.drive(repeat, step)
+        spent_s = time.perf_counter() - began
+        self._clock.carve("passes", min(driven.window.ended_s, spent_s))
+        return driven
 
     def _set_server_cache(self, server: Server, driver: Windows) -> list[PassResult]:
         """Put the server's cache into the cell's state; return the passes that are in it."""

@@ -71,12 +71,22 @@ def test_texts_taken_as_independent_are_said() -> None:
 def test_the_table_has_a_line_for_each_cell_and_label() -> None:
     base = quality.baseline(ROWS, ANSWERS)
     found = [quality.of_cell(ANSWERS[each["group_id"]], base) for each in ROWS]
-    cells, labels = (column.cells for column in quality_table.table(found, ROWS).columns[:2])
+    table = quality_table.table(found, ROWS)
+    cells, labels = (column.cells for column in table.columns[:2])
     assert [cell for cell in cells if cell] == [
         "separate-n400-dup1-cold",
         "chunked4-n400-dup1-cold",
     ]
     assert list(labels) == ["all", "negative", "positive"] * 2
+    in_first_cell = {column.heading: column.cells[:2] for column in table.columns[3:]}
+    assert in_first_cell == {
+        "accuracy": ("88% [85, 91]", ""),
+        "macro F1": ("0.88 [0.85, 0.92]", ""),
+        "precision": ("", "88% [83, 92]"),
+        "recall": ("", "89% [84, 93]"),
+        "predicted": ("", "50% [46, 55]"),
+        "kappa": ("-", ""),
+    }
     assert "over prompts" in "\n".join(quality_table.meaning(found))
     assert quality_table.to_record(found[1])["confusion"][0]["num_texts"] > 0
 

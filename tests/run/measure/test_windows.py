@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +31,7 @@ from packsweep.sweep.spec import LimitsTable
 from packsweep.traffic.window import Window
 
 Row = dict[str, Any]
+DOUBTS = window_metrics.doubts
 
 
 class ByteServer(Server):
@@ -50,9 +49,13 @@ class ByteServer(Server):
 def no_orphan() -> Iterator[None]:
     """Whatever an attempt starts has ended when it has."""
     yield
-    assert [
-        child for child in psutil.Process().children() if "traffic.client" in _line(child)
-    ] == []
+    assert _clients() == []
+
+
+@pytest.fixture(autouse=True)
+def any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows count on a busy machine, too; ``validity`` has tests of its own."""
+    monkeypatch.setattr(window_metrics, "doubts", lambda *_: ())
 
 
 def _clients() -> list[psutil.Process]:
@@ -68,12 +71,12 @@ def _line(process: psutil.Process) -> str:
 
 
 def _cell(model: Path, /, **tables: Row) -> Cell:
-    """Return a cell of twelve prompts and two windows, so long that a busy machine keeps time."""
+    """Return a cell of twelve prompts and two windows of about thirty requests."""
     values: dict[str, Row] = {
         "model": {"name": str(model), "load_format": "dummy"},
         "grid": {"strategy": "separate", "n": 12},
         "engine": {"kind": "simulated"},
-        "online": {"rate": 15.0, "window_s": 2.0, "slo": "p90 e2e <= 5 s"},
+        "online": {"rate": 50.0, "window_s": 0.6, "slo": "p90 e2e <= 5 s"},
         "measure": {"repeats": 2},
     }
     for table, changes in tables.items():
@@ -98,9 +101,13 @@ def _run(store: Store, of: Cell, folder: Path, **limits: Any) -> tuple[Status, l
     return status, store.read_passes().to_pylist()
 
 
-def test_run_open_loop(store: Store, byte_model: Path, tmp_path: Path) -> None:
+def test_run_open_loop(
+    store: Store, byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each window is a row with its rates, its latencies and its labels."""
-    status, rows = _run(store, _cell(byte_model), tmp_path / "w")
+    monkeypatch.setattr(window_metrics, "doubts", DOUBTS)
+    long = {"rate": 15.0, "window_s": 2.0}  # a busy machine keeps time
+    status, rows = _run(store, _cell(byte_model, online=long), tmp_path / "w")
     assert (status.outcome, status.reason) == ("ok", None)
     assert [row["repeat"] for row in rows] == [0, 1]
     first = rows[0]
@@ -130,7 +137,7 @@ def test_run_draws(store: Store, byte_model: Path, tmp_path: Path) -> None:
 def test_run_common_draws(store: Store, byte_model: Path, tmp_path: Path) -> None:
     """Cells of one strategy are given the same arrivals at every rate, up to its scale."""
     times = []
-    for rate in (8.0, 15.0):
+    for rate in (30.0, 50.0):
         one = _cell(byte_model, online={"rate": rate}, measure={"repeats": 1})
         _run(store, one, tmp_path / "w")
         requests = store.read_requests({one.cell_id}).to_pylist()
@@ -189,7 +196,7 @@ def test_run_fault(
     store: Store, byte_model: Path, tmp_path: Path, fault: str, outcome: str, reason: str
 ) -> None:
     """A server that fails is a row with the reason."""
-    few = {"rate": 4.0}  # no prompt comes twice
+    few = {"rate": 4.0, "window_s": 2.0}  # no prompt comes twice
     measure = {"warmup_passes": 0}
     one = _cell(byte_model, online=few, simulated={"fault": fault}, measure=measure)
     status, rows = _run(store, one, tmp_path / "w")
@@ -229,7 +236,7 @@ def test_run_errors(store: Store, byte_model: Path, tmp_path: Path, bad: Answer,
 
 def test_run_slow(store: Store, byte_model: Path, tmp_path: Path) -> None:
     """A server that falls behind is seen from the schedule, and is no failure."""
-    online = {"rate": 40.0, "slo": "p90 e2e <= 3 s"}
+    online = {"rate": 40.0, "window_s": 1.0, "slo": "p90 e2e <= 1 s"}
     with ByteServer(service_s=0.1) as server:
         one = _external(byte_model, server.url, online=online, measure={"repeats": 1})
         status, rows = _run(store, one, tmp_path / "w")
@@ -250,7 +257,8 @@ def test_run_other_model(store: Store, byte_model: Path, tmp_path: Path) -> None
 def test_run_nothing_arrives(store: Store, byte_model: Path, tmp_path: Path) -> None:
     """A window that no request arrives in is told what would help, and not tried again."""
     measure = {"warmup_passes": 0}
-    one = _cell(byte_model, grid={"strategy": "packed"}, online={"rate": 0.5}, measure=measure)
+    rare = {"rate": 0.5, "window_s": 2.0}
+    one = _cell(byte_model, grid={"strategy": "packed"}, online=rare, measure=measure)
     status, _ = _run(store, one, tmp_path / "w")
     assert status.outcome == "invalid"
     assert str(status.reason).startswith("no request arrives in 2 s at 0.5 texts/s and 12 texts")
@@ -289,11 +297,7 @@ def test_run_max_rate_no_answers(store: Store, byte_model: Path, tmp_path: Path)
     """A rate at which every request fails is shown to fail, after one at which none does."""
     online = {"rate": [], "max_rate": 40.0, "window_s": 0.5, "search_s": 4.0}
     overloaded = Answer(status=503)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        ByteServer(lambda index: Answer() if index < 60 else overloaded) as server,
-    ):
-        patch.setattr(window_metrics, "doubts", lambda *_: ())  # of a machine that is busy
+    with ByteServer(lambda index: Answer() if index < 60 else overloaded) as server:
         measure = {"warmup_passes": 0}
         load = {**online, "slo": "p50 e2e <= 100 ms"}
         one = _external(byte_model, server.url, online=load, measure=measure)
@@ -327,11 +331,8 @@ def test_run_client_killed(store: Store, byte_model: Path, tmp_path: Path) -> No
 
 def _kill_client() -> None:
     for _ in range(600):
-        clients = [
-            p for p in psutil.Process().children(recursive=True) if "traffic.client" in _line(p)
-        ]
-        if clients:
-            os.kill(clients[0].pid, signal.SIGKILL)
+        for client in _clients():
+            client.kill()
             return
         time.sleep(0.05)
 
@@ -340,22 +341,21 @@ def test_run_max_rate_undecided(store: Store, byte_model: Path, tmp_path: Path) 
     """A search without the time for a verdict says what it would take."""
     online = {"rate": [], "max_rate": 5.0, "window_s": 1.0, "search_s": 4.0}
     one = _cell(byte_model, online={**online, "slo": "p99 e2e <= 500 ms"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(window_metrics, "doubts", lambda *_: ())  # of a machine that is busy
-        status, rows = _run(store, one, tmp_path / "w")
+    status, rows = _run(store, one, tmp_path / "w")
     assert (status.outcome, status.reason) == ("ok", None)
     assert {row["max_rate_verdict"] for row in rows} == {"undecided"}
     assert "a verdict takes at least" in rows[0]["max_rate_reason"]
     assert rows[0]["attainment_low"] < rows[0]["attainment_high"]
 
 
-def test_run_max_rate_doubts(store: Store, byte_model: Path, tmp_path: Path) -> None:
+def test_run_max_rate_doubts(
+    store: Store, byte_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A search of which no window counts is invalid, says why, and has no figures."""
     online = {"rate": [], "max_rate": 5.0, "window_s": 0.5, "search_s": 2.0}
     one = _cell(byte_model, online={**online, "slo": "p50 e2e <= 50 ms"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(window_metrics, "doubts", lambda *_: ("the client was slow",))
-        status, rows = _run(store, one, tmp_path / "w")
+    monkeypatch.setattr(window_metrics, "doubts", lambda *_: ("the client was slow",))
+    status, rows = _run(store, one, tmp_path / "w")
     assert (status.outcome, status.reason) == ("invalid", "the client was slow")
     assert [row["e2e_p99_s"] for row in rows] == [None]
     assert not store.is_done(one.cell_id)
@@ -390,12 +390,13 @@ def _driven(step: windows.Step | None, shown: Window) -> Any:
         ({"rate": 1.0, "slo": "p99 e2e <= 500 ms"}, 1800.0),
         ({"rate": [], "max_rate": 1.0, "slo": "p99 e2e <= 500 ms"}, 30.0),
         ({"rate": [], "max_rate": 1.0, "slo": "p99 e2e <= 3 s"}, 60.0),
-        ({"rate": [], "max_rate": 9.0, "slo": "p99 e2e <= 200 s", "window_s": 60.0}, 1800.0),
+        ({"rate": [], "max_rate": 9.0, "slo": "p99 e2e <= 200 s"}, 1800.0),
     ],
 )
 def test_timeout(byte_model: Path, load: Row, timeout_s: float) -> None:
     """A search does not wait for what broke the SLO long before."""
-    assert windows.timeout_s(_cell(byte_model, online=load), 3600.0) == timeout_s
+    one = _cell(byte_model, online={"window_s": 60.0, **load})
+    assert windows.timeout_s(one, 3600.0) == timeout_s
 
 
 def test_run_longer_than_pool(store: Store, byte_model: Path, tmp_path: Path) -> None:
@@ -443,12 +444,11 @@ def test_run_key(
 
 def test_run_max_rate(store: Store, byte_model: Path, tmp_path: Path) -> None:
     """A search drives windows at rates of its own, and all of them say how it ended."""
-    online = {"rate": [], "max_rate": 5.0, "window_s": 0.3, "slo": "p50 e2e <= 300 ms"}
-    one = _cell(byte_model, online=online, measure={"repeats": 1})
+    online = {"rate": [], "max_rate": 5.0, "window_s": 0.3, "search_s": 6.0}
+    one = _cell(byte_model, online={**online, "slo": "p50 e2e <= 300 ms"})
     status, rows = _run(store, one, tmp_path / "w")
     assert (status.outcome, status.reason) == ("ok", None)
     assert rows[0]["rate_texts_per_s"] == 5.0
-    assert len(rows) > 1  # whatever measure.repeats says
-    verdicts = {row["max_rate_verdict"] for row in rows}
-    assert len(verdicts) == 1
-    assert verdicts <= {"bracketed", "none_passes", "none_fails", "undecided"}
+    assert len(rows) > 2  # whatever measure.repeats says
+    (verdict,) = {row["max_rate_verdict"] for row in rows}
+    assert verdict in {"bracketed", "none_passes", "none_fails", "undecided"}  # as fast as it is

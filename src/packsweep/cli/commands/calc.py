@@ -26,7 +26,8 @@ app = typer.Typer(
 )
 
 _DEFAULT_TOKENS = (4, 40, 400)
-_DTYPES = "auto, bfloat16, float16, float32, fp8"
+_DTYPES = ("auto", "bfloat16", "float16", "float32", "fp8")
+_KNOWN_DTYPES = ", ".join(_DTYPES)
 
 ModelArg = Annotated[
     str,
@@ -105,10 +106,10 @@ def kv_command(
         ),
     ] = None,
     dtype: Annotated[
-        str, typer.Option("--dtype", help=f"Dtype of the weights: {_DTYPES}.")
+        str, typer.Option("--dtype", help=f"Dtype of the weights: {_KNOWN_DTYPES}.")
     ] = "auto",
     kv_cache_dtype: Annotated[
-        str, typer.Option("--kv-cache-dtype", help=f"Dtype of the KV cache: {_DTYPES}.")
+        str, typer.Option("--kv-cache-dtype", help=f"Dtype of the KV cache: {_KNOWN_DTYPES}.")
     ] = "auto",
     tensor_parallel_size: Annotated[
         int, _parallel("--tensor-parallel-size", "--tp", "GPUs that share every layer.")
@@ -197,8 +198,8 @@ def kv_command(
 
 def _check_dtypes(*words: str) -> None:
     for word in words:
-        if word not in _DTYPES.split(", "):
-            raise UserError(f"dtype {word!r} is unknown; known dtypes are {_DTYPES}")
+        if word not in _DTYPES:
+            raise UserError(f"dtype {word!r} is unknown; known dtypes are {_KNOWN_DTYPES}")
 
 
 def _measure() -> dict[str, Any]:

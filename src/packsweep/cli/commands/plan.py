@@ -52,8 +52,8 @@ def plan_command(
     from packsweep.plan import forecast
     from packsweep.report.tables import plan_table
 
-    on = forecast.target(device)
     _, planned, store, _ = prepare(sweep, set_, results, on_gpu=device is not None)
+    on = forecast.target(device)  # after what may be refused: a processor is measured for seconds
     if gpu_hour_usd is not None:
         planned = replace(planned, gpu_hour_usd=gpu_hour_usd)
     done = store.done([cell.cell.cell_id for cell in planned.cells])

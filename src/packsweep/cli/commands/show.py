@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from packsweep.analysis.contrasts import Comparison
 
+_NOTHING_SCORED = "no scored answers: the weights are random, or no cell is ok yet"
 _NUM_RANGES = 10  # of positions: what fits a screen beside other cells
 
 
@@ -229,7 +230,7 @@ def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
     if json:
         print_json(rows)
     elif not rows:
-        say(open_console(), "no scored answers: the weights are random, or no cell is ok yet")
+        say(open_console(), _NOTHING_SCORED)
     else:
         made = quality_table.positions if by_position else quality_table.confusion
         print_table(open_console(), made(rows, found.rows))
@@ -247,7 +248,7 @@ def _print_quality(results: Results, *, json: bool) -> None:
     if json:
         print_json([quality_table.to_record(each) for each in found])
     elif not found:
-        say(console, "no scored answers: the weights are random, or no cell is ok yet")
+        say(console, _NOTHING_SCORED)
     else:
         print_table(console, quality_table.table(found, rows))
         say(console, "\n".join(quality_table.meaning(found)))

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -89,6 +89,20 @@ class EmbeddedModel:
         return f"pip install --no-deps {self.distribution}=={self.version}"
 
 
+_LLAMA = EmbeddedModel(
+    name="llama-3.1-8b",
+    distribution="llama-models",
+    version="0.3.0",
+    member="llama_models/llama3/tokenizer.model",
+    member_sha256="82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55",
+    form=1,
+    has_weights=False,
+    expected_s=5,
+    megabytes=7,
+    libraries=("tokenizers",),
+    write=llama3.write,
+)
+
 EMBEDDED: dict[str, EmbeddedModel] = {
     entry.name: entry
     for entry in (
@@ -105,26 +119,10 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             libraries=("gguf", "tokenizers"),
             write=smollm2.write,
         ),
-        EmbeddedModel(
-            name="llama-3.1-8b",
-            distribution="llama-models",
-            version="0.3.0",
-            member="llama_models/llama3/tokenizer.model",
-            member_sha256="82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55",
-            form=1,
-            has_weights=False,
-            expected_s=5,
-            megabytes=7,
-            libraries=("tokenizers",),
-            write=llama3.write,
-        ),
-        EmbeddedModel(
+        _LLAMA,
+        replace(
+            _LLAMA,
             name="llama-3.1-8b-w8a8",
-            distribution="llama-models",
-            version="0.3.0",
-            member="llama_models/llama3/tokenizer.model",
-            member_sha256="82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55",
-            form=1,
             has_weights=True,
             expected_s=60,
             megabytes=9_100,

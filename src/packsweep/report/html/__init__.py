@@ -177,24 +177,18 @@ def _groups(
     )
     conditions, failed = record.conditions(rows, found.mixed), record.failed(rows, found.absent)
     doubts = len(conditions.warnings) + sum(row["outcome"] != "ok" for row in rows)
-    return (
+    groups = (
         Group(
             key="speed",
             title="Speed",
             hint="every comparison, speed against n and pack size, where the time goes",
             sections=speed,
         ),
-        *(
-            [
-                Group(
-                    key="served",
-                    title="Online",
-                    hint="latency against load, the SLO, offline and online compared",
-                    sections=tuple(served),
-                )
-            ]
-            if served
-            else []
+        Group(
+            key="served",
+            title="Online",
+            hint="latency against load, the SLO, offline and online compared",
+            sections=tuple(served),
         ),
         Group(
             key="labels",
@@ -221,6 +215,7 @@ def _groups(
             sections=(record.repeat(rows, found.sweep),),
         ),
     )
+    return tuple(group for group in groups if group.sections)
 
 
 def render(report: Report, *, folder: str | None = "") -> str:

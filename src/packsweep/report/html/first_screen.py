@@ -219,24 +219,10 @@ def frontier(advice: Advice, rows: Sequence[Row]) -> Figure | None:
         return None
     several = any(point.num_gpus > 1 for point in advice.points)
     speed = "texts/s per GPU" if several else "texts/s"
-    strategies = {row["cell_id"]: cell.strategy(row) for row in rows}
-    points = [
-        charts.Point(
-            cell=point.name,
-            series=strategies[point.cell_id],
-            value=point.quality.value,
-            low=point.quality.ci_low,
-            high=point.quality.ci_high,
-            x=point.texts_per_s_per_gpu.value,
-            x_low=point.texts_per_s_per_gpu.ci_low,
-            x_high=point.texts_per_s_per_gpu.ci_high,
-        )
-        for point in advice.points
-        if point.quality.value is not None and point.texts_per_s.value is not None
-    ]
+    points = _marks(advice.points, rows)
+    series = list(dict.fromkeys(cell.strategy(row) for row in rows if row["outcome"] == "ok"))
     shares = {row["majority_class_share"] for row in rows} - {None}
     baseline = max(shares) if advice.quality_kind == "accuracy" and shares else None
-    series = list(dict.fromkeys(cell.strategy(row) for row in rows if row["outcome"] == "ok"))
     title = f"{advice.quality_kind.capitalize()} against speed"
     note = "Up and to the right is better; bars are 95 % intervals."
     if baseline is not None:
@@ -255,17 +241,32 @@ def frontier(advice: Advice, rows: Sequence[Row]) -> Figure | None:
             f"Data of: {title}",
             ("setting", advice.quality_kind, "95 % interval", speed, "95 % interval"),
             [
-                (
-                    point.name,
-                    fmt.exact(point.quality.value),
-                    fmt.interval(point.quality.ci_low, point.quality.ci_high),
-                    fmt.exact(point.texts_per_s_per_gpu.value),
-                    fmt.interval(
-                        point.texts_per_s_per_gpu.ci_low, point.texts_per_s_per_gpu.ci_high
-                    ),
-                )
+                (point.name, *_written(point.quality), *_written(point.texts_per_s_per_gpu))
                 for point in advice.points
             ],
         ),
         notes=(note,),
     )
+
+
+def _marks(points: Sequence[Point], rows: Sequence[Row]) -> list[charts.Point]:
+    """Return the settings whose quality and speed are known, as marks of their strategy."""
+    strategies = {row["cell_id"]: cell.strategy(row) for row in rows}
+    return [
+        charts.Point(
+            cell=point.name,
+            series=strategies[point.cell_id],
+            value=point.quality.value,
+            low=point.quality.ci_low,
+            high=point.quality.ci_high,
+            x=point.texts_per_s_per_gpu.value,
+            x_low=point.texts_per_s_per_gpu.ci_low,
+            x_high=point.texts_per_s_per_gpu.ci_high,
+        )
+        for point in points
+        if point.quality.value is not None and point.texts_per_s.value is not None
+    ]
+
+
+def _written(figure: Value) -> tuple[str, str]:
+    return fmt.exact(figure.value), fmt.interval(figure.ci_low, figure.ci_high)

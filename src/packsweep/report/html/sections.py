@@ -57,10 +57,19 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
     if not compared:
         line = "No two cells do the same work in different ways."
         return Section(key=key, title=title, lines=(line,))
-    words = names(rows)
     shown, note = _most_telling(compared)
     order = {str(row["cell_id"]): place for place, row in enumerate(rows)}
     shown.sort(key=lambda each: (each.axis != "strategy", order[each.baseline]))
+    notes = (f"Shown: {note}.",) if note else ()
+    figure = _ratios_figure(shown, names(rows), notes)
+    return Section(
+        key=key, title=title, lines=_how_compared(compared, shown, rows), figures=(figure,)
+    )
+
+
+def _ratios_figure(
+    shown: Sequence[Comparison], words: Mapping[str, str], notes: tuple[str, ...]
+) -> Figure:
     points = [
         Point(
             cell=pair(words[each.cell], words[each.baseline]),
@@ -72,42 +81,43 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> Section:
         for each in shown
         if each.ratio.value is not None
     ]
+    data = [
+        (
+            words[each.cell],
+            words[each.baseline],
+            verdict.text(each.ratio, each.speed, per_gpu=each.per_gpu),
+        )
+        for each in shown
+    ]
     heading = "texts/s of a cell over that of its baseline"
-    figure = Figure(
+    axis = Axis(title="ratio; 1 is no difference", log=True)
+    columns = ("cell", "baseline", "ratio, 95 % interval and verdict")
+    return Figure(
         title=heading,
         described=f"{heading}, {len(points)} ratios with intervals; left of 1 is slower.",
-        spec=charts.dots(
-            points, x=Axis(title="ratio; 1 is no difference", log=True), reference=1.0
-        ),
-        data=make_table(
-            "Data of the comparisons",
-            ("cell", "baseline", "ratio, 95 % interval and verdict"),
-            [
-                (
-                    words[each.cell],
-                    words[each.baseline],
-                    verdict.text(each.ratio, each.speed, per_gpu=each.per_gpu),
-                )
-                for each in shown
-            ],
-            text=3,
-        ),
-        notes=(f"Shown: {note}.",) if note else (),
+        spec=charts.dots(points, x=axis, reference=1.0),
+        data=make_table("Data of the comparisons", columns, data, text=3),
+        notes=notes,
     )
+
+
+def _how_compared(
+    compared: Sequence[Comparison], shown: Sequence[Comparison], rows: Sequence[Row]
+) -> tuple[str, ...]:
+    """Return sentences on what the verdicts mean and between which cells they are."""
+    explained = verdict.explained([c.ratio for c in compared], [c.answers for c in compared])
     apart = sum(not comparison.same_gpu for comparison in compared)
-    lines = [
-        *(
-            f"{line[0].upper()}{line[1:]}."
-            for line in verdict.explained(
-                [c.ratio for c in compared], [c.answers for c in compared]
-            )
-        ),
+    return (
+        *map(_sentence, explained),
         *([_BASELINE_SETTINGS] if any(each.axis == SETTINGS for each in shown) else []),
-        *(f"{line[0].upper()}{line[1:]}." for line in footer.several_gpus(compared, rows)),
+        *map(_sentence, footer.several_gpus(compared, rows)),
         *([_PER_GPU] if any(each.per_gpu for each in shown) else []),
         *([f"{apart} of {len(compared)} between different GPUs of one kind."] if apart else []),
-    ]
-    return Section(key=key, title=title, lines=tuple(lines), figures=(figure,))
+    )
+
+
+def _sentence(line: str) -> str:
+    return f"{line[0].upper()}{line[1:]}."
 
 
 def _most_telling(compared: Sequence[Comparison]) -> tuple[list[Comparison], str | None]:

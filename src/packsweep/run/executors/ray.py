@@ -397,14 +397,15 @@ def stream_attempt(
         while (status := supervisor.poll()) is None:
             if os.getppid() != raylet:
                 sys.exit("the raylet of this node has died")
-            if supervisor.phase != phase:
-                phase = supervisor.phase
-                yield {"phase": phase, **where}
-                if task.store.committed(cell_id) not in {None, task.attempt_id}:
-                    supervisor.stop()
-                    status = done_by_another(task)
-                    break
-            time.sleep(POLL_S)
+            if supervisor.phase == phase:
+                time.sleep(POLL_S)
+                continue
+            phase = supervisor.phase
+            yield {"phase": phase, **where}
+            if task.store.committed(cell_id) not in {None, task.attempt_id}:
+                supervisor.stop()
+                status = done_by_another(task)
+                break
         yield status.to_json()
     except BaseException:
         supervisor.stop()

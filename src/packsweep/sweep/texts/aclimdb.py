@@ -87,10 +87,8 @@ def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
         raise TextsError(_not_the_set(path, missing))
     for folder in FOLDERS:
         with os.scandir(path / folder) as entries:
-            for entry in entries:
-                name = f"{folder}/{entry.name}"
-                if _MEMBER.fullmatch(name) and entry.is_file():
-                    yield name, entry.stat()
+            found = [(f"{folder}/{entry.name}", entry) for entry in entries if entry.is_file()]
+        yield from ((name, entry.stat()) for name, entry in found if _MEMBER.fullmatch(name))
 
 
 def _not_the_set(path: Path, missing: list[str]) -> str:
