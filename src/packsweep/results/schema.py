@@ -129,12 +129,12 @@ IDENTITY = (
 )
 
 CELL = (
-    _string("strategy", "packed, separate or chunked", role="shape"),
+    _string("strategy", "how the texts are divided among prompts", role="shape"),
     _int("n", "texts", "distinct texts labelled in one pass", role="shape"),
     _int(
         "pack_size",
         "texts",
-        "texts in a prompt of the strategy chunked",
+        "texts in a prompt, of a strategy that takes a size",
         role="shape",
         follows=("strategy",),
     ),

@@ -36,11 +36,11 @@ from packsweep.sweep.spec import (
     Markup,
     Mode,
     PromptType,
-    Strategy,
     Sweep,
     Table,
     Template,
 )
+from packsweep.sweep.strategies import ONE_TEXT, SIZED, Strategy
 from packsweep.sweep.task import LabellingTask
 from packsweep.sweep.texts import LabelledText, content_sha256
 from packsweep.sweep.texts.cut import Cut, Cutter
@@ -386,13 +386,13 @@ def _points(sweep: Sweep) -> Iterator[_Point]:
 def _grid_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     """Yield the grid's rows.
 
-    ``pack_size`` is an axis of the strategy chunked alone, ``format`` of those with many texts in
-    a prompt; an answer by log-probabilities has one text.
+    ``pack_size`` and ``format`` are axes of some strategies alone, and an answer by
+    log-probabilities has one text.
     """
     for strategy in sweep.grid.strategy:
-        sizes = sweep.grid.pack_size if strategy == "chunked" else (None,)
+        sizes = sweep.grid.pack_size if strategy in SIZED else (None,)
         for row in _rows(sweep.grid, leave_out=("strategy", "pack_size")):
-            if strategy == "separate":
+            if strategy in ONE_TEXT:
                 row["format"] = "lines"
             elif row["answer"] == "logprob":
                 continue

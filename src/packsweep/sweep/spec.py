@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from packsweep.errors import UserError, shown
 from packsweep.machine.devices import DEVICES
+from packsweep.sweep.strategies import ONE_TEXT, SEVERAL, SIZED, Strategy
 from packsweep.traffic import slo
 
-Strategy = Literal["packed", "separate", "chunked"]
 Instruction = Literal["after", "before"]
 DuplicationOrder = Literal["grouped", "interleaved"]
 CacheState = Literal["cold", "primed", "off"]
@@ -399,12 +399,14 @@ def contradiction(sweep: Sweep) -> Contradiction | None:
 
 def _check_pack_size(sweep: Sweep) -> Contradiction | None:
     grid = sweep.grid
-    if "chunked" in grid.strategy and not grid.pack_size:
+    sized = [name for name in SIZED if name in grid.strategy]
+    if sized and not grid.pack_size:
         return Contradiction(
-            "grid.pack_size: is missing; the strategy chunked needs it, e.g. pack_size = [4]"
+            f"grid.pack_size: is missing; the strategy {sized[0]} needs it, e.g. pack_size = [4]"
         )
-    if grid.pack_size and "chunked" not in grid.strategy:
-        told = "grid.pack_size: has no effect without the strategy chunked; add that, or use []"
+    if grid.pack_size and not sized:
+        named = " or ".join(SIZED)
+        told = f"grid.pack_size: has no effect without the strategy {named}; add that, or use []"
         return Contradiction(told, instead=())
     return None
 
@@ -415,8 +417,9 @@ def _check_answer(sweep: Sweep) -> Contradiction | None:
         named = " and ".join(grid.answer)
         told = f"grid.output_tokens_per_text: has no effect with answer {named}; remove it"
         return Contradiction(told, instead=(1,))
-    if "logprob" in grid.answer and "separate" not in grid.strategy:
-        told = "grid.answer: logprob labels one text a prompt; it needs the strategy separate"
+    if "logprob" in grid.answer and set(grid.strategy).isdisjoint(ONE_TEXT):
+        named = " or ".join(ONE_TEXT)
+        told = f"grid.answer: logprob labels one text a prompt; it needs the strategy {named}"
         others = tuple(answer for answer in grid.answer if answer != "logprob")
         return Contradiction(told, instead=others or None)
     return None
@@ -425,8 +428,9 @@ def _check_answer(sweep: Sweep) -> Contradiction | None:
 def _check_format(sweep: Sweep) -> Contradiction | None:
     grid = sweep.grid
     told = None
-    if grid.format != ("lines",) and grid.strategy == ("separate",):
-        told = "grid.format: has no effect with one text a prompt; it is for packed and chunked"
+    if grid.format != ("lines",) and set(grid.strategy) <= set(ONE_TEXT):
+        named = " and ".join(SEVERAL)
+        told = f"grid.format: has no effect with one text a prompt; it is for {named}"
     elif grid.format != ("lines",) and grid.answer == ("logprob",):
         told = "grid.format: has no effect with answer logprob; remove it"
     return Contradiction(told, instead=("lines",)) if told else None
@@ -590,7 +594,3 @@ def num_cells(sweep: Sweep) -> int:
 def too_many_cells(total: int) -> str:
     """Say that a sweep is larger than any that could be measured."""
     return f"grid: {total:,} cells with all axes, and {MOST_CELLS:,} are the most allowed"
-
-
-def choices(literal: object) -> tuple[str, ...]:
-    return get_args(literal)
