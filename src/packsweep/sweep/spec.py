@@ -342,6 +342,12 @@ class Sweep(Table):
         return any("chat" in each.grid.template for each in self.all)
 
 
+# The modes of an engine that has more than passes.
+MODES: dict[EngineKind, tuple[Mode, ...]] = {
+    "vllm": ("offline", "online"),
+    "simulated": ("offline", "online"),
+    "external": ("online",),
+}
 MOST_CELLS = 100_000
 MOST_TEXTS = 100_000_000
 MOST_TEXTS_IN_WINDOW = 10_000_000
@@ -480,13 +486,15 @@ def _check_stopping(sweep: Sweep) -> Contradiction | None:
 
 
 def _check_mode(sweep: Sweep) -> Contradiction | None:
+    kind = sweep.engine.kind
+    modes = MODES.get(kind, ("offline",))
+    if sweep.mode not in modes:
+        return Contradiction(f'engine.kind: {kind} is for mode = "{modes[0]}"')
     told = _online_problem(sweep) if sweep.mode == "online" else _offline_problem(sweep)
     return None if told is None else Contradiction(told)
 
 
 def _offline_problem(sweep: Sweep) -> str | None:
-    if sweep.engine.kind == "external":
-        return 'engine.kind: external is for mode = "online"'
     if sweep.online != OnlineTable():
         return 'online: has no effect without mode = "online" at the head of the file'
     return None
