@@ -16,7 +16,7 @@ from typing import Any
 from packsweep.models.architecture.split import Split
 from packsweep.results import schema
 from packsweep.results.schema import Role, Row
-from packsweep.sweep.spec import DEFAULTS
+from packsweep.sweep.spec import DEFAULTS, FORMER_SETTINGS
 from packsweep.sweep.strategies import STRATEGIES
 
 
@@ -76,7 +76,7 @@ def parsed(cell: Row, name: str) -> Mapping[str, Any]:
 
 
 def _parsed(name: str, text: str | None) -> Mapping[str, Any]:
-    former = schema.FORMER_SETTINGS if name == "engine_settings" else {}
+    former = FORMER_SETTINGS if name == "engine_settings" else {}
     return {**former, **schema.parsed(text)}
 
 

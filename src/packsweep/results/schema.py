@@ -37,9 +37,6 @@ FORMER_NAMES = {
     "first_text": "first_review",
     "majority_class_share": "commoner_label_share",
 }
-# Setting of the engine that a later version added -> what every engine had before. Where it holds
-# that, ``engine_settings`` does not name it: older cells keep their ids and compare as equal.
-FORMER_SETTINGS = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1}
 VERSION_KEY = b"packsweep.schema_version"
 
 Row = Mapping[str, Any]

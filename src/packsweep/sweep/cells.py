@@ -22,6 +22,7 @@ from packsweep.sweep import answers, prompts
 from packsweep.sweep import task as labelling
 from packsweep.sweep.prompts import Asking
 from packsweep.sweep.spec import (
+    FORMER_SETTINGS,
     MOST_WINDOWS,
     Answer,
     Arrivals,
@@ -164,6 +165,12 @@ class Cell:
     def settings(self) -> dict[str, Setting]:
         """vLLM's settings as a mapping."""
         return dict(self.engine_settings)
+
+    @property
+    def passed_settings(self) -> dict[str, Setting]:
+        """Those that vLLM is passed; what is None it chooses."""
+        every = {**FORMER_SETTINGS, **self.settings}
+        return {name: value for name, value in every.items() if value is not None}
 
     @property
     def num_gpus(self) -> int:
@@ -462,7 +469,7 @@ class _Known:
 
     def settings(self, point: _Point) -> dict[str, Any]:
         """Return the engine's settings, with what the sweep file leaves open filled in."""
-        former = schema.FORMER_SETTINGS.items()
+        former = FORMER_SETTINGS.items()
         asked = {key: value for key, value in point.settings.items() if (key, value) not in former}
         follows = asked["dtype"] == "auto" and asked["quantization"] is None
         return {

@@ -100,6 +100,9 @@ def _json_object(text: str) -> str:
 
 
 Axis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+# Of an engine setting that a later version added: its default is what every engine had before.
+LATER = "later"
+LaterAxis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1), LATER]
 OptionalAxis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple)]
 # Larger than any count that a machine could hold; a number beyond it is a slip.
 _MOST = 2**40
@@ -197,8 +200,8 @@ class EngineTable(Table):
     """
 
     kind: EngineKind = "vllm"
-    tensor_parallel_size: Axis[Gpus] = (1,)
-    pipeline_parallel_size: Axis[Gpus] = (1,)
+    tensor_parallel_size: LaterAxis[Gpus] = (1,)
+    pipeline_parallel_size: LaterAxis[Gpus] = (1,)
     max_model_len: Axis[Positive | None] = (None,)
     enable_prefix_caching: Axis[bool | None] = (None,)
     max_num_seqs: Axis[Positive] = (1024,)
@@ -366,6 +369,13 @@ DEFAULTS = {
     )
     for name, field in table.model_fields.items()
     if isinstance(field.default, tuple) and field.default
+}
+# Engine setting that a later version added -> what every engine had before. Where it holds that,
+# ``engine_settings`` does not name it: older cells keep their ids and compare as equal.
+FORMER_SETTINGS = {
+    name: field.default[0]
+    for name, field in EngineTable.model_fields.items()
+    if LATER in field.metadata
 }
 
 
