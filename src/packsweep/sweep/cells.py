@@ -24,6 +24,7 @@ from packsweep.sweep.prompts import Asking
 from packsweep.sweep.spec import (
     FORMER_SETTINGS,
     MOST_WINDOWS,
+    OF_SEVERAL,
     Answer,
     Arrivals,
     CacheState,
@@ -393,14 +394,14 @@ def _points(sweep: Sweep) -> Iterator[_Point]:
 def _grid_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     """Yield the grid's rows.
 
-    ``pack_size`` and ``format`` are axes of some strategies alone, and an answer by
+    ``pack_size`` is an axis of some strategies alone, as is what ``OF_SEVERAL`` names; an answer by
     log-probabilities has one text.
     """
     for strategy in sweep.grid.strategy:
         sizes = sweep.grid.pack_size if strategy in SIZED else (None,)
         for row in _rows(sweep.grid, leave_out=("strategy", "pack_size")):
             if strategy in ONE_TEXT:
-                row["format"] = "lines"
+                row |= {name: default[0] for name, default in OF_SEVERAL.items()}
             elif row["answer"] == "logprob":
                 continue
             for size in sizes:

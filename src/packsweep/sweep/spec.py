@@ -345,6 +345,8 @@ class Sweep(Table):
         return any("chat" in each.grid.template for each in self.all)
 
 
+# Axes of the grid that one text in a prompt does not have -> their default.
+OF_SEVERAL = {name: GridTable.model_fields[name].default for name in ("format",)}
 # The modes of an engine that has more than passes.
 MODES: dict[EngineKind, tuple[Mode, ...]] = {
     "vllm": ("offline", "online"),
@@ -402,7 +404,7 @@ def contradiction(sweep: Sweep) -> Contradiction | None:
     checks = (
         _check_pack_size,
         _check_answer,
-        _check_format,
+        _check_of_several,
         _check_cut,
         _check_caching,
         _check_simulated,
@@ -441,15 +443,18 @@ def _check_answer(sweep: Sweep) -> Contradiction | None:
     return None
 
 
-def _check_format(sweep: Sweep) -> Contradiction | None:
-    grid = sweep.grid
-    told = None
-    if grid.format != ("lines",) and set(grid.strategy) <= set(ONE_TEXT):
-        named = " and ".join(SEVERAL)
-        told = f"grid.format: has no effect with one text a prompt; it is for {named}"
-    elif grid.format != ("lines",) and grid.answer == ("logprob",):
-        told = "grid.format: has no effect with answer logprob; remove it"
-    return Contradiction(told, instead=("lines",)) if told else None
+def _check_of_several(sweep: Sweep) -> Contradiction | None:
+    grid, strategies = sweep.grid, " and ".join(SEVERAL)
+    for name, default in OF_SEVERAL.items():
+        if getattr(grid, name) == default:
+            continue
+        if set(grid.strategy) <= set(ONE_TEXT):
+            told = f"grid.{name}: has no effect with one text a prompt; it is for {strategies}"
+            return Contradiction(told, instead=default)
+        if grid.answer == ("logprob",):
+            told = f"grid.{name}: has no effect with answer logprob; remove it"
+            return Contradiction(told, instead=default)
+    return None
 
 
 def _check_cut(sweep: Sweep) -> Contradiction | None:
