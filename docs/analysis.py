@@ -41,7 +41,7 @@ def packed_over_separate(passes: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy_by_position(labels: pd.DataFrame) -> pd.Series[float]:
-    """Return the share of right labels at each position of a packed prompt."""
+    """Return the share of correct labels at each position of a packed prompt."""
     right = (labels["found"] == labels["expected"]).astype(float)
     return right.groupby(labels["position"]).mean()
 

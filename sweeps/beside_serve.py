@@ -1,4 +1,4 @@
-"""Ours and ``vllm bench serve`` on one server: the same prompts and rate, in alternation.
+"""packsweep and ``vllm bench serve`` on one server: same prompts and rate, in alternation.
 
     python sweeps/beside_serve.py [PAIRS [REQUESTS [REQUESTS_PER_S]]]
 

@@ -81,6 +81,11 @@ def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | No
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 text`` or ``2 texts``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 _LONGEST_LINE = 1_500
 # Control characters and what reorders text: a terminal would obey them. Surrogates stand for
 # bytes that are no text.

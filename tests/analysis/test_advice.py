@@ -55,7 +55,7 @@ def test_few_texts_show_nothing_and_say_how_many_may() -> None:
     found = given(num_texts=100)
     assert [point.standing for point in found.points].count("provisional") == 1
     assert found.sentence.startswith("No setting is shown to lose at most 1 point; for now run ")
-    assert any("more labelled texts may tell" in line for line in found.not_shown)
+    assert any("more labelled texts may decide" in line for line in found.not_shown)
 
 
 @pytest.mark.parametrize("num_texts", [100, 3000])
@@ -82,10 +82,10 @@ def test_numbers_tell_hours_and_money() -> None:
     found = given(terms=Terms(num_texts=1_440_000, num_gpus=2, gpu_hour_usd=3.0))
     assert found.numbers is not None
     quality, speed, cost = found.numbers
-    assert quality.label == "right labels"
+    assert quality.label == "correct labels"
     assert (speed.value, speed.label) == ("20", "texts/s on one GPU")
     assert (cost.value, cost.label) == ("$60.00", "for 1,440,000 texts")
-    assert cost.detail == "10 hours on 2 GPUs, starting not counted"
+    assert cost.detail == "10 hours on 2 GPUs, engine start not included"
 
 
 def test_words_follow_the_device() -> None:
@@ -137,7 +137,7 @@ def test_gpus_are_shared_out_among_engines() -> None:
     assert found.numbers is not None
     _, speed, cost = found.numbers
     assert speed.label == "texts/s on 2 GPUs"
-    assert (cost.value, cost.detail) == ("$36.00", "2 hours on 6 GPUs, starting not counted")
+    assert (cost.value, cost.detail) == ("$36.00", "2 hours on 6 GPUs, engine start not included")
 
 
 def test_an_engine_of_more_gpus_than_there_are_is_not_compared() -> None:
@@ -178,12 +178,12 @@ def test_where_nothing_can_be_compared_the_reasons_are_told() -> None:
     ways = (WAYS[0], Way(accuracy=0.95, texts_per_s=5, pack_size=400))
     rows = [row(way, 400) for way in ways]
     found = advice.advise(rows, draw(ways, rows, np.random.default_rng(0)))
-    assert found.sentence.endswith("right: no other setting can be compared.")
+    assert found.sentence.endswith("correct: no other setting can be compared.")
     (line,) = found.not_shown
     assert line.startswith("chunked 400: ")
     assert "its texts are in one prompt, and fewer than 10 say nothing about other texts" in line
     alone = advice.advise(rows[:1], draw(ways[:1], rows[:1], np.random.default_rng(0)))
-    assert alone.sentence.endswith("right: nothing to compare.")
+    assert alone.sentence.endswith("correct: nothing to compare.")
     assert alone.not_shown == (
         "nothing to compare with: measure another setting over the same texts",
     )
@@ -194,9 +194,27 @@ def test_a_guess_is_told_beside_its_accuracy() -> None:
     drawn = draw(WAYS[:1], rows, np.random.default_rng(0))
     for warnings, told in ((["spread"], False), (["spread", "guessing"], True)):
         guess = {**rows[0], "warnings": warnings, "majority_class_share": 0.9}
-        numbers = advice.advise([guess], drawn).numbers
-        assert numbers is not None
-        assert numbers[0].detail.endswith("; the most frequent label alone: 90.0 %") is told
+        found = advice.advise([guess], drawn)
+        assert found.numbers is not None
+        assert found.numbers[0].detail.endswith("; the most frequent label alone: 90.0 %") is told
+        line = "separate is right more often than the most frequent label for every text, 90.0 %"
+        assert any(each.startswith(line) for each in found.not_shown) is told
+
+
+def test_what_was_shown_is_said_only_where_something_was() -> None:
+    """A setting alone is compared with nothing, whatever its column says."""
+    rows = [row(way, 3000) for way in WAYS[:2]]
+    drawn = draw(WAYS[:2], rows, np.random.default_rng(0), alike=1.0)
+    alone, both = advice.advise(rows[:1], drawn), advice.advise(rows, drawn)
+    told = [advice_text.lines_below(each, Terms())[-1] for each in (alone, both)]
+    assert told[0] == f"  {alone.not_shown[-1]}"
+    assert told[1].startswith("shown: loses at most 1 point")
+
+
+def test_a_price_below_a_dollar_is_no_zero() -> None:
+    numbers = given(terms=Terms(gpu_hour_usd=3.6, num_texts=100)).numbers
+    assert numbers is not None
+    assert numbers[2].value == "$0.005"
 
 
 def test_where_every_setting_guesses_no_setting_is_named() -> None:
@@ -261,7 +279,7 @@ def test_a_least_accuracy_has_to_be_shown() -> None:
 
 def test_primed_and_copied_cells_are_no_ground_for_a_recommendation() -> None:
     rows = [{**row(WAYS[0], 100), "duplication": 4}, {**row(WAYS[1], 100), "cache_state": "primed"}]
-    with pytest.raises(ResultsError, match="no cell ended ok with duplication 1"):
+    with pytest.raises(ResultsError, match="no cell is ok with duplication 1"):
         advice.advise(rows, {})
 
 

@@ -122,3 +122,19 @@ def test_cache_state_alone() -> None:
 
     assert len(compared()) == 1
     assert compared(max_num_seqs=8) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "named"),
+    [
+        ([(4, "aaaaaaaa"), (4, "bbbbbbbb")], ["aaaaaa", "bbbbbb"]),
+        ([(4, "aaaaaaaa"), (8, "bbbbbbbb")], None),
+        ([(4, "aaaaaaaa"), (4, "aaaaaaaa")], None),
+    ],
+)
+def test_texts_vary_where_as_many_are_others(
+    texts: list[tuple[int, str]], named: list[str] | None
+) -> None:
+    """Cells over two files do not look alike; those over more texts of one file do."""
+    rows = [{**pass_row(cell()), "n": n, "texts_sha256": digest} for n, digest in texts]
+    assert axes.varying(rows).get("texts") == named

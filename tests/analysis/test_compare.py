@@ -66,7 +66,7 @@ def the_word(a: Rows, b: Rows, metric: str = "texts_per_s") -> str:
 
 
 def test_answers_are_compared_over_the_same_texts() -> None:
-    """A loss of right labels is called beside speeds, and how many labels are the same is told."""
+    """A loss of correct labels is tested beside speeds; the share of same labels is reported."""
     ways = (Way(accuracy=0.95), Way(accuracy=0.8))
     rows = [fabricated_row(way, 400) for way in ways]
     drawn = [
@@ -83,8 +83,8 @@ def test_answers_are_compared_over_the_same_texts() -> None:
     assert change.quality == "down"
     assert change.answers.value == pytest.approx((change.same_labels.value or 0) - 1)
     (line,) = compare_table.answers([change])
-    assert line.startswith("right labels, B - A, packed-n400-dup1-cold: -1")
-    assert "over 400 texts, fewer right; 8" in line
+    assert line.startswith("correct labels, B - A, packed-n400-dup1-cold: -1")
+    assert "over 400 texts, fewer correct; 8" in line
 
 
 def test_answers_of_cells_of_one_name_are_told_apart() -> None:
@@ -241,7 +241,7 @@ def test_engines_of_other_sizes_are_compared_by_the_gpu() -> None:
     assert change.median_a == pytest.approx(100.5)
     assert change.median_b == pytest.approx(75.375)
     headings = [column.heading for column in compare_table.table(found).columns]
-    assert "A\ntexts/s\na GPU" in headings
+    assert "A\ntexts/s\nper GPU" in headings
     assert compare_table.legend(found)[0].startswith("B / A: texts_per_s per GPU, geometric")
     energy = compare.compare(a, b, "energy_j")
     assert not energy.per_gpu
@@ -298,7 +298,7 @@ def test_simulated_against_real_is_refused() -> None:
 
 def test_other_reviews_are_refused() -> None:
     a, b = measured(CELL, [1.0]), measured(cell(texts_sha256="other"), [1.0])
-    with pytest.raises(ResultsError, match="A and B label other texts"):
+    with pytest.raises(ResultsError, match="A and B label different texts"):
         compare.compare(a, b)
 
 
@@ -317,8 +317,8 @@ def test_empty_folder_is_refused() -> None:
     ("metric", "expected"),
     [
         ("texts_pers", "did you mean texts_per_s?"),
-        ("correct_texts_per_s", "counts right answers"),
-        ("accuracy", "counts right answers"),
+        ("correct_texts_per_s", "counts correct answers"),
+        ("accuracy", "counts correct answers"),
         ("coverage", "not a time, a rate or an energy"),
     ],
 )

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from packsweep.analysis import labels, quality
+from packsweep.analysis.labels import NONE
 from packsweep.analysis.quality import Answers
 
 
@@ -32,7 +33,7 @@ def answers(
 
 MIXED = answers(
     ["bug", "bug", "bug", "other", "other", "billing"],
-    ["bug", "other", "none", "other", "bug", "billing"],
+    ["bug", "other", NONE, "other", "bug", "billing"],
 )
 
 
@@ -40,7 +41,12 @@ def test_a_lost_answer_is_wrong_and_no_label() -> None:
     found = quality.of_cell(MIXED)
     assert found.accuracy.value == pytest.approx(3 / 6)
     assert [each.label for each in found.labels] == ["billing", "bug", "other"]
-    assert found.confusion["bug", "none"] == 1
+    assert found.confusion["bug", NONE] == 1
+
+
+def test_a_label_may_be_called_none() -> None:
+    found = quality.of_cell(answers(["none", "other"], ["none", NONE]))
+    assert [(each.label, each.recall.value) for each in found.labels] == [("none", 1), ("other", 0)]
 
 
 def test_each_label_has_its_precision_and_recall() -> None:

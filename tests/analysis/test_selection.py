@@ -59,6 +59,8 @@ def test_where_wrong(condition: str, expected: str) -> None:
 def test_nothing_matches_tells_the_values_there_are() -> None:
     told = selection.nothing_matches(ROWS, ["strategy=chunked"])
     assert told == "no cell matches strategy=chunked; here strategy is packed, separate"
+    undefined = selection.nothing_matches([{"accuracy": None}], ["accuracy>0.9"])
+    assert undefined == "no cell matches accuracy>0.9; here accuracy is null"
 
 
 def test_sort_puts_the_best_first_and_the_undefined_last() -> None:

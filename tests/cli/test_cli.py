@@ -180,13 +180,13 @@ def test_wrong_value(
     ("content", "expected"),
     [
         (b"", "is empty; expected a header and texts"),
-        (b"review,sentiment\n", "holds no texts, only the header"),
+        (b"review,sentiment\n", "holds no texts"),
         (b"a,b,label\na,b,positive\n", "no column is the text; found 'a', 'b', 'label'"),
         (b"review,sentiment\na,good\nb,bad\n", "row 1 (line 2): the sentiment is 'good'"),
         (b"review,sentiment\n\n\na,bad\n", "row 1 (line 4): the sentiment is 'bad'"),
         (b"review,sentiment\n,positive\nb,negative\n", "row 1 (line 2): the text is empty"),
         (b"review,sentiment\na\xff,positive\nb,negative\n", "is not UTF-8 text"),
-        (b"review,sentiment\na,positive\n", "holds 1 texts, but 2 are needed"),
+        (b"review,sentiment\na,positive\n", "holds 1 text, but 2 are needed"),
         (b'review,sentiment\n"a,positive\n', "is not valid CSV"),
     ],
 )
@@ -225,7 +225,7 @@ def test_wrong_sweep(here: Path, capsys: pytest.CaptureFixture[str], command: st
         ("/proc/packsweep", "/proc/packsweep: cannot be written"),
         ("tiny.toml", "is a file or lies in one"),
         ("tiny.toml/x", "is a file or lies in one"),
-        (".", "holds something else (tiny.toml)"),
+        (".", "contains other files (tiny.toml)"),
     ],
 )
 def test_wrong_results(

@@ -189,7 +189,7 @@ def test_run_keeps_its_status_where_showing_fails(
     monkeypatch.setenv("PACKSWEEP_CACHE", str(here))
     status, _, err = ended(capsys, "run", sweep_file, "--results", here / "out")
     assert (status, err.count("\n")) == (0, 1)
-    assert ": measured and kept, but not shown: " in err
+    assert ": measured and saved, but not shown: " in err
 
 
 @pytest.mark.parametrize(
@@ -302,6 +302,35 @@ engine = {{tensor_parallel_size = [1, 2]}}
     assert (status, out) == (2, "")
     assert err == (
         "packsweep: engine.tensor_parallel_size x engine.pipeline_parallel_size: the largest "
-        f"engine of the sweep takes 2 {what} of one machine, and 1 can be used here\n"
+        f"engine of the sweep takes 2 {what} on one machine, and 1 can be used here\n"
     )
     assert not (here / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["calc"], "a command is missing"),
+        (["export", "r", "--format", "xlsx"], "'xlsx' is not one of"),
+        (["plan", "s3://bucket/s.toml"], "is an address; copy the sweep file to this machine"),
+        (["recommend", "failed"], "no cell ended ok; packsweep show RESULTS says why"),
+    ],
+)
+def test_what_is_wrong_is_said_in_own_words(
+    capsys: Captured, results: Path, arguments: list[str], told: str
+) -> None:
+    store = Store(results.parent / "failed")
+    store.prepare()
+    written(store, cell(), outcome="oom")
+    status, out, err = ended(capsys, *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert told in err
+    assert "Value error" not in err
+
+
+def test_a_home_folder_is_one_for_results_too(
+    capsys: Captured, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell leaves ``~`` in ``--results=~/r`` as it is."""
+    monkeypatch.setenv("HOME", str(results.parent))
+    assert ended(capsys, "show", "~/r", "--json")[0] == 0

@@ -80,8 +80,12 @@ def test_report(measured: Path, cli: Cli) -> None:
     done = cli("report", measured / "results", cwd=measured)
     assert done.returncode == 0, done.stderr
     page = (measured / "results" / "report.html").read_text(encoding="utf-8")
-    assert page.count("latency against load, the SLO, offline beside online") == 1
-    for title in ("Latency against load", "Which load keeps the SLO", "Offline beside online"):
+    assert page.count("latency against load, the SLO, offline and online compared") == 1
+    for title in (
+        "Latency against load",
+        "Which load meets the SLO",
+        "Offline and online compared",
+    ):
         assert title in page
 
 
@@ -141,8 +145,8 @@ def _url(server: HTTPServer) -> str:
 @pytest.mark.parametrize(
     ("status", "location", "said"),
     [
-        (401, "", "asks for a key (HTTP 401): name its variable with --api-key-env"),
-        (302, "http://elsewhere:1/v1/models", "sends on to http://elsewhere:1/v1/models"),
+        (401, "", "requires a key (HTTP 401): name its variable with --api-key-env"),
+        (302, "http://elsewhere:1/v1/models", "redirects to http://elsewhere:1/v1/models"),
         (404, "", "/v1/models answers HTTP 404"),
     ],
 )
@@ -186,7 +190,7 @@ def test_url_no_key(byte_model: Path, cli: Cli, tmp_path: Path) -> None:
     only = ("--url", "http://127.0.0.1:1", "--api-key-env", "NO_SUCH_KEY")
     done = cli("run", sweep, "--results", tmp_path / "r", *only, cwd=tmp_path)
     assert done.returncode == 2
-    assert "--api-key-env NO_SUCH_KEY: the environment holds no such variable" in done.stderr
+    assert "--api-key-env NO_SUCH_KEY: no such environment variable is set" in done.stderr
 
 
 def test_url_offline(byte_model: Path, cli: Cli, tmp_path: Path) -> None:

@@ -49,6 +49,15 @@ def test_diagnose_envelope() -> None:
     assert "engine.gpu_memory_utilization" in found.reason
 
 
+def test_diagnose_server_that_cannot_be_imported() -> None:
+    """Its bare traceback is the cause; another attempt would end the same."""
+    envelope = "packsweep.errors.EngineError: the server ended with status 1"
+    log = f"    import orjson\nModuleNotFoundError: No module named 'orjson'\n{envelope}\n"
+    found = causes.diagnose(envelope, log)
+    assert (found.reason, found.final) == ("ModuleNotFoundError: No module named 'orjson'", True)
+    assert causes.diagnose(envelope, "").reason == envelope
+
+
 def test_diagnose_envelope_without_log() -> None:
     """Where nothing more is known the envelope is the reason, and again may be better."""
     found = causes.diagnose(ENVELOPE)

@@ -97,10 +97,10 @@ def test_served_model_refuses_the_key() -> None:
 @pytest.mark.parametrize(
     ("name", "key", "problem"),
     [
-        ("MY_KEY", None, "--api-key-env MY_KEY: the environment holds no such variable"),
-        ("MY_KEY", " \n", "--api-key-env MY_KEY: the environment holds no such variable"),
-        ("MY_KEY", "sesa\nme", "--api-key-env MY_KEY: it holds a character that no key has"),
-        ("MY_KEY", "ses\u00e4me", "--api-key-env MY_KEY: it holds a character that no key has"),
+        ("MY_KEY", None, "--api-key-env MY_KEY: no such environment variable is set"),
+        ("MY_KEY", " \n", "--api-key-env MY_KEY: no such environment variable is set"),
+        ("MY_KEY", "sesa\nme", "--api-key-env MY_KEY: it contains a character that no key has"),
+        ("MY_KEY", "ses\u00e4me", "--api-key-env MY_KEY: it contains a character that no key has"),
         ("VLLM_AUTH", "sesame", "--api-key-env VLLM_AUTH: variables that begin so tune an engine"),
         ("sk-sesame", None, "--api-key-env: takes the name of a variable"),
         ("", None, "--api-key-env: takes the name of a variable"),

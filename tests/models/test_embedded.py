@@ -176,7 +176,7 @@ def test_provide_incomplete_folder(
     folder = _provide("embedded:llama-3.1-8b", tmp_path, monkeypatch)
     _provide("embedded:llama-3.1-8b", tmp_path, monkeypatch)
     said = capsys.readouterr().err
-    assert said.startswith("packsweep: making embedded:llama-3.1-8b from llama-models==0.3.0")
+    assert said.startswith("packsweep: generating embedded:llama-3.1-8b from llama-models==0.3.0")
     assert said.count("\n") == 1
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"lacks tokenizer\.json: delete the folder"):

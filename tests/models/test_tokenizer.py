@@ -110,7 +110,7 @@ def test_load_damaged_tokenizer(folder: Path) -> None:
 def test_load_tokenizer_of_larger_model(folder: Path) -> None:
     """A tokenizer with more tokens than the model has rows is of another model."""
     (folder / "config.json").write_text(json.dumps(CONFIG | {"vocab_size": 4}))
-    with pytest.raises(ModelError, match=r"has 5 tokens, .* only 4: look at model\.tokenizer"):
+    with pytest.raises(ModelError, match=r"has 5 tokens, .* only 4: check model\.tokenizer"):
         _load(folder)
 
 

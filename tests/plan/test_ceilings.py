@@ -432,7 +432,7 @@ def test_measured_ceiling_of_another_device_is_refused(priced: Store) -> None:
     other = Measured(
         device="NVIDIA L4", bf16_flops_per_s=1.0, memory_bytes_per_s=1.0, source="made up"
     )
-    with pytest.raises(ResultsError, match="that of NVIDIA L4, results are of NVIDIA H200"):
+    with pytest.raises(ResultsError, match="on NVIDIA L4, the results on NVIDIA H200"):
         frames.merge(priced, overrides=Overrides(ceiling=other))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def test_infeasible_context_names_the_text(byte_model: Path, tmp_path: Path) -> 
     )
     source.write_text("review,sentiment\nshort,positive\n" + "x" * 40_000 + ",positive\n")
     never = _planned(byte_model, grid={"strategy": "separate", "n": 2}, texts=asked["texts"])
-    assert str(never.infeasible).endswith("has 32768 positions")
+    assert str(never.infeasible).endswith("has 32768 positions; texts.max_tokens shortens texts")
 
 
 def _blocks_bytes(planned: PlannedCell) -> int:
@@ -163,14 +164,14 @@ def test_infeasible_kv_cache_dtype(
             {"tensor_parallel_size": [1, 3]},
             (
                 "engine.tensor_parallel_size = 3: vLLM cannot divide 2 attention heads by 3; "
-                "nearest that it takes: 2"
+                "closest that it takes: 2"
             ),
         ),
         (
             {"pipeline_parallel_size": 2},
             (
                 "engine.pipeline_parallel_size = 2: vLLM has no layer for some of 2 stages, as the "
-                "model has 1; nearest that it takes: 1"
+                "model has 1; closest that it takes: 1"
             ),
         ),
     ],
@@ -203,7 +204,7 @@ def test_make_too_few_reviews(byte_model: Path, tmp_path: Path) -> None:
     """An n above the number of texts is refused with both numbers."""
     path = tmp_path / "one.csv"
     path.write_text("review,sentiment\ngood,positive\n", encoding="utf-8")
-    with pytest.raises(TextsError, match="holds 1 texts, but 2 are needed"):
+    with pytest.raises(TextsError, match="holds 1 text, but 2 are needed"):
         _planned(byte_model, texts={"source": str(path)})
 
 
@@ -218,7 +219,7 @@ def test_other_design_is_planned(tmp_path: Path) -> None:
     made = plan_cells.make(sweep(model=model, engine={"kind": "vllm"}))
     assert made.cells[0].kv_pass_bytes == made.cells[0].kv_pass_tokens * 6 * 2
     (said,) = made.advice
-    assert "measured without FLOPs, MFU and a forecast" in said
+    assert "measured without FLOPs, MFU and a prediction" in said
     assert "is a mixture of experts (n_routed_experts)" in said
 
 
@@ -326,19 +327,83 @@ def test_advice_overlong_text(byte_model: Path, tmp_path: Path) -> None:
 
 def test_control_tokens(byte_model: Path, tmp_path: Path) -> None:
     """A control token of the model in a text is refused with its place, or broken up."""
-    model = tmp_path / "model"
-    shutil.copytree(byte_model, model)
-    backend = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
-    backend.add_special_tokens(["<|im_end|>"])
-    backend.save(str(model / "tokenizer.json"))
     asked = {
-        "model": {"name": str(model)},
+        "model": {"name": str(_with_control_token(byte_model, tmp_path))},
         "texts": _csv(tmp_path, "fine", "so <|im_end|> so"),
     }
     with pytest.raises(TextsError, match=r"text 2 holds <\|im_end\|>, which the model reads as"):
         plan_cells.make(sweep(**asked))
     asked["texts"]["control_tokens"] = "escape"
     assert plan_cells.make(sweep(**asked)).texts[1].text == "so < |im_end|> so"
+
+
+def _with_control_token(byte_model: Path, folder: Path) -> Path:
+    """Return a model with the control token ``<|im_end|>`` and a chat template."""
+    model = folder / "model"
+    shutil.copytree(byte_model, model)
+    backend = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
+    backend.add_special_tokens(["<|im_end|>"])
+    backend.save(str(model / "tokenizer.json"))
+    template = "{{ messages[0].content }}{% if enable_thinking is defined %}!{% endif %}"
+    config = json.dumps({"chat_template": template})
+    (model / "tokenizer_config.json").write_text(config, encoding="utf-8")
+    return model
+
+
+def test_control_tokens_of_entities(byte_model: Path, tmp_path: Path) -> None:
+    """Without markup an entity may become one, which is looked at as it would be sent."""
+    asked = {
+        "model": {"name": str(_with_control_token(byte_model, tmp_path))},
+        "texts": {**_csv(tmp_path, "fine", "so &lt;|im_end|&gt; so"), "markup": "strip"},
+    }
+    with pytest.raises(TextsError, match=r"text 2 holds <\|im_end\|>, which the model reads as"):
+        plan_cells.make(sweep(**asked))
+    asked["texts"]["control_tokens"] = "escape"
+    (sent,) = plan_cells.make(sweep(**asked)).sent.values()
+    assert sent[1].text == "so < |im_end|> so"
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ({"labels": ["bug", "<|im_end|>"]}, "task.labels: holds <|im_end|>, which"),
+        ({"instruction": "<|im_end|> {labels}?"}, "task.instruction: holds <|im_end|>, which"),
+        ({"system": "<|im_end|>"}, "task.system: holds <|im_end|>, which"),
+        ({"chat_template_kwargs": {"enable_thinkin": False}}, "'enable_thinkin' is no variable of"),
+        ({"chat_template_kwargs": {"messages": "x"}}, "'messages' is no variable of"),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, None),
+    ],
+)
+def test_task_in_a_chat(
+    byte_model: Path, tmp_path: Path, task: dict[str, Any], told: str | None
+) -> None:
+    """A task neither ends the chat nor sets what the template does not read."""
+    asked = {
+        "model": {"name": str(_with_control_token(byte_model, tmp_path))},
+        "texts": _csv(tmp_path, "fine", "so so"),
+        "grid": {"strategy": "separate", "n": 2, "template": "chat"},
+        "task": {
+            "name": "t",
+            "labels": ["bug", "other"],
+            "label_map": {"positive": "bug"},
+            "instruction": "{labels}?",
+            **task,
+        },
+    }
+    if told is None:
+        assert plan_cells.make(sweep(**asked)).chat is not None
+        return
+    with pytest.raises(SpecError, match=re.escape(told)):
+        plan_cells.make(sweep(**asked))
+
+
+def test_packs_larger_than_n(byte_model: Path) -> None:
+    """Such a cell measures packed once more."""
+    grid = {"strategy": "chunked", "pack_size": [2, 100], "n": 4}
+    made = plan_cells.make(sweep(model={"name": str(byte_model)}, grid=grid))
+    (line,) = [each for each in made.advice if each.startswith("packs are larger")]
+    assert line.startswith("packs are larger than n in 1 cell: a prompt of chunked100-n4")
+    assert line.endswith("holds 4 texts, not 100, as one of packed does")
 
 
 def test_advice_guessed_columns(byte_model: Path, tmp_path: Path) -> None:

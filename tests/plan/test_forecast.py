@@ -80,7 +80,7 @@ def test_load_shared_instruction(byte_model: Path) -> None:
 
 
 def test_kv_bytes(byte_model: Path) -> None:
-    """The model of one token a byte keeps 32 B a token; a pass takes whole blocks."""
+    """The model of one token a byte keeps 32 B per token; a pass takes whole blocks."""
     found = _one(byte_model).planned
     needed = found.longest_prompt_tokens + 2
     assert found.kv_longest_bytes == 32 * needed
@@ -304,7 +304,7 @@ def test_tensor_parallel_halves_the_work(byte_model: Path) -> None:
         halved = (getattr(one, name) - fixed_s) / 2
         assert getattr(two, name) - fixed_s == pytest.approx(halved)
     said = _lines(made, found)
-    assert "engines over 2 GPUs: what these send each other is not modelled" in said
+    assert "engines across 2 GPUs: communication between them is not modelled" in said
     assert "not modelled" not in _lines(made, forecast.make(_plan(byte_model), _on()))
 
 
@@ -416,7 +416,7 @@ def test_lines(byte_model: Path) -> None:
     """The lines say wall clock, GPU hours, money and what the shares rest on."""
     made = _plan(byte_model)
     said = _lines(made, forecast.make(replace(made, gpu_hour_usd=3.5), _on(), num_gpus=2))
-    assert "1 cells, 1 missing" in said
+    assert "1 cell, 1 missing" in said
     assert "predicted on 2 x H200: 106" in said
     assert "GPU hours, $0.1" in said
     assert "62% of its bf16 FLOP/s, 93% of its bandwidth" in said
@@ -501,7 +501,7 @@ def test_plan_names_rates_above_what_is_labelled_offline(byte_model: Path) -> No
     grid = {"strategy": "separate", "n": 50}
     plan = _plan(byte_model, online={"rate": [1.0, 1e5]}, grid=grid)
     said = plan_table.lines(plan, forecast.make(plan, _on()), "x")
-    above = [line for line in said if "pile" in line]
+    above = [line for line in said if "queue up" in line]
     assert len(above) == 1
     assert "rate100000" in above[0]
     assert "rate1.0" not in above[0]

@@ -58,7 +58,7 @@ def test_tensor_parallel_copies_kv_heads() -> None:
         kv_budget.of("llama-3.1-70b", Asked(tensor_parallel_size=size)) for size in (8, 16)
     )
     assert sixteen.bytes_per_token == eight.bytes_per_token
-    assert "8 KV heads: GPUs beyond that many hold copies" in sixteen.assumptions
+    assert "8 KV heads: with more GPUs than that, they are replicated" in sixteen.assumptions
     keys_and_values = 80 * 8192 * 2 * 128
     whole = 2 * 80 * 8192 * 1024
     norms = (80 * 2 + 1) * 8192
@@ -85,7 +85,9 @@ def test_pipeline_stage_with_the_least_room_decides() -> None:
     found = kv_budget.of("deepseek-v3", Asked(pipeline_parallel_size=2, **H200))
     assert found.bytes_per_token == 31 * (512 + 64) * 2
     assert found.layers == {"full": config["num_hidden_layers"]}
-    assert any("a stage's layers are taken to weigh alike" in each for each in found.assumptions)
+    assert any(
+        "a stage's layers are assumed to be equally large" in each for each in found.assumptions
+    )
 
 
 def test_stored_in_fp8() -> None:
@@ -96,7 +98,7 @@ def test_stored_in_fp8() -> None:
     kept = 2 * 129_280 * 7168 + norms  # the tables of tokens are not quantized, norms neither
     assert found.num_parameters == 671_026_404_352
     assert found.weight_bytes == 671_026_404_352 + kept
-    assert "latents are held whole on every GPU" in found.assumptions
+    assert "latents are replicated on every GPU" in found.assumptions
 
 
 def test_fp8_cache_holds_twice_as_much() -> None:
@@ -114,7 +116,7 @@ def test_sliding_windows_are_named() -> None:
     found = kv_budget.of("gemma-3-27b", Asked(prompt_tokens=(1000,)))
     assert found.bytes_per_token_beyond_windows == found.bytes_per_token * 10 / 62
     text = kv_budget.to_text(found)
-    assert "past the sliding windows: 81,920 B a token" in text
+    assert "past the sliding windows: 81,920 B per token" in text
     assert "assumed: sliding windows as vLLM's hybrid cache manager keeps them" in text
     assert max(len(line) for line in text.splitlines() if "://" not in line) <= 80
 
@@ -126,7 +128,7 @@ def test_hub_name_of_a_known_model() -> None:
 
 
 def test_folder_of_the_user(byte_model: Path) -> None:
-    """1 layer, 2 heads of 4, keys and values: 32 B a token; vLLM halves what is in float32."""
+    """1 layer, 2 heads of 4, keys and values: 32 B per token; vLLM halves what is in float32."""
     found = kv_budget.of(str(byte_model), Asked())
     assert (found.bytes_per_token, found.dtype) == (32, "bfloat16")
     asked = Asked(kv_cache_dtype="float32")
@@ -174,14 +176,14 @@ def test_calc_kv_json(cli: Cli, tmp_path: Path) -> None:
         (("lama-3.1-8b",), "no model lama-3.1-8b: did you mean llama-3.1-8b?"),
         (
             ("llama-3.1-8b", "--dtype", "bf16"),
-            "dtype 'bf16' is not known; known are auto, bfloat16",
+            "dtype 'bf16' is unknown; known dtypes are auto, bfloat16",
         ),
         (("llama-3.1-8b", "--device", "H2000"), "--device H2000: no data sheet of that name"),
         (
             ("llama-3.1-8b", "--tp", "3"),
             (
-                "--tensor-parallel-size: vLLM cannot divide 32 attention heads by 3; nearest "
-                "that it takes: 2 and 4"
+                "--tensor-parallel-size: vLLM cannot divide 32 attention heads by 3; closest that "
+                "it takes: 2 and 4"
             ),
         ),
         (("llama-3.1-8b", "--pp", "33"), "--pipeline-parallel-size: vLLM has no layer for some"),

@@ -115,8 +115,8 @@ def test_plan_advice(byte_model: Path) -> None:
     """A packed answer too short for its labels is reported at plan, with what would do."""
     made = plan_cells.make(sweep(model={"name": _weighty(byte_model), "load_format": "auto"}))
     (line,) = made.advice
-    assert "the 2 output tokens of packed-n2-dup1-cold hold 0 labels of 2" in line
-    assert "grid.output_tokens_per_text = 9 has room for all" in line
+    assert "2 output tokens of packed-n2-dup1-cold can hold 0 labels of 2" in line
+    assert "grid.output_tokens_per_text = 9 fits all" in line
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ BEFORE = {"strategy": "separate", "instruction": "before", "n": [1, 2, 3]}
 def test_plan_advice_split_block(byte_model: Path) -> None:
     """What no whole block holds of the original sentence's 116 bytes is reported, once."""
     (line,) = plan_cells.make(sweep(model={"name": str(byte_model)}, grid=BEFORE)).advice
-    assert line.startswith("all prompts of separate-before-n3-dup1-cold begin with the same 116 ")
-    assert "4 of them are computed again in every prompt" in line
+    assert line.startswith("all prompts of separate-before-n3-dup1-cold share their first 116 ")
+    assert "4 of them are recomputed in every prompt" in line
     assert line.endswith("which a wording of 112 tokens would avoid")
 
 

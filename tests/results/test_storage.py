@@ -337,7 +337,7 @@ def test_folder_strange(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixt
     place = storage.at(tmp_path)
     assert place.read("b") is None
     assert sorted(key for key, _ in place.list("")) == ["a", "c"]
-    assert caplog.messages == [f"packsweep: {tmp_path}/b: is {kind} and no file; it is passed over"]
+    assert caplog.messages == [f"packsweep: {tmp_path}/b: is {kind} and no file; it is ignored"]
 
 
 def test_folder_link_up(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_prepare_twice(anywhere: Store) -> None:
 def test_prepare_foreign(tmp_path: Path) -> None:
     """A folder that holds something else is refused, and stays as it was."""
     (tmp_path / "thesis.tex").touch()
-    assert "holds something else (thesis.tex)" in _refusal(Store(tmp_path))
+    assert "contains other files (thesis.tex)" in _refusal(Store(tmp_path))
     assert _files(tmp_path) == ["thesis.tex"]
 
 

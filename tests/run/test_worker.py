@@ -269,7 +269,7 @@ def test_run_refused_setting(
     monkeypatch.setattr(engines, "start", refuse)
     status, _ = _run(store, _cell(byte_model), tmp_path / "w")
     assert (status.outcome, status.final, status.is_retryable) == ("crashed", True, False)
-    assert str(status.reason).endswith("(set engine.max_model_len to what the model was made for)")
+    assert str(status.reason).endswith("(lower engine.max_model_len to the model's context length)")
 
 
 def test_who_uses_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

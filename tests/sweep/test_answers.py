@@ -257,7 +257,7 @@ def test_labels_rows() -> None:
     frame = labels.of_requests(_requests([["positive", None], ["negative"]]))
     assert frame.to_numpy().tolist() == [
         ["c", 0, 0, "positive", "positive"],
-        ["c", 1, 1, "positive", "none"],
+        ["c", 1, 1, "positive", labels.NONE],
         ["c", 2, 0, "positive", "negative"],
     ]
 
@@ -309,7 +309,7 @@ def test_by_position_ranges(prompts: list[list[str | None]], num_ranges: int) ->
 def test_confusion_complete(prompts: list[list[str | None]]) -> None:
     """Every text is in one field of the confusion table."""
     counted = labels.confusion(labels.of_requests(_requests(prompts)))
-    every = [label or "none" for own in prompts for label in own]
+    every = [label or labels.NONE for own in prompts for label in own]
     assert dict(zip(counted["found"], counted["num_texts"], strict=True)) == {
         label: every.count(label) for label in every
     }
@@ -382,6 +382,14 @@ def test_choice_finds_every_label(scored: Path) -> None:
     free, choice_ = (summary[summary["answer"] == name] for name in ("free", "choice"))
     assert (choice_["coverage"] == 1).all()
     assert (free["coverage"] < 1).all()
+
+
+def test_positions_of_texts_without_labels() -> None:
+    """Beside cells of labelled texts their accuracy is undefined, no number and no NaN."""
+    own = _requests([["positive"]])
+    other = _requests([["negative"]], cell_id="d", expected_labels=None)
+    rows = labels.records(labels.by_position(labels.of_requests(pd.concat([own, other]))))
+    assert [row["accuracy"] for row in rows] == [1.0, None]
 
 
 def test_load_labels(scored: Path) -> None:

@@ -33,14 +33,14 @@ def _cells(mode: str = "online", **tables: dict[str, Any]) -> tuple[Cell, ...]:
 @pytest.mark.parametrize(
     ("online", "expected"),
     [
-        ({"rate": 0}, "online.rate: 0 is not allowed: Input should be greater than 0"),
-        ({"rate": [-2.0]}, "online.rate: -2.0 is not allowed: Input should be greater than 0"),
-        ({}, "online: takes one of rate, concurrency and max_rate, and there is none"),
+        ({"rate": 0}, "online.rate: 0 is not allowed: expected greater than 0"),
+        ({"rate": [-2.0]}, "online.rate: -2.0 is not allowed: expected greater than 0"),
+        ({}, "online: takes exactly one of rate, concurrency and max_rate; given: none"),
         (
             {"rate": 1.0, "concurrency": 2},
-            "online: takes one of rate, concurrency and max_rate, and there is rate and conc",
+            "online: takes exactly one of rate, concurrency and max_rate; given: rate and conc",
         ),
-        ({"max_rate": 1.0}, "online.slo: is missing; max_rate keeps one"),
+        ({"max_rate": 1.0}, "online.slo: is missing; max_rate needs one"),
         ({"rate": 1.0, "search_s": 9.0}, "online.search_s: has no effect without online.max_rate"),
         ({"concurrency": 2, "arrivals": "constant"}, "online.arrivals: has no effect with"),
         (
@@ -49,10 +49,10 @@ def _cells(mode: str = "online", **tables: dict[str, Any]) -> tuple[Cell, ...]:
         ),
         (
             {"rate": float("nan")},
-            "online.rate: nan is not allowed: Input should be a finite number",
+            "online.rate: nan is not allowed: expected a finite number",
         ),
-        ({"concurrency": 0}, "online.concurrency: 0 is not allowed: Input should be greater than"),
-        ({"concurrency": 20_000}, "online.concurrency: 20000 is not allowed: Input should be less"),
+        ({"concurrency": 0}, "online.concurrency: 0 is not allowed: expected greater than"),
+        ({"concurrency": 20_000}, "online.concurrency: 20000 is not allowed: expected less"),
         (
             {"rate": [1.0, 0.001], "window_s": 20.0},
             "online.window_s: at 0.001 texts/s a window of 20 s brings less than one text; set it",
@@ -120,7 +120,7 @@ def test_parse_isolation_of_url() -> None:
             engine={"kind": "external"},
             measure={"isolation": "engine"},
         )
-    assert "measure.isolation: has no effect on a server that is there" in str(refused.value)
+    assert "measure.isolation: has no effect on an existing server" in str(refused.value)
 
 
 def test_parse_url_secret() -> None:

@@ -67,7 +67,10 @@ def test_override_value(tmp_path: Path, override: str, table: str, key: str, val
         (GOOD.replace("4", "1_000_000_000_000_000"), "grid.n"),
         (GOOD.replace("n = 4", "n = []"), "grid.n: [] is not allowed"),
         (GOOD.replace("n = 4", 'n = ""'), "grid.n: '' is not allowed"),
-        (GOOD + "[task]\nlabels = 5\n", 'task.labels: should be a list such as ["one", "two"]'),
+        (
+            GOOD + "[task]\nlabels = 5\n",
+            'task.labels: 5 is not allowed: expected a list such as ["one", "two"]',
+        ),
         (GOOD + "[measure]\nreplicates = 100_001\n", "grid: 200,002 cells with all axes"),
         (GOOD + f"duplication = {list(range(1, 60_001))}\n", "grid: 120,000 cells"),
         (GOOD + "duplication = 100_000_000\n", "grid.duplication: 400,000,000 texts in a pass"),

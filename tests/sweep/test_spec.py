@@ -182,7 +182,7 @@ def test_parse_round_trip(n: list[int], repeats: int, seed: int | None, share: f
         ({"grid": {"n": [4, -1]}}, "grid.n: -1 is not allowed"),
         ({"grid": {"n": "4"}}, "grid.n: '4' is not allowed"),
         ({"grid": {"n": 4.0}}, "grid.n: 4.0 is not allowed"),
-        ({"grid": {"n": True}}, "grid.n: True is not allowed"),
+        ({"grid": {"n": True}}, "grid.n: true is not allowed"),
         ({"grid": {"n": []}}, "grid.n: "),
         ({"grid": {"n": 4, "strategy": "pack"}}, "grid.strategy: 'pack' is not allowed"),
         ({"measure": {"repeats": [3]}}, "measure.repeats: [3] is not allowed"),
@@ -350,11 +350,14 @@ def test_variant_obeys_overrides(tmp_path: Path) -> None:
     [
         ([{"engine": {"max_num_seq": 1}}], "variant 1: engine.max_num_seq: unknown key"),
         ([{}, {"model": {"name": "x"}}], "variant 2: model cannot be varied"),
-        ([{"engine": {"kind": "simulated"}}], "variant 1: engine.kind: is one"),
-        ([{"texts": {"source": "x"}}], "variant 1: texts.source: is one for a whole sweep"),
+        ([{"engine": {"kind": "simulated"}}], "variant 1: engine.kind: must be the same"),
+        (
+            [{"texts": {"source": "x"}}],
+            "variant 1: texts.source: must be the same for the whole sweep",
+        ),
         (
             [{"measure": {"isolation": "engine"}}],
-            "variant 1: measure.isolation: is one for a whole sweep",
+            "variant 1: measure.isolation: must be the same for the whole sweep",
         ),
         ([{"grid": 3}], "variant 1: grid cannot be varied"),
         ([3], "variant 1: 3 cannot be varied"),
@@ -426,7 +429,7 @@ def test_variant_without_any_answer_left_is_refused() -> None:
     """A strategy with many texts a prompt leaves nothing of logprob alone."""
     grid = {"n": 4, "strategy": "separate", "answer": "logprob"}
     said = _parse_refusal(grid=grid, variant=[{"grid": {"strategy": "packed"}}])
-    assert said.startswith("f.toml: variant 1: grid.answer: logprob labels one text a prompt")
+    assert said.startswith("f.toml: variant 1: grid.answer: logprob labels one text per prompt")
 
 
 def test_variants_add_their_cells_and_none_twice() -> None:

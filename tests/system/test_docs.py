@@ -29,6 +29,8 @@ PAGES = sorted(
 )
 YOUR_TASK = ROOT / "docs" / "YOUR_TASK.md"
 
+LONGEST_LINE = 120  # a table's line is as long as it must be
+
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -132,6 +134,12 @@ def _parse(arguments: list[str]) -> None:
 def test_a_wrong_command_is_noticed(line: str) -> None:
     with pytest.raises(Exception):  # noqa: B017, PT011  (click's own, or an assertion)
         _parse(line.split())
+
+
+@each_page
+def test_lines_fit_the_width(page: Path) -> None:
+    lines = [line for line in _text(page).splitlines() if not line.lstrip().startswith("|")]
+    assert [line for line in lines if len(line) > LONGEST_LINE] == []
 
 
 @each_page

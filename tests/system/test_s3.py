@@ -91,7 +91,7 @@ def test_run_foreign(s3: S3Server, cli: Cli, sweep_file: Path) -> None:
     done = cli("run", sweep_file, "--results", place, cwd=sweep_file.parent)
     assert done.returncode == 2
     assert done.stderr == (
-        f"packsweep: {place}: holds something else (thesis/1.tex); name another --results folder\n"
+        f"packsweep: {place}: contains other files (thesis/1.tex); name another --results folder\n"
     )
 
 

@@ -35,7 +35,7 @@ def test_client_that_falls_behind_is_a_doubt() -> None:
     """Ten requests in 9 s of schedule, sent in 9.1 s: 98.9 % of the rate."""
     late = window(*(response(n, float(n), late_s=n * 0.1 / 9) for n in range(10)))
     assert rate_held(late) == 9 / 9.1
-    assert doubts(late) == ("the client sent 98.9% of the rate that was asked for",)
+    assert doubts(late) == ("the client sent 98.9% of the requested rate",)
 
 
 def test_client_that_needs_a_fifth_of_a_processor_is_a_doubt() -> None:
@@ -62,7 +62,7 @@ def test_tpot_of_answers_of_one_token_is_a_doubt() -> None:
     tpot = parse("p99 tpot <= 50 ms")
     one, two = response(tokens=(0.1,)), response(1, 1.0, tokens=(0.1, 0.2))
     assert doubts(window(one), tpot) == (
-        "no answer has a second token, so that none has a tpot: set online.slo to e2e",
+        "no answer has a second token, so none has a tpot: set online.slo to e2e",
     )
     assert doubts(window(one, two), tpot) == ()
     assert doubts(window(response(error="timeout", tokens=())), tpot) == ()

@@ -6,7 +6,7 @@ Values for the HTML page and for ``packsweep recommend``; they are drawn and pri
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from packsweep.analysis import recommend
@@ -31,7 +31,7 @@ class Point:
         quality: accuracy, or agreement with the baseline.
         texts_per_s: median, with the interval of the mean.
         num_gpus: of the engine that reached it.
-        usd_per_1000_right: GPU time for 1,000 right labels; unknown without a price.
+        usd_per_1000_right: GPU time for 1,000 correct labels; unknown without a price.
         on_frontier: no other point is at least as good in both quality and texts/s of a GPU and
             better in one of them, by the values measured. An engine of more GPUs than there are is
             neither on it nor such another point.
@@ -55,7 +55,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Number:
-    """One of the three numbers: ``91.2 %``, ``right labels``, ``95 % interval 88.0 to 93.6 %``."""
+    """A number, e.g. ``91.2 %``, ``correct labels``, ``95 % interval 88.0 to 93.6 %``."""
 
     value: str
     label: str
@@ -109,7 +109,7 @@ def of_choice(choice: Choice, terms: Terms) -> Advice:
         points=tuple(_point(each, choice, terms) for each in choice.settings),
         quality_kind=choice.quality_kind,
         baseline=choice.baseline,
-        not_shown=_not_shown(choice),
+        not_shown=(*_not_shown(choice), *_no_better_than_a_guess(best)),
     )
 
 
@@ -149,13 +149,13 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
             shown = f"no faster setting is shown to change at most {share} of labels"
             return f"Run {name}, {speed}: {shown}."
         return f"Run {name}, {speed}: shown to change at most {share} of the baseline's labels."
-    right = f"{_percent(best.quality.value)} right"
+    correct = f"{_percent(best.quality.value)} correct"
     if choice.num_compared == 1:
         others = "no other setting can be compared" if choice.settings[1:] else "nothing to compare"
-        return f"Run {name}, {speed}, {right}: {others}."
+        return f"Run {name}, {speed}, {correct}: {others}."
     if best.standing == "recommended":
         return f"Run {name}, {speed}: shown to lose {loss} of accuracy to any other setting."
-    return f"No setting is shown to lose {loss}; for now run {name}: {right}, {speed}."
+    return f"No setting is shown to lose {loss}; for now run {name}: {correct}, {speed}."
 
 
 def _all_guess(choice: Choice) -> bool:
@@ -170,8 +170,8 @@ def _guesses(setting: Setting) -> bool:
 
 def _quality(best: Setting, kind: QualityKind | None) -> Number:
     if kind is None:
-        return Number(value="-", label="right labels", detail="answers were not scored")
-    label = "right labels" if kind == "accuracy" else "labelled as the baseline labels"
+        return Number(value="-", label="correct labels", detail="answers were not scored")
+    label = "correct labels" if kind == "accuracy" else "labels equal to the baseline's"
     figure = best.quality
     detail = "no interval"
     if figure.ci_low is not None and figure.ci_high is not None:
@@ -194,7 +194,7 @@ def _speed(best: Setting) -> Number:
 
 
 def _cost(best: Setting, terms: Terms) -> Number:
-    """Return what the texts cost, or 1,000 right labels, or the time of a million texts."""
+    """Return what the texts cost, or 1,000 correct labels, or the time of a million texts."""
     price, processor = price_of(best, terms), summary.processor(best.row)
     if terms.num_texts is not None:
         hours = hours_for(best, terms).value
@@ -205,11 +205,14 @@ def _cost(best: Setting, terms: Terms) -> Number:
         if price is None or hours is None:
             return Number(value=f"{_number(hours)} h", label=label, detail=took)
         usd = hours * num_gpus * price
-        return Number(value=f"${usd:,.2f}", label=label, detail=f"{took}, starting not counted")
+        told = f"${usd:,.2f}" if usd >= 1 else f"${usd:.2g}"
+        return Number(value=told, label=label, detail=f"{took}, engine start not included")
     per_1000 = _usd_per_1000_right(best, terms)
     if per_1000.value is not None:
-        detail = f"at ${price:g} an hour"
-        return Number(value=f"${per_1000.value:.2g}", label="per 1,000 right labels", detail=detail)
+        detail = f"at ${price:g} per hour"
+        return Number(
+            value=f"${per_1000.value:.2g}", label="per 1,000 correct labels", detail=detail
+        )
     speed = best.texts_per_s_per_gpu.value
     hours = 1e6 / speed / 3600 if speed else None
     return Number(
@@ -240,7 +243,7 @@ def hours_for(setting: Setting, terms: Terms) -> Figure:
 
 
 def _usd_per_1000_right(setting: Setting, terms: Terms) -> Figure:
-    """Return the price of 1,000 right labels; both intervals together, as of independent errors."""
+    """Return the price of 1,000 correct labels, with both intervals combined as independent."""
     price, share, speed = price_of(setting, terms), setting.quality, setting.texts_per_s_per_gpu
     answers = setting.answers
     if not price or not share.value or not speed.value or not (answers and answers.labelled):
@@ -299,8 +302,8 @@ def _not_shown(choice: Choice) -> tuple[str, ...]:
     if choice.quality_kind is None:
         simulated = choice.settings[0].row["engine"] == schema.SIMULATED
         why = "the engine was simulated" if simulated else "no answers were scored"
-        more = "measure real weights, the strategy separate among the settings"
-        return (f"speed only: {why}, so nothing is known of right labels; {more}",)
+        more = "measure real weights, with strategy separate among the settings"
+        return (f"speed only: {why}, so accuracy is unknown; {more}",)
     alone = choice.num_compared == 1 and choice.quality_kind == "accuracy"
     lines = []
     for each in choice.settings:
@@ -311,6 +314,16 @@ def _not_shown(choice: Choice) -> tuple[str, ...]:
     if alone and not lines:
         lines.append("nothing to compare with: measure another setting over the same texts")
     return tuple(lines)
+
+
+def _no_better_than_a_guess(best: Setting) -> Iterator[str]:
+    """Say where the setting named is not shown to beat one label for everything."""
+    if best.answers and best.answers.labelled and "guessing" in (best.row["warnings"] or ()):
+        share = _percent(best.row["majority_class_share"])
+        yield (
+            f"{best.name} is right more often than the most frequent label for every text, "
+            f"{share}: measure more texts, or a model that can do the task"
+        )
 
 
 def points_of(share: float) -> str:

@@ -52,6 +52,7 @@ MAY_DIFFER = frozenset(
 FORMER = {
     name: str(column.formerly) for name, column in _COLUMNS.items() if column.formerly is not None
 }
+_SHOWN_HASH = 6
 # What decides how many GPUs an engine has.
 PARALLEL = tuple(field.name for field in fields(Split))
 # What a table names where it varies, beside the shape and the engine's settings.
@@ -123,9 +124,13 @@ def distance_from_defaults(settings: Mapping[str, str]) -> tuple[int, list[tuple
 def varying(cells: Sequence[Row], *, but: Sequence[str] = ()) -> dict[str, list[str]]:
     """Return the settings that are not the same in all cells: name -> one value per cell.
 
+    Among them ``texts``, the beginning of their hash, where some cells have as many others.
     ``but`` names settings that are named elsewhere.
     """
     known = {name: [str(cell[name]) for cell in cells] for name in NAMED}
+    texts = {(cell["n"], cell.get("texts_sha256")) for cell in cells}
+    if len(texts) > len({n for n, _ in texts}):
+        known["texts"] = [str(cell.get("texts_sha256"))[:_SHOWN_HASH] for cell in cells]
     own = [own_settings(cell) for cell in cells]
     for name in sorted({name for each in own for name in each}):
         known[name] = [str(each.get(name)) for each in own]

@@ -57,7 +57,7 @@ class Comparison:
         beside: of the axis ``gpus``: how many of the baseline's processes were timed while another
             engine ran on the host, and how many there are.
         speed: what may be called of ``ratio`` among all comparisons.
-        answers: share of right labels of the cell less that of the baseline; None where texts have
+        answers: share of correct labels, cell minus baseline; None where texts have
             no labels, and where a larger n or fewer copies compare the same two ways of asking.
         quality: what may be called of ``answers`` among all comparisons.
         same_gpu: some GPU measured both sides.

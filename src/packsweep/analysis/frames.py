@@ -119,7 +119,7 @@ def check_alike(passes: pd.DataFrame, *, allow_mixed: bool = False) -> list[str]
     measured = passes[passes["outcome"] == "ok"]
     engines = sorted(measured["engine"].unique())
     if len(engines) > 1:
-        message = "simulated and real results lie in one folder and are never merged"
+        message = "the folder has simulated and real results, which are never merged"
         raise ResultsError(message)
     mixed = [
         f"{name}: {', '.join(values)}"
@@ -129,7 +129,7 @@ def check_alike(passes: pd.DataFrame, *, allow_mixed: bool = False) -> list[str]
     if mixed and not allow_mixed:
         raise ResultsError(
             f"results differ in {'; '.join(mixed)}; measure again into another --results folder, "
-            "or merge them knowingly with --allow-mixed"
+            f"or merge them with --allow-mixed"
         )
     return mixed
 
@@ -162,7 +162,9 @@ def with_ceiling(passes: pd.DataFrame, measured: Measured) -> pd.DataFrame:
     """
     others = sorted(set(passes.loc[passes["outcome"] == "ok", "device"]) - {measured.device})
     if others:
-        message = f"the ceiling is that of {measured.device}, results are of {', '.join(others)}"
+        message = (
+            f"the ceiling was measured on {measured.device}, the results on {', '.join(others)}"
+        )
         raise ResultsError(message)
     changed = passes.copy()
     dtypes = [row["peak_dtype"] for row in plain_rows(passes[["peak_dtype"]])]

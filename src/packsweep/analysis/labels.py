@@ -14,7 +14,8 @@ from packsweep.results import stats
 if TYPE_CHECKING:
     import pandas as pd
 
-NONE = "none"
+# What was found where no label was: a label may be called "none".
+NONE = ""
 COLUMNS = ("cell_id", "text", "position", "expected", "found")
 POSITIONS = (
     "cell_id",
@@ -34,7 +35,7 @@ def of_requests(requests: pd.DataFrame) -> pd.DataFrame:
     """Return a row for every distinct text of every scored cell.
 
     Columns: ``cell_id``; ``text``, its index among the cell's n; ``position``, its place in its
-    prompt, from 0; ``expected``, None where the text has no label; ``found``, a label or ``none``.
+    prompt, from 0; ``expected``, None where the text has no label; ``found``, a label or ``NONE``.
     """
     import pandas as pd
 
@@ -55,6 +56,12 @@ def _label_rows(record: dict[Any, Any]) -> Iterator[tuple[str, int, int, str | N
     for position, (expected, found) in enumerate(pairs):
         text = record["first_text"] + position
         yield record["cell_id"], text, position, expected, found or NONE
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame; undefined is None."""
+    known = frame.astype(object).where(frame.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
 
 
 def by_position(found: pd.DataFrame, *, num_ranges: int | None = None) -> pd.DataFrame:

@@ -35,7 +35,7 @@ class Answers:
         texts_sha256: identifies the texts.
         prompts: the prompt of each text.
         expected: the texts' own labels; None where a text has none.
-        found: the label found for each text, or ``none``.
+        found: the label found for each text, or ``NONE``.
     """
 
     group_id: str
@@ -194,7 +194,7 @@ class Quality:
         num_units: prompts or texts that count as independent, as ``unit`` says.
         independence_assumed: texts that share a few prompts were taken as independent.
         accuracy: undefined where texts have no labels, as are ``macro_f1``, precision and recall.
-        labels: in alphabetical order; ``none``, for a lost answer, is not among them.
+        labels: in alphabetical order; ``NONE``, for a lost answer, is not among them.
         confusion: (expected, found) -> texts.
         agreement: with the baseline; None for the baseline itself and without one.
     """

@@ -31,7 +31,7 @@ CHANCE = 0.05
 _POWER = 0.8
 _UNKNOWN = Figure()
 
-# What a setting's quality is: the share of right labels; where the texts have no labels, the
+# What a setting's quality is: the share of correct labels; where the texts have no labels, the
 # share that agrees with the baseline.
 QualityKind = Literal["accuracy", "agreement"]
 
@@ -147,9 +147,11 @@ def choose(rows: Sequence[Row], answers: Mapping[str, Answers], terms: Terms) ->
 
     settings = _settings(rows, answers)
     if not settings:
+        if not any(row["outcome"] == "ok" for row in rows):
+            raise ResultsError("no cell ended ok; packsweep show RESULTS says why")
         raise ResultsError(
-            "no cell ended ok with duplication 1 and a cold or no prefix cache, as distinct texts "
-            "find it: measure one"
+            "no cell is ok with duplication 1 and a cold or disabled prefix cache, which is how "
+            "distinct texts run: measure one"
         )
     settings = _with_room(settings, terms)
     scored = [each for each in settings if each.answers is not None]
@@ -262,7 +264,7 @@ def _comparable(setting: Setting, units: Units) -> Setting:
     return replace(
         setting,
         why=f"its texts are in {prompts}, and fewer than {shares.MIN_PROMPTS} say nothing about "
-        "other texts: measure more texts, chunked with as many per prompt",
+        f"other texts: measure more texts, in chunks of the same size",
     )
 
 
@@ -366,13 +368,13 @@ class _Trial:
         most = f"may lose up to {_points(-(hardest.ci_low or 0.0))} to {name}"
         needed = counts.num_texts_for(self.terms.max_loss, chance, _POWER)
         if needed is None:
-            why = f"{most}; measured is a loss of {_points(-(hardest.value or 0.0))}"
+            why = f"{most}; the measured loss is {_points(-(hardest.value or 0.0))}"
             return replace(self.setting, why=why)
         # Texts that share prompts are worth fewer.
         worth = counts.num_texts / hardest.num_texts
         more = max(1, math.ceil(needed / worth) - hardest.num_texts)
         return replace(
-            self.setting, more_texts=more, why=f"{most}; {more:,} more labelled texts may tell"
+            self.setting, more_texts=more, why=f"{most}; {more:,} more labelled texts may decide"
         )
 
 
@@ -446,7 +448,7 @@ def _judged_agreement(
     if needed is None:
         return replace(setting, why=most)
     more = max(1, math.ceil(needed * as_if.num_texts / as_if.counts.num_texts) - len(same))
-    return replace(setting, more_texts=more, why=f"{most}; {more:,} more texts may tell")
+    return replace(setting, more_texts=more, why=f"{most}; {more:,} more texts may decide")
 
 
 def _chosen(

@@ -141,7 +141,8 @@ def nothing_matches(rows: Sequence[Row], conditions: Sequence[str]) -> str:
 
 
 def _values(rows: Sequence[Row], name: str, most: int = 8) -> list[str]:
-    found = list(dict.fromkeys(str(row.get(name)) for row in rows))
+    known = (row.get(name) for row in rows)
+    found = list(dict.fromkeys("null" if value is None else str(value) for value in known))
     return found if len(found) <= most else [*found[:most], "..."]
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-_HELP = "Measure how to label many short texts with vLLM: how to pack, prompt and configure."
+_HELP = "Measure how to label many short texts with vLLM: packing, prompts, engine settings."
 _COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Measure": {"plan": plan_command, "run": run_command},
     "Read results": {
@@ -133,9 +133,16 @@ def _status(arguments: list[str]) -> int:
         # A wrong option; which package the class lives in depends on Typer's version.
         if not hasattr(error, "format_message"):
             raise
-        complain(f"{error.format_message() or 'a command is missing'} (packsweep --help)")
+        complain(f"{_wrong_option(error.format_message())} (packsweep --help)")
         return WRONG_USE
     return status if isinstance(status, int) else 0
+
+
+def _wrong_option(said: str) -> str:
+    """Return what is wrong with a command line, without the words of the libraries that say it."""
+    if not said or said.lstrip().startswith("Usage:"):
+        return "a command is missing"
+    return said.replace("Value error, ", "").replace("Input should be", "expected")
 
 
 def _flush() -> None:

@@ -66,8 +66,8 @@ WhereOpt = Annotated[
     typer.Option(
         "--where",
         metavar="NAME=VALUE",
-        help="Only these cells; also != > >= < <=. Repeat it with the same name for either "
-        "value, with another name for both conditions.",
+        help="Show only matching cells; also != > >= < <=. Conditions on the same name are "
+        "alternatives; conditions on different names must all hold.",
     ),
 ]
 SortOpt = Annotated[
@@ -83,7 +83,7 @@ ColumnsOpt = Annotated[
     typer.Option(
         "--columns",
         metavar="A,B,C",
-        help="Show these columns of docs/METRICS.md, or engine settings.",
+        help="Show these columns (see docs/METRICS.md) or engine settings.",
     ),
 ]
 CeilingOpt = Annotated[
@@ -102,7 +102,7 @@ PriceOpt = Annotated[
         min=0.0,
         max=1e6,
         callback=finite,
-        help="Price of a GPU for an hour; [cost] of the sweep file by default.",
+        help="Price of one GPU hour; [cost] of the sweep file by default.",
     ),
 ]
 AcceleratorOpt = Annotated[
@@ -126,13 +126,15 @@ MaxGpusOpt = Annotated[
 StartOpt = Annotated[
     Start,
     typer.Option(
-        help="How a cell's process begins: fork, of one that has imported vLLM and has touched no "
-        "GPU; spawn, as a new Python, which is slower.",
+        help="How to start a cell's process: fork, from a process that has imported vLLM and "
+        "touched no GPU; or spawn, a new Python, which is slower.",
     ),
 ]
 MixedOpt = Annotated[
     bool,
-    typer.Option("--allow-mixed", help="Put different devices, drivers or versions in one table."),
+    typer.Option(
+        "--allow-mixed", help="Allow different devices, drivers or versions in one table."
+    ),
 ]
 
 

@@ -47,7 +47,7 @@ def print_table(console: Console, table: Table, *, brief: bool = False) -> None:
     renderable, left_out = table_.to_rich(shown, console.width)
     console.print(renderable, crop=False)
     if left_out:
-        say(console, f"columns without room at this width: {', '.join(left_out)}")
+        say(console, f"columns that do not fit this width: {', '.join(left_out)}")
     if num_left_out:
         where = "packsweep show RESULTS | less" if brief else "| less"
         say(console, f"{num_left_out:,} of {num_rows:,} rows not shown; {where} shows all")

@@ -52,28 +52,28 @@ CAUSES = (
     ),
     Cause(
         sign="is less than desired GPU memory utilization",
-        remedy="end what else uses the GPU, or set engine.gpu_memory_utilization lower",
+        remedy="end other processes on the GPU, or lower engine.gpu_memory_utilization",
         outcome="oom",
     ),
     Cause(
         sign="No available memory for the cache blocks",
-        remedy="set engine.gpu_memory_utilization higher, or take a smaller model",
+        remedy="raise engine.gpu_memory_utilization, or use a smaller model",
         outcome="oom",
     ),
     Cause(
         sign="larger than the available KV cache memory"
         "|is larger than the maximum number of tokens that can be stored in KV cache",
-        remedy="set engine.max_model_len lower, or engine.gpu_memory_utilization higher",
+        remedy="lower engine.max_model_len, or raise engine.gpu_memory_utilization",
         outcome="oom",
     ),
     Cause(
         sign="[Oo]ut of memory|OutOfMemoryError|Cannot allocate memory|can't allocate memory",
-        remedy="set engine.max_num_batched_tokens or engine.gpu_memory_utilization lower",
+        remedy="lower engine.max_num_batched_tokens or engine.gpu_memory_utilization",
         outcome="oom",
     ),
     Cause(
         sign="Error in memory profiling",
-        remedy="another process gave GPU memory back meanwhile",
+        remedy="another process freed GPU memory during profiling",
         final=False,
     ),
     Cause(
@@ -90,11 +90,11 @@ CAUSES = (
     ),
     Cause(
         sign=r"User-specified max_model_len \(",
-        remedy="set engine.max_model_len to what the model was made for",
+        remedy="lower engine.max_model_len to the model's context length",
     ),
     Cause(
         sign=r"max_num_batched_tokens \(.*\) is smaller than max_model_len",
-        remedy="set engine.max_num_batched_tokens higher or engine.max_model_len lower",
+        remedy="raise engine.max_num_batched_tokens or lower engine.max_model_len",
     ),
     Cause(
         sign="does not recognize this architecture|Model architectures .* (are not|failed)",
@@ -102,7 +102,7 @@ CAUSES = (
     ),
     Cause(
         sign="gated repo|401 Client Error|403 Client Error",
-        remedy="ask for access on the model's page, then export HF_TOKEN",
+        remedy="request access on the model's page, then export HF_TOKEN",
     ),
     Cause(
         sign="No module named '(fastsafetensors|runai_model_streamer)",
@@ -122,7 +122,7 @@ CAUSES = (
     ),
     Cause(
         sign="undefined symbol|cannot open shared object file",
-        remedy="packages do not fit each other: rm -r .venv; make setup",
+        remedy="installed packages are incompatible: rm -r .venv; make setup",
     ),
 )
 
@@ -138,13 +138,14 @@ _REFUSALS = frozenset(
         "ValueError",
     }
 )
+_SERVER_ENDED = "the server ended with status"
 # How one process tells that another failed, which is no cause.
 _ENVELOPES = (
     "Engine core initialization failed",
     "WorkerProc initialization failed",
     "EngineCore encountered an issue",
     "Engine core process",
-    "the server ended with status",
+    _SERVER_ENDED,
     "the server was ended by signal",
 )
 _ERROR_LINE = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception)): .+)$")
@@ -161,7 +162,7 @@ def diagnose(text: str, log: str = "") -> Diagnosis:
         text: the exception that reached the caller, its class first.
         log: what the engine's processes printed.
     """
-    cause = _ended_rank(log) or ((root_cause(log) or text) if is_envelope(text) else text)
+    cause = _ended_rank(log) or (_cause_behind(text, log) if is_envelope(text) else text)
     known = next((each for each in CAUSES if re.search(each.sign, cause)), None)
     reason = _one_line(cause)
     if known is not None:
@@ -170,6 +171,16 @@ def diagnose(text: str, log: str = "") -> Diagnosis:
         )
     name = cause.partition(":")[0].rpartition(".")[2]
     return Diagnosis(outcome="crashed", reason=reason, final=name in _REFUSALS)
+
+
+def _cause_behind(envelope: str, log: str) -> str:
+    """Return what an envelope wraps, or the envelope where the log does not tell.
+
+    A server that cannot be imported prints a bare traceback: its lines have no process yet.
+    """
+    bare = log.splitlines() if _SERVER_ENDED in envelope else []
+    first = _first_error([line for line in bare if _ERROR_LINE.match(line)])
+    return root_cause(log) or first or envelope
 
 
 def root_cause(log: str) -> str | None:

@@ -37,14 +37,14 @@ def api_key(name: str | None) -> str | None:
     if not key and not _NAME.fullmatch(name):  # not shown: it may be the key itself
         raise UserError("--api-key-env: takes the name of a variable, such as MY_KEY, not the key")
     if not key:
-        raise UserError(f"--api-key-env {name}: the environment holds no such variable")
+        raise UserError(f"--api-key-env {name}: no such environment variable is set")
     if environment.measuring({name: key}):
         raise UserError(
             f"--api-key-env {name}: variables that begin so tune an engine and are stored with the "
             "results; hold the key in one of another name, such as MY_KEY"
         )
     if not (key.isascii() and key.isprintable()):
-        raise UserError(f"--api-key-env {name}: it holds a character that no key has")
+        raise UserError(f"--api-key-env {name}: it contains a character that no key has")
     return key
 
 
@@ -80,10 +80,10 @@ def _refusal(error: urllib.error.HTTPError, *, has_key: bool) -> str:
     if error.code in _REFUSED:
         if has_key:
             return f"refuses the key (HTTP {error.code})"
-        return f"asks for a key (HTTP {error.code}): name its variable with --api-key-env"
+        return f"requires a key (HTTP {error.code}): name its variable with --api-key-env"
     if error.code in _REDIRECTS:
         where = error.headers.get("Location", "another address")
-        return f"sends on to {where}, which is never followed: name that address"
+        return f"redirects to {where}, which is not followed: name that address"
     return f"/v1/models answers HTTP {error.code}"
 
 

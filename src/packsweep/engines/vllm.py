@@ -126,7 +126,7 @@ class VllmEngine:
             )
             duration_s = time.perf_counter() - began
         if len(outputs) != len(requests):
-            message = f"{len(requests)} requests went in and {len(outputs)} came back"
+            message = f"{len(requests)} requests were submitted and {len(outputs)} returned"
             raise EngineError(message, outcome="invalid")
         return PassResult(
             duration_s=duration_s,

@@ -101,7 +101,7 @@ def ranks(environ: Mapping[str, str], num_ranks: int) -> dict[str, str]:
     cores = _cores()
     if len(cores) < num_ranks:
         raise UserError(
-            f"an engine of {num_ranks} ranks takes {num_ranks} cores of one machine, and "
+            f"an engine of {num_ranks} ranks takes {num_ranks} cores on one machine, and "
             f"{len(cores)} can be used on {platform.node()}"
         )
     each = len(cores) // num_ranks

@@ -18,6 +18,9 @@ from packsweep.errors import ModelError
 if TYPE_CHECKING:
     import jinja2
 
+_OWN_VARIABLES = {
+    *("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token")
+}
 # The day that Llama 3.1's template falls back to.
 _DAY = (2024, 7, 26)
 
@@ -74,10 +77,24 @@ class ChatTemplate:
             reason = " ".join(str(error).split())
             raise ModelError(f"the model's chat template cannot be rendered: {reason}") from error
 
+    def knows(self, name: str) -> bool:
+        """Return whether a variable of the user's can change what the template writes."""
+        from jinja2 import TemplateError, meta
+
+        try:
+            parsed = _environment().parse(self.text)
+        except TemplateError:
+            return True  # render() says what is wrong
+        return name in meta.find_undeclared_variables(parsed) - _OWN_VARIABLES
+
 
 @lru_cache(maxsize=8)
 def _compiled(text: str) -> jinja2.Template:
-    """Return the compiled template.
+    return _environment().from_string(text)
+
+
+def _environment() -> jinja2.Environment:
+    """Return what compiles a template.
 
     Source: transformers 4.44 to 5, ``utils/chat_template_utils.py``: settings, loop controls, the
     filter and the functions.
@@ -91,7 +108,7 @@ def _compiled(text: str) -> jinja2.Template:
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _strftime
-    return environment.from_string(text)
+    return environment
 
 
 def _generation_tag() -> type[jinja2.ext.Extension]:

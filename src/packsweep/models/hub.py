@@ -122,11 +122,13 @@ def _hub_error(repo: str, revision: str | None, file: str, error: Exception) -> 
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return ModelError(f"{repo} is gated: ask for access on its page and set HF_TOKEN")
+        return ModelError(f"{repo} is gated: request access on its page and set HF_TOKEN")
     if isinstance(error, errors.RepositoryNotFoundError):
-        return ModelError(f"the hub has no {repo}, or it is private: then set HF_TOKEN")
+        return ModelError(
+            f"the hub has no {repo}, or it is private; for a private one set HF_TOKEN"
+        )
     if isinstance(error, errors.RevisionNotFoundError):
-        return ModelError(f"{repo} has no revision {revision}: look at model.revision")
+        return ModelError(f"{repo} has no revision {revision}: check model.revision")
     missing = isinstance(error, errors.EntryNotFoundError)
     if missing and not isinstance(error, errors.LocalEntryNotFoundError):
         return ModelError(f"{repo} holds no {file}{remedy(file)}")

@@ -83,7 +83,7 @@ def load(model: Model) -> Tokenizer:
     if vocab_size > model.vocab_size:
         raise ModelError(
             f"the tokenizer in {folder} has {vocab_size} tokens, {model.name} only "
-            f"{model.vocab_size}: look at model.tokenizer"
+            f"{model.vocab_size}: check model.tokenizer"
         )
     settings = _read(folder / "tokenizer_config.json")
     return Tokenizer(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import takewhile
 
-from packsweep.errors import ModelError, SpecError, TextsError, shown
+from packsweep.errors import ModelError, SpecError, TextsError, counted, shown
 from packsweep.machine import environment, processor
 from packsweep.models.architecture.split import Split, refusal
 from packsweep.models.chat import ChatTemplate
@@ -140,10 +140,12 @@ def make(sweep: Sweep, *, on_gpu: bool = False) -> Plan:
     notes: list[str] = []
     rows = _texts(sweep, notes)
     tokenizer = load_tokenizer(model)
-    rows = _without_control_tokens(rows, tokenizer, sweep)
+    guard = _guard(tokenizer, sweep)
+    rows = tuple(replace(row, text=guard(row.text, number)) for number, row in enumerate(rows, 1))
     chat = _chat(tokenizer, model) if sweep.needs_chat else None
+    _check_asked(sweep, tokenizer, chat)
     environ = _environ(sweep)
-    cutter = cut.cutter(tokenizer.backend)
+    cutter = cut.cutter(tokenizer.backend, guard)
     expanded = sweep_cells.expand(
         sweep,
         rows,
@@ -185,6 +187,7 @@ def make(sweep: Sweep, *, on_gpu: bool = False) -> Plan:
             *(() if model.random_weights else _too_short(cells, tokenized)),
             *_split_block(planned.values(), on_cpu=on_cpu),
             *_overlong(planned.values(), sent, tokenizer),
+            *_never_full(cells),
         ),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
         api_key_env=sweep.online.api_key_env,
@@ -241,29 +244,56 @@ def _texts(sweep: Sweep, notes: list[str]) -> tuple[LabelledText, ...]:
     )
 
 
-def _without_control_tokens(
-    rows: tuple[LabelledText, ...], tokenizer: Tokenizer, sweep: Sweep
-) -> tuple[LabelledText, ...]:
-    """Return texts in which the tokenizer finds no control token of the model.
+def _control_tokens(tokenizer: Tokenizer) -> re.Pattern[str]:
+    """Return what matches a control token of the model; nothing where there are none."""
+    return re.compile("|".join(map(re.escape, tokenizer.control_tokens)) or r"(?!)")
 
-    Raises:
-        TextsError: there is one, and the sweep does not ask to break it up.
+
+def _guard(tokenizer: Tokenizer, sweep: Sweep) -> cut.Guard:
+    """Return what gives a text in which the tokenizer finds no control token of the model.
+
+    It raises a TextsError if there is one and the sweep does not ask to break it up.
     """
-    if not tokenizer.control_tokens:
-        return rows
-    pattern = re.compile("|".join(map(re.escape, tokenizer.control_tokens)))
-    if sweep.texts.control_tokens == "escape":
-        return tuple(
-            replace(row, text=pattern.sub(lambda m: f"{m[0][0]} {m[0][1:]}", row.text))
-            for row in rows
-        )
-    for number, row in enumerate(rows, 1):
-        if found := pattern.search(row.text):
+    tokens, pattern = tokenizer.control_tokens, _control_tokens(tokenizer)
+
+    def escaped(text: str, _number: int) -> str:
+        return cut.broken_up(text, tokens)
+
+    def checked(text: str, number: int) -> str:
+        if found := pattern.search(text):
             raise TextsError(
                 f"text {number} holds {found[0]}, which the model reads as a control token; take "
                 'it out, or set texts.control_tokens = "escape" to put a space into it'
             )
-    return rows
+        return text
+
+    return escaped if sweep.texts.control_tokens == "escape" else checked
+
+
+def _check_asked(sweep: Sweep, tokenizer: Tokenizer, chat: ChatTemplate | None) -> None:
+    """Refuse a task that would speak to the model in its control tokens, or set nothing.
+
+    An instruction outside of a chat may hold the user's own template.
+    """
+    table, pattern = sweep.task, _control_tokens(tokenizer)
+    asked = {"labels": " ".join(table.labels or ()), "system": table.system or ""}
+    if chat is not None:
+        asked["instruction"] = table.instruction or ""
+        asked["instruction_many"] = table.instruction_many or ""
+    for key, text in asked.items():
+        if found := pattern.search(text):
+            raise SpecError(
+                f"task.{key}: holds {found[0]}, which the model reads as a control token; take it "
+                "out"
+            )
+    if chat is None:
+        return
+    for name in table.chat_template_kwargs:
+        if not chat.knows(name):
+            raise SpecError(
+                f"task.chat_template_kwargs: {shown(name)} is no variable of this model's chat "
+                "template, so it has no effect; remove it"
+            )
 
 
 def _manager(sweep: Sweep, model: Model) -> CacheKind:
@@ -285,7 +315,7 @@ def _environ(sweep: Sweep) -> str:
 
 def _not_described(model: Model) -> Iterator[str]:
     if model.design:
-        yield (f"{model.name} is measured without FLOPs, MFU and a forecast: {model.design}")
+        yield (f"{model.name} is measured without FLOPs, MFU and a prediction: {model.design}")
 
 
 def _cache_kind(cells: Sequence[Cell], model: Model) -> Iterator[str]:
@@ -328,9 +358,10 @@ def _too_short(cells: Sequence[Cell], tokenized: _Tokenized) -> Iterator[str]:
     num_tokens = num_texts * most.output_tokens_per_text
     written = "a line each" if most.format == "lines" else f"as {most.format}"
     yield (
-        f"answers are too short for their labels in {len(short)} cells: the {num_tokens} output "
-        f"tokens of {most.slug} hold {tokenized.labels_held(most)} labels of {num_texts}, "
-        f"{written}; grid.output_tokens_per_text = {tokenized.cost(most).per_text} has room for all"
+        f"answers are too short for their labels in {counted(len(short), 'cell')}: "
+        f"{counted(num_tokens, 'output token')} of {most.slug} can hold "
+        f"{counted(tokenized.labels_held(most), 'label')} of {num_texts}, "
+        f"{written}; grid.output_tokens_per_text = {tokenized.cost(most).per_text} fits all"
     )
 
 
@@ -353,10 +384,21 @@ def _split_block(cells: Iterable[PlannedCell], *, on_cpu: bool) -> Iterator[str]
     size, shared = _block_size(most.cell, on_cpu=on_cpu), most.shared_tokens
     again = shared % size
     yield (
-        f"all prompts of {most.cell.slug} begin with the same {shared} tokens, and the cache keeps "
-        f"whole blocks of {size}: {again} of them are computed again in every prompt, which a "
+        f"all prompts of {most.cell.slug} share their first {shared} tokens, and the prefix cache "
+        f"keeps whole blocks of {size}: {again} of them are recomputed in every prompt, which a "
         f"wording of {shared - again or size} tokens would avoid"
     )
+
+
+def _never_full(cells: Iterable[Cell]) -> Iterator[str]:
+    """Say which packs are larger than n, as they ask what the strategy packed asks."""
+    unfilled = [cell for cell in cells if cell.pack_size is not None and cell.pack_size > cell.n]
+    if unfilled:
+        one = max(unfilled, key=lambda cell: cell.pack_size or 0)
+        yield (
+            f"packs are larger than n in {counted(len(unfilled), 'cell')}: a prompt of {one.slug} "
+            f"holds {counted(one.n, 'text')}, not {one.pack_size}, as one of packed does"
+        )
 
 
 def _overlong(
@@ -584,4 +626,6 @@ def _too_long(planned: PlannedCell, limit: int, model: Model) -> str:
         said.append(f"engine.max_model_len = {needed} would do")
     else:
         said.append(f"{model.name} has {model.max_model_len} positions")
+        if planned.longest:
+            said.append("texts.max_tokens shortens texts")
     return "; ".join(said)

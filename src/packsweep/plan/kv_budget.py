@@ -275,24 +275,26 @@ def _assumptions(asked: Asked, layout: KvLayout, config: ModelConfig) -> Sequenc
             f"{kept} tokens in flight before they are freed"
         )
     if layout.latent:
-        said.append("latents are held whole on every GPU")
+        said.append("latents are replicated on every GPU")
     elif asked.tensor_parallel_size > layout.num_kv_heads:
-        said.append(f"{layout.num_kv_heads} KV heads: GPUs beyond that many hold copies")
+        said.append(
+            f"{layout.num_kv_heads} KV heads: with more GPUs than that, they are replicated"
+        )
     if asked.pipeline_parallel_size > 1:
         said.append(
-            f"of {asked.pipeline_parallel_size} stages the one with the least room; a stage's "
-            "layers are taken to weigh alike"
+            f"of {asked.pipeline_parallel_size} stages, the one with the least room; a stage's "
+            f"layers are assumed to be equally large"
         )
     if asked.kv_cache_dtype == "fp8":
-        said.append("fp8: one scale a tensor, no scales per token or head")
+        said.append("fp8: one scale per tensor, no scales per token or head")
     if config.quantization and config.quantization.scheme and asked.dtype == "auto":
         said.append(f"{config.quantization.name}: embeddings, output projection, norms in 16 bits")
     if config.multimodal:
         said.append("the language model alone: no vision or audio part")
     if asked.memory_bytes is not None:
         said.append(
-            "activations and CUDA graphs are not subtracted: vLLM's log shows what is left of "
-            "this upper bound"
+            "activations and CUDA graphs are not subtracted: this is an upper bound; vLLM's log "
+            "shows the actual size"
         )
     return said
 
@@ -304,11 +306,11 @@ def to_text(budget: KvBudget) -> str:
     lines = [
         f"model: {budget.model} ({budget.source})",
         f"layers: {kinds}",
-        f"KV cache in {budget.kv_cache_dtype}{where}: {budget.bytes_per_token:,.0f} B a token",
+        f"KV cache in {budget.kv_cache_dtype}{where}: {budget.bytes_per_token:,.0f} B per token",
     ]
     if budget.bytes_per_token_beyond_windows != budget.bytes_per_token:
         beyond = budget.bytes_per_token_beyond_windows
-        lines.append(f"  past the sliding windows: {beyond:,.0f} B a token")
+        lines.append(f"  past the sliding windows: {beyond:,.0f} B per token")
     lines += [
         f"  {num:,} tokens: {num_bytes:,} B ({num_bytes / 2**30:.2f} GiB)"
         for num, num_bytes in budget.prompts.items()
@@ -321,7 +323,7 @@ def to_text(budget: KvBudget) -> str:
 
 def _weights_line(budget: KvBudget, where: str) -> str:
     if budget.num_parameters is None:
-        return "weights: cannot be counted for this design; give --parameters"
+        return "weights: unknown for this architecture; give --parameters"
     weights = f"weights in {budget.dtype}{where}: {budget.num_parameters:,} parameters"
     if budget.weight_bytes is None:
         return f"{weights}; the bytes of this format are not known, name one with --dtype"
@@ -342,7 +344,7 @@ def _room_lines(budget: KvBudget) -> list[str]:
     said = [
         f"{head}: {left}",
         f"longest request, prompt and output: {room.longest_request_tokens:,} tokens",
-        f"longest packed n: {room.longest_packed_n:,} texts of {each} tokens, one more answered",
+        f"longest packed n: {room.longest_packed_n:,} texts of {each} tokens, an output token each",
     ]
     if room.longest_request_tokens < budget.max_model_len:
         said.insert(

@@ -50,9 +50,9 @@ class LabelBudget:
         )
         return "\n".join(
             (
-                f"tokens of a label, {self.model}:",
+                f"tokens per label, {self.model}:",
                 *written,
-                "labels that fit, a line each:",
+                "labels that fit, one per line:",
                 *held,
                 f"room for every label: grid.output_tokens_per_text = {self.cost.per_text}",
             )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from packsweep.errors import printable
+from packsweep.errors import counted, printable
 from packsweep.machine.slowness import likely_cause
 from packsweep.report.format import number, percent
 from packsweep.run.task import Activity, Status
@@ -84,7 +84,7 @@ class LineReporter:
     def began(self, *, num_cells: int, num_done: int) -> None:
         self._total, self._ended = num_cells, num_done
         kept = f", {num_done} done before" if num_done else ""
-        self.say(f"{num_cells} cells{kept}, {num_cells - num_done} to do")
+        self.say(f"{counted(num_cells, 'cell')}{kept}, {num_cells - num_done} to do")
 
     def started(self, cell_id: str, attempt: int) -> None:  # noqa: ARG002  (as the reporter)
         """Note when; a line when it ends is enough."""

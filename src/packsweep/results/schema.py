@@ -122,7 +122,7 @@ IDENTITY = (
     _string("attempt_id", "uuid of the attempt"),
     _int("attempt", "", "how many times the cell had been started before, in this folder"),
     _string("outcome", "ok, infeasible, oom, timeout, crashed, invalid or gpu_busy"),
-    _string("reason", "why the outcome is not ok; null where it is"),
+    _string("reason", "why the outcome is not ok; null if it is"),
     Column(name="started_at", kind="time", unit="UTC", meaning="start of the attempt"),
 )
 
@@ -132,7 +132,7 @@ CELL = (
     _int(
         "pack_size",
         "texts",
-        "texts in a prompt, of a strategy that takes a size",
+        "texts per prompt, of a strategy that takes a size",
         role="shape",
         follows=("strategy",),
     ),
@@ -142,36 +142,35 @@ CELL = (
         "grouped (AAABBB) or interleaved (ABABAB)",
         role="state",
     ),
-    _string(
-        "instruction", "the sentence that asks stands after or before the texts", role="wording"
-    ),
+    _string("instruction", "the instruction is after or before the texts", role="wording"),
     _string(
         "template",
-        "wording: original, corrected, short, or chat in the model's own",
+        "wording: original, corrected, short, or chat (the model's own chat template)",
         role="wording",
     ),
     _string(
         "answer",
-        "free; choice: constrained to a label for each text; or logprob: the label of the highest "
+        "free; choice: constrained to one label per text; or logprob: the label with the highest "
         "log-probability",
         role="wording",
     ),
     _string(
         "format",
-        "how an answer to many texts is asked for: lines, numbered or json",
+        "format of an answer to several texts: lines, numbered or json",
         role="wording",
         formerly="lines",
     ),
     _string(
         "label_form",
-        "labels are asked for as words or as letters",
+        "labels as words or as letters",
         role="wording",
         formerly="words",
     ),
-    _string("task", "name of what is asked of a text", role="wording", formerly="sentiment"),
+    _string("task", "name of the task", role="wording", formerly="sentiment"),
     _string(
         "task_settings",
-        "JSON: labels, instructions and chat template variables; {} is the sentiment task as it is",
+        "JSON: labels, instructions and chat template variables; {} is the unchanged sentiment "
+        "task",
         role="setting",
         key="task",
         follows=("task",),
@@ -180,13 +179,13 @@ CELL = (
     _int(
         "text_max_tokens",
         "tokens",
-        "at most as many of each text are sent; 0: all",
+        "most tokens sent of each text; 0: all",
         role="wording",
         formerly=0,
     ),
     _string(
         "text_keep",
-        "which of them: the first (head), or the first and the last half (head_tail)",
+        "which tokens: the first (head), or half from the start and half from the end (head_tail)",
         role="wording",
         formerly="head",
     ),
@@ -198,7 +197,7 @@ CELL = (
     ),
     _string(
         "prompt_type",
-        "text, tokenized by the engine one by one; or tokens, tokenized together before",
+        "text, tokenized by the engine one by one; or tokens, tokenized in one batch beforehand",
         formerly="text",
         role="setting",
         key="grid.prompt_type",
@@ -206,7 +205,7 @@ CELL = (
     _int(
         "output_tokens_per_text",
         "tokens",
-        "output tokens allowed for each text",
+        "output tokens allowed per text",
         role="wording",
         follows=("answer", "format", "label_form"),
     ),
@@ -222,23 +221,23 @@ CELL = (
         role="wording",
         follows=("answer",),
     ),
-    _int("repeats", "", "timed passes asked for", role="measure"),
+    _int("repeats", "", "timed passes requested", role="measure"),
     _int(
         "max_repeats",
         "",
-        "most timed passes, where passes are repeated until the spread is small",
+        "most timed passes, if passes are repeated until the spread is small",
         role="measure",
     ),
     _float(
         "stop_at_half_width",
         "",
-        "share of the mean at which repeats stop; null: as asked",
+        "half width, as a share of the mean, at which repeats stop; null: run repeats passes",
         role="measure",
     ),
     _int(
         "replicate",
         "",
-        "which process of those that measure the same, from 0",
+        "number of the process among those that measure the same cell, from 0",
         role="replicate",
     ),
     _int(
@@ -261,14 +260,14 @@ CELL = (
     ),
     _string(
         "model_revision",
-        "revision asked for, as in the sweep file",
+        "requested revision, as in the sweep file",
         role="setting",
         key="model.revision",
         follows=("model",),
     ),
     _string(
         "tokenizer",
-        "tokenizer asked for, where it is not the model's own",
+        "requested tokenizer, if it is not the model's own",
         role="setting",
         key="model.tokenizer",
         follows=("model",),
@@ -293,16 +292,16 @@ CELL = (
         role="texts",
     ),
     _string("prompts_sha256", "hash of the cell's prompts", role="prompts"),
-    _string("engine", "vllm, simulated, or external: a server that was there", role="engine"),
+    _string("engine", "vllm, simulated, or external: an existing server", role="engine"),
     _json(
         "engine_settings",
-        "settings passed to the engine, by vLLM's names; the parallel sizes where they are not 1",
+        "settings passed to the engine, by vLLM's names; parallel sizes only if they are not 1",
         role="setting",
         key="engine",
     ),
     _json(
         "simulated_settings",
-        "what the simulated engine pretends to be",
+        "what the simulated engine simulates",
         role="engine",
         key="simulated",
     ),
@@ -316,7 +315,7 @@ CELL = (
     ),
     _string(
         "mode",
-        "offline: a pass of known requests; online: windows of a load on a server",
+        "offline: passes over known requests; online: windows of load on a server",
         role="state",
         formerly="offline",
     ),
@@ -330,8 +329,8 @@ CELL = (
     ),
     _string(
         "isolation",
-        "process: each cell has a process and an engine of its own; engine: cells of equal engine "
-        "settings share one, its cache emptied between them",
+        "process: each cell has its own process and engine; engine: cells with equal engine "
+        "settings share one, whose cache is reset between them",
         formerly="process",
         role="measure",
     ),
@@ -344,13 +343,13 @@ ENVIRONMENT = (
     _string("device", "name of the device that the engine ran on"),
     _string(
         "device_uuid",
-        "UUID of the GPU, of several in order with commas between; null on a CPU",
+        "UUID of the GPU, or of several in order, separated by commas; null on a CPU",
         source="NVML",
     ),
     _int(
         "num_gpus",
         "",
-        "GPUs of the engine; null on a CPU and of a server that was there",
+        "GPUs of the engine; null on a CPU and for an existing server",
         formerly=1,
         formerly_where="device_uuid",
     ),
@@ -371,8 +370,8 @@ ENVIRONMENT = (
     _int("num_cpus", "", "processors that the attempt could use"),
     _string(
         "start_method",
-        "how the attempt's process began: fork, of one that had imported vLLM; spawn, as a new "
-        "Python; shared, with an earlier cell's engine",
+        "how the attempt's process started: fork, from one that had imported vLLM; spawn, as a new "
+        "Python; shared, with the engine of an earlier cell",
     ),
 )
 
@@ -380,16 +379,16 @@ ENVIRONMENT = (
 WALL = (
     _float("spawn_s", "s", "from the start of the worker's process to its first step"),
     _float("check_s", "s", "building the prompts, waiting until the GPU is free"),
-    _float("resolve_s", "s", "finding the model; making an embedded one ready, the first time"),
+    _float("resolve_s", "s", "finding the model; preparing an embedded one, the first time"),
     _float("import_s", "s", "importing the engine's packages"),
     _float("engine_start_s", "s", "from the engine's constructor until it is ready"),
     _float("warmup_s", "s", "all warm-up passes"),
-    _float("cache_s", "s", "putting the prefix cache into the cell's state, priming included"),
+    _float("cache_s", "s", "putting the prefix cache into the cell's state, including priming"),
     _float("passes_s", "s", "the timed windows of all repeats", formula="sum of duration_s"),
-    _float("between_s", "s", "around the timed windows: collecting garbage, checking, scoring"),
-    _float("tokenize_probe_s", "s", "timing the tokenizer"),
-    _float("stop_s", "s", "stopping the engine until its memory is back"),
-    _float("record_s", "s", "making the rows, up to the moment before they are written"),
+    _float("between_s", "s", "around the timed windows: garbage collection, checks, scoring"),
+    _float("tokenize_probe_s", "s", "measuring the tokenizer alone"),
+    _float("stop_s", "s", "stopping the engine until its memory is freed"),
+    _float("record_s", "s", "building the rows, up to the moment before they are written"),
 )
 # What vLLM's log tells of engine_start_s; the parts leave gaps and compile_s lies in init_engine_s.
 ENGINE_START = (
@@ -410,7 +409,7 @@ ENGINE_START = (
     _int(
         "jit_compilations",
         "",
-        "kernels compiled during timed passes; null where vLLM does not watch",
+        "kernels compiled during timed passes; null if vLLM does not report them",
         source="vLLM's JIT monitor",
     ),
 )
@@ -420,7 +419,7 @@ PHASES = (
     Column(
         name="memory_returned",
         kind="bool",
-        meaning="memory of all GPUs was as before within a minute of the stop; null without a GPU",
+        meaning="memory of all GPUs was freed within a minute of the stop; null without a GPU",
     ),
     _float(
         "wall_s",
@@ -434,7 +433,7 @@ PASS = (
     _int(
         "repeat",
         "",
-        "which timed pass of the attempt, from 0; null where there was none",
+        "number of the timed pass in the attempt, from 0; null if there was none",
         over_repeats=None,
     ),
     _float(
@@ -453,7 +452,7 @@ PASS = (
     _int(
         "expected_cached_tokens",
         "tokens",
-        "what block arithmetic expects; null where blocks do not fit the cache",
+        "what block arithmetic expects; null if the blocks do not fit into the cache",
         formula="sum over requests of the leading whole blocks seen before, at most (L-1)/block",
     ),
     _float(
@@ -501,7 +500,7 @@ PASS = (
     _float(
         "computed_prompt_tokens_per_s",
         "tokens/s",
-        "prompt tokens that were really computed",
+        "prompt tokens that were computed, not served from the cache",
         formula="(prompt_tokens - cached_tokens) / duration_s",
         larger_is_better=True,
         over_repeats="interval",
@@ -522,14 +521,14 @@ PASS = (
         "before_engine_s",
         "s",
         "first submission to first scheduling: tokenizing the first prompt, IPC; "
-        "null where engine and worker do not read one clock (they do on Linux)",
+        "null if engine and worker do not share a clock (they do on Linux)",
     ),
     _float("prefill_span_s", "s", "first scheduling to the first token of the last request"),
     _float("decode_span_s", "s", "the last request's first token to the last token of all"),
     _float(
         "after_engine_s",
         "s",
-        "last token to return: IPC, detokenizing; null where before_engine_s is",
+        "last token to return: IPC, detokenizing; null if before_engine_s is null",
         formula="duration_s - before_engine_s - prefill_span_s - decode_span_s",
     ),
     _float(
@@ -544,11 +543,11 @@ PASS = (
     _int(
         "num_preemptions",
         "",
-        "preempted requests; null where the version does not tell",
+        "preempted requests; null if the version does not report them",
         over_repeats=None,
     ),
-    _int("labels_found", "texts", "texts with a label; null where answers are not scored"),
-    _int("labels_right", "texts", "texts with the right label; null where not scored"),
+    _int("labels_found", "texts", "texts with a label; null if answers are not scored"),
+    _int("labels_right", "texts", "texts with the correct label; null where not scored"),
     _int(
         "labels_missing",
         "texts",
@@ -567,8 +566,8 @@ PASS = (
     _float(
         "majority_class_share",
         "",
-        "share of the texts in the majority class: the accuracy of always giving that label, "
-        "unread; null where not scored",
+        "share of the texts in the majority class: the accuracy of always giving that label; null "
+        "where not scored",
     ),
 )
 
@@ -606,18 +605,18 @@ def _latencies() -> tuple[Column, ...]:
 
 # Of a window of an online cell; null offline. In a closed loop a request arrives as it is sent.
 WINDOW = (
-    _float("rate_texts_per_s", "texts/s", "rate asked of the window; null in a closed loop"),
+    _float("rate_texts_per_s", "texts/s", "requested rate of the window; null in a closed loop"),
     _float(
         "offered_texts_per_s",
         "texts/s",
-        "texts that arrived in the window, over its length: the seed's own draw",
+        "arrival rate realized in the window, as drawn from the seed",
         larger_is_better=True,
     ),
     _float(
         "achieved_texts_per_s",
         "texts/s",
-        "texts of whole answers until the window's end, from one median E2E after its start on: "
-        "of a server that keeps up it is what is offered",
+        "texts of complete answers from one median E2E after the window's start until its end; "
+        "equals the offered rate if the server keeps up",
         larger_is_better=True,
     ),
     *_latencies(),
@@ -636,49 +635,64 @@ WINDOW = (
     _float(
         "attainment",
         "",
-        "share of requests that keep the limit of the SLO; errors and what did not end break it",
+        "share of requests within the SLO's limit; failed and unfinished requests violate it",
         larger_is_better=True,
         over_repeats="interval",
     ),
     _float(
         "goodput_texts_per_s",
         "texts/s",
-        "texts of requests that keep the limit of the SLO, over the window",
+        "texts of requests within the SLO's limit, per second of the window",
         larger_is_better=True,
         over_repeats="interval",
     ),
-    _int("num_errors", "requests", "requests without a whole answer", over_repeats="sum"),
+    _int("num_errors", "requests", "requests without a complete answer", over_repeats="sum"),
     Column(
         name="errors",
         kind="strings",
-        meaning="their kinds, and how many there were of each, such as rate_limited:12",
+        meaning="kinds of errors with their counts, such as rate_limited:12",
         over_repeats="union",
     ),
     _float(
         "backlog_requests_per_s", "requests/s", "slope of the requests in flight over the window"
     ),
-    _float("dispatch_delay_p50_s", "s", "median of sent less scheduled"),
+    _float("dispatch_delay_p50_s", "s", "median of send time minus scheduled time"),
     _float(
         "dispatch_delay_p99_s",
         "s",
-        "99th percentile of sent less scheduled",
+        "99th percentile of send time minus scheduled time",
         over_repeats="highest",
     ),
     _float(
         "client_busy_share",
         "",
-        "CPU time of the client over the window: near 1 the client is what is measured",
+        "CPU time of the client over the window; near 1, the client is the bottleneck",
         over_repeats="highest",
     ),
-    _float("server_running", "requests", "running, mean of looks in the window", source="vLLM"),
-    _float("server_waiting", "requests", "waiting, mean of looks in the window", source="vLLM"),
+    _float(
+        "server_running",
+        "requests",
+        "running requests, mean of samples in the window",
+        source="vLLM",
+    ),
+    _float(
+        "server_waiting",
+        "requests",
+        "waiting requests, mean of samples in the window",
+        source="vLLM",
+    ),
     _float(
         "server_cached_share",
         "",
-        "prefix cache hits over queries in the window, by the server's counters",
+        "prefix cache hits over queries preemptions in the window, by the server's counters",
         source="vLLM",
     ),
-    _int("server_preemptions", "", "in the window, by the server's counter", source="vLLM"),
+    _int(
+        "server_preemptions",
+        "",
+        "preemptions in the window, by the server's counter",
+        source="vLLM",
+    ),
 )
 # Of the requests that keep the SLO, the same in all windows of an attempt; of a search at the rate
 # that is shown to pass, else at the lowest that it tried.
@@ -689,7 +703,7 @@ ATTAINED = (
         "lower end of the 95 % interval of attainment, over batches of time in the windows of one "
         "server",
     ),
-    _float("attainment_high", "", "upper end of it"),
+    _float("attainment_high", "", "upper end of that interval"),
 )
 # Of a search for the highest rate, the same in all its windows; null without one.
 MAX_RATE = (
@@ -701,13 +715,13 @@ MAX_RATE = (
     _float(
         "max_rate_pass_texts_per_s",
         "texts/s",
-        "highest rate that is shown to keep the SLO",
+        "highest rate that is shown to meet the SLO",
         larger_is_better=True,
     ),
     _float(
         "max_rate_fail_texts_per_s",
         "texts/s",
-        "lowest rate that is shown not to keep it",
+        "lowest rate that is shown not to meet it",
         larger_is_better=True,
     ),
     _float(
@@ -726,7 +740,7 @@ CONDITIONS = (
     _int(
         "num_samples",
         "",
-        "samples in the timed window, each of all GPUs of the engine; null without a GPU",
+        "samples in the timed window, each over all GPUs of the engine; null without a GPU",
         over_repeats="sum",
     ),
     _float(
@@ -739,14 +753,14 @@ CONDITIONS = (
     Column(
         name="throttle_reasons",
         kind="strings",
-        meaning="why clocks were held down at some time, by nvidia-smi's names; idling left out",
+        meaning="why clocks were reduced at some time, by nvidia-smi's names, except idling",
         source="NVML",
         over_repeats="union",
     ),
     _float(
         "temperature_max_c",
         "°C",
-        "hottest that a GPU was seen",
+        "highest temperature of any GPU",
         source="NVML",
         over_repeats="highest",
     ),
@@ -761,8 +775,8 @@ CONDITIONS = (
     _float(
         "other_cpu_share",
         "",
-        "share of the host's CPU time, idle time included, that others than the attempt's "
-        "processes used in the window; what a hypervisor took away counts as theirs",
+        "share of the host's CPU time, idle time included, that processes other than the attempt's "
+        "used in the window; time stolen by a hypervisor counts as theirs",
         over_repeats="highest",
     ),
     _float(
@@ -774,8 +788,8 @@ CONDITIONS = (
     _float(
         "energy_j",
         "J",
-        "energy of all GPUs of the engine over the timed window, whatever else runs on them; null "
-        "where one has no counter, and below 1 s, since counters advance about every 0.1 s",
+        "energy of all GPUs of the engine over the timed window, including other load on them; "
+        "null if one has no counter, and below 1 s, since counters advance about every 0.1 s",
         source="NVML",
         larger_is_better=False,
     ),
@@ -785,33 +799,33 @@ ENERGY = (
     _float(
         "joules_per_1000_texts",
         "J",
-        "energy of all GPUs in the timed window; that of the host and of starting is not in it",
+        "energy of all GPUs in the timed window, without that of the host and of engine start",
         formula="1000 * energy_j / num_texts",
         larger_is_better=False,
     ),
     _float(
         "joules_per_1000_correct_texts",
         "J",
-        "null where answers are not scored or none is right",
+        "null where answers are not scored or none is correct",
         formula="1000 * energy_j / labels_right",
         larger_is_better=False,
     ),
 )
-PRICE = (_float("gpu_hour_usd", "USD", "price of a GPU for an hour, as the sweep file says"),)
+PRICE = (_float("gpu_hour_usd", "USD", "price of one GPU hour, from the sweep file"),)
 COST = (
-    _float("gpu_hour_usd", "USD", "price of a GPU for an hour: --gpu-hour-usd or the sweep file's"),
+    _float("gpu_hour_usd", "USD", "price of one GPU hour: --gpu-hour-usd or the sweep file's"),
     _float(
         "usd_per_1000_texts",
         "USD",
-        "time of all GPUs of the engine in the timed window; starting and stopping it is not in "
-        "it; null counts as one GPU",
+        "cost of all GPUs of the engine in the timed window, without its start and stop; a null "
+        "num_gpus counts as 1",
         formula="num_gpus * gpu_hour_usd / 3600 * 1000 / texts_per_s_median",
         larger_is_better=False,
     ),
     _float(
         "usd_per_1000_correct_texts",
         "USD",
-        "the same for a right answer; null where answers are not scored or none is right",
+        "the same per correct answer; null where answers are not scored or none is correct",
         formula="num_gpus * gpu_hour_usd / 3600 * 1000 / correct_texts_per_s_median",
         larger_is_better=False,
     ),
@@ -820,7 +834,7 @@ PER_GPU = (
     _float(
         "texts_per_s_per_gpu",
         "texts/s",
-        "speed over the GPUs of the engine; null where there is none",
+        "throughput divided by the GPUs of the engine; null without one",
         formula="texts_per_s_median / num_gpus",
         larger_is_better=True,
     ),
@@ -838,35 +852,38 @@ UTILIZATION = (
     _int(
         "least_steps",
         "steps",
-        "forward steps that the pass takes at least, assumed for read_bytes: as many as computed "
-        "tokens over max_num_batched_tokens, output tokens over max_num_seqs, or the longest "
-        "request need, whichever is most",
+        "least number of forward steps of the pass, assumed for read_bytes: the largest of what "
+        "computed tokens over max_num_batched_tokens, output tokens over max_num_seqs, and the "
+        "longest request need",
     ),
     _float(
         "read_bytes",
         "B",
-        "bytes read at least: a lower bound; null where a format is not known",
+        "lower bound of the bytes read; null where a format is not known",
         formula="least_steps * bytes of the layers' matrices + longest output * bytes of the "
-        "output projection + (cached tokens + context of every decoded token) * KV bytes a token",
+        "output projection + (cached tokens + context of every decoded token) * KV bytes per token",
     ),
     _float(
         "mfu",
         "",
-        "model FLOPs utilization of all GPUs over the whole timed window; a num_gpus that is null "
-        "counts as 1",
+        "model FLOPs utilization of all GPUs over the whole timed window; a null num_gpus counts "
+        "as 1",
         formula="flops / duration_s / num_gpus / peak_flops_per_s",
         larger_is_better=True,
     ),
     _float(
         "mbu",
         "",
-        "memory bandwidth utilization of all GPUs over the whole timed window, from below",
+        "memory bandwidth utilization of all GPUs over the whole timed window, a lower bound",
         formula="read_bytes / duration_s / num_gpus / peak_bytes_per_s",
         larger_is_better=True,
     ),
 )
 CEILING = (
-    _string("peak_dtype", "bf16, fp8, int8 or fp32: whose peak counts; null for other formats"),
+    _string(
+        "peak_dtype",
+        "bf16, fp8, int8 or fp32: the dtype whose peak applies; null for other formats",
+    ),
     _float("peak_flops_per_s", "FLOP/s", "dense peak of one device; null where not known"),
     _float("peak_bytes_per_s", "B/s", "peak memory bandwidth of one device; null where not known"),
     _string("ceiling_source", "data sheet or measurement that the two peaks come from"),
@@ -921,14 +938,14 @@ REQUESTS = (
     Column(
         name="expected_labels",
         kind="strings",
-        meaning="the texts' own labels, in order; null where a text has none",
+        meaning="the texts' own labels, in order; null if a text has none",
     ),
     Column(name="found_labels", kind="strings", meaning="labels read from the text; null if none"),
     _float(
         "confidence",
         "",
-        "probability of the label found among all labels, the product of its shares where labels "
-        "part; null unless answer is logprob",
+        "probability of the label found among all labels, the product of its shares at the "
+        "positions where labels diverge; null unless answer is logprob",
     ),
     *SENT,
 )
@@ -947,8 +964,8 @@ CONDENSED = tuple(
 )
 _EVIDENCE = (
     "95 % Wilson interval of the accuracy, over the n distinct texts of one pass: repeats and "
-    "copies ask the same again at temperature 0 and are no new evidence. Texts of one prompt are "
-    "taken as independent, which show --quality does not; null where not scored"
+    "copies ask the same at temperature 0 and add no information. Texts of one prompt are treated"
+    " as independent, which show --quality does not; null where not scored"
 )
 INTERVAL = (
     _float("accuracy_ci_low", "", f"lower end of the {_EVIDENCE}", source="Wilson (1927)"),
@@ -985,17 +1002,17 @@ SUMMARY = (
     *IDENTITY,
     *CELL,
     _int("num_repeats", "", "timed passes that count, over all processes"),
-    _int("num_processes", "", "engine processes that they come from"),
+    _int("num_processes", "", "engine processes that the repeats come from"),
     _int(
         "repeats_for_1_percent",
         "",
-        "processes (repeats, if there is one process) for an interval"
-        " of the mean of texts_per_s of 1 % to each side, at the spread observed",
+        "processes (repeats, if there is one process) needed for a half interval of the mean of "
+        "texts_per_s of 1 %, at the spread observed",
     ),
     Column(
         name="warnings",
         kind="strings",
-        meaning="codes of what makes the numbers doubtful (`src/packsweep/results/warnings.py`); "
+        meaning="codes of the warnings that apply (`src/packsweep/results/warnings.py`); "
         "empty: none",
     ),
     *(spread for column in PASSES if column.name in MEASURED for spread in _spread(column)),

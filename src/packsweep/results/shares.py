@@ -273,7 +273,7 @@ class PairedCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDifference:
-    """How two cells' shares of right answers differ over the same texts.
+    """How two cells' shares of correct answers differ over the same texts.
 
     Attributes:
         num_texts: that both answered.
@@ -317,7 +317,7 @@ class PairedDifference:
 
 
 def paired_difference(cell: Flags, other: Flags, units: Units) -> PairedDifference:
-    """Compare the right answers of a cell and of another over the same texts, in the same order.
+    """Compare the correct answers of a cell and of another over the same texts, in the same order.
 
     Where texts are the units ``p_differs`` is of McNemar's exact test. Where prompts are it is of
     the exact test that swaps a prompt's answers as a whole, and not below that of the interval:

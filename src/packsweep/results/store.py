@@ -135,7 +135,7 @@ class Store:
         found = next((key for key, _ in self.storage.list("")), None)
         if found is not None:
             raise ResultsError(
-                f"{self.root}: holds something else ({found}); name another --results folder"
+                f"{self.root}: contains other files ({found}); name another --results folder"
             )
 
     def keep_sweep(self, content: bytes, cell_ids: Sequence[str]) -> None:

@@ -179,19 +179,20 @@ WARNINGS = (
     Warning_(
         code="surplus_labels",
         applies=_surplus,
-        text="answers held more labels than there were texts (column labels_surplus)",
-        remedy="read the column text of the requests; set grid.answer to choice, or another format",
+        text="answers contained more labels than there were texts (column labels_surplus)",
+        remedy="see column text of the requests; set grid.answer to choice, or use another format",
     ),
     Warning_(
         code="request_errors",
         applies=_request_errors,
-        text="requests failed: they break the SLO and are no speed (column errors)",
-        remedy="read what the server said in the attempt's log",
+        text="requests failed: they violate the SLO and do not count as throughput (column errors)",
+        remedy="see the server's responses in the attempt's log",
     ),
     Warning_(
         code="cache_untold",
         applies=_cache_untold,
-        text="the server does not say what its prefix cache served, so its state was not checked",
+        text="the server does not report cached tokens, so the state of its prefix cache was not "
+        "checked",
         remedy="start vLLM with --enable-prompt-tokens-details",
     ),
     Warning_(

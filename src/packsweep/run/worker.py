@@ -380,7 +380,7 @@ class Attempt:
             _say(f"repeat {repeat}: {kind}: {detail}")
         if not window_metrics.whole(answered) and not self._has_answered():
             raise EngineError(
-                f"repeat {repeat}: no request came back whole: {', '.join(values['errors'])}; "
+                f"repeat {repeat}: no request completed: {', '.join(values['errors'])}; "
                 f"the first: {driven.window.responses[0].detail}"
             )
 
@@ -412,7 +412,7 @@ class Attempt:
             if self._task.cell.cache_state != "off":
                 engine.reset_prefix_cache()  # which it refuses where a request is left
         except EngineError as error:
-            _say(f"the shared engine is not kept: {error}")
+            _say(f"the shared engine is discarded: {error}")
             return False
         self._kept.engine = engine
         self._keep_log()
@@ -434,7 +434,7 @@ class Attempt:
             returned = nvml.wait_until_returned(gpus, gpus_before, _MEMORY_TIMEOUT_S)
             self.measured.memory_returned = returned
             if not returned:
-                _say(f"{nvml.names(gpus)}: memory is not back after {_MEMORY_TIMEOUT_S:.0f} s")
+                _say(f"{nvml.names(gpus)}: memory was not freed within {_MEMORY_TIMEOUT_S:.0f} s")
 
     def _diagnosed(self, error: EngineError) -> Ending:
         """Return how a failed engine ends; the engine core's own words are in the log alone."""

@@ -17,6 +17,8 @@ from packsweep.sweep.spec import Format
 # What a line or an entry holds besides its label, the number left out.
 _AROUND: dict[Format, int] = {"lines": 1, "numbered": len(". \n"), "json": len('"": "", ')}
 _LINE, _SPACE = "\n", " "
+# What stands between the words of a label: a model writes "not spam" as not_spam, too.
+JOINT = re.compile(r"(?<=\w)[\s_-]+(?=\w)")
 
 
 def max_tokens_per_text(words: Sequence[str], num_texts: int, answer_format: Format) -> int:

@@ -520,7 +520,7 @@ def _lengths(sweep: Sweep, point: _Point, label_tokens: LabelTokens) -> dict[str
     """Return how long answers may be.
 
     Log-probabilities take one token, as does a label that is one. What a grammar constrains is
-    never forced and has room for all.
+    never forced and fits all.
     """
     grid = point.grid
     if grid["answer"] == "free":

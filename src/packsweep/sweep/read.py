@@ -7,6 +7,7 @@ import itertools
 import stat
 import tomllib
 from collections.abc import Iterable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -33,6 +34,16 @@ _MOST_VARIANTS = 1000
 _OVERRIDE = "# --set "
 _BOM = "\ufeff"
 _LONGEST_VALUE = 80
+# A kind of problem -> what pydantic says of it, in the words of a sweep file.
+_EXPECTED = {
+    "string_type": "expected a text in quotes",
+    "tuple_type": 'expected a list such as ["one", "two"]',
+    "too_short": "expected at least one value",
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "bool_type": "expected true or false",
+}
 
 
 def load(path: Path, overrides: Sequence[str] = (), content: bytes | None = None) -> Sweep:
@@ -126,10 +137,10 @@ def _varied(common: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:
         for key in table:
             fixed = name == "measure" and key in _NOT_VARIED_OF_MEASURE
             if fixed or (name == "texts" and key not in _VARIED_OF_TEXTS):
-                raise SpecError(f"{where}: {name}.{key}: is one for a whole sweep")
+                raise SpecError(f"{where}: {name}.{key}: must be the same for the whole sweep")
         merged[name] = {**merged.get(name, {}), **table}
     if merged.get("engine", {}).get("kind") != common.get("engine", {}).get("kind"):
-        raise SpecError(f"{where}: engine.kind: is one for a whole sweep")
+        raise SpecError(f"{where}: engine.kind: must be the same for the whole sweep")
     return merged
 
 
@@ -173,6 +184,8 @@ def _read_toml(path: Path, content: bytes | None) -> dict[str, Any]:
     try:
         return _toml((content_of(path) if content is None else content).decode().removeprefix(_BOM))
     except FileNotFoundError:
+        if path.parts and path.parts[0].endswith(":"):  # what a path leaves of https:// or s3://
+            raise SpecError(f"{path}: is an address; copy the sweep file to this machine") from None
         found = itertools.chain(*map(path.parent.glob, ("sweeps/*.toml", "*.toml")))
         files = {file.name: file for file in found}
         near = nearest(path.name, files)
@@ -297,14 +310,16 @@ def _problem(problem: Any, location: list[str]) -> str:  # noqa: ANN401  (pydant
     if problem["type"] == "missing":
         return "is missing"
     if problem["type"] in {"model_type", "dict_type"}:
-        return f"should be a table [{location[-1]}], not {_shown(problem['input'])}"
-    if problem["type"] == "tuple_type":
-        return f'should be a list such as ["one", "two"], not {_shown(problem["input"])}'
-    said = problem["msg"].removeprefix("Value error, ")
-    return f"{_shown(problem['input'])} is not allowed: {said}"
+        return f"should be a table [{'.'.join(location)}], not {_shown(problem['input'])}"
+    said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    expected = _EXPECTED.get(problem["type"], said)
+    return f"{_shown(problem['input'])} is not allowed: {expected}"
 
 
 def _shown(value: object) -> str:
+    """Return a value as a message shows it, and as a sweep file writes it where that differs."""
+    if isinstance(value, bool | date):
+        return str(value).lower()
     return repr(value) if value is None or value == "" else shown(value, _LONGEST_VALUE)
 
 

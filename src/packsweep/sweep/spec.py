@@ -60,6 +60,23 @@ def _slo(text: str) -> str:
         raise ValueError(str(error).removeprefix(f"SLO {shown(text)}: ")) from None
 
 
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is empty")
+    return text
+
+
+def _delimiter(text: str) -> str:
+    """Return what stands between the fields of a CSV file.
+
+    Raises:
+        ValueError: no file could have it there.
+    """
+    if len(text) != 1 or text.isalnum() or text in '"\r\n\0':
+        raise ValueError('expected one character such as ";"')
+    return text
+
+
 def _base_url(text: str) -> str:
     """Return the address of a server without the ``/v1`` that its paths begin with.
 
@@ -118,6 +135,8 @@ Concurrency = Annotated[int, Field(ge=1, le=10_000)]
 JsonObject = Annotated[str, AfterValidator(_json_object)]
 Objective = Annotated[str, AfterValidator(_slo)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+NotBlank = Annotated[str, AfterValidator(_not_blank)]
+Delimiter = Annotated[str, AfterValidator(_delimiter)]
 
 
 class Table(BaseModel):
@@ -129,7 +148,7 @@ class Table(BaseModel):
 class ModelTable(Table):
     """``[model]``: what the engine loads."""
 
-    name: str
+    name: NotBlank
     revision: str | None = None
     tokenizer: str | None = None
     load_format: Literal[
@@ -162,10 +181,10 @@ class TextsTable(Table):
     such: a text that holds one is refused, or the token is broken up by a space.
     """
 
-    source: str = "builtin"
+    source: NotBlank = "builtin"
     seed: Seed | None = None
     split: str | None = None
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    delimiter: Delimiter | None = None
     max_tokens: Axis[NotNegative] = (0,)
     keep: Axis[Keep] = ("head",)
     markup: Axis[Markup] = ("keep",)
@@ -420,11 +439,11 @@ def _check_pack_size(sweep: Sweep) -> Contradiction | None:
     sized = [name for name in SIZED if name in grid.strategy]
     if sized and not grid.pack_size:
         return Contradiction(
-            f"grid.pack_size: is missing; the strategy {sized[0]} needs it, e.g. pack_size = [4]"
+            f"grid.pack_size: is missing; strategy {sized[0]} needs it, e.g. pack_size = [4]"
         )
     if grid.pack_size and not sized:
         named = " or ".join(SIZED)
-        told = f"grid.pack_size: has no effect without the strategy {named}; add that, or use []"
+        told = f"grid.pack_size: has no effect without strategy {named}; add that, or use []"
         return Contradiction(told, instead=())
     return None
 
@@ -437,7 +456,7 @@ def _check_answer(sweep: Sweep) -> Contradiction | None:
         return Contradiction(told, instead=(1,))
     if "logprob" in grid.answer and set(grid.strategy).isdisjoint(ONE_TEXT):
         named = " or ".join(ONE_TEXT)
-        told = f"grid.answer: logprob labels one text a prompt; it needs the strategy {named}"
+        told = f"grid.answer: logprob labels one text per prompt; it needs strategy {named}"
         others = tuple(answer for answer in grid.answer if answer != "logprob")
         return Contradiction(told, instead=others or None)
     return None
@@ -449,7 +468,7 @@ def _check_of_several(sweep: Sweep) -> Contradiction | None:
         if getattr(grid, name) == default:
             continue
         if set(grid.strategy) <= set(ONE_TEXT):
-            told = f"grid.{name}: has no effect with one text a prompt; it is for {strategies}"
+            told = f"grid.{name}: has no effect with one text per prompt; it is for {strategies}"
             return Contradiction(told, instead=default)
         if grid.answer == ("logprob",):
             told = f"grid.{name}: has no effect with answer logprob; remove it"
@@ -460,7 +479,7 @@ def _check_of_several(sweep: Sweep) -> Contradiction | None:
 def _check_cut(sweep: Sweep) -> Contradiction | None:
     texts = sweep.texts
     if texts.keep != ("head",) and not any(texts.max_tokens):
-        told = "texts.keep: has no effect where whole texts are sent; set texts.max_tokens"
+        told = "texts.keep: has no effect on whole texts; set texts.max_tokens"
         return Contradiction(told, instead=("head",))
     return None
 
@@ -511,7 +530,7 @@ def _check_mode(sweep: Sweep) -> Contradiction | None:
 
 def _offline_problem(sweep: Sweep) -> str | None:
     if sweep.online != OnlineTable():
-        return 'online: has no effect without mode = "online" at the head of the file'
+        return 'online: has no effect without mode = "online" at the top of the file'
     return None
 
 
@@ -525,9 +544,9 @@ def _load_problem(online: OnlineTable) -> str | None:
     loads = [name for name in kinds if getattr(online, name) not in {(), None}]
     if len(loads) != 1:
         found = " and ".join(loads) or "none"
-        return f"online: takes one of rate, concurrency and max_rate, and there is {found}"
+        return f"online: takes exactly one of rate, concurrency and max_rate; given: {found}"
     if online.max_rate is not None and online.slo is None:
-        return 'online.slo: is missing; max_rate keeps one, e.g. slo = "p99 e2e <= 500 ms"'
+        return 'online.slo: is missing; max_rate needs one, e.g. slo = "p99 e2e <= 500 ms"'
     if online.search_s is not None and online.max_rate is None:
         return "online.search_s: has no effect without online.max_rate; remove it"
     if online.concurrency and online.arrivals != ("poisson",):
@@ -576,9 +595,9 @@ def _url_problem(sweep: Sweep) -> str | None:
 def _measure_problem(sweep: Sweep) -> str | None:
     """Return what only a pass of known requests can do, or None."""
     if sweep.measure.stop_at_half_width is not None:
-        return "measure.stop_at_half_width: is for offline passes; give online windows repeats"
+        return "measure.stop_at_half_width: is for offline passes; use measure.repeats online"
     if sweep.measure.isolation != "process" and sweep.online.url is not None:
-        return "measure.isolation: has no effect on a server that is there; remove it"
+        return "measure.isolation: has no effect on an existing server; remove it"
     if "logprob" in sweep.grid.answer:
         return "grid.answer: logprob is measured offline; servers answer free or choice"
     return None

@@ -14,15 +14,19 @@ from functools import cache
 from typing import Any
 
 from packsweep.errors import shown
+from packsweep.sweep.answers import JOINT
 from packsweep.sweep.spec import Format, GridTable, Instruction, LabelForm, Sweep, TaskTable
 from packsweep.sweep.texts.builtin import tickets
-from packsweep.sweep.texts.text import LABELS
+from packsweep.sweep.texts.text import LABELS, folded
 
 _PLACE = re.compile(r"\{(labels|n|texts?)\}")
 _ANY_PLACE = re.compile(r"\{([A-Za-z_]+)\}")
+# What was meant for a place and would be sent as it stands.
+_NEARLY_PLACE = re.compile(r"\{(?:\{\s*|\s+)(?:labels|n|texts?)\b|\{(?:labels|n|texts?)(?![\w}])")
+_SHOWN_OF_PLACE = 12
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MOST_LABELS = 100  # vLLM scores at most 128 tokens of a request
-_LONGEST_LABEL = 100
+_LONGEST_LABEL = _LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +159,8 @@ def from_settings(name: str, settings: str) -> LabellingTask:
 
 def problem(table: TaskTable) -> str | None:
     """Return what is wrong with a ``[task]``, or None."""
+    if not table.name.strip() or not table.name.isprintable() or len(table.name) > _LONGEST_NAME:
+        return f"task.name: {shown(table.name)} is not a name of 1 to {_LONGEST_NAME} characters"
     if table.name not in BUILTIN:
         missing = next((key for key in ("labels", "instruction") if not getattr(table, key)), None)
         if missing:
@@ -181,9 +187,10 @@ def _labels_problem(labels: Sequence[str]) -> str | None:
     for label in labels:
         if fault := _label_fault(label):
             return f"task.labels: {shown(label)} {fault}"
-        if label.casefold() in seen:
-            return f"task.labels: {label!r} and {seen[label.casefold()]!r} are the same label"
-        seen[label.casefold()] = label
+        key = JOINT.sub(" ", folded(label))
+        if key in seen:
+            return f"task.labels: {label!r} and {seen[key]!r} are the same label"
+        seen[key] = label
     return None
 
 
@@ -195,7 +202,7 @@ def _label_fault(label: str) -> str | None:
     if label != label.strip() or not label.isprintable() or any(mark in label for mark in '"\\{}'):
         return "has a space at an end, a quote, a backslash, a brace or a control character"
     if not any(char.isalnum() for char in label):
-        return "has no letter and no digit"
+        return "has no letter and no digit; name it in words, and let task.label_map read it"
     return None
 
 
@@ -203,6 +210,9 @@ def _columns_problem(table: TaskTable) -> str | None:
     if table.text_column is not None and table.text_column == table.label_column:
         return f"task.label_column: is {table.text_column!r}, as text_column is"
     labels = table.labels or BUILTIN[table.name].labels
+    moved = next((one for one, to in table.label_map.items() if one in labels and one != to), None)
+    if moved is not None:
+        return f"task.label_map: {moved!r} is a label itself; take it out of one of the two"
     strange = next((to for to in table.label_map.values() if to not in labels), None)
     if strange is not None:
         return f"task.label_map: {strange!r} is not one of the labels {', '.join(labels)}"
@@ -218,6 +228,11 @@ def _instruction_problem(key: str, ask: str | None) -> str | None:
     strange = next((w[1] for w in _ANY_PLACE.finditer(ask) if w[1] not in known), None)
     if strange is not None:
         return f"task.{key}: {{{strange}}} is not known; write {{labels}}, {{n}}, {{text}}"
+    nearly = _NEARLY_PLACE.search(ask)
+    if nearly is not None:
+        found = ask[nearly.start() : nearly.start() + _SHOWN_OF_PLACE]
+        message = f"task.{key}: {shown(found)} would be sent as it is"
+        return f"{message}; write {{labels}}, {{n}}, {{text}}"
     return None
 
 
@@ -227,7 +242,7 @@ def _place_problem(table: TaskTable) -> str | None:
         return None
     key = "instruction" if _has_text(many) else "instruction_many"
     return (
-        f"task.{key}: has no place for the texts, while the other instruction has one; write "
+        f"task.{key}: has no placeholder for the texts, but the other instruction has one; write "
         "{text} and {texts} in both, or in neither"
     )
 
@@ -251,7 +266,7 @@ def _template_problem(task: LabellingTask, grid: GridTable) -> str | None:
     if not own_words or task.instruction == SENTIMENT.instruction:
         return None
     return (
-        f"grid.template: {min(own_words)} words the question of sentiment alone; this task has "
+        f"grid.template: {min(own_words)} exists for the sentiment question only; this task has "
         "original (its own instruction) and chat"
     )
 
@@ -278,7 +293,9 @@ def _where_problem(task: LabellingTask, grid: GridTable) -> str | None:
     asked = filter(None, (task.instruction, task.instruction_many))
     if grid.instruction == ("after",) or not any(map(_has_text, asked)):
         return None
-    return "grid.instruction: has no effect, as the instruction has a place for the texts"
+    return (
+        "grid.instruction: has no effect, because the instruction has a placeholder for the texts"
+    )
 
 
 def _has_text(ask: str) -> bool:

@@ -53,7 +53,7 @@ def _undefined(window: Window, slo: Slo | None) -> str | None:
     whole = [response for response in window.responses if response.error is None]
     if slo is None or not whole or any(slo.applies_to(response) for response in whole):
         return None
-    return f"no answer has a second token, so that none has a {slo.metric}: set online.slo to e2e"
+    return f"no answer has a second token, so none has a {slo.metric}: set online.slo to e2e"
 
 
 def _delay(window: Window, slo: Slo | None) -> str | None:
@@ -71,7 +71,7 @@ def _rate(window: Window) -> str | None:
     held = rate_held(window)
     if held is None or held >= 1 - _RATE_SHARE:
         return None
-    return f"the client sent {held:.1%} of the rate that was asked for"
+    return f"the client sent {held:.1%} of the requested rate"
 
 
 def _ceiling(window: Window) -> str | None:

@@ -143,7 +143,7 @@ def test_output_leaves_links_alone(capsys: Captured, results: Path) -> None:
         (["--format", "csv", "-o", "/dev/null"], "/dev/null: is a device, which is never replaced"),
         (["--format", "csv", "-o", "."], ".: is a folder, which is never replaced"),
         (["--format", "csv", "--columns", "stratgy"], "did you mean strategy?"),
-        (["--format", "vllm-bench", "--columns", "n"], "columns of its own"),
+        (["--format", "vllm-bench", "--columns", "n"], "fixed columns"),
     ],
 )
 def test_export_refuses_in_one_line(

@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -25,7 +27,7 @@ from packsweep.models import resolve
 from packsweep.plan import cells as plan_cells
 from packsweep.plan import forecast
 from packsweep.results.store import Store
-from packsweep.run import scratch
+from packsweep.run import driver, scratch
 
 POISON = "raise SystemExit('poisoned')\n"
 
@@ -216,7 +218,7 @@ def test_run_shown_badly(
         main(["run", sweep_file.name, "--set", "grid.n=1"])
     assert ended.value.code == 0
     said = capsys.readouterr().err
-    told = "measured and kept, but not shown: RuntimeError: no home"
+    told = "measured and saved, but not shown: RuntimeError: no home"
     assert said == f"packsweep: results/tiny: {told}\n"
     assert list((sweep_file.parent / "results/tiny/cells").glob("*/COMMIT"))
 
@@ -284,3 +286,15 @@ def test_progress_expects_what_plan_predicts(
     predicted = forecast.make(planned, target, forked=start is Start.FORK)
     assert len(expected) == 8
     assert sum(each.cell_s for each in expected.values()) == pytest.approx(predicted.wall_s)
+
+
+def test_run_says_what_was_guessed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever runs at once, without ``plan``, reads it before the first cell."""
+    ended = SimpleNamespace(run=lambda: SimpleNamespace(all_well=True))
+    monkeypatch.setattr(driver, "Driver", lambda *_: ended)
+    planned: Any = SimpleNamespace(advice=("labels are read: 'Bug' as bug",))
+    executor: Any = SimpleNamespace(num_at_once=1)
+    assert cli_run._measure(sweep(), planned, Store("nothing/there"), executor, {}) == 0
+    assert "labels are read: 'Bug' as bug" in capsys.readouterr().out

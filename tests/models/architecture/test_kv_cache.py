@@ -87,13 +87,13 @@ def _pool(name: str, **more: Any) -> BlockPool:
 
 
 def test_llama_by_hand() -> None:
-    """Llama-3.1-8B: 32 layers x 8 KV heads x 128 x 2 (keys, values) x 2 B are 131,072 B a token."""
+    """Llama-3.1-8B: 32 layers x 8 KV heads x 128 x 2 (K, V) x 2 B are 131,072 B per token."""
     assert 32 * 8 * 128 * 2 * 2 == 131_072
     assert _bytes(_known("llama-3.1-8b")) == 131_072
 
 
 def test_deepseek_by_hand() -> None:
-    """DeepSeek-V3: 61 layers x (512 latent + 64 rotary) x 2 B are 70,272 B a token."""
+    """DeepSeek-V3: 61 layers x (512 latent + 64 rotary) x 2 B are 70,272 B per token."""
     assert 61 * (512 + 64) * 2 == 70_272
     assert _bytes(_known("deepseek-v3")) == 70_272
 

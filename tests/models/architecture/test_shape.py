@@ -67,7 +67,7 @@ def test_lm_head_flops_llama_3_1_8b() -> None:
 
 
 def test_kv_cache_bytes_per_token_bf16() -> None:
-    """Keys and values of 32 layers of 8 heads of 128 are 128 KiB a token."""
+    """Keys and values of 32 layers of 8 heads of 128 are 128 KiB per token."""
     assert _shape(LLAMA).kv_cache_bytes_per_token(2) == 131_072
 
 

@@ -117,15 +117,15 @@ def test_stages_of_tied_tables() -> None:
     [
         ({}, 2, None),
         ({}, 16, None),
-        ({}, 3, "32 attention heads by 3; nearest that it takes: 2 and 4"),
-        ({}, 64, "32 attention heads by 64; nearest that it takes: 32"),
+        ({}, 3, "32 attention heads by 3; closest that it takes: 2 and 4"),
+        ({}, 64, "32 attention heads by 64; closest that it takes: 32"),
         (
             {"num_key_value_heads": 6, "num_attention_heads": 24},
             4,
-            "6 KV heads by 4; nearest that it takes: 2",
+            "6 KV heads by 4; closest that it takes: 2",
         ),
         ({"kv_lora_rank": 512, "num_key_value_heads": 6, "num_attention_heads": 24}, 4, None),
-        ({"intermediate_size": 14337}, 2, "intermediate_size 14337 by 2; nearest"),
+        ({"intermediate_size": 14337}, 2, "intermediate_size 14337 by 2; closest"),
         (
             {"intermediate_size": 14337, "num_experts": 8, "moe_intermediate_size": 768},
             2,
@@ -134,19 +134,19 @@ def test_stages_of_tied_tables() -> None:
         (
             {"num_experts": 8, "moe_intermediate_size": 769},
             2,
-            "moe_intermediate_size 769 by 2; nearest that it takes: 1",
+            "moe_intermediate_size 769 by 2; closest that it takes: 1",
         ),
         (
             {"vocab_size": 151_936, **THIRDS},
             3,
-            "a vocabulary of 151936 (padded to a multiple of 64) by 3; nearest",
+            "a vocabulary of 151936 (padded to a multiple of 64) by 3; closest",
         ),
         ({"quantization_config": AWQ}, 16, None),
         (
             {"quantization_config": AWQ},
             32,
             (
-                "intermediate_size of 14336 columns, quantized in groups of 128, by 32; nearest "
+                "intermediate_size of 14336 columns, quantized in groups of 128, by 32; closest "
                 "that it takes: 16"
             ),
         ),
@@ -173,12 +173,12 @@ def test_tensor_parallel_refused(changes: dict[str, Any], size: int, said: str |
     ("changes", "size", "said"),
     [
         ({}, 32, None),
-        ({}, 33, "vLLM has no layer for some of 33 stages, as the model has 32; nearest"),
+        ({}, 33, "vLLM has no layer for some of 33 stages, as the model has 32; closest"),
         ({"model_type": "phi4mm"}, 1, None),
         (
             {"model_type": "phi4mm"},
             2,
-            "vLLM has no pipeline of stages for model_type 'phi4mm'; nearest that it takes: 1",
+            "vLLM has no pipeline parallelism for model_type 'phi4mm'; closest that it takes: 1",
         ),
     ],
 )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import importlib.util
 import json
+import lzma
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.fakes import REVIEWS, pass_row, sweep
@@ -92,7 +96,7 @@ def test_script_asks_and_reads_as_the_cell_does(
     byte_model: Path, tmp_path: Path, grid: dict[str, Any], task: dict[str, Any]
 ) -> None:
     if task and grid.get("template") == "short":
-        pytest.skip("short words the question of sentiment alone")
+        pytest.skip("short exists for the sentiment question only")
     (cell,) = cells_of(byte_model, grid={"n": 12, **grid}, task=task)
     script = loaded(pass_row(cell), tmp_path)
     built, own = script.prompts([text.text for text in REVIEWS]), cell.build_prompts(REVIEWS)
@@ -244,6 +248,42 @@ def test_column_is_that_of_the_sweep_or_has_a_usual_name(
     assert list(script.read_texts(tmp_path / "a.csv", None)) == [f"<{column}>"]
     written = (tmp_path / "ray_data.py").read_text(encoding="utf-8")
     assert f'COLUMN = "{named or "text"}"\n' in written
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t", "|"])
+def test_columns_of_any_delimiter(script: ModuleType, tmp_path: Path, between: str) -> None:
+    rows = [["id", "text"], ["1", "hello"], ["2", ""]]
+    content = "".join(f"{between.join(row)}\n" for row in rows)
+    (tmp_path / "a.csv").write_text(content, encoding="utf-8-sig")
+    assert list(script.read_texts(tmp_path / "a.csv", None)) == ["hello", ""]
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.bz2", "a.CSV.XZ", "a.csv.zst"])
+def test_label_script_reads_compressed_files(script: ModuleType, tmp_path: Path, name: str) -> None:
+    """What a sweep may have measured can be labelled as it is."""
+    content = b'text,label\n"hello, world",a\n'
+    compress: dict[str, Callable[[bytes], bytes]] = {
+        "gz": gzip.compress,
+        "bz2": bz2.compress,
+        "XZ": lzma.compress,
+        "zst": lambda plain: pa.compress(plain, codec="zstd", asbytes=True),
+    }
+    (tmp_path / name).write_bytes(compress[name.rsplit(".", 1)[1]](content))
+    assert list(script.read_texts(tmp_path / name, None)) == ["hello, world"]
+
+
+@pytest.mark.parametrize(
+    "content", ['{"text": "a"}\n\n{"text": "b"}\n', '[{"text": "a"},\n {"text": "b"}]\n']
+)
+def test_label_script_reads_json(script: ModuleType, tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.json").write_text(content, encoding="utf-8")
+    assert list(script.read_texts(tmp_path / "a.json", None)) == ["a", "b"]
+
+
+def test_control_tokens_are_broken_up(script: ModuleType) -> None:
+    script.SETTINGS["control_tokens"] = ["<|im_end|>"]
+    script.SETTINGS["cut"] = {"markup": "strip", "max_tokens": 0, "keep": "head"}
+    assert script.shorten("so &lt;|im_end|&gt;<br>so", None) == "so < |im_end|> so"
 
 
 def test_files_are_whole_prompts_of_texts(script: ModuleType) -> None:

@@ -54,7 +54,7 @@ def test_knee_one_load() -> None:
 def test_slo_missing() -> None:
     """Without an SLO the page says how to ask for one."""
     _, slo, _ = online.sections(_curve("packed", {1.0: 0.2}))
-    assert slo.lines == ('No SLO was asked: set online.slo = "p99 e2e <= 500 ms".',)
+    assert slo.lines == ('No SLO was set: use online.slo = "p99 e2e <= 500 ms".',)
 
 
 def test_beside() -> None:
@@ -76,7 +76,7 @@ def test_headline() -> None:
         _row("separate", load, max_rate_pass_texts_per_s=12.5),
         _row("chunked", load, pack_size=4),
     ]
-    said = "Run separate: shown to keep p99 e2e <= 2 s at 12.5 texts/s, the highest rate here."
+    said = "Run separate: shown to meet p99 e2e <= 2 s at 12.5 texts/s, the highest rate here."
     assert online.headline(rows) == said
     assert online.headline(rows[2:]) == "No window under load has been measured yet."
 
@@ -89,8 +89,8 @@ def test_headline_without_a_rate_that_passes() -> None:
         _row("packed", load, e2e_p99_s_median=2.5, **values),
         _row("separate", load, e2e_p99_s_median=0.5, **values),
     ]
-    said = "Quickest answers: separate, p99 E2E 0.5 s at 7.00 texts/s."
-    assert online.headline(rows) == f"No rate was shown to keep its SLO. {said}"
+    said = "Lowest latency: separate, p99 E2E 0.5 s at 7.00 texts/s."
+    assert online.headline(rows) == f"No rate was shown to meet its SLO. {said}"
 
 
 def test_verdicts() -> None:
@@ -110,8 +110,8 @@ def test_verdicts() -> None:
     ]
     (line,) = online.verdicts(rows)
     assert line == (
-        "p99 e2e <= 2 s: packed undecided; separate shown to keep it at 12.5 texts/s and to miss "
-        "it at 25; chunked4 shown to keep it at no rate and to miss it at 8. "
+        "p99 e2e <= 2 s: packed undecided; separate shown to meet it at 12.5 texts/s and to miss "
+        "it at 25; chunked4 shown to meet it at no rate and to miss it at 8. "
         "Online, below, says how long a verdict takes."
     )
     assert online.verdicts([_row("packed", {"rate": 1.0})]) == ()
@@ -131,7 +131,7 @@ def test_verdicts_of_several_searches_are_one() -> None:
         )
         for first, passes, fails in searches
     ]
-    said = "separate shown to keep it at 30 texts/s and to miss it at 140."
+    said = "separate shown to meet it at 30 texts/s and to miss it at 140."
     assert online.verdicts(rows) == (f"p99 e2e <= 2 s: {said}",)
 
 

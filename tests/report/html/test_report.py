@@ -192,10 +192,10 @@ def test_conditions_several_gpus(found: Found) -> None:
         cell="large", baseline=first["cell_id"], axis=GPUS, ratio=ratio, per_gpu=True, beside=(0, 3)
     )
     page = html.build(replace(found, rows=[*found.rows, large], compared=[compared]))
-    said = "one engine over 2 GPUs (TP 2) labels 0.90x"
+    said = "one engine across 2 GPUs (TP 2) has 0.90x"
     assert sum(said in line for line in page.conditions) == 1
     (section,) = [each for each in page.sections if each.key == "compared"]
-    assert any(line.endswith("beside another engine of the host.") for line in section.lines)
+    assert any(line.endswith("ran beside another engine).") for line in section.lines)
 
 
 def test_repeat(built: Report) -> None:
@@ -269,7 +269,7 @@ def test_many_cells(found: Found) -> None:
     tables = [table for section in built.sections for table in (*section.tables, *section.folded)]
     assert max(len(table.rows) for table in tables) <= 100
     throughput = _section(built, "throughput")
-    assert any("more charts are left out" in line for line in throughput.lines)
+    assert any("more charts are omitted" in line for line in throughput.lines)
     assert throughput.folded[0].note == (
         "the 50 highest and the 50 lowest texts/s of 1,000 cells; summary.csv has all"
     )

@@ -73,10 +73,10 @@ def test_columns_of_several_gpus() -> None:
     """Engines of one GPU have no column of it; where the sizes vary these are named."""
     one, same, several = _gpus(1, 1), _gpus(2, 2), _gpus(1, 2)
     assert "GPUs" not in one
-    assert "texts/s\na GPU" not in one
-    assert {"GPUs", "texts/s\na GPU"} <= set(same)
+    assert "texts/s\nper GPU" not in one
+    assert {"GPUs", "texts/s\nper GPU"} <= set(same)
     assert "GPUs" not in several
-    assert {"tensor\nparallel\nsize", "texts/s\na GPU"} <= set(several)
+    assert {"tensor\nparallel\nsize", "texts/s\nper GPU"} <= set(several)
 
 
 def test_column_of_dashes_goes_first() -> None:

@@ -49,9 +49,9 @@ def test_several_gpus() -> None:
     """The user's question in one line, with what it rests on."""
     assert footer.several_gpus([_compared("two", "one")], [ONE, TWO]) == [
         (
-            "separate n=400: one engine over 2 GPUs (TP 2) labels 0.87x [0.80, 0.93] of what 2 "
-            "engines over one GPU each label, slower (significant); these are one engine taken 2 "
-            "times, in 2 of 3 processes beside another engine of the host"
+            "separate n=400: one engine across 2 GPUs (TP 2) has 0.87x [0.80, 0.93] the throughput "
+            "of 2 engines on one GPU each, slower (significant); extrapolated from one such engine "
+            "(2 of 3 processes ran beside another engine)"
         )
     ]
 
@@ -63,8 +63,8 @@ def test_several_gpus_no_interval() -> None:
         _compared("two", "one"), ratio=alone, speed="no_interval", same_gpu=False, beside=(0, 1)
     )
     (line,) = footer.several_gpus([compared], [ONE, TWO])
-    assert "labels 0.87x of what 2 engines" in line
-    assert "each label, no interval, on different GPUs; these are" in line
+    assert "has 0.87x the throughput of 2 engines" in line
+    assert "on one GPU each, no interval, on different GPUs; extrapolated" in line
 
 
 def test_several_gpus_of_one_number() -> None:
@@ -72,7 +72,7 @@ def test_several_gpus_of_one_number() -> None:
     compared = _compared("stages", "two", per_gpu=False)
     assert footer.several_gpus([compared], [TWO, STAGES]) == [
         (
-            "separate n=400: TP 1 x PP 2 labels 0.87x [0.80, 0.93] of what TP 2 labels, slower "
+            "separate n=400: TP 1 x PP 2 has 0.87x [0.80, 0.93] the throughput of TP 2, slower "
             "(significant)"
         )
     ]
@@ -81,7 +81,7 @@ def test_several_gpus_of_one_number() -> None:
 def test_several_ranks_of_a_processor() -> None:
     """Two ranks share one processor: nothing is said of GPUs."""
     (line,) = footer.several_gpus([_compared("two", "one", per_gpu=False)], [ONE, TWO])
-    assert line.startswith("separate n=400: TP 2 labels 0.87x [0.80, 0.93] of what TP 1 labels")
+    assert line.startswith("separate n=400: TP 2 has 0.87x [0.80, 0.93] the throughput of TP 1")
 
 
 def test_several_gpus_largest_first() -> None:

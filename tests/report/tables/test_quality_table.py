@@ -31,7 +31,7 @@ def compared(verdict: stats.Verdict) -> contrasts.Comparison:
 def test_a_line_tells_difference_units_and_verdict() -> None:
     (line,) = quality_table.comparisons([compared("down")], ROWS)
     assert line.startswith("chunked4 vs separate, n=400: -1")
-    assert line.endswith("over 100 prompts, fewer right")
+    assert line.endswith("over 100 prompts, fewer correct")
 
 
 def test_comparisons_of_one_slug_are_told_apart_by_their_settings() -> None:

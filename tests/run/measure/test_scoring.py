@@ -175,6 +175,29 @@ def test_read_other_alphabet() -> None:
     assert Reader(words={"négatif": N, "позитив": P}).read("NÉGATIF", 1)[0] == [N]
 
 
+@pytest.mark.parametrize(
+    ("labels", "text", "found"),
+    [
+        ("正面 负面", "答案是正面。", "正面"),
+        ("正面 负面", "这不是正面\uff0c是负面。", "负面"),
+        ("正面 负面", "有负面的话。总体正面的", "正面"),
+        ("正面 负面", "正面和负面都有", None),
+        ("好评 非常好评", "我觉得非常好评", "非常好评"),
+        ("肯定 否定", "肯定A", "肯定"),
+        ("บวก ลบ", "คำตอบคือบวก", "บวก"),
+        ("긍정 부정", "이 글은 긍정입니다.", "긍정"),
+        ("否定的 肯定的", "この文は肯定的です", "肯定的"),
+        ("positive 负面", "答案是positive。", "positive"),
+        ("positive negative", "答案是positive。", "positive"),
+        ("gut schlecht", "ungut", None),
+    ],
+)
+def test_read_scripts_without_spaces(labels: str, text: str, found: str | None) -> None:
+    """A label is found within a sentence of Chinese, Thai, Korean or Japanese; ungut is not gut."""
+    reading = scoring.Reader(words={label: label for label in labels.split()})
+    assert reading.read(text, 1)[0] == [found]
+
+
 @pytest.mark.parametrize("text", ["po\u017fitive", "pos\u0131tive", "\u212aneg pos\u0130tive"])
 @pytest.mark.parametrize("cut", [False, True])
 def test_read_like_letters(text: str, cut: bool) -> None:  # noqa: FBT001
@@ -192,13 +215,21 @@ def test_read_any_text(text: str, cut: bool, answer_format: Format, num_texts: i
     assert set(labels) <= {*TEAMS, None}
 
 
-@given(
-    st.lists(st.sampled_from(TEAMS), min_size=1, max_size=40),
-    st.sampled_from(["lines", "numbered", "json"]),
+# Labels that people have: numbers, parts of each other, marks, words that answers use otherwise.
+_REAL = (
+    *("yes", "no", "none", "neither", "not spam", "spam", "bug", "bug report", "bug (new)", "bug:"),
+    *("0", "1", "2", "10", "-1", "1.5", "5 stars", "4 stars", "1st", "n/a", "A/B", "=x", ":y"),
+    *("C", "C++", "C#", "a", "a or b", "a, b", "a: b", "it's", "[x]", "text 1", "other or none"),
+    *("\u00df", "\u0130", "\u8bf7", "\u9519\u8bef", "\u00e9tat", "\u0645\u0634\u0643\u0644\u0629"),
 )
-def test_read_what_was_asked(labels: list[str], answer_format: Format) -> None:
+
+
+@given(st.data(), st.sampled_from(["lines", "numbered", "json"]))
+def test_read_what_was_asked(data: st.DataObject, answer_format: Format) -> None:
     """An answer in the form that was asked for is read whole, whatever the labels."""
-    read_by = Reader(words={team: team for team in TEAMS}, answer_format=answer_format)
+    words = data.draw(st.lists(st.sampled_from(_REAL), min_size=2, unique=True))
+    labels = data.draw(st.lists(st.sampled_from(words), min_size=1, max_size=40))
+    read_by = Reader(words={word: word for word in words}, answer_format=answer_format)
     found = read_by.read(answers.written(labels, answer_format), len(labels))
     assert found == (labels, 0)
 
@@ -270,3 +301,92 @@ def test_branches_label_in_label() -> None:
     assert root == Branch(prefix=(), options=(((5,), (0, 1)), ((7,), (2,))))
     assert inner == Branch(prefix=(5,), options=(((0, 9), (0,)), ((6,), (1,))))
     assert inner.token_ids == (0, 9, 6)
+
+
+OWN = ("billing", "bug", "delivery")
+
+
+def _read_by(labels: tuple[str, ...], text: str, form: Format = "lines") -> list[str | None]:
+    reader = Reader(words={label: label for label in labels}, answer_format=form)
+    return reader.read(text, 1 if form == "lines" else 3)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<think>Billing? No, a bug.</think>\n\ndelivery", "delivery"),
+        ("It may be billing.\n</think>\nbug", "bug"),
+        ("<think>\nIt may be billing", None),
+        ("<think>\nbilling\n</think>\n", None),
+    ],
+)
+def test_read_thoughts(text: str, found: str | None) -> None:
+    """What is thought before the answer is no answer, also where the prompt opened the thought."""
+    assert _read_by(OWN, text) == [found]
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "text", "found"),
+    [
+        ("numbered", "0. billing\n1. bug\n2. delivery", ["billing", "bug", "delivery"]),
+        ("numbered", "0. billing\n2. delivery", ["billing", None, "delivery"]),
+        ("numbered", "0. billing\n1. bug\n3. delivery", ["bug", None, "delivery"]),
+        ("numbered", "(1) billing (2) bug (3) delivery", ["billing", "bug", "delivery"]),
+        ("json", '{"0": "billing", "1": "bug", "2": "delivery"}', ["billing", "bug", "delivery"]),
+        ("json", '{"1": "billing", "2": null, "3": "delivery"}', ["billing", None, "delivery"]),
+        ("json", '{"1": ["billing"], "2": [], "3": ["delivery"]}', ["billing", None, "delivery"]),
+        ("json", "{'1': 'billing', '3': 'delivery'}", ["billing", None, "delivery"]),
+        ("json", '{"1": {"team": "billing"}, "3": {"team": "bug"}}', ["billing", None, "bug"]),
+        (
+            "json",
+            '[{"id": 1, "team": "billing"}, {"id": 2, "team": "bug"}]',
+            ["billing", "bug", None],
+        ),
+        ("json", "<think>1: bug</think>{1: billing, 2: bug}", ["billing", "bug", None]),
+    ],
+)
+def test_read_numbering(answer_format: Format, text: str, found: list[str | None]) -> None:
+    """Numbers from 0, values of other kinds and nested ones keep each label at its text."""
+    assert _read_by(OWN, text, answer_format) == found
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "text"),
+    [
+        ("numbered", "1. 2\n2. 0\n3. 1"),
+        ("numbered", "2\n0\n1"),
+        ("json", '{"1": 2, "2": 0, "3": 1}'),
+        ("json", '{"1": "2", "2": "0", "3": "1"}'),
+        ("json", "[2, 0, 1]"),
+    ],
+)
+def test_read_labels_that_are_numbers(answer_format: Format, text: str) -> None:
+    """The number of a text is not its label."""
+    assert _read_by(("0", "1", "2"), text, answer_format) == ["2", "0", "1"]
+
+
+@pytest.mark.parametrize(("text", "found"), [("1", "1"), ("-1", None), ("1.5", None), ("10", None)])
+def test_read_part_of_a_number(text: str, found: str | None) -> None:
+    """A label that is a number is not read from another number."""
+    assert _read_by(("0", "1", "2"), text) == [found]
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "found"),
+    [
+        (("5 stars", "4 stars"), "5 stars", "5 stars"),
+        (("not spam", "spam"), "not_spam", "not spam"),
+        (("not spam", "spam"), "Not-spam.", "not spam"),
+        (("ham", "spam"), "not_spam", None),
+        (("bug_report", "question"), "Bug report", "bug_report"),
+        (("\u0130stanbul", "ankara"), "istanbul", None),
+        (("\u0130stanbul", "ankara"), "\u0130STANBUL", "\u0130stanbul"),
+        (("k\u00f6ln-sk", "x"), "k\u00f6ln-\u017fk", "k\u00f6ln-sk"),
+        (("\u03bcs", "ms"), "\u00b5s", "\u03bcs"),
+        (("stra\u00dfe", "weg"), "STRASSE", "stra\u00dfe"),
+        (("\u00e9tat", "x"), "E\u0301tat", "\u00e9tat"),
+    ],
+)
+def test_read_spellings(labels: tuple[str, ...], text: str, found: str | None) -> None:
+    """Joints between words, case beyond ASCII and composed letters do not hide a label."""
+    assert _read_by(labels, text) == [found]

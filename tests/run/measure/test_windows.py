@@ -180,7 +180,7 @@ def test_run_tokens(store: Store, byte_model: Path, tmp_path: Path) -> None:
     [
         ("start", "crashed", "the server ended with status 1"),
         ("crash", "crashed", "the server was ended by signal 9"),
-        ("unfinished", "crashed", "repeat 0: no request came back whole: truncated:"),
+        ("unfinished", "crashed", "repeat 0: no request completed: truncated:"),
         ("wrong_cache", "invalid", "repeat 0: cached tokens"),
         ("caching_off", "invalid", "vLLM keeps prefix caching off"),
     ],
@@ -264,7 +264,7 @@ def test_run_refused(store: Store, byte_model: Path, tmp_path: Path) -> None:
         status, _ = _run(store, one, tmp_path / "w")
     assert status.outcome == "crashed"
     reason = str(status.reason)
-    assert reason.startswith("repeat 0: no request came back whole: http_400:")
+    assert reason.startswith("repeat 0: no request completed: http_400:")
     assert "; the first: " in reason
     assert "told to say 400" in reason
 

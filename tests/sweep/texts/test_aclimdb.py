@@ -87,6 +87,7 @@ def test_folder_text_ending_in_a_newline_loses_it(root: Path) -> None:
 
 def test_folder_that_is_not_the_set_is_refused(tmp_path: Path) -> None:
     """The message names the folders that are missing."""
+    (tmp_path / "train").mkdir()
     with pytest.raises(TextsError, match=r"not the set aclImdb: it has no train/pos, train/neg"):
         load(str(tmp_path), limit=1)
 

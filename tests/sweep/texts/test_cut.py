@@ -105,7 +105,7 @@ def test_axis(words: Tokenizer) -> None:
 
 def test_axis_without_effect() -> None:
     """Which part is sent has no effect where all is."""
-    with pytest.raises(SpecError, match=r"texts.keep: has no effect where whole texts"):
+    with pytest.raises(SpecError, match=r"texts.keep: has no effect on whole texts"):
         sweep(texts={"keep": "head_tail"})
 
 

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from packsweep.errors import TextsError
 from packsweep.sweep.texts import LABELS, LabelledText, load
+from packsweep.sweep.texts.text import is_blank
 
 GOOD = 'review,sentiment\nA fine day out.,positive\n"Long, and dull.",negative\n'
 TWO = (
     LabelledText(text="A fine day out.", label="positive"),
     LabelledText(text="Long, and dull.", label="negative"),
 )
-TEXTS = st.text(min_size=1, max_size=30).filter(lambda text: not text.isspace())
+TEXTS = st.text(min_size=1, max_size=30).filter(lambda text: not is_blank(text))
 
 
 def _csv(folder: Path, content: str | bytes, name: str = "some.csv") -> str:
@@ -106,7 +107,7 @@ def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     ("content", "expected"),
     [
         ("", "is empty"),
-        ("review,sentiment\n", "only the header"),
+        ("review,sentiment\n", "holds no texts"),
         ("a,b,sentiment\nGood.,x,positive\n", "no column is the text; found 'a', 'b', 'sentiment'"),
         ("text,review\nGood.,x\n", "'text' and 'review' could be the text"),
         ("text,label,team\nGood.,x,x\n", "'label' and 'team' could be the label"),
@@ -121,7 +122,7 @@ def test_csv_round_trip(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
         (GOOD + '"open,positive\n', "row 3, up to line 4, is not valid CSV"),
         (GOOD + '"a" b,positive\n', "a quote left open"),
         (GOOD.encode() + b"caf\xe9,positive\n", "line 4: is not UTF-8 text (byte 72 of"),
-        (GOOD.encode("utf-16"), "line 1: is not UTF-8 text (byte 0 of"),
+        (GOOD.encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
     ],
 )
 def test_csv_that_is_wrong_costs_one_line(

@@ -16,7 +16,7 @@ from packsweep.errors import TextsError
 from packsweep.sweep.task import BUILTIN
 from packsweep.sweep.texts import LabelledText, Reading, builtin, hub, load
 
-TEAMS = Reading(labels=("billing", "bug", "other"))
+TEAMS = Reading(labels=("billing", "bug"))
 ROWS = (("I paid twice", "billing"), ("It crashes, always", "bug"))
 TEXTS = tuple(LabelledText(text=text, label=label) for text, label in ROWS)
 
@@ -113,7 +113,8 @@ def test_source_named_columns(tmp_path: Path) -> None:
     """Named columns are taken, whatever others there are."""
     source = _write(tmp_path / "a.csv", "text,body,label,team\nx,I paid twice,?,billing\n")
     reading = Reading(labels=TEAMS.labels, text_column="body", label_column="team")
-    assert _read(source, reading, limit=1) == (TEXTS[:1], [])
+    notes = [f"{source}: no text is labelled 'bug'"]
+    assert _read(source, reading, limit=1) == (TEXTS[:1], notes)
     near = Reading(labels=TEAMS.labels, text_column="bodi", label_column="team")
     _refused(source, "no column 'bodi' (task.text_column); did you mean 'body'?", near)
     _refused(source, "'text' and 'body' could be the text", Reading(label_column="team"))
@@ -124,7 +125,7 @@ def test_source_label_map(tmp_path: Path) -> None:
     source = _write(tmp_path / "a.jsonl", _jsonl([{"text": "x", "label": 0}]))
     reading = Reading(labels=TEAMS.labels, label_map={"0": "billing"})
     assert _read(source, reading, limit=1)[0][0].label == "billing"
-    _refused(source, "row 1 (line 1): the label is 0; expected billing, bug or other")
+    _refused(source, "row 1 (line 1): the label is 0; expected billing or bug")
 
 
 def test_source_label_spellings(tmp_path: Path) -> None:
@@ -137,11 +138,11 @@ def test_source_label_spellings(tmp_path: Path) -> None:
 
 def test_source_hub_class_names(tmp_path: Path) -> None:
     """Whole numbers of the hub's own files are named in them."""
-    about = {"info": {"features": {"label": {"names": ["bug", "other"], "_type": "ClassLabel"}}}}
+    about = {"info": {"features": {"label": {"names": ["bug", "billing"], "_type": "ClassLabel"}}}}
     table = pa.table({"text": ["x", "y"], "label": [1, 0]})
     path = tmp_path / "a.parquet"
     pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(about)}), path)
-    assert [text.label for text in _read(str(path))[0]] == ["other", "bug"]
+    assert [text.label for text in _read(str(path))[0]] == ["billing", "bug"]
 
 
 def test_source_long_field(tmp_path: Path) -> None:

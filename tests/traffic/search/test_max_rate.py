@@ -277,7 +277,7 @@ def test_search_says_how_long_it_would_take() -> None:
     assert result.reason is not None
     assert "at 0.4 texts/s 0 of 3 requests missed the limit in the 10 s judged" in result.reason
     told, _, remedy = result.reason.rpartition("at least ")[2].partition(" s: ")
-    assert remedy == "set online.window_s or online.search_s higher"
+    assert remedy == "raise online.window_s or online.search_s"
     told_s = float(told.replace(",", ""))
     assert told_s == pytest.approx(math.log(0.05 / 6) / math.log(0.99) / 0.3, rel=0.03)
 

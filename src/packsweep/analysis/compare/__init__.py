@@ -52,7 +52,7 @@ class Change:
             excludes 1, which is expected by chance among so many cells.
         why: what keeps it from having an interval.
         same_gpu: both sides were measured on at least one GPU in common, or on no GPU.
-        answers: share of right labels of B less that of A; None where they were not scored or
+        answers: share of correct labels of B less that of A; None where they were not scored or
             texts have no labels.
         quality: what may be called of ``answers``.
         same_labels: share of texts that both give the same label, right or not.
@@ -157,7 +157,7 @@ def _metric(name: str) -> schema.Column:
         return METRICS[name]
     if name in _ANSWERS:
         raise ResultsError(
-            f"--metric {name}: counts right answers, of which repeats are no new evidence; "
+            f"--metric {name}: counts correct answers, for which repeats are not independent; "
             "compare texts_per_s, and the accuracy beside it"
         )
     near = nearest(name, METRICS, cutoff=0.5)

@@ -171,8 +171,8 @@ def _check_reviews(pairs: Sequence[Pair]) -> None:
     other = [each for each in pairs if each.a.facts[name] != each.b.facts[name]]
     if other:
         raise ResultsError(
-            f"A and B label other texts ({len(other)} of {len(pairs)} cells, e.g. "
-            f"{other[0].a.slug}): speeds over other texts cannot be compared; "
+            f"A and B label different texts ({len(other)} of {len(pairs)} cells, e.g. "
+            f"{other[0].a.slug}): throughput over different texts cannot be compared; "
             "measure both with the same [texts] source and seed"
         )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="calc",
-    help="Ceilings and baselines: what fits a GPU, what it reaches at most.",
+    help="Ceilings and baselines: what fits on a GPU, and the peaks it reaches.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,7 +48,7 @@ def _parallel(name: str, short: str, meaning: str) -> Any:  # noqa: ANN401  (typ
 
 @app.callback()
 def calc_group() -> None:
-    """Ceilings and baselines: what fits a GPU, what it reaches at most."""
+    """Ceilings and baselines: what fits on a GPU, and the peaks it reaches."""
 
 
 @app.command("labels")
@@ -57,7 +57,7 @@ def labels_command(
     tokens: Annotated[list[int] | None, _tokens("Output tokens of an answer.")] = None,
     json: JsonOpt = False,
 ) -> None:
-    """Show how many labels N output tokens of a model can hold."""
+    """Show how many labels fit in N output tokens of a model."""
     from packsweep.models.resolve import resolve
     from packsweep.plan import label_budget
 
@@ -76,8 +76,7 @@ def ceiling_command(
 ) -> None:
     """Measure this GPU's peaks: matrix products and memory copies.
 
-    In bf16 and fp8, in about a minute. MFU and MBU cannot exceed what is measured here; data
-    sheets promise more.
+    Takes about a minute, in bf16 and fp8. No pass can exceed these peaks; data sheets promise more.
     """
     found = _summary(_measure())
     if json:
@@ -101,18 +100,22 @@ def kv_command(
     ],
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="GPU", help="A GPU, e.g. H200; the one here by default."),
+        typer.Option(
+            "--device", metavar="GPU", help="GPU name, e.g. H200; this machine's GPU by default."
+        ),
     ] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help=f"Of the weights: {_DTYPES}.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help=f"Dtype of the weights: {_DTYPES}.")
+    ] = "auto",
     kv_cache_dtype: Annotated[
-        str, typer.Option("--kv-cache-dtype", help=f"Of the cache: {_DTYPES}.")
+        str, typer.Option("--kv-cache-dtype", help=f"Dtype of the KV cache: {_DTYPES}.")
     ] = "auto",
     tensor_parallel_size: Annotated[
         int, _parallel("--tensor-parallel-size", "--tp", "GPUs that share every layer.")
     ] = 1,
     pipeline_parallel_size: Annotated[
         int,
-        _parallel("--pipeline-parallel-size", "--pp", "Stages of layers, each of so many GPUs."),
+        _parallel("--pipeline-parallel-size", "--pp", "Pipeline stages, each with --tp GPUs."),
     ] = 1,
     gpu_memory_utilization: Annotated[
         float,
@@ -127,14 +130,16 @@ def kv_command(
             min=1,
             max=MOST_TOKENS,
             metavar="N",
-            help="As long as the model allows by default.",
+            help="Context length; the model's maximum by default.",
         ),
     ] = None,
     max_num_batched_tokens: Annotated[
         int, typer.Option("--max-num-batched-tokens", min=1, max=MOST_TOKENS, metavar="N")
     ] = 16384,
     block_size: Annotated[int, typer.Option("--block-size", min=1, max=65536, metavar="N")] = 16,
-    prompt_tokens: Annotated[list[int] | None, _tokens("Cache of a prompt this long.")] = None,
+    prompt_tokens: Annotated[
+        list[int] | None, _tokens("Show the KV cache of a prompt of N tokens.")
+    ] = None,
     tokens_per_text: Annotated[
         float,
         typer.Option(
@@ -143,7 +148,8 @@ def kv_command(
             max=1e9,
             callback=finite,
             metavar="N",
-            help="For the largest packed n; 288.5 as of 400 IMDB texts in Llama 3's tokenizer.",
+            help="Tokens per text, for the largest packed n; the default is that of 400 IMDB texts "
+            "in Llama 3's tokenizer.",
         ),
     ] = 288.5,
     num_parameters: Annotated[
@@ -154,12 +160,12 @@ def kv_command(
             max=1e15,
             callback=finite,
             metavar="N",
-            help="Needed where the design's parameters cannot be counted.",
+            help="Number of parameters, if the model's config does not determine it.",
         ),
     ] = None,
     json: JsonOpt = False,
 ) -> None:
-    """Show the size of a model's KV cache, and what fits a GPU.
+    """Show the size of a model's KV cache, and what fits on a GPU.
 
     What fits: tokens in the cache, the longest prompt, the largest packed n.
     """
@@ -192,7 +198,7 @@ def kv_command(
 def _check_dtypes(*words: str) -> None:
     for word in words:
         if word not in _DTYPES.split(", "):
-            raise UserError(f"dtype {word!r} is not known; known are {_DTYPES}")
+            raise UserError(f"dtype {word!r} is unknown; known dtypes are {_DTYPES}")
 
 
 def _measure() -> dict[str, Any]:
@@ -265,7 +271,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [f"device: {found['device']} ({source})"]
     for label, name, unit_size, unit, how in kinds:
         if found[name] is None:
-            lines.append(f"{label}: not measured, the device has no such units")
+            lines.append(f"{label}: not measured: the device does not support it")
             continue
         peak = getattr(sheet, name, None)
         share = f", {found[name]['median'] / peak:.0%} of {peak / unit_size:,.0f}" if peak else ""

@@ -20,7 +20,10 @@ def compare_command(
     a: Annotated[str, typer.Argument(metavar="A", help="Baseline results.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Results to compare with the baseline.")],
     metric: Annotated[
-        str, typer.Option("--metric", metavar="NAME", help="A time, a rate or an energy.")
+        str,
+        typer.Option(
+            "--metric", metavar="NAME", help="Column to compare: a time, a rate or an energy."
+        ),
     ] = "texts_per_s",
     fail_below: Annotated[
         float | None,
@@ -39,10 +42,10 @@ def compare_command(
 ) -> None:
     """Compare two results folders cell by cell: B / A, and which changes are significant.
 
-    Answers are compared over the texts, too: right labels of B less those of A.
+    Answers to the same texts are compared too: correct labels of B minus those of A.
 
     Cells are matched by their work (strategy, n, duplication, wording, cache state) and by the
-    settings that vary inside a folder. Other settings, versions and devices that differ are listed.
+    settings that vary within a folder. Other settings, versions and devices that differ are listed.
     """
     from packsweep.analysis import compare
     from packsweep.report.tables import compare_table

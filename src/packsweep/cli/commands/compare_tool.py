@@ -115,9 +115,9 @@ def lines(found: Parity) -> list[str]:
         if ratio.ci_low is not None
         else "no interval"
     )
-    printed.append(f"ours / theirs: {ratio.value:.4f}, {interval}")
-    printed.append(f"tokens of a pass: {found.tokens[0]:,} / {found.tokens[1]:,}")
-    printed.append(f"of them cached: {fmt.count(found.cached[0])} / {found.cached[1]:,}")
+    printed.append(f"packsweep / vllm bench throughput: {ratio.value:.4f}, {interval}")
+    printed.append(f"tokens per pass: {found.tokens[0]:,} / {found.tokens[1]:,}")
+    printed.append(f"cached tokens: {fmt.count(found.cached[0])} / {found.cached[1]:,}")
     return printed
 
 

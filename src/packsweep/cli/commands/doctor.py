@@ -70,5 +70,5 @@ def _print(found: Sequence[tuple[Check, Finding]], num_wrong: int) -> None:
     console = open_console()
     console.print(table)
     warnings = sum(finding.status == "warn" for _, finding in found)
-    ready = "a real engine can run here" + (f"; {warnings} to look at (warn)" if warnings else "")
+    ready = "a real engine can run here" + (f"; {warnings} to check (warn)" if warnings else "")
     say(console, f"{num_wrong} wrong: a real engine cannot run" if num_wrong else ready)

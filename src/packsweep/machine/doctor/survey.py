@@ -255,7 +255,7 @@ def _hub() -> Hub:
             return Hub(address=address)
     except urllib.error.HTTPError as error:
         by_proxy = error.code == 407  # noqa: PLR2004  (any other answer is the hub's)
-        return Hub(address=address, error="the proxy asks who you are" if by_proxy else None)
+        return Hub(address=address, error="the proxy requires authentication" if by_proxy else None)
     except (OSError, ValueError) as error:
         return Hub(address=address, error=str(getattr(error, "reason", error)))
 

@@ -97,7 +97,7 @@ def _nearest(config: ModelConfig, size: int, why: Callable[[ModelConfig, int], s
     most = config.num_attention_heads or 1
     smaller = next((each for each in range(size - 1, 0, -1) if why(config, each) is None), 1)
     larger = next((each for each in range(size + 1, most + 1) if why(config, each) is None), None)
-    return f"nearest that it takes: {smaller}" + (f" and {larger}" if larger else "")
+    return f"closest that it takes: {smaller}" + (f" and {larger}" if larger else "")
 
 
 def _tensor_refusal(config: ModelConfig, size: int) -> str | None:
@@ -107,7 +107,7 @@ def _tensor_refusal(config: ModelConfig, size: int) -> str | None:
 
 def _pipeline_refusal(config: ModelConfig, size: int) -> str | None:
     if size > 1 and config.model_type in _IN_ONE_STAGE:
-        return f"vLLM has no pipeline of stages for model_type {config.model_type!r}"
+        return f"vLLM has no pipeline parallelism for model_type {config.model_type!r}"
     layers = config.num_hidden_layers
     if layers is not None and size > layers:
         return f"vLLM has no layer for some of {size} stages, as the model has {layers}"

@@ -167,7 +167,9 @@ def provide(name: str) -> Path:
 
 
 def _source(entry: EmbeddedModel) -> Path:
-    wanted = f"{PREFIX}{entry.name} is made from the package {entry.distribution}=={entry.version}"
+    wanted = (
+        f"{PREFIX}{entry.name} is generated from the package {entry.distribution}=={entry.version}"
+    )
     try:
         distribution = metadata.distribution(entry.distribution)
     except metadata.PackageNotFoundError:
@@ -184,7 +186,7 @@ def _source(entry: EmbeddedModel) -> Path:
 def _make_apart(entry: EmbeddedModel) -> None:
     """Make the folder in another process, so that a crash or its memory stays there."""
     _say(
-        f"packsweep: making {PREFIX}{entry.name} from {entry.distribution}=={entry.version} in "
+        f"packsweep: generating {PREFIX}{entry.name} from {entry.distribution}=={entry.version} in "
         f"{entry.folder}, once, about {entry.expected_s} s and {entry.megabytes:,} MB"
     )
     command = [sys.executable, "-P", "-m", "packsweep.models.embedded", entry.name]
@@ -196,7 +198,7 @@ def _make_apart(entry: EmbeddedModel) -> None:
     if child.returncode:
         said = child.stderr.strip().splitlines()[-1:] or ["no message"]
         reason = said[0] if child.returncode > 0 else f"killed by signal {-child.returncode}"
-        raise ModelError(f"could not make {PREFIX}{entry.name}: {reason}")
+        raise ModelError(f"could not generate {PREFIX}{entry.name}: {reason}")
 
 
 def make(entry: EmbeddedModel) -> None:

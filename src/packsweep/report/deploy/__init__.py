@@ -127,6 +127,7 @@ def _settings(cell: Cell, model: Model, words: Tokenizer) -> dict[str, Any]:
         "asking": asdict(asking),
         "task": asdict(cell.labelling),
         "cut": asdict(cell.cut),
+        "control_tokens": words.control_tokens,
         "chat": None if chat is None else asdict(chat),
         "prompt_type": cell.prompt_type,
         "choice": list(cell.words) if cell.answer == "choice" else [],

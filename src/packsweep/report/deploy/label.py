@@ -4,27 +4,30 @@
     python label.py tickets.parquet labels/ --column body
     CUDA_VISIBLE_DEVICES=3 python label.py tickets.csv labels/ --part 3/8   # one of 8 GPUs
 
-INPUT is CSV, TSV, JSONL, Parquet or text lines; csv, tsv, jsonl and txt may end in .gz. OUTPUT is
-a folder of Parquet files, a row for each row of INPUT: its number from 0, the label (null where
-there is none), and the answer. A file is there whole or not at all: after a stop the same command
-resumes. Needs vllm and pyarrow.
+INPUT is CSV, TSV, JSON, JSONL, Parquet or text lines; all but Parquet may be compressed (.gz, .bz2,
+.xz, .zst). OUTPUT is a folder of Parquet files, a row for each row of INPUT: its number from 0, the
+label (null where there is none), and the answer. A file is there whole or not at all: after a stop
+the same command resumes. Needs vllm and pyarrow.
 """
 
 from __future__ import annotations
 
 import argparse
+import bz2
 import csv
 import gzip
 import hashlib
+import io
 import itertools
 import json
+import lzma
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from packsweep.machine.processor import one_process
 from packsweep.models.chat import ChatTemplate
@@ -33,7 +36,7 @@ from packsweep.sweep.answers import Branch, pattern
 from packsweep.sweep.prompts import Asking, Prompt, branched, build
 from packsweep.sweep.task import LabellingTask
 from packsweep.sweep.texts.columns import TEXT_NAMES
-from packsweep.sweep.texts.cut import shortened, without_markup
+from packsweep.sweep.texts.cut import broken_up, shortened, without_markup
 from packsweep.sweep.texts.text import LabelledText
 
 # What the recommended cell measured; written by packsweep recommend.
@@ -108,9 +111,10 @@ def set_environment() -> None:
 
 
 def shorten(text: str, tokenizer: Any) -> str:  # noqa: ANN401  (vLLM's)
-    """Return what of a text is sent."""
+    """Return what of a text is sent, the model's control tokens in it broken up."""
     cut = SETTINGS["cut"]
     sent = text if cut["markup"] == "keep" else without_markup(text)
+    sent = broken_up(sent, SETTINGS["control_tokens"])
     if cut["max_tokens"]:
         return shortened(sent, tokenizer.backend_tokenizer, cut["max_tokens"], cut["keep"])
     return sent
@@ -196,25 +200,56 @@ def read_text(text: str, num_texts: int, *, cut: bool) -> Sequence[str | None]:
 
 def read_texts(path: Path, column: str | None) -> Iterator[str]:
     """Yield the texts of a file; nothing where a row has none."""
-    name = path.name.lower().removesuffix(".gz")
-    if name.endswith(".parquet"):
+    ending = path.suffix.lower()
+    if ending == ".parquet":
         yield from _parquet(path, column)
         return
-    opened = gzip.open if path.name.lower().endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as lines:
+    name = path.name.lower().removesuffix(ending if ending in OPENERS else "")
+    with _opened(path) as lines:
         if name.endswith((".csv", ".tsv")):
             csv.field_size_limit(sys.maxsize)
-            rows = csv.DictReader(lines, delimiter="\t" if name.endswith(".tsv") else ",")
+            header = next(lines, "")
+            delimiter = max(",;\t|", key=header.count)
+            rows = csv.DictReader(itertools.chain([header], lines), delimiter=delimiter)
             key = _column(column, list(rows.fieldnames or ()))
             yield from (row[key] or "" for row in rows)
-        elif name.endswith((".jsonl", ".ndjson")):
-            records = (json.loads(line) for line in lines if line.strip())
+        elif name.endswith((".jsonl", ".ndjson", ".json")):
+            records = _records(lines)
             first = next(records, None)
             if first is not None:
                 key = _column(column, list(first))
                 yield from (str(row.get(key) or "") for row in itertools.chain([first], records))
         else:
             yield from (line.rstrip("\r\n") for line in lines)
+
+
+def _records(lines: TextIO) -> Iterator[dict[str, Any]]:
+    """Yield the objects of JSON lines, or of one array."""
+    filled = (line for line in lines if line.strip())
+    first = next(filled, "")
+    if first.lstrip().startswith("["):
+        yield from json.loads(first + lines.read())
+    else:
+        yield from (json.loads(line) for line in itertools.chain([first], filled) if line)
+
+
+def _opened(path: Path) -> TextIO:
+    content = OPENERS.get(path.suffix.lower(), Path.open)(path, "rb")
+    return io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
+
+
+def _opened_zstd(path: Path, mode: str) -> Any:  # noqa: ANN401
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(pa.OSFile(str(path), mode), "zstd")
+
+
+OPENERS: dict[str, Any] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _opened_zstd,
+}
 
 
 def _parquet(path: Path, column: str | None) -> Iterator[str]:

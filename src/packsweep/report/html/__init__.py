@@ -121,17 +121,11 @@ def collect(
         answers=answers,
         mixed=mixed,
         requests=requests,
-        positions=_records(labels.by_position(found, num_ranges=NUM_RANGES)),
-        confusion=_records(labels.confusion(found)),
+        positions=labels.records(labels.by_position(found, num_ranges=NUM_RANGES)),
+        confusion=labels.records(labels.confusion(found)),
         sweep=sweep.text,
         absent=None if asked is None else [cell_id for cell_id in asked if cell_id not in tried],
     )
-
-
-def _records(frame: pd.DataFrame) -> list[Row]:
-    """Return the rows of a frame; undefined is None."""
-    known = frame.astype(object).where(frame.notna(), None)
-    return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
 
 
 def build(found: Found) -> Report:
@@ -195,7 +189,7 @@ def _groups(
                 Group(
                     key="served",
                     title="Online",
-                    hint="latency against load, the SLO, offline beside online",
+                    hint="latency against load, the SLO, offline and online compared",
                     sections=tuple(served),
                 )
             ]
@@ -205,7 +199,7 @@ def _groups(
         Group(
             key="labels",
             title="Label quality",
-            hint="accuracy by position in a prompt, expected against predicted labels",
+            hint="accuracy by position in the prompt, expected and predicted labels",
             sections=(sections.accuracy(rows, found.positions, found.confusion),),
         ),
         Group(
@@ -222,7 +216,7 @@ def _groups(
         ),
         Group(
             key="again",
-            title="Measure it again",
+            title="Reproduce these results",
             hint="sweep file, command, environment, hashes",
             sections=(record.repeat(rows, found.sweep),),
         ),

@@ -69,10 +69,10 @@ _OVER_N = _Curve(
 _OVER_PACK_SIZE = _Curve(
     title="texts/s against pack size",
     x=texts_per_prompt,
-    axis="texts in a prompt (separate 1, packed n)",
+    axis="texts per prompt (separate 1, packed n)",
     series=lambda row: f"n = {row['n']}",
     fixed="duplication",
-    none="No curve over pack size: fewer than two numbers of texts a prompt were measured.",
+    none="No curve over pack size: fewer than two numbers of texts per prompt were measured.",
 )
 _OVER_DUPLICATION = _Curve(
     title="texts/s against duplication",
@@ -139,7 +139,7 @@ def _panels(
     left = len(several) - len(figures)
     if not several:
         return (), (f"No curve of {curve.title}: no other setting was measured at two places.",)
-    note = f"{curve.title}: {left} more charts are left out; summary.csv has every cell."
+    note = f"{curve.title}: {left} more charts are omitted; summary.csv has every cell."
     return tuple(figures), (note,) if left else ()
 
 
@@ -206,7 +206,7 @@ def _limits(primed: Sequence[Row], curve: _Curve, shown: Container[str]) -> list
     least: dict[str, Row] = {}
     for row in sorted(primed, key=lambda row: int(row["duplication"])):
         least.setdefault(curve.series(row), row)
-    meaning = "primed, the same pass went before"
+    meaning = "primed by the same pass"
     return [
         Limit(series=name, value=row["texts_per_s_median"], meaning=meaning)
         for name, row in least.items()

@@ -215,7 +215,7 @@ def frontier(advice: Advice, rows: Sequence[Row]) -> Figure | None:
     if advice.quality_kind is None:
         return None
     several = any(point.num_gpus > 1 for point in advice.points)
-    speed = "texts/s a GPU" if several else "texts/s"
+    speed = "texts/s per GPU" if several else "texts/s"
     strategies = {row["cell_id"]: cell.strategy(row) for row in rows}
     points = [
         charts.Point(

@@ -21,20 +21,20 @@ _OF_A_SEARCH = ("max_rate", "search_s", "window_s", "window_seed")
 # An interval of few windows may reach anywhere.
 BOUNDED = 0.1
 _LATENCY = (
-    "Latency counts from the scheduled arrival, so that a server which falls behind cannot hide "
-    f"it. The knee of a strategy is the first load whose p99 E2E is more than {KNEE:g} times that "
-    "of its lightest load."
+    "Latency counts from the scheduled arrival, so a server that falls behind cannot hide it. The "
+    f"knee of a strategy is the first load whose p99 E2E is more than {KNEE:g} times that of its "
+    "lightest load."
 )
-_GOODPUT = "Goodput counts the texts of requests that keep the bound; errors keep none."
+_GOODPUT = "Goodput counts the texts of requests within the SLO's limit; failed requests never are."
 _ATTAINED = (
     "Intervals are over batches of time in the windows of a server: requests of one queue are not "
-    "independent. Where a cell has several servers, each end is the farther of two: the mean of "
-    "the servers' own, and that of the interval over servers. A search is told by its windows at "
-    "the rate that is shown to keep the SLO, else at its lowest."
+    "independent. With several servers, each end is the more conservative of two: the mean of the "
+    "servers' own ends, and that of the interval over servers. A search is represented by its "
+    "windows at the rate shown to meet the SLO, or else at its lowest rate."
 )
 _INTERVALS = (
-    "Points are medians over windows, bars the 95 % interval of their mean; one that reaches below "
-    f"{BOUNDED:.0%} of the median says nothing, and is not drawn."
+    "Points are medians over windows, bars the 95 % interval of their mean; an interval that "
+    f"reaches below {BOUNDED:.0%} of the median is uninformative and not drawn."
 )
 
 
@@ -56,16 +56,16 @@ def headline(rows: Sequence[Row]) -> str:
         best = shown[0]
         rate, slo = fmt.small(best["max_rate_pass_texts_per_s"]), axes.settings(best)["slo"]
         return (
-            f"Run {strategy(best)}: shown to keep {slo} at {rate} texts/s, the highest rate here."
+            f"Run {strategy(best)}: shown to meet {slo} at {rate} texts/s, the highest rate here."
         )
     timed = [row for row in rows if row["e2e_p99_s_median"] is not None]
     if not timed:
         return "No window under load has been measured yet."
     quickest = min(timed, key=lambda row: float(row["e2e_p99_s_median"]))
     searched = any(row["max_rate_verdict"] is not None for row in rows)
-    told = "No rate was shown to keep its SLO. " * searched
+    told = "No rate was shown to meet its SLO. " * searched
     return (
-        f"{told}Quickest answers: {strategy(quickest)}, "
+        f"{told}Lowest latency: {strategy(quickest)}, "
         f"p99 E2E {fmt.small(quickest['e2e_p99_s_median'])} s at "
         f"{fmt.number(quickest['achieved_texts_per_s'])} texts/s."
     )
@@ -123,7 +123,7 @@ def _ends(row: Row) -> str:
         return "undecided"
     kept = "no rate" if passes is None else f"{fmt.small(passes)} texts/s"
     missed = "" if fails is None else f" and to miss it at {fmt.small(fails)}"
-    return f"shown to keep it at {kept}{missed}"
+    return f"shown to meet it at {kept}{missed}"
 
 
 def _latency(online: Sequence[Row]) -> Section:
@@ -219,20 +219,20 @@ def _series(row: Row) -> tuple[str, str]:
 
 def _slo(online: Sequence[Row]) -> Section:
     """Return attainment with its intervals, goodput, and what a search has shown."""
-    key, title = "slo", "Which load keeps the SLO"
+    key, title = "slo", "Which load meets the SLO"
     kept = [row for row in online if row["attainment_median"] is not None]
     if not kept:
-        line = 'No SLO was asked: set online.slo = "p99 e2e <= 500 ms".'
+        line = 'No SLO was set: use online.slo = "p99 e2e <= 500 ms".'
         return Section(key=key, title=title, lines=(line,))
     words = names(online)
     table = make_table(
-        "Requests that keep the SLO's bound, and goodput",
+        "Requests within the SLO's limit, and goodput",
         (
             "cell",
             "SLO",
-            "kept (95% CI)",
+            "met (95% CI)",
             "goodput texts/s",
-            "shown to keep it",
+            "shown to meet it",
             "shown not to",
         ),
         [
@@ -255,7 +255,7 @@ def _slo(online: Sequence[Row]) -> Section:
 
 def _beside(rows: Sequence[Row], online: Sequence[Row]) -> Section:
     """Return each online cell beside the offline one that asks the same in the same way."""
-    key, title = "beside", "Offline beside online"
+    key, title = "beside", "Offline and online compared"
     offline = {_work(row): row for row in rows if row["mode"] != "online" and _is_ok(row)}
     pairs = [(row, offline[_work(row)]) for row in online if _is_ok(row) and _work(row) in offline]
     if not pairs:

@@ -208,7 +208,7 @@ def accuracy(rows: Sequence[Row], positions: Sequence[Row], confusion: Sequence[
     lines = ["Over the distinct texts of one pass, with 95 % Wilson intervals."]
     lines += [] if several else ["No curve: every prompt held one text."]
     if len(several) > MAX_PANELS:
-        lines.append(f"Drawn: {MAX_PANELS} of {len(several)} cells with several texts a prompt.")
+        lines.append(f"Drawn: {MAX_PANELS} of {len(several)} cells with several texts per prompt.")
     if number > len(few):
         lines.append(f"Shown: {len(few)} of {number:,} scored cells.")
     tables = (

@@ -35,7 +35,7 @@ def table(given: Advice) -> Table:
     quality = f"{given.quality_kind or 'accuracy'}\n[95% CI]"
     several = any(point.num_gpus > 1 for point in given.points)
     priced = any(point.usd_per_1000_right.value is not None for point in given.points)
-    speed = ("texts/s", *(("GPUs", "texts/s\na GPU") if several else ()))
+    speed = ("texts/s", *(("GPUs", "texts/s\nper GPU") if several else ()))
     price = ("$/1000\ncorrect",) if priced else ()
     headings = ("setting", *speed, quality, *price, "frontier", "loss allowed")
     body = [_cells(point, several=several, priced=priced) for point in given.points]
@@ -63,6 +63,8 @@ def lines_below(given: Advice, terms: Terms) -> list[str]:
         return list(given.not_shown)
     why = [f"  {line}" for line in given.not_shown]
     not_shown = ["not recommended, or for now only:", *why] if why else []
+    if not {point.standing for point in given.points} - {"recommended", "not_compared"}:
+        return not_shown
     meant = f"loses at most {advice.points_of(terms.max_loss)} of accuracy to every other setting"
     if given.quality_kind == "agreement":
         share = f"{100 * terms.max_loss:.3g}"

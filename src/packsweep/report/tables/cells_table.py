@@ -68,7 +68,7 @@ _MEASURED = {
     ),
     "texts_per_s": _Measured(heading="texts/s\n(95% CI)", text=speed, rank=0),
     "texts_per_s_per_gpu": _Measured(
-        heading="texts/s\na GPU",
+        heading="texts/s\nper GPU",
         text=_value("texts_per_s_per_gpu", number),
         rank=1,
         always=False,
@@ -103,7 +103,7 @@ _MEASURED = {
         always=False,
     ),
     "max_rate_pass_texts_per_s": _Measured(
-        heading="shown to\nkeep SLO",
+        heading="shown to\nmeet SLO",
         text=lambda row: shown_rate(row, "pass"),
         rank=0,
         always=False,

@@ -40,7 +40,7 @@ def _words(metric: schema.Column) -> tuple[str, str]:
 def table(compared: Compared) -> Table:
     """Return what tells cells apart, both medians, the ratio and the verdict."""
     changes, unit = compared.changes, compared.metric.unit or compared.metric.name
-    unit += "\na GPU" if compared.per_gpu else ""
+    unit += "\nper GPU" if compared.per_gpu else ""
     scored = any(_accuracy(change.pair.a) is not None for change in changes)
     accuracies = (
         f"{percent(_accuracy(change.pair.a))}, {percent(_accuracy(change.pair.b))}"
@@ -114,7 +114,7 @@ def _marked(change: Change, metric: schema.Column) -> str:
 def answers(compared: Sequence[Change]) -> list[str]:
     """Return a line for the answers of each cell; of many, those that are not called are counted.
 
-    ``right labels, B - A, separate-n400-dup1-cold: +0.5 points [-1.0, +2.0] over 400 texts, no
+    ``correct labels, B - A, separate-n400-dup1-cold: +0.5 points [-1.0, +2.0] over 400 texts, no
     difference shown; 97.5 % of texts have the same label``.
     """
     scored = [each for each in compared if each.same_labels is not None]
@@ -123,7 +123,7 @@ def answers(compared: Sequence[Change]) -> list[str]:
     varying = _varying([each.pair for each in scored]) if scored else []
     lines = [_answers(each, varying) for each in told]
     others = len(scored) - len(told)
-    more = [f"right labels of {others} other cells: no significant difference"] if others else []
+    more = [f"correct labels of {others} other cells: no significant difference"] if others else []
     return lines + more
 
 
@@ -136,7 +136,7 @@ def _answers(change: Change, varying: Sequence[str]) -> str:
     if change.answers is None:
         return f"labels, {name}: {same}"
     found = quality_table.difference(change.answers, change.quality)
-    return f"right labels, B - A, {name}: {found}; {same}"
+    return f"correct labels, B - A, {name}: {found}; {same}"
 
 
 def legend(compared: Compared) -> list[str]:

@@ -104,13 +104,13 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str
 def several_gpus(
     compared: Sequence[Comparison], rows: Sequence[Row], *, most: int = _LISTED_COMPARISONS
 ) -> list[str]:
-    """Return what labels more, several small engines or a large one, a line for each pair.
+    """Return which has more throughput, several small engines or a large one, a line for each pair.
 
     The largest n comes first.
 
-    ``separate n=400: one engine over 2 GPUs (TP 2) labels 0.87x [0.80, 0.93] of what 2 engines over
-    one GPU each label, slower (significant); these are one engine taken 2 times, in 3 of 3
-    processes beside another engine of the host``.
+    ``separate n=400: one engine across 2 GPUs (TP 2) has 0.87x [0.80, 0.93] the throughput of 2
+    engines on one GPU each, slower (significant); extrapolated from one such engine (3 of 3
+    processes ran beside another engine)``.
     """
     by_id, names = {row["cell_id"]: row for row in rows}, cell.names(rows)
     pairs = [each for each in compared if each.axis == GPUS and each.cell in by_id]
@@ -127,15 +127,15 @@ def _large_or_small(each: Comparison, large: Row, small: Row) -> str:
     times, said = verdict.times(each.ratio), verdict.said(each.ratio, each.speed)
     said += "" if each.same_gpu else ", on different GPUs"
     if not each.per_gpu:  # as many GPUs, or the ranks of a processor
-        return f"{_sizes(split)} labels {times} of what {_sizes(other)} labels, {said}"
+        return f"{_sizes(split)} has {times} the throughput of {_sizes(other)}, {said}"
     several = split.num_gpus / other.num_gpus
     of = "one GPU" if other.num_gpus == 1 else f"{other.num_gpus} GPUs"
     beside, total = each.beside
     processes = "process" if total == 1 else "processes"
     return (
-        f"one engine over {split.num_gpus} GPUs ({_sizes(split)}) labels {times} of what "
-        f"{several:g} engines over {of} each label, {said}; these are one engine taken "
-        f"{several:g} times, in {beside} of {total} {processes} beside another engine of the host"
+        f"one engine across {split.num_gpus} GPUs ({_sizes(split)}) has {times} the throughput of "
+        f"{several:g} engines on {of} each, {said}; extrapolated from one such engine ({beside} of "
+        f"{total} {processes} ran beside another engine)"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.text import Text
 
 from packsweep.analysis import axes, frames
+from packsweep.errors import counted
 from packsweep.machine import devices
 from packsweep.plan.cells import Plan
 from packsweep.plan.forecast import CellForecast, Forecast, Target
@@ -55,7 +56,7 @@ def _gigabytes(num_bytes: int | None) -> str:
 
 
 # Heading -> what stands below it, and its rank: the largest goes first where room is short.
-_KV, _KV_A_GPU = "KV\nGB", "KV GB\na GPU"
+_KV, _KV_A_GPU = "KV\nGB", "KV GB\nper GPU"
 _Figures = dict[str, tuple[Callable[[CellForecast], str], int]]
 _KNOWN: _Figures = {
     "requests": (lambda cell: fmt.count(cell.planned.num_requests), 4),
@@ -92,7 +93,7 @@ def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
     missing = [cell for cell in forecast.cells if not cell.done]
     tokens = sum(cell.planned.prompt_tokens for cell in missing if cell.due)
     yield (
-        f"{len(forecast.cells)} cells, {len(missing)} missing; {tokens:,} prompt tokens "
+        f"{counted(len(forecast.cells), 'cell')}, {len(missing)} missing; {tokens:,} prompt tokens "
         f"in one pass over the missing cells; model {plan.model.name}; results in {root}"
     )
     if forecast.reason:
@@ -115,7 +116,7 @@ def _costs(forecast: Forecast) -> Iterator[str]:
     if on.is_processor:
         yield (
             f"predicted on {on.name}: {_span(forecast.wall_s)}; {passes}; from a short calibration "
-            "of this processor, right within a factor of two while nothing else runs"
+            "of this processor, accurate within a factor of two if nothing else runs"
         )
         yield _starts(forecast)
         return
@@ -155,8 +156,8 @@ def _not_modelled(forecast: Forecast) -> Iterator[str]:
         assert forecast.target is not None
         ranks = "processes" if forecast.target.is_processor else "GPUs"
         yield (
-            f"engines over {' and '.join(map(str, sizes))} {ranks}: what these send each other is "
-            "not modelled, so their times are lower bounds"
+            f"engines across {' and '.join(map(str, sizes))} {ranks}: communication between them "
+            f"is not modelled, so their times are lower bounds"
         )
 
 
@@ -164,7 +165,10 @@ def _shorter(forecast: Forecast) -> Iterator[str]:
     """Say of simulated passes that a run does not wait for them; simulated servers take as long."""
     cells = (cell.planned.cell for cell in forecast.cells)
     if any(cell.engine == schema.SIMULATED and cell.mode == "offline" for cell in cells):
-        yield "engine.kind is simulated: these are the times of a real engine, a run is shorter"
+        yield (
+            "engine.kind is simulated: these are the times of a real engine; a simulated run is "
+            "shorter"
+        )
 
 
 def _piling_up(forecast: Forecast) -> Iterator[str]:
@@ -173,8 +177,8 @@ def _piling_up(forecast: Forecast) -> Iterator[str]:
     if above:
         ids = ", ".join(cell.planned.cell.cell_id for cell in above)
         yield (
-            f"more arrives than is predicted to be labelled offline: {ids}; requests pile up, and "
-            "a window lasts until all are answered"
+            f"arrival rate above the predicted offline throughput: {ids}; requests queue up, and a "
+            f"window lasts until all are answered"
         )
 
 

@@ -23,8 +23,8 @@ _HEADINGS = (
     *("precision", "recall", "predicted", "kappa"),
 )
 _SAID = {
-    "up": "more right",
-    "down": "fewer right",
+    "up": "more correct",
+    "down": "fewer correct",
     "chance": "not significant",
     "not_shown": "no difference shown",
     "no_interval": "no interval",
@@ -70,7 +70,7 @@ def meaning(found: Sequence[Quality]) -> list[str]:
     """Return what the intervals and the columns mean."""
     lines = [
         "95% intervals: Wilson's, of macro F1 and kappa the delta method's",
-        "a missing label counts as wrong",
+        "an answer without a label counts as wrong",
     ]
     if any(quality.unit == "prompt" for quality in found):
         lines.append("texts of one prompt are not independent: intervals are over prompts")
@@ -97,7 +97,7 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str
 
 
 def difference(found: PairedDifference, said: Verdict) -> str:
-    """Return ``-3.0 points [-5.1, -0.9] over 400 texts, fewer right``."""
+    """Return ``-3.0 points [-5.1, -0.9] over 400 texts, fewer correct``."""
     value, low, high = (100 * (end or 0.0) for end in (found.value, found.ci_low, found.ci_high))
     units = f"{found.num_units:,} {found.unit}s"
     if found.independence_assumed:
@@ -136,6 +136,9 @@ def _span(row: Row) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
+_NO_LABEL = "no label"
+
+
 def confusion(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
     """Return a table of ``labels.confusion``: a line per cell and expected label."""
     names = _labels(rows)
@@ -149,7 +152,9 @@ def confusion(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
                 for expected in (names if own else ())
             ]
         )
-    return _beside(cells, ("expected", *(f"predicted\n{label}" for label in predicted)), body)
+    return _beside(
+        cells, ("expected", *(f"predicted\n{label or _NO_LABEL}" for label in predicted)), body
+    )
 
 
 def _beside(

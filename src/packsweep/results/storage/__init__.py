@@ -4,7 +4,7 @@ The store (``packsweep.results.store``) asks for no more than the five verbs bel
 is a module here and a row of ``_OBJECT_STORES``, or of what ``at`` tells apart. A key is a path
 below the root with slashes, ``cells/<cell_id>/COMMIT``. Everything that goes wrong is a
 ``ResultsError`` of one line; a key that is not there is not wrong, and neither is one where a FIFO,
-a device or a loop of links lies: it is passed over and named once.
+a device or a loop of links lies: it is ignored and named once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 from urllib.parse import unquote
 
 from packsweep.errors import ResultsError
+from packsweep.files import expanded
 from packsweep.results.storage.local import LocalStorage
 
 # pathlib makes one slash of two, and so does a shell's completion now and then.
@@ -96,7 +97,7 @@ def _at(where: str) -> Storage:
         )
     found = _URI.fullmatch(where)
     if found is None:
-        return LocalStorage(Path(where))
+        return LocalStorage(expanded(where))
     scheme, rest = found.group(1).lower(), found.group(2)
     if scheme == "file":
         return LocalStorage(Path("/" + unquote(rest)))

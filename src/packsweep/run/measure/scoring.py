@@ -2,7 +2,8 @@
 
 Pure functions over text. An answer is read as it was asked for: several labels by line, by number
 or by JSON key, so that what stands around them (a preamble, the echoed question) is no answer. An
-answer to one text is its last label; one that contradicts itself holds none.
+answer to one text is its last label; one that contradicts itself holds none. What a model thinks
+before its answer is none, either.
 """
 
 from __future__ import annotations
@@ -10,27 +11,40 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from packsweep.sweep.answers import Branch
+from packsweep.sweep.answers import JOINT, Branch
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.spec import Format
 from packsweep.sweep.task import SENTIMENT
 
 # An answer cut by its token limit may end inside a label; three letters are enough to tell.
 _LEAST_CUT = 3
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n")
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[\u3002\uff01\uff1f\uff1b])|\n")
 _NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|no|without|rather than|instead of)\b|n['\u2019]t\b", re.IGNORECASE
 )
 _NEGATED_WORDS = 6  # "I would not call this a very positive comment"
+# Thai to Khmer, kana, Han, Hangul: no spaces between words, or endings joined to them.
+_UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    r"\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f"
+)
+_UNSPACED_NEGATION = re.compile(
+    r"(?:[\u4e0d\u975e\u7121\u65e0]|[\u6ca1\u6c92]\u6709?)[\u662f\u7b97\u5c5e\u5c6c]?\s*\Z"
+)
+_LETTER = rf"[^\W_{_UNSPACED}]"
 _NUMBER = re.compile(
     r"[\W_]*(?:[a-z]+\s*#?\s*)?(\d{1,7})\s*[.):\-\u2013\u2014=|\]\s]+", re.IGNORECASE
 )
-_PAIR = re.compile(r'"?(\d{1,7})"?\s*:\s*"([^"]*)"')
-_STRING = re.compile(r'"([^"]*)"')
+_VALUE = r"""("[^"]*"|'[^']*'|\[[^\[\]]*\]|\{[^{}]*\}|[^\s"',{}\[\]]+)"""
+_PAIR = re.compile(rf"""["']?(\d{{1,7}})["']?\s*:\s*{_VALUE}""")
+_ITEM = re.compile(_VALUE)
+_THOUGHT_END = re.compile(r".*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r"<think(?:ing)?>.*", re.DOTALL | re.IGNORECASE)
 _BETWEEN_ALTERNATIVES = re.compile(
     r"[\s\"'`*,()]*(?:\b(?:or|and/or)\b|/)[\s\"'`*()]*(?:an?\s+)?[\"'`*(]*", re.IGNORECASE
 )
@@ -79,38 +93,50 @@ class Reader:
     exact_case: bool = False
     _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _known: dict[str, str] = field(init=False, repr=False, compare=False)
+    _folds: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Compile the pattern of a label: the longest first, and whole words alone."""
-        longest = sorted(self.words, key=len, reverse=True)
-        either = "|".join(r"\s+".join(map(re.escape, word.split())) for word in longest)
-        flags = 0 if self.exact_case else re.IGNORECASE
-        if either.isascii():
-            flags |= re.ASCII  # letters that only look like a label's are none
-        pattern = re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])", flags)
-        object.__setattr__(self, "_pattern", pattern)
-        known = {self._key(word): label for word, label in self.words.items()}
+        ascii_only = all(map(str.isascii, self.words))
+        object.__setattr__(self, "_folds", not (ascii_only or self.exact_case))
+        known = {self._key(self._folded(word)): label for word, label in self.words.items()}
         object.__setattr__(self, "_known", known)
+        either = "|".join(map(_pattern_of, sorted(known, key=len, reverse=True)))
+        flags = 0 if self.exact_case or self._folds else re.IGNORECASE
+        if ascii_only:
+            flags |= re.ASCII  # letters that only look like a label's are none
+        object.__setattr__(self, "_pattern", re.compile(f"(?:{either})", flags))
 
     def read(self, text: str, num_texts: int, *, cut: bool = False) -> tuple[list[str | None], int]:
         """Return a label or None for each text, and how many labels were left over.
 
         ``cut`` says that a token limit ended the answer.
         """
+        text = self._folded(_without_thoughts(text))
         if self.answer_format == "json":
             placed, surplus = self._by_pairs(text, num_texts, cut=cut)
         elif self.answer_format == "numbered":
             placed, surplus = self._by_number(text, num_texts, cut=cut)
         else:
             placed, surplus = {}, 0
-        if placed:
+        if any(placed.values()):
             return [placed.get(number) for number in range(1, num_texts + 1)], surplus
         if num_texts == 1:
             return self._single(text, cut=cut)
         return self._by_line(text, num_texts, cut=cut)
 
+    def _folded(self, text: str) -> str:
+        """Return ``text`` composed as labels are, and in one case beyond ASCII.
+
+        A pattern that ignores case takes letters for alike that their lower cases are not, as of İ.
+        """
+        if text.isascii():
+            return text.casefold() if self._folds else text
+        composed = unicodedata.normalize("NFC", text)
+        return composed.casefold() if self._folds else composed
+
     def _key(self, word: str) -> str:
-        plain = " ".join(word.split())
+        plain = JOINT.sub(" ", word)
         return plain if self.exact_case else plain.lower()
 
     def _mentions(self, text: str, *, cut: bool) -> list[_Mention]:
@@ -129,13 +155,14 @@ class Reader:
         if found and found[-1].end == len(text):
             return None
         # From the longest end that may begin a label to the shortest that tells.
-        longest = max(map(len, self.words))
+        longest = max(map(len, self._known))
         for length in range(min(longest, len(text) - after), _LEAST_CUT - 1, -1):
             start = len(text) - length
             end = text[start:]
-            if (start and text[start - 1].isalnum()) or not end.isascii() or not end[0].isalnum():
+            strange = not (self._folds or end.isascii())
+            if (start and text[start - 1].isalnum()) or strange or not end[0].isalnum():
                 continue
-            key = end if self.exact_case else end.lower()
+            key = self._key(end)
             labels = {label for word, label in self._known.items() if word.startswith(key)}
             if len(labels) == 1:
                 return _Mention(labels.pop(), start, len(text))
@@ -172,11 +199,11 @@ class Reader:
 
     def _by_line(self, text: str, num_texts: int, *, cut: bool) -> tuple[list[str | None], int]:
         lines = [line for line in text.splitlines() if line.strip()]
+        numbers, rests = zip(*map(self._numbered, lines), strict=True) if lines else ((), ())
         read = [
-            self._line(line, cut=cut and index == len(lines) - 1)
-            for index, line in enumerate(lines)
+            self._line(rest, cut=cut and index == len(rests) - 1)
+            for index, rest in enumerate(rests)
         ]
-        numbers = [_number(line) for line in lines]
         own = {
             number: labels[0]
             for number, labels in zip(numbers, read, strict=True)
@@ -210,15 +237,27 @@ class Reader:
         labels = {mention.label for mention in self._answers(line, cut=cut)}
         return list(labels) if len(labels) == 1 else []
 
+    def _numbered(self, line: str) -> tuple[int | None, str]:
+        """Return the number of a line and what follows it; of a label such as 5 stars, none."""
+        match = _NUMBER.match(line)
+        if match is None:
+            return None, line
+        label = self._pattern.search(line, match.end(1) + 1)
+        if label is None and self._pattern.search(line):
+            return None, line
+        # Of a label such as -1 the dash belongs to the label.
+        end = match.end() if label is None else min(match.end(), label.start())
+        return int(match[1]), line[end:]
+
     def _by_number(
         self, text: str, num_texts: int, *, cut: bool
     ) -> tuple[dict[int, str | None], int]:
         lines = text.splitlines()
         pairs = []
         for index, line in enumerate(lines):
-            number = _number(line)
+            number, rest = self._numbered(line)
             if number is not None:
-                labels = self._line(line, cut=cut and index == len(lines) - 1)
+                labels = self._line(rest, cut=cut and index == len(lines) - 1)
                 pairs.append((number, labels[0] if len(labels) == 1 else None))
         return _placed(pairs, num_texts)
 
@@ -229,7 +268,7 @@ class Reader:
         if cut and (open_pair := re.search(r'"?(\d{1,7})"?\s*:\s*"([^"]*)$', text)):
             pairs.append((int(open_pair[1]), open_pair[2]))
         if not pairs and "[" in text:
-            pairs = list(enumerate(_STRING.findall(text[text.index("[") :]), 1))
+            pairs = list(enumerate(_ITEM.findall(text[text.index("[") + 1 :]), 1))
         last = len(pairs) - 1
         read = [
             (number, self._single(value, cut=cut and index == last)[0][0])
@@ -244,13 +283,35 @@ def _gap(text: str, found: Sequence[_Mention], index: int) -> str:
 
 def _negated(text: str, mention: _Mention) -> bool:
     """Return whether a negation stands a few words before, in the same clause."""
-    clause = re.split(r"[.!?;,:\n]|\bbut\b", text[: mention.start])[-1]
+    if _UNSPACED_NEGATION.search(text, 0, mention.start):
+        return True
+    before = text[: mention.start].replace("_", " ")
+    clause = re.split(r"[.!?;,:\n]|\bbut\b", before)[-1]
     return _NEGATION.search(" ".join(clause.split()[-_NEGATED_WORDS:])) is not None
 
 
-def _number(line: str) -> int | None:
-    match = _NUMBER.match(line)
-    return int(match[1]) if match else None
+def _without_thoughts(text: str) -> str:
+    """Return what follows a model's thoughts; nothing where they have not ended."""
+    return _THOUGHT.sub("", _THOUGHT_END.sub("", text))
+
+
+def _pattern_of(word: str) -> str:
+    """Return what matches a label: a whole word, where its script parts words.
+
+    A number is none where it is part of another, as in 1.5.
+    """
+    pattern = r"[\s_-]+".join(map(re.escape, word.split(" ")))
+    before = "" if _is_unspaced(word[0]) else f"(?<!{_LETTER})"
+    after = "" if _is_unspaced(word[-1]) else f"(?!{_LETTER})"
+    if word[0].isdigit():
+        before += r"(?<!\d\.)(?<![\s(]-)(?<!\A-)"
+    if word[-1].isdigit():
+        after += r"(?!\.\d)"
+    return f"{before}{pattern}{after}"
+
+
+def _is_unspaced(letter: str) -> bool:
+    return re.match(f"[{_UNSPACED}]", letter) is not None
 
 
 def _rises(numbers: Sequence[int], num_texts: int) -> bool:
@@ -268,10 +329,15 @@ def _preamble(lines: Sequence[str], read: Sequence[Sequence[str]]) -> int:
 def _placed(
     pairs: Sequence[tuple[int, str | None]], num_texts: int
 ) -> tuple[dict[int, str | None], int]:
-    """Return the first label of each number, and how many labels have no text of their own."""
+    """Return the first label of each number, and how many labels have no text of their own.
+
+    Numbers that begin with 0 and do not reach the last text count from 0.
+    """
     placed: dict[int, str | None] = {}
     surplus = 0
-    for number, label in pairs:
+    numbers = {number for number, _ in pairs}
+    first = 0 if 0 in numbers and num_texts not in numbers else 1
+    for number, label in ((number + 1 - first, label) for number, label in pairs):
         if number in placed or not 1 <= number <= num_texts:
             surplus += label is not None
         else:

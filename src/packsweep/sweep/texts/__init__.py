@@ -47,6 +47,10 @@ def load(
     if limit < 1:
         raise ValueError(f"limit is {limit}; expected at least 1")
     notes = [] if notes is None else notes
+    if reading.split is not None and not _is_data_set(source):
+        raise TextsError(
+            f"texts.split names a split of a data set of the hub; {source} has none: remove it"
+        )
     if source == "builtin":
         return _generated(reading, limit, seed)
     if source == "imdb":
@@ -95,10 +99,10 @@ def _found(source: str, reading: Reading, notes: list[str]) -> tuple[Path, list[
     """Return the path that stands for a source, and its files where there may be several."""
     path = web.fetch(source, notes) if _is_address(source) else _path(source)
     if path.is_dir():
-        shards = _shards(path)
-        if not shards:
+        if aclimdb.is_folder(path):
             _check_labels(source, reading)
-        return path, shards
+            return path, []
+        return path, _shards(path)
     if path.exists():
         if not path.is_file():
             raise TextsError(f"{path}: is neither a file nor a folder")
@@ -106,15 +110,24 @@ def _found(source: str, reading: Reading, notes: list[str]) -> tuple[Path, list[
             _check_labels(source, reading)
             return path, []
         if files.kind(path.name) is None:
-            message = f"{path}: is a file of no known kind; expected a folder, or a file whose"
-            raise TextsError(f"{message} name ends in {_SUFFIXES} (or .gz, .xz, .bz2, .zip)")
+            message = f"{path}: is a file of an unknown type; expected a folder, or a file whose"
+            raise TextsError(f"{message} name ends in {_SUFFIXES} (or .gz, .xz, .bz2, .zst, .zip)")
         return path, [path]
     if _GLOB.intersection(source):
-        return path, _alike(path, sorted(map(Path, glob.glob(str(path)))))  # noqa: PTH207
-    if hub.dataset_id(source) and files.kind(source) is None and not path.parent.is_dir():
+        found = glob.glob(str(path), recursive=True)  # noqa: PTH207
+        return path, _alike(path, sorted(map(Path, found)))
+    if _is_data_set(source):
         return path, hub.fetch(source, reading.split)
     message = f"{path}: no such file or folder (the current folder is {Path.cwd()})"
     raise TextsError(f"{message}; texts.source is builtin, imdb or a path")
+
+
+def _is_data_set(source: str) -> bool:
+    """Return whether a source is a data set of the hub: its form, and nothing of that name here."""
+    if source in {"builtin", "imdb"} or not hub.dataset_id(source) or files.kind(source):
+        return False
+    path = _path(source)
+    return not (path.exists() or path.parent.is_dir())
 
 
 def _is_address(source: str) -> bool:
@@ -140,18 +153,21 @@ def _path(source: str) -> Path:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """Return the files of texts in a folder; none of a folder aclImdb."""
-    if (folder / "train").is_dir() or (folder / "aclImdb").is_dir():
-        return []
-    found = sorted(path for path in folder.iterdir() if files.kind(path.name))
-    return _alike(folder, found) if found else []
+    """Return the files of texts in a folder; hidden ones are not the user's.
+
+    Nor is a ``.json`` beside others, which says something of them.
+    """
+    names = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    texts = [path for path in names if files.kind(path.name)]
+    return _alike(folder, [path for path in texts if files.kind(path.name) != ".json"] or texts)
 
 
 def _alike(path: Path, found: list[Path]) -> list[Path]:
     plain = [each for each in found if each.is_file()]
     kinds = {files.kind(each.name) for each in plain}
     if not plain or None in kinds:
-        raise TextsError(f"{path}: no file of texts there; expected names that end in {_SUFFIXES}")
+        message = f"{path}: no file of texts there; expected names that end in {_SUFFIXES}"
+        raise TextsError(f"{message}; a pattern such as FOLDER/**/*.csv looks in folders below")
     if len(kinds) > 1:
         names = ", ".join(each.name for each in plain[:4])
         raise TextsError(f"{path}: files of several kinds ({names}); name one kind, as in *.csv")
@@ -160,10 +176,7 @@ def _alike(path: Path, found: list[Path]) -> list[Path]:
 
 def _read(path: Path, paths: list[Path], reading: Reading, notes: list[str]) -> list[LabelledText]:
     if paths:
-        texts = []
-        for index, each in enumerate(paths):
-            texts += files.read(each, reading, notes if index == 0 else None)
-        return texts
+        return files.read(paths, reading, notes)
     return aclimdb.read_folder(path) if path.is_dir() else aclimdb.read_archive(path)
 
 

@@ -41,6 +41,11 @@ def read_folder(path: Path) -> list[LabelledText]:
     return _ordered(path, ((name, (path / name).read_bytes()) for name, _ in _files(path)))
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether a folder looks like such a set, whole or not."""
+    return (path / "train").is_dir() or (path / "aclImdb").is_dir()
+
+
 def folder_stamp(path: Path) -> str:
     """Return a hash of the names, sizes and modification times of the files that count.
 

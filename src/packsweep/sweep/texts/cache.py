@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packsweep.errors import TextsError
+from packsweep.errors import TextsError, counted
 from packsweep.files import cache_root
 from packsweep.sweep.texts.text import LabelledText, shuffled
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 # Part of the stamp: a change of what is written, or of how a source is read, makes copies stale.
-_FORMAT = "packsweep-texts-2"
+_FORMAT = "packsweep-texts-3"
 _ROWS_PER_GROUP = 500
 
 
@@ -72,7 +72,7 @@ def select(
 
 def _chosen(path: Path, num_rows: int, limit: int, seed: int | None) -> Sequence[int]:
     if limit > num_rows:
-        message = f"{path}: holds {num_rows:,} texts, but {limit:,} are needed"
+        message = f"{path}: holds {counted(num_rows, 'text')}, but {limit:,} are needed"
         raise TextsError(f"{message}; use a smaller n or a larger file")
     return range(limit) if seed is None else shuffled(num_rows, seed)[:limit]
 

@@ -5,16 +5,19 @@ What a task does not name is guessed where only one reading is possible, and sai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from packsweep.errors import TextsError, nearest, shown
-from packsweep.sweep.texts.text import LABELS, LabelledText, checked_text
+from packsweep.sweep.texts.text import LABELS, LabelledText, checked_text, folded
 
 TEXT_NAMES = ("text", "review", "body", "content", "sentence", "comment", "message", "document")
 _LABEL_NAMES = ("label", "sentiment", "class", "category", "target", "team")
 # A shortened label, such as pos, has as many letters.
 _LEAST_PREFIX = 3
+_NUMBER = re.compile(r"[+-]?\d{1,15}(?:\.\d{0,15})?")
+_SHOWN_UNUSED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +28,7 @@ class Reading:
         labels: those that a text can have.
         label_map: what a file writes -> the label.
         text_column: name of the column; None: guessed.
-        label_column: name of the column; None: guessed, and it may be missing.
+        label_column: name of the column; None: guessed, it may be missing; empty: none.
         delimiter: between the fields of a CSV file; None: by its name and its first line.
         split: of a data set of the hub; None: the only one.
     """
@@ -56,43 +59,75 @@ SENTIMENTS = Reading()
 
 
 class Labeller:
-    """Turns the rows of one file into texts, and keeps what it guessed."""
+    """Turns the rows of a source's files into texts, and keeps what it guessed.
 
-    def __init__(
+    The first file decides which columns are read; every further one must have them.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self._first = self._where = ""
+        self._names: list[str] = []
+        self._columns: tuple[str, str | None] | None = None
+        self._notes: list[str] = []
+        self._guessed: dict[str, str] = {}
+        self._used: set[str] = set()
+        self.text_at = 0
+        self.label_at: int | None = None
+        self._classes: Sequence[str] = ()
+
+    def open(
         self,
         names: Sequence[str],
-        reading: Reading,
         where: str,
         class_names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """Find the columns among ``names``.
+        """Find the columns of a file.
 
         Args:
             names: the file's columns.
-            reading: what the task says of them.
             where: the file, for messages.
             class_names: column -> what its whole numbers stand for, where the file says so.
 
         Raises:
-            TextsError: a named column is not there, or more than one could be the text.
+            TextsError: a column is not there, or more than one could be the text.
         """
-        self._names = list(names)
-        self._reading = reading
-        self._where = where
-        self._guessed: dict[str, str] = {}
-        label = self._label_column()
-        text = self._text_column(label)
-        self._notes = self._said(text, label)
+        self._names, self._where = list(names), where
+        if self._columns is None:
+            label = self._label_column()
+            self._columns = self._text_column(label), label
+            self._first = where
+            self._notes += self._said(*self._columns)
+        else:
+            self._check_alike()
+        text, label = self._columns
         self.text_at = self._names.index(text)
         self.label_at = None if label is None else self._names.index(label)
-        self._label_name = label or ""
-        self._classes = (class_names or {}).get(self._label_name, ())
+        self._classes = (class_names or {}).get(label or "", ())
+
+    def check_unlabelled(self, names: Sequence[str], where: str) -> None:
+        """Refuse labels that begin after texts were taken to have none.
+
+        Raises:
+            TextsError: a column of labels is among ``names``.
+        """
+        late = next((name for name in names if name.strip().lower() in _LABEL_NAMES), None)
+        if late is not None and self.label_at is None and self.reading.label_column is None:
+            raise TextsError(
+                f"{where}: has {late!r}, which {self._first} begins without; name it with "
+                'task.label_column, or set that to "" to read no labels'
+            )
 
     @property
     def notes(self) -> list[str]:
-        """What was guessed, a line each."""
+        """What was guessed, and which labels no text has, a line each."""
         pairs = ", ".join(f"{shown(one)} as {other}" for one, other in self._guessed.items())
-        spelled = [f"{self._where}: labels are read: {pairs}"] if pairs else []
+        spelled = [f"{self._first}: labels are read: {pairs}"] if pairs else []
+        unused = [shown(label) for label in self.reading.labels if label not in self._used]
+        if unused and self._used:
+            more = f" and {len(unused) - _SHOWN_UNUSED} more"
+            listed = ", ".join(unused[:_SHOWN_UNUSED]) + more * (len(unused) > _SHOWN_UNUSED)
+            spelled.append(f"{self._first}: no text is labelled {listed}")
         return [*self._notes, *spelled]
 
     def text(self, fields: Sequence[object], where: str) -> LabelledText:
@@ -107,44 +142,78 @@ class Labeller:
         return LabelledText(text=text, label=self._label(fields[self.label_at], where))
 
     def _label(self, value: object, where: str) -> str:
-        reading = self._reading
         if isinstance(value, int) and not isinstance(value, bool) and self._classes:
             value = self._classes[value] if 0 <= value < len(self._classes) else value
-        word = value if isinstance(value, str) else "" if value is None else str(value)
+        word = _written(value)
+        label = self._known(word)
+        if label is None:
+            raise TextsError(f"{where}: {self._unknown(value, word)}")
+        self._used.add(label)
+        return label
+
+    def _known(self, word: str) -> str | None:
+        reading = self.reading
         if word in reading.labels:
             return word
         if word in reading.label_map:
             return reading.label_map[word]
-        near = self._similar(word.strip().casefold()) if isinstance(value, str) else []
-        if len(near) == 1:
-            self._guessed[word] = near[0]
-            return near[0]
-        expected = f"{', '.join(reading.labels[:-1])} or {reading.labels[-1]}"
-        name = self._label_name
-        message = f"{where}: the {name} is {shown(value)}; expected {expected[:200]}"
-        hint = f'; task.label_map can say what it means: {{ {shown(word)} = "LABEL" }}'
-        raise TextsError(message + (hint if word.strip() else ""))
+        if word not in self._guessed and len(near := self._similar(word)) == 1:
+            self._guessed[word] = near.pop()
+        return self._guessed.get(word)
 
-    def _similar(self, word: str) -> list[str]:
-        """Return the labels that ``word`` writes in another case, or shortens."""
-        same = [label for label in self._reading.labels if label.casefold() == word]
-        if same or len(word) < _LEAST_PREFIX:
+    def _similar(self, word: str) -> set[str]:
+        """Return the labels that ``word`` writes in another case or number form, or shortens."""
+        reading = self.reading
+        meanings = {**{label: label for label in reading.labels}, **reading.label_map}
+        plain = folded(word)
+        same = {
+            label
+            for known, label in meanings.items()
+            if folded(known) == plain or _is_same_number(known, word)
+        }
+        if same or len(plain) < _LEAST_PREFIX:
             return same
-        return [label for label in self._reading.labels if label.casefold().startswith(word)]
+        return {label for label in reading.labels if folded(label).startswith(plain)}
+
+    def _unknown(self, value: object, word: str) -> str:
+        """Say that a row has no label of the task, and what would help."""
+        reading = self.reading
+        expected = f"{', '.join(reading.labels[:-1])} or {reading.labels[-1]}"
+        assert self._columns is not None, "open() was called"
+        told = f"the {self._columns[1]} is {shown(value if word else None)}"
+        message = f"{told}; expected {expected[:200]}"
+        if reading.labels == LABELS:
+            message += "; [task] names other labels"
+        if isinstance(value, list | dict):
+            return message
+        if word.strip():
+            return f'{message}; task.label_map can say what it means: {{ {shown(word)} = "LABEL" }}'
+        return f'{message}; remove the row, or read no labels: task.label_column = ""'
+
+    def _check_alike(self) -> None:
+        """Refuse a file that lacks a column of the first, or has labels where that has none."""
+        assert self._columns is not None, "the first file decided"
+        for name in filter(None, self._columns):
+            if self._names.count(name) != 1:
+                raise TextsError(
+                    f"{self._where}: there is no one column {name!r}, which {self._first} has; "
+                    f"found {self._listed()}; name files that are alike"
+                )
+        self.check_unlabelled(self._names, self._where)
 
     def _label_column(self) -> str | None:
-        asked = self._reading.label_column
+        asked = self.reading.label_column
         if asked is not None:
-            return self._named(asked, "label_column")
+            return self._named(asked, "label_column") if asked else None
         found = [
-            name for name in self._candidates(_LABEL_NAMES) if name != self._reading.text_column
+            name for name in self._candidates(_LABEL_NAMES) if name != self.reading.text_column
         ]
         if len(found) > 1:
             raise TextsError(self._unclear("label", found))
         return found[0] if found else None
 
     def _text_column(self, label: str | None) -> str:
-        asked = self._reading.text_column
+        asked = self.reading.text_column
         if asked is not None:
             return self._named(asked, "text_column")
         others = [name for name in self._names if name != label]
@@ -182,12 +251,13 @@ class Labeller:
         return ", ".join(shown(name) for name in self._names[:10]) or "none"
 
     def _said(self, text: str, label: str | None) -> list[str]:
-        reading = self._reading
+        reading = self.reading
         known = {text, label} <= {"review", "text", "sentiment", "label"}
         asked = reading.text_column is not None and reading.label_column is not None
-        if known or asked or len(self._names) == 1:
+        if known or asked or self._names in ([name] for name in TEXT_NAMES):
             return []
-        labels = f"labels from {label!r}" if label else f"no labels{self._unread(text)}"
+        unread = "" if reading.label_column == "" else self._unread(text)
+        labels = f"labels from {label!r}" if label else f"no labels{unread}"
         return [f"{self._where}: texts are read from {text!r}, {labels}"]
 
     def _unread(self, text: str) -> str:
@@ -195,3 +265,16 @@ class Labeller:
         others = [name for name in self._names if name != text]
         named = " or ".join(shown(name) for name in others[:4])
         return f" (if {named} holds them, name it with task.label_column)" if others else ""
+
+
+def _written(value: object) -> str:
+    """Return a value as a file writes it; nothing where a number is none (NaN)."""
+    if value is None or value != value:  # noqa: PLR0124
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_same_number(one: str, other: str) -> bool:
+    """Return whether both are numbers and equal, such as 1 and 1.0."""
+    both = _NUMBER.fullmatch(one.strip()) and _NUMBER.fullmatch(other.strip())
+    return bool(both) and float(one) == float(other)

@@ -38,9 +38,11 @@ class Cut:
 
 
 Cutter = Callable[[Sequence[LabelledText], Cut], Sequence[LabelledText]]
+# A text and its number -> what of it may be sent: entities such as &lt; become characters.
+Guard = Callable[[str, int], str]
 
 
-def cutter(tokenizer: tokenizers.Tokenizer) -> Cutter:
+def cutter(tokenizer: tokenizers.Tokenizer, guard: Guard = lambda text, _: text) -> Cutter:
     """Return what cuts the texts of one sweep, or the first of them, as ``tokenizer`` counts."""
     known: dict[tuple[Cut, int], LabelledText] = {}
 
@@ -49,27 +51,35 @@ def cutter(tokenizer: tokenizers.Tokenizer) -> Cutter:
             return texts
         for index, text in enumerate(texts):
             if (cut, index) not in known:
-                known[cut, index] = _cut(text, index + 1, tokenizer, cut)
+                known[cut, index] = _cut(text, index + 1, tokenizer, cut, guard)
         return [known[cut, index] for index in range(len(texts))]
 
     return cut_all
 
 
 def _cut(
-    text: LabelledText, number: int, tokenizer: tokenizers.Tokenizer, cut: Cut
+    text: LabelledText, number: int, tokenizer: tokenizers.Tokenizer, cut: Cut, guard: Guard
 ) -> LabelledText:
-    sent = text.text if cut.markup == "keep" else without_markup(text.text)
+    sent = text.text if cut.markup == "keep" else guard(without_markup(text.text), number)
     if cut.max_tokens:
         sent = shortened(sent, tokenizer, cut.max_tokens, cut.keep)
     if not sent or sent.isspace():
         message = f"text {number}: nothing is left of {text.text[:40]!r} as it would be sent"
-        raise TextsError(f"{message}; look at texts.markup and texts.max_tokens")
+        raise TextsError(f"{message}; check texts.markup and texts.max_tokens")
     return replace(text, text=sent)
 
 
 def without_markup(text: str) -> str:
     """Return ``text`` without HTML: tags become spaces, entities characters."""
     return " ".join(html.unescape(_TAG.sub(" ", text)).split())
+
+
+def broken_up(text: str, control_tokens: Sequence[str]) -> str:
+    """Return ``text`` with a space in each control token of the model, which would obey it."""
+    pattern = "|".join(map(re.escape, control_tokens))
+    if not pattern:
+        return text
+    return re.sub(pattern, lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
 def shortened(text: str, tokenizer: tokenizers.Tokenizer, max_tokens: int, keep: Keep) -> str:

@@ -167,7 +167,7 @@ def _check_length(archive: Archive, response: HTTPResponse, *, start: int) -> No
 def _check(archive: Archive, part: Path) -> None:
     found = _sha256(part)
     if found != archive.sha256:
-        message = f"what came has the SHA-256 {found}, expected {archive.sha256}"
+        message = f"the download has the SHA-256 {found}, expected {archive.sha256}"
         raise _failed(archive, message)
 
 

@@ -12,6 +12,8 @@ import codecs
 import contextlib
 import csv
 import gzip
+import io
+import itertools
 import json
 import lzma
 import zipfile
@@ -20,9 +22,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from packsweep.errors import TextsError, shown
-from packsweep.sweep.texts.columns import SENTIMENTS, Labeller, Reading
-from packsweep.sweep.texts.text import LabelledText
+from packsweep.errors import TextsError, counted, shown
+from packsweep.sweep.texts.columns import Labeller, Reading
+from packsweep.sweep.texts.text import LabelledText, is_blank
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -30,46 +32,61 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
-_OTHER_DELIMITERS = (";", "\t", "|")
-_COMPRESSED = (".gz", ".xz", ".bz2", ".zip")
+_OTHER_DELIMITERS = (",", ";", "\t", "|")
+_NAMES_DELIMITER = "sep="  # Excel's own first line
+_COMPRESSED = (".gz", ".xz", ".bz2", ".zst", ".zip")
+# What a file begins with whose name says something else.
+_OTHER_KINDS = {
+    codecs.BOM_UTF16_LE: "UTF-16 text; save it as UTF-8",
+    codecs.BOM_UTF16_BE: "UTF-16 text; save it as UTF-8",
+    b"\x1f\x8b": "compressed; its name should end in .gz",
+    b"\xfd7zXZ": "compressed; its name should end in .xz",
+    b"BZh": "compressed; its name should end in .bz2",
+    b"\x28\xb5\x2f\xfd": "compressed; its name should end in .zst",
+    b"PK\x03\x04": "an archive or a spreadsheet; save it as CSV",
+    b"PAR1": "Parquet; its name should end in .parquet",
+}
 # A line beyond it is no text: a small compressed file may hold one of many gigabytes.
 MAX_LINE_BYTES = 1 << 26
 _CSV_FIELD_LIMIT = 1 << 30
 
-Notes = list[str]
 
-
-def read(
-    path: Path, reading: Reading = SENTIMENTS, notes: Notes | None = None
-) -> list[LabelledText]:
-    """Read every row of a file, by the kind that its name tells.
+def read(paths: Sequence[Path], reading: Reading, notes: list[str]) -> list[LabelledText]:
+    """Read every row of the files of a source, by the kind that their names tell.
 
     Text is UTF-8, with or without a byte order mark. Columns that are neither the text nor its
-    label are ignored, and so are empty lines. A quoted field may hold line breaks.
+    label are ignored, and so are empty lines. A quoted field may hold line breaks. A file without
+    rows is passed over if another has some.
 
     Args:
-        path: the file.
+        paths: the files, with the columns of the first.
         reading: which columns are the text and its label.
         notes: takes what was guessed, a line each.
 
     Raises:
-        TextsError: the file cannot be read, or a row of it cannot be used.
+        TextsError: a file cannot be read, or a row of it cannot be used.
     """
+    labeller = Labeller(reading)
+    texts = [text for path in paths for text in _read(path, labeller)]
+    if not texts:
+        raise TextsError(f"{paths[0]}: holds no texts")
+    notes += labeller.notes
+    return texts
+
+
+def _read(path: Path, labeller: Labeller) -> list[LabelledText]:
     if kind(path.name) == ".parquet":
-        return _read_parquet(path, reading, notes)
+        return _read_parquet(path, labeller)
     try:
         with _opened(path) as (name, lines):
             reader = _READERS[kind(name) or ""]
-            texts = list(reader(path, _bounded(path, lines), reading, notes))
+            return list(reader(path, _bounded(path, lines), labeller))
     except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, zipfile.BadZipFile) as error:
         suffix = path.suffix.lower().removeprefix(".")
         message = f"{path}: is not a whole {suffix} file ({error}); copy it again or unpack it"
         raise TextsError(message) from None
     except OSError as error:
         raise TextsError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if not texts:
-        raise TextsError(f"{path}: holds no texts, only the header")
-    return texts
 
 
 def kind(name: str) -> str | None:
@@ -89,7 +106,12 @@ def _suffix(name: str) -> str | None:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Give the name of what is in a file, and its bytes."""
-    openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+    openers: dict[str, Any] = {
+        ".gz": gzip.open,
+        ".xz": lzma.open,
+        ".bz2": bz2.open,
+        ".zst": _open_zstandard,
+    }
     suffix = path.suffix.lower()
     if suffix == ".zip":
         with zipfile.ZipFile(path) as archive, _member(path, archive) as file:
@@ -100,6 +122,12 @@ def _opened(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     else:
         with path.open("rb") as file:
             yield path.name, file
+
+
+def _open_zstandard(path: Path, _mode: str) -> IO[bytes]:
+    import pyarrow as pa
+
+    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
 
 
 def _member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:
@@ -129,6 +157,8 @@ def _decoded(path: Path, raw_lines: Iterable[bytes]) -> Iterator[str]:
     """Decode line by line, so that the first wrong byte can be named."""
     num_bytes = 0
     for number, line in enumerate(raw_lines, start=1):
+        if number == 1:
+            _check_beginning(path, line)
         try:
             yield line.removeprefix(codecs.BOM_UTF8).decode() if number == 1 else line.decode()
         except UnicodeDecodeError as error:
@@ -138,41 +168,82 @@ def _decoded(path: Path, raw_lines: Iterable[bytes]) -> Iterator[str]:
         num_bytes += len(line)
 
 
+def _check_beginning(path: Path, line: bytes) -> None:
+    """Refuse a file that is of another kind than its name says."""
+    for beginning, told in _OTHER_KINDS.items():
+        if line.startswith(beginning):
+            raise TextsError(f"{path}: is {told}")
+    if b"\0" in line and line.count(b"\0") * 3 > len(line):
+        raise TextsError(f"{path}: is {_OTHER_KINDS[codecs.BOM_UTF16_LE]}")
+
+
 def _delimited(
-    path: Path, raw_lines: Iterable[bytes], reading: Reading, notes: Notes | None
+    path: Path, raw_lines: Iterable[bytes], labeller: Labeller
 ) -> Iterator[LabelledText]:
     lines = _decoded(path, raw_lines)
-    first = next(lines, None)
-    if first is None:
-        raise TextsError(f"{path}: is empty; expected a header and texts")
-    delimiter = reading.delimiter or _delimiter(path.name, first)
+    head, declared = _head(path, lines)
+    delimiter = labeller.reading.delimiter or declared or _delimiter(path.name, head[-1])
     csv.field_size_limit(_CSV_FIELD_LIMIT)
     # strict: a stray or an open quote is an error, not a guess at what was meant.
-    rows = csv.reader(_chained(first, lines), strict=True, delimiter=delimiter)
-    header = _next(path, rows, row=0) or []
-    labeller = Labeller(header, reading, str(path))
+    rows = csv.reader(itertools.chain(head, lines), strict=True, delimiter=delimiter)
+    header = _next(path, rows, row=0)
+    while header is not None and (_is_empty(header) or header[0] == _NAMES_DELIMITER):
+        header = _next(path, rows, row=0)
+    header = header or []
+    _check_header(path, header, labeller.reading)
+    labeller.open(header, str(path))
     row, start = 0, rows.line_num + 1
     while (fields := _next(path, rows, row=row + 1)) is not None:
-        if fields:  # no empty line
+        if not _is_empty(fields):
             row += 1
             where = f"{path}: row {row} (line {start})"
             if len(fields) != len(header):
                 raise TextsError(f"{where}: {_wrong_width(len(fields), len(header), delimiter)}")
             yield labeller.text(fields, where)
         start = rows.line_num + 1
-    _note(notes, labeller)
 
 
-def _chained(first: str, lines: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from lines
+def _head(path: Path, lines: Iterator[str]) -> tuple[list[str], str | None]:
+    """Return the lines down to the header, and the delimiter that one of them names."""
+    head, declared = [], None
+    for line in lines:
+        head.append(line)
+        found = line.strip("\r\n")
+        if found.startswith(_NAMES_DELIMITER) and len(found) == len(_NAMES_DELIMITER) + 1:
+            declared = found[-1]
+        elif line.strip():
+            return head, declared
+    raise TextsError(f"{path}: is empty; expected a header and texts")
+
+
+def _is_empty(fields: Sequence[str]) -> bool:
+    return not any(map(str.strip, fields))
 
 
 def _delimiter(name: str, header: str) -> str:
     """Return what stands between fields: by the file's name, unless only one other can be meant."""
     named = _DELIMITERS.get(kind(name) or "", ",")
-    others = [other for other in _OTHER_DELIMITERS if other in header]
-    return others[0] if named not in header and len(others) == 1 else named
+    others = [each for each in _OTHER_DELIMITERS if each != named and _width(header, each) > 1]
+    return others[0] if _width(header, named) <= 1 and len(others) == 1 else named
+
+
+def _width(header: str, delimiter: str) -> int:
+    """Return the columns of a header, 0 where it cannot be read so."""
+    try:
+        return len(next(csv.reader([header], strict=True, delimiter=delimiter), []))
+    except csv.Error:
+        return 0
+
+
+def _check_header(path: Path, header: Sequence[str], reading: Reading) -> None:
+    """Refuse a header that a wrong delimiter leaves in one piece: rows would be taken whole."""
+    if len(header) != 1 or header[0] == reading.text_column:
+        return
+    if any(each in header[0] for each in _OTHER_DELIMITERS):
+        raise TextsError(
+            f"{path}: the header {shown(header[0])} is one column; texts.delimiter says what "
+            'stands between columns, e.g. ";"'
+        )
 
 
 def _next(path: Path, rows: Reader, *, row: int) -> list[str] | None:
@@ -180,63 +251,89 @@ def _next(path: Path, rows: Reader, *, row: int) -> list[str] | None:
         return next(rows, None)
     except csv.Error as error:
         name = f"row {row}" if row else "the header"
+        if "new-line character" in str(error):
+            message = f"{path}: {name} has a carriage return (CR) outside of quotes"
+            raise TextsError(f"{message}; save the file with LF or CRLF line ends") from None
         message = f"{path}: {name}, up to line {rows.line_num}, is not valid CSV: {error}"
         raise TextsError(f"{message}; is a quote left open or not doubled?") from None
 
 
 def _wrong_width(found: int, expected: int, delimiter: str) -> str:
     between = {",": "commas", "\t": "tabs"}.get(delimiter, f"{delimiter!r}")
-    return f"{found} fields where the header has {expected}; is a text with {between} not quoted?"
+    hint = f"is a text with {between} not quoted?"
+    return f"{counted(found, 'field')} where the header has {expected}; {hint}"
 
 
 def _json_lines(
-    path: Path, raw_lines: Iterable[bytes], reading: Reading, notes: Notes | None
+    path: Path, raw_lines: Iterable[bytes], labeller: Labeller
 ) -> Iterator[LabelledText]:
-    labeller: Labeller | None = None
-    row = 0
-    for number, line in enumerate(_decoded(path, raw_lines), 1):
-        if not line.strip():
-            continue
-        row += 1
-        where = f"{path}: row {row} (line {number})"
-        values = _json_object(line, where)
-        if labeller is None:
-            labeller = Labeller(list(values), reading, str(path))
-            names = list(values)
+    lines = enumerate(_decoded(path, raw_lines), 1)
+    filled = ((number, line) for number, line in lines if line.strip())
+    places = (
+        (f"{path}: row {row} (line {each[0]})", each[1]) for row, each in enumerate(filled, 1)
+    )
+    yield from _objects(path, ((where, _json(line, where)) for where, line in places), labeller)
+
+
+def _json_file(
+    path: Path, raw_lines: Iterable[bytes], labeller: Labeller
+) -> Iterator[LabelledText]:
+    """Read one array of objects, or what is JSON lines by another name."""
+    lines = list(_decoded(path, raw_lines))
+    if not next((line for line in lines if line.strip()), "").lstrip().startswith("["):
+        yield from _json_lines(path, (line.encode() for line in lines), labeller)
+        return
+    rows = enumerate(_json("".join(lines), str(path), "an array of objects"), 1)
+    yield from _objects(path, ((f"{path}: row {row}", each) for row, each in rows), labeller)
+
+
+def _objects(
+    path: Path, rows: Iterable[tuple[str, Any]], labeller: Labeller
+) -> Iterator[LabelledText]:
+    """Yield the texts of JSON objects, each with where it stands."""
+    names: dict[str, None] = {}
+    for where, values in rows:
+        if not isinstance(values, dict):
+            raise TextsError(f"{where}: is {shown(values)}; expected a JSON object")
+        if not names:
+            labeller.open(list(values), str(path))
+        elif not values.keys() <= names.keys():
+            labeller.check_unlabelled([name for name in values if name not in names], where)
+        names.update(dict.fromkeys(values))
         yield labeller.text([values.get(name) for name in names], where)
-    if labeller is not None:
-        _note(notes, labeller)
 
 
-def _json_object(line: str, where: str) -> dict[str, Any]:
+def _json(content: str, where: str, expected: str = "one object on each line") -> Any:  # noqa: ANN401
     try:
-        values = json.loads(line)
+        return json.loads(content, object_pairs_hook=_unique)
     except RecursionError:
         raise TextsError(f"{where}: is nested too deeply") from None
     except ValueError as error:
-        raise TextsError(f"{where}: is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise TextsError(f"{where}: is {shown(values)}; expected a JSON object")
+        told = error.msg if isinstance(error, json.JSONDecodeError) else error
+        raise TextsError(f"{where}: is not JSON: {told}; expected {expected}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{shown(twice)} is there more than once")
     return values
 
 
 def _plain_lines(
-    path: Path, raw_lines: Iterable[bytes], reading: Reading, _notes: Notes | None
+    path: Path, raw_lines: Iterable[bytes], labeller: Labeller
 ) -> Iterator[LabelledText]:
-    named = reading.text_column or reading.label_column
+    named = labeller.reading.text_column or labeller.reading.label_column
     if named is not None:
         raise TextsError(f"{path}: is lines of text, without the column {named!r}")
     for line in _decoded(path, raw_lines):
-        if not line.isspace():
+        if not is_blank(line):
             yield LabelledText(text=line.rstrip("\r\n"), label=None)
 
 
-def _note(notes: Notes | None, labeller: Labeller) -> None:
-    if notes is not None:
-        notes += labeller.notes
-
-
-def _read_parquet(path: Path, reading: Reading, notes: Notes | None) -> list[LabelledText]:
+def _read_parquet(path: Path, labeller: Labeller) -> list[LabelledText]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -245,15 +342,14 @@ def _read_parquet(path: Path, reading: Reading, notes: Notes | None) -> list[Lab
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            labeller = Labeller(schema.names, reading, str(path), _class_names(schema))
+            labeller.open(schema.names, str(path), _class_names(schema))
             names = [schema.names[labeller.text_at]]
             names += [] if labeller.label_at is None else [schema.names[labeller.label_at]]
             table = file.read(columns=names)
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise TextsError(f"{path}: is not a whole Parquet file: {reason}") from None
-    if not table.num_rows:
-        raise TextsError(f"{path}: holds no texts, only the columns")
+        reason = str(error).splitlines()[0].rstrip(".")
+        message = f"{path}: is not a whole Parquet file: {reason}"
+        raise TextsError(f"{message}; copy it again or unpack it") from None
     fields: list[object] = [None] * len(schema.names)
     texts = []
     for row, values in enumerate(zip(*(_values(path, table, n) for n in names), strict=True), 1):
@@ -261,7 +357,6 @@ def _read_parquet(path: Path, reading: Reading, notes: Notes | None) -> list[Lab
         if labeller.label_at is not None:
             fields[labeller.label_at] = values[1]
         texts.append(labeller.text(fields, f"{path}: row {row}"))
-    _note(notes, labeller)
     return texts
 
 
@@ -289,11 +384,12 @@ def _values(path: Path, table: pa.Table, name: str) -> Iterator[object]:
             raise TextsError(message) from None
 
 
-_ReadLines = Callable[[Path, Iterable[bytes], Reading, Notes | None], Iterator[LabelledText]]
+_ReadLines = Callable[[Path, Iterable[bytes], Labeller], Iterator[LabelledText]]
 _READERS: dict[str, _ReadLines] = {
     **dict.fromkeys(_DELIMITERS, _delimited),
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
+    ".json": _json_file,
     ".txt": _plain_lines,
 }
 SUFFIXES = (*_READERS, ".parquet")

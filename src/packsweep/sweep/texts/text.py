@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,7 +35,10 @@ def checked_text(text: object, where: str) -> str:
     Raises:
         TextsError: it is missing or blank, or cannot be written as UTF-8.
     """
-    if not isinstance(text, str) or not text or text.isspace():
+    if text is None or (isinstance(text, str) and is_blank(text)):
+        found = "blank" if text else "empty"
+        raise TextsError(f"{where}: the text is {found}; expected a text; remove the row")
+    if not isinstance(text, str):
         raise TextsError(f"{where}: the text is {shown(text)}; expected a text")
     try:
         text.encode()
@@ -42,6 +46,19 @@ def checked_text(text: object, where: str) -> str:
         message = f"{where}: the text holds half of a character (at {error.start})"
         raise TextsError(message) from None
     return text
+
+
+_INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
+
+
+def is_blank(text: str) -> bool:
+    """Return whether nothing of ``text`` is to be seen, as of spaces and joiners."""
+    return all(unicodedata.category(char) in _INVISIBLE for char in text)
+
+
+def folded(label: str) -> str:
+    """Return a label as it is compared: whatever its case, spaces and composition of letters."""
+    return " ".join(unicodedata.normalize("NFC", label).casefold().split())
 
 
 def content_sha256(texts: Sequence[LabelledText]) -> str:

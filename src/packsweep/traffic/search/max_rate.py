@@ -236,10 +236,10 @@ class Search:
         )
         needed_s = shown.needed_s(self.slo.share, self._error)
         if needed_s is None:
-            return f"{judged}, so close to the SLO's share that no time would decide"
+            return f"{judged}, so close to the SLO's share that no amount of time would decide"
         return (
             f"{judged} in the {shown.length_s:.0f} s judged; a verdict takes at least "
-            f"{needed_s:,.0f} s: set online.window_s or online.search_s higher"
+            f"{needed_s:,.0f} s: raise online.window_s or online.search_s"
         )
 
     def _rate(self) -> float | None:
