@@ -15,8 +15,8 @@ from packsweep.sweep.spec import GridTable
 
 
 def test_work() -> None:
-    """Cells of two folders are paired by these: another list would pair other cells."""
-    assert axes.WORK == (
+    """Cells of two folders are paired by these, and by later axes, which older cells have too."""
+    first = (
         "strategy",
         "n",
         "pack_size",
@@ -36,6 +36,9 @@ def test_work() -> None:
         "ignore_eos",
         "mode",
     )
+    assert tuple(name for name in axes.WORK if name in first) == first
+    later = [column for column in schema.CELL if column.name in {*axes.WORK} - {*first}]
+    assert [column.name for column in later if column.formerly is None] == []
 
 
 def test_settings() -> None:

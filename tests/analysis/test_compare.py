@@ -318,7 +318,8 @@ def test_empty_folder_is_refused() -> None:
     [
         ("texts_pers", "did you mean texts_per_s?"),
         ("correct_texts_per_s", "counts correct answers"),
-        ("accuracy", "not a time, a rate or an energy"),
+        ("accuracy", "counts correct answers"),
+        ("coverage", "not a time, a rate or an energy"),
     ],
 )
 def test_metric_that_cannot_be_compared_is_refused(metric: str, expected: str) -> None:

@@ -64,7 +64,8 @@ def test_summary_failed(store: Store) -> None:
     assert (row["outcome"], row["reason"], row["num_repeats"]) == ("crashed", "it broke", 0)
     measured = [name for name in row if name.startswith(schema.MEASURED)]
     assert measured
-    assert {row[name] for name in (*measured, *schema.CONSTANT)} == {None}
+    constant = [column.name for column in schema.CONSTANT]
+    assert {row[name] for name in (*measured, *constant)} == {None}
 
 
 def test_summary_columns(store: Store) -> None:

@@ -15,7 +15,7 @@ from tests.chaos import killer, trial
 from tests.chaos.cluster import LogicalCluster
 from tests.chaos.trial import Arena
 
-from packsweep.engines.simulated_core import STARTS
+from packsweep.engines.simulated.core import STARTS
 
 # Ray's own warnings about how it was started are no failure of ours.
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore")]

@@ -20,7 +20,7 @@ import psutil
 from tests.chaos import killer
 from tests.chaos.cluster import LogicalCluster
 
-from packsweep.engines.simulated_core import STARTS
+from packsweep.engines.simulated.core import STARTS
 from packsweep.results.store import COMMIT, Store
 
 GONE_S = 10.0

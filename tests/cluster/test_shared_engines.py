@@ -15,7 +15,7 @@ from tests.fakes import Cli
 from tests.ray_head import RayHead, ray_head, simulated_sweep
 
 import packsweep
-from packsweep.engines.simulated_core import STARTS
+from packsweep.engines.simulated.core import STARTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 pytest.importorskip("ray")

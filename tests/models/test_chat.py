@@ -21,6 +21,7 @@ from packsweep.run.measure.workload import Workload
 from packsweep.run.task import task_from_json
 from packsweep.sweep import prompts, spec
 from packsweep.sweep.prompts import Asking
+from packsweep.sweep.strategies import Strategy
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -93,7 +94,7 @@ def test_render_refused(template: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def _build(strategy: spec.Strategy, place: spec.Instruction = "after") -> list[str]:
+def _build(strategy: Strategy, place: spec.Instruction = "after") -> list[str]:
     asking = Asking(strategy=strategy, instruction=place, template="chat")
     built = prompts.build(REVIEWS[:2], asking, chat=CHAT)
     assert not any(prompt.add_special_tokens for prompt in built)

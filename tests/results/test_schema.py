@@ -81,6 +81,19 @@ def test_cell_columns() -> None:
     assert [column.name for column in schema.CELL] == [field.name for field in fields(Cell)]
 
 
+def test_summary_condenses_every_column_of_a_pass() -> None:
+    """A metric is in the summary as its column says, without a second list to enter it into."""
+    summary = {column.name for column in schema.SUMMARY}
+    of_pass = (*schema.PASS, *schema.WINDOW, *schema.UTILIZATION, *schema.CONDITIONS)
+    several = {f"{each.name}_ci_low" for each in of_pass if each.over_repeats == "interval"}
+    left_out = {each.name for each in of_pass if each.over_repeats is None}
+    assert left_out == {"repeat", "queue_p50_s", "num_preemptions"} - summary
+    assert len(several) == 11
+    assert several <= summary
+    one = {each.name for each in of_pass if each.over_repeats not in {"interval", None}}
+    assert one <= summary
+
+
 def test_cell_roles() -> None:
     """Every column of a cell says what it is to those who tell cells apart, and no other does."""
     assert [column.name for column in schema.CELL if column.role is None] == []

@@ -79,6 +79,15 @@ def test_forked_worker(byte_model: Path, store: Store, server: ForkServer) -> No
     assert "packsweep: commit" in log
 
 
+def test_forked_worker_of_another_engine(byte_model: Path, store: Store) -> None:
+    """An engine that names no modules to import beforehand is forked all the same."""
+    server = ForkServer("another")
+    try:
+        assert _measured(byte_model, store, server, 0) == "fork"
+    finally:
+        server.stop()
+
+
 def test_forked_worker_crash(byte_model: Path, store: Store, server: ForkServer) -> None:
     """The exit status of a worker that crashes arrives."""
     attempt = Supervisor(_task(byte_model, store, simulated={"fault": "crash"}), server)

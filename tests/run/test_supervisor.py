@@ -15,7 +15,7 @@ import psutil
 import pytest
 from tests.fakes import cells, gone, task
 
-from packsweep.engines.simulated_core import STARTS
+from packsweep.engines.simulated.core import STARTS
 from packsweep.results.store import Store
 from packsweep.run.supervisor import POLL_S, Supervisor
 from packsweep.run.task import Status, Task, task_from_json

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, get_args
 
 import pytest
@@ -12,6 +11,7 @@ from tests.fakes import REVIEWS
 
 from packsweep.sweep import prompts, spec
 from packsweep.sweep.prompts import Asking, Prompt
+from packsweep.sweep.strategies import STRATEGIES, Strategy
 from packsweep.sweep.texts import LabelledText
 
 # The experiment's own sentences, with its own spelling of "positive".
@@ -25,7 +25,7 @@ ONE = (
 )
 
 
-def _build(num_texts: int, strategy: spec.Strategy, **wording: Any) -> tuple[Prompt, ...]:
+def _build(num_texts: int, strategy: Strategy, **wording: Any) -> tuple[Prompt, ...]:
     return prompts.build(REVIEWS[:num_texts], Asking(strategy=strategy, **wording))
 
 
@@ -75,9 +75,9 @@ def test_build_before_separate() -> None:
     ]
 
 
-@pytest.mark.parametrize("strategy", get_args(spec.Strategy))
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("place", get_args(spec.Instruction))
-def test_build_corrected(strategy: spec.Strategy, place: spec.Instruction) -> None:
+def test_build_corrected(strategy: Strategy, place: spec.Instruction) -> None:
     """The corrected template spells "positive" and nothing else."""
     for text in _texts(_build(2, strategy, template="corrected", instruction=place, pack_size=2)):
         assert "postive" not in text
@@ -85,9 +85,8 @@ def test_build_corrected(strategy: spec.Strategy, place: spec.Instruction) -> No
 
 
 def test_templates_complete() -> None:
-    """Every template that a sweep file may name has its words, and every strategy its size."""
+    """Every template that a sweep file may name has its words."""
     assert set(prompts.TEMPLATES) == set(get_args(spec.Template))
-    assert set(prompts.TEXTS_PER_PROMPT) == set(get_args(spec.Strategy))
 
 
 @pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n"])
@@ -110,14 +109,14 @@ LINES = st.lists(
 
 @given(
     texts=LINES,
-    strategy=st.sampled_from(get_args(spec.Strategy)),
+    strategy=st.sampled_from(tuple(STRATEGIES)),
     pack_size=st.integers(1, 12),
     place=st.sampled_from(get_args(spec.Instruction)),
     template=st.sampled_from(get_args(spec.Template)),
 )
 def test_build_every_review_once(
     texts: list[str],
-    strategy: spec.Strategy,
+    strategy: Strategy,
     pack_size: int,
     place: spec.Instruction,
     template: spec.Template,
@@ -135,8 +134,9 @@ def test_build_every_review_once(
         lines += inside[:-1] if place == "after" else inside[1:]
         assert prompt.first == len(lines) - prompt.num_texts
     assert lines == folded
-    size = {"packed": len(texts), "separate": 1, "chunked": min(pack_size, len(texts))}[strategy]
-    assert len(built) == math.ceil(len(texts) / size)
+    size = STRATEGIES[strategy].texts_per_prompt(len(texts), pack_size)
+    assert [prompt.num_texts for prompt in built[:-1]] == [size] * (len(built) - 1)
+    assert 1 <= built[-1].num_texts <= size
 
 
 def test_submission_order_grouped() -> None:
@@ -162,9 +162,9 @@ def test_submission_order_counts(
     assert sorted(found) == [index for index in range(num_prompts) for _ in range(duplication)]
 
 
-@pytest.mark.parametrize("strategy", get_args(spec.Strategy))
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("place", get_args(spec.Instruction))
-def test_warmup_text_shape(strategy: spec.Strategy, place: spec.Instruction) -> None:
+def test_warmup_text_shape(strategy: Strategy, place: spec.Instruction) -> None:
     """A warm-up has the words of its prompt and starts otherwise than every prompt of the cell."""
     built = _build(5, strategy, pack_size=2, instruction=place)
     firsts = {prompt.text.split()[0] for prompt in built}

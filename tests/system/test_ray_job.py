@@ -16,7 +16,7 @@ from tests.fakes import gone
 from tests.ray_head import RayHead, ray_head, simulated_sweep
 
 import packsweep
-from packsweep.engines.simulated_core import STARTS
+from packsweep.engines.simulated.core import STARTS
 from packsweep.results.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,8 @@ from typing import Any
 from packsweep.models.architecture.split import Split
 from packsweep.results import schema
 from packsweep.results.schema import Role, Row
-from packsweep.sweep.spec import DEFAULTS
+from packsweep.sweep.spec import DEFAULTS, FORMER_SETTINGS
+from packsweep.sweep.strategies import STRATEGIES
 
 
 def names(*roles: Role, as_json: bool = False) -> tuple[str, ...]:
@@ -76,7 +77,7 @@ def parsed(cell: Row, name: str) -> Mapping[str, Any]:
 
 
 def _parsed(name: str, text: str | None) -> Mapping[str, Any]:
-    former = schema.FORMER_SETTINGS if name == "engine_settings" else {}
+    former = FORMER_SETTINGS if name == "engine_settings" else {}
     return {**former, **schema.parsed(text)}
 
 
@@ -99,9 +100,9 @@ def has_defaults(cell: Row) -> bool:
 def way_of_asking(cell: Row) -> tuple[Any, ...]:
     """Return what cells share that put the same question in the same way to the same engine.
 
-    In the strategy ``packed`` n is the size of a prompt, and so a part of the question.
+    Where a prompt holds as many texts as n says, n is a part of the question.
     """
-    num_packed = cell["n"] if cell["strategy"] == "packed" else None
+    num_packed = cell["n"] if STRATEGIES[cell["strategy"]].follows_n else None
     settings_json = json.dumps(own_settings(cell), sort_keys=True)
     return (num_packed, settings_json, *(cell.get(name) for name in _WAY))
 

@@ -19,7 +19,7 @@ from packsweep.errors import ResultsError
 from packsweep.plan.ceilings import Measured
 from packsweep.results import schema, summary
 from packsweep.results.store import Store
-from packsweep.sweep.spec import Strategy, choices
+from packsweep.sweep.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ _ALIKE = ("device", "driver_version", "vllm_version", "torch_version")
 _OUTER, _INNER = ("engine_settings", "cache_state", "strategy", "pack_size"), ("n", "duplication")
 _ORDER = (*_OUTER, *(name for name in axes.NAMED if name not in _OUTER), *_INNER)
 _NUM_TOGETHER = 500  # cells, as plain rows in memory
-_STRATEGIES = choices(Strategy)
+_STRATEGIES = tuple(STRATEGIES)
 
 
 def load_table(results: str | PathLike[str], table: str) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from packsweep.analysis.labels import NONE
 from packsweep.results import shares
 from packsweep.results.schema import Row
 from packsweep.results.shares import Figure, PairedDifference, Units
+from packsweep.sweep.strategies import ONE_TEXT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,11 +106,9 @@ def baseline(cells: Sequence[Row], answers: Mapping[str, Answers]) -> Answers | 
 
     One text a prompt, closest to the defaults, most texts.
     """
-    separate = [
-        cell for cell in cells if cell["strategy"] == "separate" and cell["group_id"] in answers
-    ]
+    alone = [cell for cell in cells if cell["strategy"] in ONE_TEXT and cell["group_id"] in answers]
     found = min(
-        separate,
+        alone,
         key=lambda cell: (
             -cell["n"],
             cell["duplication"],

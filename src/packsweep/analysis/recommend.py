@@ -22,6 +22,7 @@ from packsweep.analysis.quality import Answers
 from packsweep.results import schema, shares, stats
 from packsweep.results.schema import Row
 from packsweep.results.shares import Figure, PairedDifference, Units
+from packsweep.sweep.strategies import ONE_TEXT, STRATEGIES
 
 if TYPE_CHECKING:
     from packsweep.results.shares import Flags
@@ -227,7 +228,9 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 
 def _strategy(row: Row) -> str:
-    size = row["n"] if row["strategy"] == "packed" else row["pack_size"]
+    division, size = STRATEGIES[row["strategy"]], row["pack_size"]
+    if division.follows_n:
+        size = division.texts_per_prompt(row["n"], size)
     return f"{row['strategy']} {size}" if size else str(row["strategy"])
 
 
@@ -381,12 +384,12 @@ def _points(share: float) -> str:
 
 def _by_agreement(settings: Sequence[Setting], terms: Terms) -> Choice:
     """Choose among the settings that label as the one closest to the defaults does."""
-    separate = [each for each in settings if each.answers and each.row["strategy"] == "separate"]
-    if not separate:
+    alone = [each for each in settings if each.answers and each.row["strategy"] in ONE_TEXT]
+    if not alone:
         return Choice(settings=tuple(settings), quality_kind=None, baseline=None, num_compared=0)
-    widest = max(each.row["n"] for each in separate)
+    widest = max(each.row["n"] for each in alone)
     base = min(
-        (each for each in separate if each.row["n"] == widest),
+        (each for each in alone if each.row["n"] == widest),
         key=lambda each: axes.distance_from_defaults(axes.asked_and_set(each.row)),
     )
     measured = [_with_agreement(each, base) for each in settings]

@@ -34,14 +34,21 @@ from packsweep.machine import home
 from packsweep.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 _HELP = "Measure how to label many short texts with vLLM: packing, prompts, engine settings."
-_GROUPS = {
-    "Measure": ("plan", "run"),
-    "Read results": ("show", "recommend", "report", "compare", "export", "merge"),
-    "Check": ("doctor", "calc", "compare-tool"),
+_COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Measure": {"plan": plan_command, "run": run_command},
+    "Read results": {
+        "show": show_command,
+        "recommend": recommend_command,
+        "report": report_command,
+        "compare": compare_command,
+        "export": export_command,
+        "merge": merge_command,
+    },
+    "Check": {"doctor": doctor_command, "calc": calc_app, "compare-tool": compare_tool_command},
 }
 
 
@@ -49,16 +56,12 @@ class _Groups(TyperGroup):
     """Lists commands under what they are for."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  (click's)
-        """Write a section for each group, and the rest as well."""
-        named = {name for names in _GROUPS.values() for name in names}
-        others = tuple(name for name in self.commands if name not in named)
-        for title, names in (*_GROUPS.items(), ("More", others)):
-            known = [name for name in names if name in self.commands]
-            if known:
-                with formatter.section(title):
-                    formatter.write_dl(
-                        [(name, self.commands[name].get_short_help_str(90)) for name in known]
-                    )
+        """Write a section for each group."""
+        for title, names in _COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name, self.commands[name].get_short_help_str(90)) for name in names]
+                )
 
 
 app = typer.Typer(
@@ -71,7 +74,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(calc_app)
 
 
 @app.callback(invoke_without_command=True, help=_HELP)
@@ -84,16 +86,12 @@ def packsweep(
         raise typer.Exit
 
 
-app.command("plan")(plan_command)
-app.command("run")(run_command)
-app.command("show")(show_command)
-app.command("merge")(merge_command)
-app.command("report")(report_command)
-app.command("recommend")(recommend_command)
-app.command("compare-tool")(compare_tool_command)
-app.command("compare")(compare_command)
-app.command("export")(export_command)
-app.command("doctor")(doctor_command)
+for _group in _COMMANDS.values():
+    for _name, _command in _group.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name)
+        else:
+            app.command(_name)(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,7 +32,6 @@ from packsweep.engines import (
 )
 from packsweep.errors import EngineError
 from packsweep.machine import environment, process, processor
-from packsweep.results import schema
 from packsweep.sweep import answers
 
 if TYPE_CHECKING:
@@ -224,13 +223,10 @@ def _kill_children() -> None:
 
 def arguments(cell: Cell, model: Model) -> dict[str, Any]:
     """Return the arguments of ``vllm.LLM``: the cell's settings, and what isolation needs."""
-    settings: dict[str, Any] = {
-        name: value for name, value in cell.settings.items() if value is not None
-    }
+    settings: dict[str, Any] = cell.passed_settings
     if "compilation_config" in settings:
         settings["compilation_config"] = json.loads(settings["compilation_config"])
     return {
-        **schema.FORMER_SETTINGS,
         **settings,
         "model": model.path,
         "tokenizer": model.tokenizer_path,

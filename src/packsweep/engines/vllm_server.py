@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from packsweep.engines import EngineInfo, vllm
 from packsweep.engines.server import HOST, ChildServer
 from packsweep.machine import environment, processor
-from packsweep.results import schema
 
 if TYPE_CHECKING:
     from packsweep.models.resolve import Model
@@ -44,9 +43,8 @@ class VllmServer(ChildServer):
 
 def info_of(cell: Cell, cache: Mapping[str, str], versions: dict[str, str]) -> EngineInfo:
     """Return what is known of a server: what it was told, and what its page of metrics says."""
-    settings = {name: value for name, value in cell.settings.items() if value is not None}
     return EngineInfo(
-        resolved={**schema.FORMER_SETTINGS, **settings, **_plain(cache), **vllm.links(cell)},
+        resolved={**cell.passed_settings, **_plain(cache), **vllm.links(cell)},
         block_size=_whole(cache.get("block_size")),
         num_blocks=_whole(cache.get("num_gpu_blocks")),
         import_s=0.0,
@@ -58,8 +56,7 @@ def info_of(cell: Cell, cache: Mapping[str, str], versions: dict[str, str]) -> E
 def arguments(cell: Cell, model: Model) -> list[str]:
     """Return the command line of the server behind its port."""
     named: dict[str, Any] = {
-        **schema.FORMER_SETTINGS,
-        **cell.settings,
+        **cell.passed_settings,
         "tokenizer": model.tokenizer_path,
         "revision": None if os.path.isdir(model.path) else model.revision,  # noqa: PTH112
         "load_format": cell.load_format,

@@ -30,8 +30,9 @@ from packsweep.sweep import task as labelling
 from packsweep.sweep import texts
 from packsweep.sweep.answers import LabelCost
 from packsweep.sweep.cells import Cell
-from packsweep.sweep.prompts import TEXTS_PER_PROMPT, Prompt
+from packsweep.sweep.prompts import Prompt
 from packsweep.sweep.spec import Format, Sweep
+from packsweep.sweep.strategies import ONE_TEXT
 from packsweep.sweep.texts import LabelledText, cut
 from packsweep.sweep.texts.cut import Cut
 
@@ -347,7 +348,7 @@ def _too_short(cells: Sequence[Cell], tokenized: _Tokenized) -> Iterator[str]:
         cell
         for cell in cells
         if cell.answer == "free"
-        and not (cell.strategy == "separate" and cell.task_settings == "{}")
+        and not (cell.strategy in ONE_TEXT and cell.task_settings == "{}")
         and tokenized.labels_held(cell) < _longest_pack(cell)
     ]
     if not short:
@@ -365,7 +366,7 @@ def _too_short(cells: Sequence[Cell], tokenized: _Tokenized) -> Iterator[str]:
 
 
 def _longest_pack(cell: Cell) -> int:
-    return TEXTS_PER_PROMPT[cell.strategy](cell.n, cell.pack_size)
+    return cell.asking.texts_per_prompt(cell.n)
 
 
 def _split_block(cells: Iterable[PlannedCell], *, on_cpu: bool) -> Iterator[str]:
@@ -406,8 +407,8 @@ def _overlong(
     tokenizer: Tokenizer,
 ) -> Iterator[str]:
     """Name the texts that alone make a cell infeasible, and what of them would fit."""
-    separate = (each for each in cells if each.infeasible and each.cell.strategy == "separate")
-    for planned in separate:
+    alone = (each for each in cells if each.infeasible and each.cell.strategy in ONE_TEXT)
+    for planned in alone:
         cell = planned.cell
         limit = int(cell.settings["max_model_len"] or 0) - cell.output_tokens_per_text
         per_text = len(planned.load.requests) // cell.n

@@ -9,6 +9,7 @@ from packsweep.analysis import axes
 from packsweep.analysis.blocks import num_gpus
 from packsweep.report import format as fmt
 from packsweep.results.schema import Row
+from packsweep.sweep.strategies import STRATEGIES
 
 DEVICE_LIMITS = (("flops", "peak_flops_per_s"), ("read_bytes", "peak_bytes_per_s"))
 
@@ -20,8 +21,7 @@ def strategy(row: Row) -> str:
 
 
 def texts_per_prompt(row: Row) -> int:
-    sizes = {"packed": row["n"], "separate": 1, "chunked": row["pack_size"]}
-    return int(sizes[row["strategy"]])
+    return STRATEGIES[row["strategy"]].texts_per_prompt(row["n"], row["pack_size"])
 
 
 def speed(row: Row) -> str:

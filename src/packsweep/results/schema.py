@@ -37,9 +37,6 @@ FORMER_NAMES = {
     "first_text": "first_review",
     "majority_class_share": "commoner_label_share",
 }
-# Setting of the engine that a later version added -> what every engine had before. Where it holds
-# that, ``engine_settings`` does not name it: older cells keep their ids and compare as equal.
-FORMER_SETTINGS = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1}
 VERSION_KEY = b"packsweep.schema_version"
 
 Row = Mapping[str, Any]
@@ -59,7 +56,8 @@ Role = Literal[
     "prompts",
     "engine",
 ]
-Condensed = Literal["median", "lowest", "highest", "sum", "union"]
+# Several columns of a mean and its interval, or one: of the median, the lowest, ...
+Condensed = Literal["interval", "median", "lowest", "highest", "sum", "union"]
 SIMULATED = "simulated"
 OUTCOMES = ("ok", "infeasible", "oom", "timeout", "crashed", "invalid", "gpu_busy")
 # Outcomes that another attempt on the same machine would only repeat.
@@ -75,7 +73,7 @@ class Column:
         formula: how it follows from other columns, or empty where it is observed.
         source: who defines it, where that is not packsweep.
         larger_is_better: None where neither is.
-        over_repeats: how the summary condenses it.
+        over_repeats: of a column of a pass: how the summary condenses it; None: it leaves it out.
         formerly: what rows hold that were written before there was the column. A cell with this
             value keeps the id that it had.
         formerly_where: a column that is not null in the rows that hold it; others hold null.
@@ -92,7 +90,7 @@ class Column:
     formula: str = ""
     source: str = ""
     larger_is_better: bool | None = None
-    over_repeats: Condensed = "median"
+    over_repeats: Condensed | None = "median"
     formerly: str | int | None = None
     formerly_where: str = ""
     role: Role | None = None
@@ -129,12 +127,12 @@ IDENTITY = (
 )
 
 CELL = (
-    _string("strategy", "packed, separate or chunked", role="shape"),
+    _string("strategy", "how the texts are divided among prompts", role="shape"),
     _int("n", "texts", "distinct texts labelled in one pass", role="shape"),
     _int(
         "pack_size",
         "texts",
-        "texts per prompt of strategy chunked",
+        "texts per prompt, of a strategy that takes a size",
         role="shape",
         follows=("strategy",),
     ),
@@ -432,13 +430,19 @@ PHASES = (
 )
 
 PASS = (
-    _int("repeat", "", "number of the timed pass in the attempt, from 0; null if there was none"),
+    _int(
+        "repeat",
+        "",
+        "number of the timed pass in the attempt, from 0; null if there was none",
+        over_repeats=None,
+    ),
     _float(
         "duration_s",
         "s",
         "wall clock from the first submission to the last output, text in and text out",
         source=_BENCH,
         larger_is_better=False,
+        over_repeats="interval",
     ),
     _int("num_requests", "requests", "requests of the pass"),
     _int("num_texts", "texts", "texts labelled, every copy counted"),
@@ -451,7 +455,14 @@ PASS = (
         "what block arithmetic expects; null if the blocks do not fit into the cache",
         formula="sum over requests of the leading whole blocks seen before, at most (L-1)/block",
     ),
-    _float("requests_per_s", "requests/s", "", formula="num_requests / duration_s", source=_BENCH),
+    _float(
+        "requests_per_s",
+        "requests/s",
+        "",
+        formula="num_requests / duration_s",
+        source=_BENCH,
+        over_repeats="interval",
+    ),
     _float(
         "total_tokens_per_s",
         "tokens/s",
@@ -459,6 +470,7 @@ PASS = (
         formula="(prompt_tokens + output_tokens) / duration_s",
         source=_BENCH,
         larger_is_better=True,
+        over_repeats="interval",
     ),
     _float(
         "output_tokens_per_s",
@@ -467,6 +479,7 @@ PASS = (
         formula="output_tokens / duration_s",
         source=_BENCH,
         larger_is_better=True,
+        over_repeats="interval",
     ),
     _float(
         "texts_per_s",
@@ -474,6 +487,7 @@ PASS = (
         "the unit in which strategies can be compared",
         formula="num_texts / duration_s",
         larger_is_better=True,
+        over_repeats="interval",
     ),
     _float(
         "correct_texts_per_s",
@@ -481,6 +495,7 @@ PASS = (
         "null where answers are not scored",
         formula="labels_right / duration_s",
         larger_is_better=True,
+        over_repeats="interval",
     ),
     _float(
         "computed_prompt_tokens_per_s",
@@ -488,6 +503,7 @@ PASS = (
         "prompt tokens that were computed, not served from the cache",
         formula="(prompt_tokens - cached_tokens) / duration_s",
         larger_is_better=True,
+        over_repeats="interval",
     ),
     _float(
         "cached_share",
@@ -515,10 +531,21 @@ PASS = (
         "last token to return: IPC, detokenizing; null if before_engine_s is null",
         formula="duration_s - before_engine_s - prefill_span_s - decode_span_s",
     ),
-    _float("queue_p50_s", "s", "median over requests: queued to scheduled", source="vLLM"),
+    _float(
+        "queue_p50_s",
+        "s",
+        "median over requests: queued to scheduled",
+        source="vLLM",
+        over_repeats=None,
+    ),
     _float("prefill_p50_s", "s", "median over requests: scheduled to first token", source="vLLM"),
     _float("decode_p50_s", "s", "median over requests: first to last token", source="vLLM"),
-    _int("num_preemptions", "", "preempted requests; null if the version does not report them"),
+    _int(
+        "num_preemptions",
+        "",
+        "preempted requests; null if the version does not report them",
+        over_repeats=None,
+    ),
     _int("labels_found", "texts", "texts with a label; null if answers are not scored"),
     _int("labels_right", "texts", "texts with the correct label; null where not scored"),
     _int(
@@ -558,6 +585,7 @@ _STATISTICS = {
     "p95": "95th percentile",
     "p99": "99th percentile",
 }
+_WITH_INTERVAL = {("ttft", "p99"), ("e2e", "p99")}
 
 
 def _latencies() -> tuple[Column, ...]:
@@ -568,6 +596,7 @@ def _latencies() -> tuple[Column, ...]:
             f"{said} over whole answers: {meaning}",
             source=_SERVE,
             larger_is_better=False,
+            over_repeats="interval" if (name, statistic) in _WITH_INTERVAL else "median",
         )
         for name, meaning in _LATENCIES.items()
         for statistic, said in _STATISTICS.items()
@@ -608,12 +637,14 @@ WINDOW = (
         "",
         "share of requests within the SLO's limit; failed and unfinished requests violate it",
         larger_is_better=True,
+        over_repeats="interval",
     ),
     _float(
         "goodput_texts_per_s",
         "texts/s",
         "texts of requests within the SLO's limit, per second of the window",
         larger_is_better=True,
+        over_repeats="interval",
     ),
     _int("num_errors", "requests", "requests without a complete answer", over_repeats="sum"),
     Column(
@@ -919,44 +950,17 @@ REQUESTS = (
     *SENT,
 )
 
-# Columns of a pass that the summary condenses over the repeats of a cell.
-MEASURED = (
-    "duration_s",
-    "requests_per_s",
-    "total_tokens_per_s",
-    "output_tokens_per_s",
-    "texts_per_s",
-    "correct_texts_per_s",
-    "computed_prompt_tokens_per_s",
-    "ttft_p99_s",
-    "e2e_p99_s",
-    "attainment",
-    "goodput_texts_per_s",
+# Columns of a pass by what the summary makes of them (``over_repeats``): several, or one value.
+MEASURED = tuple(
+    column.name
+    for column in (*PASS, *WINDOW, *UTILIZATION, *CONDITIONS, *ENERGY)
+    if column.over_repeats == "interval"
 )
-# Columns of a pass that are the same in every repeat, or that the summary takes the median of.
-CONSTANT = (
-    "num_requests",
-    "num_texts",
-    "prompt_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "expected_cached_tokens",
-    "cached_share",
-    "tokenize_s",
-    "engine_span_s",
-    "before_engine_s",
-    "prefill_span_s",
-    "decode_span_s",
-    "after_engine_s",
-    "prefill_p50_s",
-    "decode_p50_s",
-    "labels_found",
-    "labels_right",
-    "labels_missing",
-    "labels_surplus",
-    "coverage",
-    "accuracy",
-    "majority_class_share",
+CONSTANT = tuple(column for column in PASS if column.over_repeats not in {"interval", None})
+CONDENSED = tuple(
+    column
+    for column in (*WINDOW, *UTILIZATION, *CONDITIONS, *ENERGY)
+    if column.over_repeats not in {"interval", None}
 )
 _EVIDENCE = (
     "95 % Wilson interval of the accuracy, over the n distinct texts of one pass: repeats and "
@@ -967,11 +971,6 @@ INTERVAL = (
     _float("accuracy_ci_low", "", f"lower end of the {_EVIDENCE}", source="Wilson (1927)"),
     _float("accuracy_ci_high", "", f"upper end of the {_EVIDENCE}", source="Wilson (1927)"),
 )
-
-
-def _by_name(columns: Iterable[Column], names: Iterable[str]) -> tuple[Column, ...]:
-    known = {column.name: column for column in columns}
-    return tuple(known[name] for name in names)
 
 
 def _spread(column: Column) -> tuple[Column, ...]:
@@ -999,12 +998,6 @@ def _condensed(column: Column) -> Column:
     return replace(column, meaning=meaning, formula="")  # that is of one pass
 
 
-CONDENSED = (
-    *(column for column in WINDOW if column.name not in MEASURED),
-    *UTILIZATION,
-    *CONDITIONS,
-    *ENERGY,
-)
 SUMMARY = (
     *IDENTITY,
     *CELL,
@@ -1022,8 +1015,8 @@ SUMMARY = (
         meaning="codes of the warnings that apply (`src/packsweep/results/warnings.py`); "
         "empty: none",
     ),
-    *(spread for column in _by_name((*PASS, *WINDOW), MEASURED) for spread in _spread(column)),
-    *_by_name(PASS, CONSTANT),
+    *(spread for column in PASSES if column.name in MEASURED for spread in _spread(column)),
+    *CONSTANT,
     *INTERVAL,
     *(_condensed(column) for column in CONDENSED),
     *MAX_RATE,

@@ -14,11 +14,17 @@ from packsweep.results import schema, stats
 from packsweep.results.schema import Row
 from packsweep.results.warnings import codes
 
-_CONDENSE: dict[str, Callable[[list[Any]], Any]] = {
+
+def _union(repeats: list[list[str]]) -> list[str]:
+    return sorted({one for each in repeats for one in each})
+
+
+_CONDENSE: dict[schema.Condensed | None, Callable[[list[Any]], Any]] = {
     "median": statistics.median,
     "lowest": min,
     "highest": max,
     "sum": sum,
+    "union": _union,
 }
 # Of a search, by whether a rate is shown to pass and whether one is shown to fail.
 _VERDICTS = {
@@ -69,10 +75,8 @@ def of_cell(passes: Sequence[Row]) -> dict[str, Any]:
     row.update(_attainment_interval(ok, row))
     row.update(searched)
     row["repeats_for_1_percent"] = _repeats_for(processes(ok, "texts_per_s"))
-    for name in schema.CONSTANT:
-        row[name] = _condense(ok, name, "median")
-    for column in schema.CONDENSED:
-        row[column.name] = _condense(ok, column.name, column.over_repeats)
+    for column in (*schema.CONSTANT, *schema.CONDENSED):
+        row[column.name] = _condense(ok, column)
     row.update(_cost(row))
     row["warnings"] = codes(ok)
     row.update(_accuracy_interval(row))
@@ -178,14 +182,10 @@ def _over(part: float | None, whole: float | None, times: float = 1) -> float | 
     return None if part is None or not whole else times * part / whole
 
 
-def _condense(ok: Sequence[Row], name: str, how: schema.Condensed) -> Any:  # noqa: ANN401
+def _condense(ok: Sequence[Row], column: schema.Column) -> Any:  # noqa: ANN401
     """Return one value for those of all repeats; None where none is known."""
-    known = [row[name] for row in ok if row[name] is not None]
-    if not known:
-        return None
-    if how == "union":
-        return sorted({one for each in known for one in each})
-    return _CONDENSE[how](known)
+    known = [row[column.name] for row in ok if row[column.name] is not None]
+    return _CONDENSE[column.over_repeats](known) if known else None
 
 
 def _accuracy_interval(row: Row) -> dict[str, float]:

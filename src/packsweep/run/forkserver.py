@@ -49,12 +49,14 @@ _AGAIN_S = 0.1
 # Names to a server that begins anew what initializes CUDA, as JSON.
 _SPOILING = "PACKSWEEP_SPOILING"
 _CUDA_NOT_INITIALIZED = 3  # Source: cuda.h, CUDA_ERROR_NOT_INITIALIZED
+# Of an engine without a row below, its worker alone.
+_WORKER = ("packsweep.run.worker",)
 # What an engine of each kind imports, in its own process and in its core. A module that a version
 # of vLLM does not have is left out: the worker then imports what it needs itself.
 _PRELOADED = {
-    "simulated": ("packsweep.run.worker", "packsweep.engines.simulated"),
+    "simulated": (*_WORKER, "packsweep.engines.simulated"),
     "vllm": (
-        "packsweep.run.worker",
+        *_WORKER,
         "vllm",
         "vllm.entrypoints.llm",
         "vllm.v1.engine.core",
@@ -65,14 +67,14 @@ _PRELOADED = {
     ),
 }
 # A server is forked of the worker of its cell, and its engine core of the server.
-_PRELOADED["simulated_server"] = (*_PRELOADED["simulated"], "packsweep.engines.simulated_server")
+_PRELOADED["simulated_server"] = (*_PRELOADED["simulated"], "packsweep.engines.simulated.server")
 _PRELOADED["vllm_server"] = (
     *_PRELOADED["vllm"],
     "packsweep.engines.vllm_server",
     "vllm.entrypoints.cli.serve",
     "vllm.entrypoints.openai.api_server",
 )
-_PRELOADED["external_server"] = ("packsweep.run.worker", "packsweep.engines.external")
+_PRELOADED["external_server"] = (*_WORKER, "packsweep.engines.external")
 # The rest of it, where the platform is known to be CUDA.
 _PRELOADED_ON_CUDA = (
     "vllm.v1.worker.gpu_worker",
@@ -298,7 +300,7 @@ def _preload(engine: str) -> None:
     A module that initializes CUDA when it is imported spoils this process: it is noted, for this
     version of vLLM, and the process begins anew without it, in the environment that it was given.
     """
-    names = list(_PRELOADED[engine])
+    names = list(_PRELOADED.get(engine, _WORKER))
     if engine.startswith("vllm") and Path("/proc/driver/nvidia").exists():
         names += _PRELOADED_ON_CUDA
     for name in names:

@@ -22,7 +22,9 @@ from packsweep.sweep import answers, prompts
 from packsweep.sweep import task as labelling
 from packsweep.sweep.prompts import Asking
 from packsweep.sweep.spec import (
+    FORMER_SETTINGS,
     MOST_WINDOWS,
+    OF_SEVERAL,
     Answer,
     Arrivals,
     CacheState,
@@ -36,11 +38,11 @@ from packsweep.sweep.spec import (
     Markup,
     Mode,
     PromptType,
-    Strategy,
     Sweep,
     Table,
     Template,
 )
+from packsweep.sweep.strategies import ONE_TEXT, SIZED, Strategy
 from packsweep.sweep.task import LabellingTask
 from packsweep.sweep.texts import LabelledText, content_sha256
 from packsweep.sweep.texts.cut import Cut, Cutter
@@ -164,6 +166,12 @@ class Cell:
     def settings(self) -> dict[str, Setting]:
         """vLLM's settings as a mapping."""
         return dict(self.engine_settings)
+
+    @property
+    def passed_settings(self) -> dict[str, Setting]:
+        """Those that vLLM is passed; what is None it chooses."""
+        every = {**FORMER_SETTINGS, **self.settings}
+        return {name: value for name, value in every.items() if value is not None}
 
     @property
     def num_gpus(self) -> int:
@@ -386,14 +394,14 @@ def _points(sweep: Sweep) -> Iterator[_Point]:
 def _grid_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     """Yield the grid's rows.
 
-    ``pack_size`` is an axis of the strategy chunked alone, ``format`` of those with many texts in
-    a prompt; an answer by log-probabilities has one text.
+    ``pack_size`` is an axis of some strategies alone, as is what ``OF_SEVERAL`` names; an answer by
+    log-probabilities has one text.
     """
     for strategy in sweep.grid.strategy:
-        sizes = sweep.grid.pack_size if strategy == "chunked" else (None,)
+        sizes = sweep.grid.pack_size if strategy in SIZED else (None,)
         for row in _rows(sweep.grid, leave_out=("strategy", "pack_size")):
-            if strategy == "separate":
-                row["format"] = "lines"
+            if strategy in ONE_TEXT:
+                row |= {name: default[0] for name, default in OF_SEVERAL.items()}
             elif row["answer"] == "logprob":
                 continue
             for size in sizes:
@@ -462,7 +470,7 @@ class _Known:
 
     def settings(self, point: _Point) -> dict[str, Any]:
         """Return the engine's settings, with what the sweep file leaves open filled in."""
-        former = schema.FORMER_SETTINGS.items()
+        former = FORMER_SETTINGS.items()
         asked = {key: value for key, value in point.settings.items() if (key, value) not in former}
         follows = asked["dtype"] == "auto" and asked["quantization"] is None
         return {

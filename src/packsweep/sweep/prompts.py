@@ -1,15 +1,14 @@
 """How n texts become requests: the strategies and the words around the texts.
 
-Pure functions. A strategy says how many texts share a prompt; a template says what is asked. A
-new strategy is a row of ``TEXTS_PER_PROMPT`` (and a word in ``spec.Strategy``), a new template a
-row of ``TEMPLATES`` (and a word in ``spec.Template``).
+Pure functions. A strategy (``strategies``) says how many texts share a prompt; a template says
+what is asked. A new template is a row of ``TEMPLATES`` (and a word in ``spec.Template``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from packsweep.models.chat import ChatTemplate
@@ -19,9 +18,9 @@ from packsweep.sweep.spec import (
     Format,
     Instruction,
     LabelForm,
-    Strategy,
     Template,
 )
+from packsweep.sweep.strategies import STRATEGIES, Strategy
 from packsweep.sweep.task import SENTIMENT, LabellingTask
 from packsweep.sweep.texts import LabelledText
 
@@ -88,14 +87,6 @@ TEMPLATES: dict[Template, Wording] = {
     ),
 }
 
-# (n, pack_size) -> texts in each prompt but the last, which holds what is left.
-TEXTS_PER_PROMPT: dict[Strategy, Callable[[int, int | None], int]] = {
-    "packed": lambda n, _: n,
-    "separate": lambda _n, _: 1,
-    "chunked": lambda n, pack_size: min(n, pack_size or n),
-}
-
-
 _LINE_BREAK = re.compile(r"\r\n|\n|\r")
 
 
@@ -133,7 +124,7 @@ class Asking:
 
     def texts_per_prompt(self, num_texts: int) -> int:
         """Return the texts in each prompt but the last, which holds what is left."""
-        return TEXTS_PER_PROMPT[self.strategy](num_texts, self.pack_size)
+        return STRATEGIES[self.strategy].texts_per_prompt(num_texts, self.pack_size)
 
 
 def build(
@@ -146,7 +137,7 @@ def build(
     """Return the distinct prompts of a cell, in the order of the texts.
 
     A prompt is its texts, a line each, and the instruction on a line of its own after or before
-    them. The wording for many texts goes with every strategy but ``separate``. A line break
+    them. The wording for one text goes with a strategy of one text a prompt. A line break
     inside a text becomes a space, since the wording counts lines. With the template ``chat`` all
     of that is what the user says in the model's own template, ``chat``. The experiment's own
     sentences ask for its own labels as words on lines; all else is worded by the task.
@@ -166,7 +157,7 @@ def build(
 
 
 def _asked(lines: list[str], asking: Asking, task: LabellingTask) -> str:
-    many, place = asking.strategy != "separate", asking.instruction
+    many, place = not STRATEGIES[asking.strategy].one_text, asking.instruction
     if asks_in_own_words(task) and (asking.format, asking.label_form) == ("lines", "words"):
         ask = TEMPLATES[asking.template].instruction(many=many, place=place)
         return _join(lines, ask, place)

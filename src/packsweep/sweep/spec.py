@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from packsweep.errors import UserError, shown
 from packsweep.machine.devices import DEVICES
+from packsweep.sweep.strategies import ONE_TEXT, SEVERAL, SIZED, Strategy
 from packsweep.traffic import slo
 
-Strategy = Literal["packed", "separate", "chunked"]
 Instruction = Literal["after", "before"]
 DuplicationOrder = Literal["grouped", "interleaved"]
 CacheState = Literal["cold", "primed", "off"]
@@ -117,6 +117,9 @@ def _json_object(text: str) -> str:
 
 
 Axis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+# Of an engine setting that a later version added: its default is what every engine had before.
+LATER = "later"
+LaterAxis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1), LATER]
 OptionalAxis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple)]
 # Larger than any count that a machine could hold; a number beyond it is a slip.
 _MOST = 2**40
@@ -216,8 +219,8 @@ class EngineTable(Table):
     """
 
     kind: EngineKind = "vllm"
-    tensor_parallel_size: Axis[Gpus] = (1,)
-    pipeline_parallel_size: Axis[Gpus] = (1,)
+    tensor_parallel_size: LaterAxis[Gpus] = (1,)
+    pipeline_parallel_size: LaterAxis[Gpus] = (1,)
     max_model_len: Axis[Positive | None] = (None,)
     enable_prefix_caching: Axis[bool | None] = (None,)
     max_num_seqs: Axis[Positive] = (1024,)
@@ -361,6 +364,14 @@ class Sweep(Table):
         return any("chat" in each.grid.template for each in self.all)
 
 
+# Axes of the grid that one text in a prompt does not have -> their default.
+OF_SEVERAL = {name: GridTable.model_fields[name].default for name in ("format",)}
+# The modes of an engine that has more than passes.
+MODES: dict[EngineKind, tuple[Mode, ...]] = {
+    "vllm": ("offline", "online"),
+    "simulated": ("offline", "online"),
+    "external": ("online",),
+}
 MOST_CELLS = 100_000
 MOST_TEXTS = 100_000_000
 MOST_TEXTS_IN_WINDOW = 10_000_000
@@ -379,6 +390,13 @@ DEFAULTS = {
     )
     for name, field in table.model_fields.items()
     if isinstance(field.default, tuple) and field.default
+}
+# Engine setting that a later version added -> what every engine had before. Where it holds that,
+# ``engine_settings`` does not name it: older cells keep their ids and compare as equal.
+FORMER_SETTINGS = {
+    name: field.default[0]
+    for name, field in EngineTable.model_fields.items()
+    if LATER in field.metadata
 }
 
 
@@ -405,7 +423,7 @@ def contradiction(sweep: Sweep) -> Contradiction | None:
     checks = (
         _check_pack_size,
         _check_answer,
-        _check_format,
+        _check_of_several,
         _check_cut,
         _check_caching,
         _check_simulated,
@@ -418,12 +436,14 @@ def contradiction(sweep: Sweep) -> Contradiction | None:
 
 def _check_pack_size(sweep: Sweep) -> Contradiction | None:
     grid = sweep.grid
-    if "chunked" in grid.strategy and not grid.pack_size:
+    sized = [name for name in SIZED if name in grid.strategy]
+    if sized and not grid.pack_size:
         return Contradiction(
-            "grid.pack_size: is missing; strategy chunked needs it, e.g. pack_size = [4]"
+            f"grid.pack_size: is missing; strategy {sized[0]} needs it, e.g. pack_size = [4]"
         )
-    if grid.pack_size and "chunked" not in grid.strategy:
-        told = "grid.pack_size: has no effect without strategy chunked; add that, or use []"
+    if grid.pack_size and not sized:
+        named = " or ".join(SIZED)
+        told = f"grid.pack_size: has no effect without strategy {named}; add that, or use []"
         return Contradiction(told, instead=())
     return None
 
@@ -434,21 +454,26 @@ def _check_answer(sweep: Sweep) -> Contradiction | None:
         named = " and ".join(grid.answer)
         told = f"grid.output_tokens_per_text: has no effect with answer {named}; remove it"
         return Contradiction(told, instead=(1,))
-    if "logprob" in grid.answer and "separate" not in grid.strategy:
-        told = "grid.answer: logprob labels one text per prompt; it needs strategy separate"
+    if "logprob" in grid.answer and set(grid.strategy).isdisjoint(ONE_TEXT):
+        named = " or ".join(ONE_TEXT)
+        told = f"grid.answer: logprob labels one text per prompt; it needs strategy {named}"
         others = tuple(answer for answer in grid.answer if answer != "logprob")
         return Contradiction(told, instead=others or None)
     return None
 
 
-def _check_format(sweep: Sweep) -> Contradiction | None:
-    grid = sweep.grid
-    told = None
-    if grid.format != ("lines",) and grid.strategy == ("separate",):
-        told = "grid.format: has no effect with one text per prompt; it is for packed and chunked"
-    elif grid.format != ("lines",) and grid.answer == ("logprob",):
-        told = "grid.format: has no effect with answer logprob; remove it"
-    return Contradiction(told, instead=("lines",)) if told else None
+def _check_of_several(sweep: Sweep) -> Contradiction | None:
+    grid, strategies = sweep.grid, " and ".join(SEVERAL)
+    for name, default in OF_SEVERAL.items():
+        if getattr(grid, name) == default:
+            continue
+        if set(grid.strategy) <= set(ONE_TEXT):
+            told = f"grid.{name}: has no effect with one text per prompt; it is for {strategies}"
+            return Contradiction(told, instead=default)
+        if grid.answer == ("logprob",):
+            told = f"grid.{name}: has no effect with answer logprob; remove it"
+            return Contradiction(told, instead=default)
+    return None
 
 
 def _check_cut(sweep: Sweep) -> Contradiction | None:
@@ -495,13 +520,15 @@ def _check_stopping(sweep: Sweep) -> Contradiction | None:
 
 
 def _check_mode(sweep: Sweep) -> Contradiction | None:
+    kind = sweep.engine.kind
+    modes = MODES.get(kind, ("offline",))
+    if sweep.mode not in modes:
+        return Contradiction(f'engine.kind: {kind} is for mode = "{modes[0]}"')
     told = _online_problem(sweep) if sweep.mode == "online" else _offline_problem(sweep)
     return None if told is None else Contradiction(told)
 
 
 def _offline_problem(sweep: Sweep) -> str | None:
-    if sweep.engine.kind == "external":
-        return 'engine.kind: external is for mode = "online"'
     if sweep.online != OnlineTable():
         return 'online: has no effect without mode = "online" at the top of the file'
     return None
@@ -609,7 +636,3 @@ def num_cells(sweep: Sweep) -> int:
 def too_many_cells(total: int) -> str:
     """Say that a sweep is larger than any that could be measured."""
     return f"grid: {total:,} cells with all axes, and {MOST_CELLS:,} are the most allowed"
-
-
-def choices(literal: object) -> tuple[str, ...]:
-    return get_args(literal)

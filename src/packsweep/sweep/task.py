@@ -16,7 +16,8 @@ from typing import Any
 from packsweep.errors import shown
 from packsweep.sweep.answers import JOINT
 from packsweep.sweep.spec import Format, GridTable, Instruction, LabelForm, Sweep, TaskTable
-from packsweep.sweep.texts.text import folded
+from packsweep.sweep.texts.builtin import tickets
+from packsweep.sweep.texts.text import LABELS, folded
 
 _PLACE = re.compile(r"\{(labels|n|texts?)\}")
 _ANY_PLACE = re.compile(r"\{([A-Za-z_]+)\}")
@@ -114,14 +115,14 @@ _RULES: dict[Format, str] = {
 
 SENTIMENT = LabellingTask(
     name="sentiment",
-    labels=("positive", "negative"),
+    labels=LABELS,
     instruction="Is this comment positive or negative? Answer only {labels}.",
     # The experiment's own spellings, of its prompts and of its table.
     spellings={"postive": "positive", "negtive": "negative"},
 )
 TICKETS = LabellingTask(
     name="tickets",
-    labels=("payment", "bug", "delivery", "account"),
+    labels=tickets.LABELS,
     instruction="Which team should handle this support ticket? Answer only {labels}.",
 )
 BUILTIN = {task.name: task for task in (SENTIMENT, TICKETS)}

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from packsweep.errors import TextsError
-from packsweep.sweep.texts import LabelledText, Reading, hub, load
+from packsweep.sweep.task import BUILTIN
+from packsweep.sweep.texts import LabelledText, Reading, builtin, hub, load
 
 TEAMS = Reading(labels=("billing", "bug"))
 ROWS = (("I paid twice", "billing"), ("It crashes, always", "bug"))
@@ -245,6 +246,13 @@ def test_hub_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
     assert _read("some/data-set", limit=1)[0] == (LabelledText(text="x", label="bug"),)
+
+
+def test_every_builtin_task_has_texts() -> None:
+    """By its name, and by its labels, which no other has."""
+    labels = {name: labels for name, (labels, _) in builtin.GENERATED.items()}
+    assert labels == {task.name: task.labels for task in BUILTIN.values()}
+    assert len(set(labels.values())) == len(labels)
 
 
 def test_tickets() -> None:

@@ -27,20 +27,15 @@ from packsweep.results.shares import Figure, PairedDifference
 
 CALLED = frozenset({"up", "down"})
 
+_OF_PASS = (*schema.PASS, *schema.ENERGY, *schema.UTILIZATION, *schema.CONDITIONS)
 # Answers at temperature 0 are the same in every repeat, so the spread of repeats says nothing of
 # them: what counts right answers has no interval here.
-_ANSWERS = frozenset({"correct_texts_per_s", "joules_per_1000_correct_texts"})
+_ANSWERS = frozenset(column.name for column in _OF_PASS if "labels_right" in column.formula)
 _PER_ATTEMPT = frozenset({"tokenize_s", *(column.name for column in schema.PHASES)})
 _RATES = ("s", "J", "requests/s", "tokens/s", "texts/s")
 METRICS = {
     column.name: column
-    for column in (
-        *schema.PASS,
-        *schema.ENERGY,
-        *schema.UTILIZATION,
-        *schema.CONDITIONS,
-        *schema.PHASES,
-    )
+    for column in (*_OF_PASS, *schema.PHASES)
     if (column.unit in _RATES or column.name in {"mfu", "mbu"}) and column.name not in _ANSWERS
 }
 DEFAULT_METRIC = "texts_per_s"
@@ -287,5 +282,7 @@ def kept(change: Change, metric: schema.Column) -> stats.Ratio:
 
 
 def less_is_better(metric: schema.Column) -> bool:
-    """Return whether less of ``metric`` is better: of seconds and joules, not of rates."""
-    return metric.unit in {"s", "J"}
+    """Return whether less of ``metric`` is better; seconds and joules are, unless it says so."""
+    if metric.larger_is_better is None:
+        return metric.unit in {"s", "J"}
+    return not metric.larger_is_better

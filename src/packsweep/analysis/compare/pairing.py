@@ -15,7 +15,7 @@ from packsweep.analysis.axes import FOLLOWS, JSON_SETTINGS, SETTINGS, WORK, pars
 from packsweep.errors import ResultsError
 from packsweep.results import schema
 from packsweep.results.schema import Row
-from packsweep.sweep.spec import Strategy, choices
+from packsweep.sweep.strategies import STRATEGIES
 
 Key = tuple[Any, ...]
 
@@ -134,7 +134,7 @@ def _key(cell: CellPasses, axes: Sequence[str]) -> Key:
 def _grid_order(key: Key) -> tuple[Any, ...]:
     """Return what puts cells into the order of the grid: numbers by size, strategies as named."""
     strategy, *others = key
-    return (choices(Strategy).index(strategy), *((value is not None, value) for value in others))
+    return (tuple(STRATEGIES).index(strategy), *((value is not None, value) for value in others))
 
 
 def _by_key(cells: Sequence[CellPasses], axes: Sequence[str], side: str) -> dict[Key, CellPasses]:

@@ -29,6 +29,7 @@ from packsweep.results.schema import Row
 from packsweep.run.measure import scoring
 from packsweep.sweep.cells import Cell, from_dict
 from packsweep.sweep.prompts import Prompt
+from packsweep.sweep.strategies import STRATEGIES
 from packsweep.sweep.texts.columns import TEXT_NAMES
 
 _EMPTY = "SETTINGS: dict[str, Any] = {}"
@@ -112,8 +113,9 @@ def _cell(row: Row) -> Cell:
 def _settings(cell: Cell, model: Model, words: Tokenizer) -> dict[str, Any]:
     """Return everything that a prompt, its answer and the engine follow from."""
     asking = cell.asking
-    if asking.strategy == "packed":  # a chunk of n texts of a longer file
-        asking = replace(asking, strategy="chunked", pack_size=cell.n)
+    if STRATEGIES[asking.strategy].follows_n:  # chunks of a longer file
+        size = asking.texts_per_prompt(cell.n)
+        asking = replace(asking, strategy="chunked", pack_size=size)
     reader = scoring.reader(cell)
     chat = words.chat if cell.template == "chat" else None
     blank = Prompt(text="", first=0, num_texts=1)

@@ -25,6 +25,7 @@ from packsweep.report.html.parts import Figure, make_table
 from packsweep.results import schema, summary
 from packsweep.results.schema import Row
 from packsweep.results.stats import Ratio
+from packsweep.sweep.strategies import STRATEGIES
 
 _SIGNIFICANT = ("up", "down")
 _MOST_WORDS = 22  # and three where the engine was simulated
@@ -127,11 +128,7 @@ def _sentence(
 
 
 def _prompts(row: Row) -> str:
-    if row["strategy"] == "separate":
-        return "one text per prompt"
-    if row["strategy"] == "packed":
-        return "all texts in one prompt"
-    return f"{row['pack_size']} texts per prompt"
+    return STRATEGIES[row["strategy"]].said.format(size=cell.texts_per_prompt(row))
 
 
 def _apart(name: str, other: str) -> tuple[list[str], list[str]]:

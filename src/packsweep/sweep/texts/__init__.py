@@ -69,13 +69,13 @@ def load(
 
 
 def _generated(reading: Reading, limit: int, seed: int | None) -> tuple[LabelledText, ...]:
-    generate = builtin.LOAD.get(reading.labels)
-    if generate is None:
-        raise TextsError(
-            "texts.source: builtin has texts for the tasks sentiment and tickets alone; name the "
-            "file of your own"
-        )
-    return generate(limit=limit, seed=seed)
+    for labels, generate in builtin.GENERATED.values():
+        if labels == reading.labels:
+            return generate(limit=limit, seed=seed)
+    raise TextsError(
+        f"texts.source: builtin has texts for the tasks {' and '.join(builtin.GENERATED)} alone; "
+        "name the file of your own"
+    )
 
 
 def _check_labels(source: str, reading: Reading) -> None:

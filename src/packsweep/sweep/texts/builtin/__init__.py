@@ -7,8 +7,10 @@ from collections.abc import Callable
 from packsweep.sweep.texts.builtin import reviews, tickets
 from packsweep.sweep.texts.text import LABELS, LabelledText
 
-# The labels of a task -> what generates its texts.
-LOAD: dict[tuple[str, ...], Callable[..., tuple[LabelledText, ...]]] = {
-    LABELS: reviews.load,
-    tickets.LABELS: tickets.load,
+Generate = Callable[..., tuple[LabelledText, ...]]
+
+# A built-in task -> its labels, which are no other's, and what generates its texts.
+GENERATED: dict[str, tuple[tuple[str, ...], Generate]] = {
+    "sentiment": (LABELS, reviews.load),
+    "tickets": (tickets.LABELS, tickets.load),
 }

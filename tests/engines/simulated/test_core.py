@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from packsweep.engines.simulated_core import STARTS, Core
+from packsweep.engines.simulated.core import STARTS, Core
 from packsweep.errors import EngineError
 
 

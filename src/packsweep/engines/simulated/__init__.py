@@ -28,7 +28,7 @@ from packsweep.engines import (
     RequestResult,
     Watcher,
 )
-from packsweep.engines.simulated_core import Core
+from packsweep.engines.simulated.core import Core
 from packsweep.errors import EngineError
 from packsweep.machine import devices
 from packsweep.models.architecture.shape import ModelShape
