@@ -96,7 +96,7 @@ def test_ratio_is_ours_over_theirs(tmp_path: Path) -> None:
     assert found.ratio.between_processes
     assert (found.tokens, found.cached) == ((30, 30), (0, 0))
     lines = compare_tool.lines(found)
-    assert lines[2] == "ours / theirs: 1.2500, 95% interval 1.2500 to 1.2500"
+    assert lines[2] == "packsweep / vllm bench throughput: 1.2500, 95% interval 1.2500 to 1.2500"
 
 
 def test_what_was_measured_is_kept(tmp_path: Path) -> None:

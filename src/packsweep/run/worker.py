@@ -110,8 +110,8 @@ class Attempt:
     def __init__(self, task: Task, folder: Path, kept: KeptEngine | None = None) -> None:
         """Take ``task``; phases are announced in ``folder``."""
         self._kept = kept or KeptEngine()
-        self._clock = PhaseClock("check")
         self._spawn_s = seconds_since_start(folder)
+        self._clock = PhaseClock("check")
         self._task = task
         self._folder = folder
         self._started_at = datetime.now(UTC)
