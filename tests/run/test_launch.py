@@ -8,10 +8,12 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn, cast
 
 import psutil
 import pytest
@@ -25,7 +27,7 @@ from packsweep.run import forkserver, launch, supervisor
 from packsweep.run.launch import ForkedWorker, ForkServer
 from packsweep.run.session import Session
 from packsweep.run.supervisor import Supervisor
-from packsweep.run.task import PHASE, Task
+from packsweep.run.task import PHASE, STATUS, Task
 from packsweep.sweep import cells as sweep_cells
 from packsweep.sweep import read
 from packsweep.sweep.cells import Cell
@@ -434,6 +436,32 @@ def test_session(byte_model: Path, store: Store, server: ForkServer) -> None:
     assert {row["isolation"] for row in _rows(store)} == {"engine"}
     logs = [Path(str(status.log)).read_text(encoding="utf-8") for status in statuses]
     assert all(log.count("packsweep: commit") == 1 for log in logs)
+
+
+def test_session_worker_that_ended_unsaid(tmp_path: Path) -> None:
+    """A worker that has ended gets no attempt, although nobody has told its status yet."""
+    ended = subprocess.Popen(["/bin/true"])
+    while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    worker = SimpleNamespace(
+        pid=ended.pid, poll=lambda: None, kill=lambda: None, wait=lambda: 0, lives_on=False
+    )
+    launched: list[Path] = []
+
+    def started(folder: Path, _: object, __: object) -> SimpleNamespace:
+        launched.append(folder)
+        return worker
+
+    session = Session(cast("Any", SimpleNamespace(launch=started)), "key")
+    folders = [tmp_path / name for name in "ab"]
+    with (tmp_path / "log").open("wb") as log:
+        for folder in folders:
+            folder.mkdir()
+            for mark in ("kept", STATUS):
+                (folder / mark).touch()
+            assert session.launch(folder, {}, log).poll() == 0
+    assert launched == folders
+    ended.wait()
 
 
 def test_session_folder_deleted(byte_model: Path, store: Store, server: ForkServer) -> None:

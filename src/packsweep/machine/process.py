@@ -113,6 +113,16 @@ def works(process: psutil.Process) -> bool:
         return False  # it has ended
 
 
+def is_alive(pid: int) -> bool:
+    """Return whether a process has not ended; one that waits to be reaped has."""
+    import psutil
+
+    try:
+        return works(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def signal_name(number: int) -> str:
     """Return a signal's name; most real-time signals have none."""
     try:

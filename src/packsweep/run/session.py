@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from packsweep.files import replace_file
+from packsweep.machine import process
 from packsweep.run import scratch
 from packsweep.run.launch import Launcher, WorkerProcess
 from packsweep.run.task import STATUS
@@ -68,8 +69,11 @@ class Session:
 
     @property
     def _waits(self) -> bool:
-        lives = self._worker is not None and self._worker.poll() is None
-        return lives and self._last is not None and self._last.lives_on
+        worker, last = self._worker, self._last
+        if worker is None or worker.poll() is not None or last is None or not last.lives_on:
+            return False
+        # Of a worker that has just ended the fork server tells a moment later.
+        return worker.pid is None or process.is_alive(worker.pid)
 
     def stop(self) -> None:
         """End the worker and its engine."""
