@@ -267,12 +267,7 @@ def _wrong_width(found: int, expected: int, delimiter: str) -> str:
 def _json_lines(
     path: Path, raw_lines: Iterable[bytes], labeller: Labeller
 ) -> Iterator[LabelledText]:
-    lines = enumerate(_decoded(path, raw_lines), 1)
-    filled = ((number, line) for number, line in lines if line.strip())
-    places = (
-        (f"{path}: row {row} (line {each[0]})", each[1]) for row, each in enumerate(filled, 1)
-    )
-    yield from _objects(path, ((where, _json(line, where)) for where, line in places), labeller)
+    return _line_by_line(path, _decoded(path, raw_lines), labeller)
 
 
 def _json_file(
@@ -281,10 +276,17 @@ def _json_file(
     """Read one array of objects, or what is JSON lines by another name."""
     lines = list(_decoded(path, raw_lines))
     if not next((line for line in lines if line.strip()), "").lstrip().startswith("["):
-        yield from _json_lines(path, (line.encode() for line in lines), labeller)
-        return
+        return _line_by_line(path, lines, labeller)
     rows = enumerate(_json("".join(lines), str(path), "an array of objects"), 1)
-    yield from _objects(path, ((f"{path}: row {row}", each) for row, each in rows), labeller)
+    return _objects(path, ((f"{path}: row {row}", each) for row, each in rows), labeller)
+
+
+def _line_by_line(path: Path, lines: Iterable[str], labeller: Labeller) -> Iterator[LabelledText]:
+    filled = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    places = (
+        (f"{path}: row {row} (line {each[0]})", each[1]) for row, each in enumerate(filled, 1)
+    )
+    return _objects(path, ((where, _json(line, where)) for where, line in places), labeller)
 
 
 def _objects(
