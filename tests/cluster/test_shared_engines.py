@@ -1,4 +1,4 @@
-"""Cells of equal engine settings on a Ray cluster: a task takes a batch of them in one engine."""
+"""What cells share on a Ray cluster: a batch in one task its engine, others only Ray's worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import packsweep
 from packsweep.engines.simulated.core import STARTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
-pytest.importorskip("ray")
+list_tasks = pytest.importorskip("ray.util.state").list_tasks
 
 MORE = """[simulated]
 real_seconds = 0.2
@@ -61,6 +61,26 @@ def test_batches(shell: Cli, head: RayHead, tmp_path: Path, locks: Path) -> None
     assert list(rows["outcome"]) == ["ok"] * 8
     assert sorted(rows["start_method"]) == ["fork"] * 2 + ["shared"] * 6
     assert len(_starts(locks)) == 2
+
+
+def test_isolated_cells(shell: Cli, head: RayHead, tmp_path: Path, locks: Path) -> None:
+    """Eight cells on two GPUs take eight engines, and a worker of Ray for each GPU."""
+    began_ms = time.time() * 1000
+    isolated = ("--isolation", "process", "--results", "isolated")
+    done = shell(
+        *("run", "shared.toml", "--ray", head.address, *isolated),
+        cwd=tmp_path,
+        RAY_AUTH_MODE="disabled",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(_starts(locks)) == 8
+    tasks = [
+        task
+        for task in list_tasks(f"http://{head.dashboard}", detail=True, limit=1000)
+        if task.name == "attempts" and task.creation_time_ms >= began_ms
+    ]
+    assert len(tasks) == 8
+    assert len({task.worker_pid for task in tasks}) == 2
 
 
 def test_lost_task(head: RayHead, tmp_path: Path, locks: Path) -> None:

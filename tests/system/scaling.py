@@ -101,7 +101,8 @@ def _attempt(passes: Sequence[Row]) -> Attempt:
     return Attempt(
         group_id=first["group_id"],
         gpus=tuple((first["device_uuid"] or first["hostname"]).split(",")),
-        began_s=first["started_at"].timestamp(),
+        # Of the two, only the wall clock includes the wait for the worker.
+        began_s=first["started_at"].timestamp() - (first["spawn_s"] or 0.0),
         wall_s=first["wall_s"],
         overhead_s=first["wall_s"] - measured_s,
         texts_per_s=statistics.median(row["texts_per_s"] for row in passes),

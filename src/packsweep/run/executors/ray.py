@@ -341,9 +341,13 @@ def _engine_key(task: Task) -> object:
 
 
 def _remote(ray: Any) -> Any:  # noqa: ANN401
-    """Return the remote function; ``max_calls=1`` gives every task a new worker process."""
+    """Return the remote function.
 
-    @ray.remote(max_calls=1, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
+    Ray would end a worker after each task that has a GPU, to be sure that its memory is free. This
+    one holds none: an engine lives in processes of its own. A new worker takes 1 s.
+    """
+
+    @ray.remote(max_calls=0, max_retries=0, num_returns="streaming")  # type: ignore[untyped-decorator]
     def attempts(
         tasks: Sequence[str], servers: Mapping[str, Any]
     ) -> Iterator[dict[str, str] | str]:
