@@ -241,7 +241,7 @@ def test_where_every_setting_guesses_no_setting_is_named() -> None:
 
 
 def test_unscored_answers_are_speed_only_and_say_so() -> None:
-    rows = [row(way, 100) for way in WAYS]
+    rows = [row(way, 100, coverage=None) for way in WAYS]
     found = advice.advise(rows, {})
     assert found.quality_kind is None
     assert found.sentence == (
@@ -249,6 +249,31 @@ def test_unscored_answers_are_speed_only_and_say_so() -> None:
     )
     assert {point.standing for point in found.points} == {"not_compared"}
     assert len(found.not_shown) == 1
+
+
+def test_answers_that_were_scored_and_are_gone_are_called_gone() -> None:
+    found = advice.advise([row(way, 100) for way in WAYS], {})
+    assert found.sentence == (
+        "Speed only, the tables of requests are gone: chunked 4 labels most, 40 texts/s."
+    )
+    assert found.not_shown == (
+        "speed only: the tables of requests are gone, which comparing accuracy takes; measure "
+        "again",
+    )
+
+
+def test_as_many_texts_of_two_sources_are_two_settings() -> None:
+    """Neither stands for the other, and a cell of fewer texts for none."""
+    sizes = {"first": 400, "second": 400, "fewer": 100}
+    rows = [
+        {**row(WAYS[0], num), "texts_sha256": texts, "cell_id": texts, "group_id": texts}
+        for texts, num in sizes.items()
+    ]
+    found = advice.advise(rows, {})
+    assert sorted(point.name for point in found.points) == [
+        "separate, texts first",
+        "separate, texts second",
+    ]
 
 
 def test_simulated_answers_are_never_quality() -> None:

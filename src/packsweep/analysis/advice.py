@@ -141,7 +141,9 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
     if choice.best is None:
         kind = "Simulated" if best.row["engine"] == schema.SIMULATED else "Speed only"
         most = "most per GPU" if any(each.num_gpus > 1 for each in choice.settings) else "most"
-        return f"{kind}, answers were not scored: {name} labels {most}, {speed}."
+        why = recommend.why_unscored(best.row)
+        why = why if why == recommend.REQUESTS_GONE else "answers were not scored"
+        return f"{kind}, {why}: {name} labels {most}, {speed}."
     loss = f"at most {points_of(terms.max_loss)}"
     if choice.quality_kind == "agreement":
         share = f"{100 * terms.max_loss:.3g} %"
@@ -300,8 +302,9 @@ def _not_shown(choice: Choice) -> tuple[str, ...]:
     Where that one could be compared with none, of all others.
     """
     if choice.quality_kind is None:
-        simulated = choice.settings[0].row["engine"] == schema.SIMULATED
-        why = "the engine was simulated" if simulated else "no answers were scored"
+        why = recommend.why_unscored(choice.settings[0].row)
+        if why == recommend.REQUESTS_GONE:
+            return (f"speed only: {why}, which comparing accuracy takes; measure again",)
         more = "measure real weights, with strategy separate among the settings"
         return (f"speed only: {why}, so accuracy is unknown; {more}",)
     alone = choice.num_compared == 1 and choice.quality_kind == "accuracy"

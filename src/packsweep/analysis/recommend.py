@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CHANCE = 0.05
 _POWER = 0.8
+REQUESTS_GONE = "the tables of requests are gone"
 _UNKNOWN = Figure()
 
 # What a setting's quality is: the share of correct labels; where the texts have no labels, the
@@ -165,25 +166,41 @@ def choose(rows: Sequence[Row], answers: Mapping[str, Answers], terms: Terms) ->
 
 
 def _settings(rows: Sequence[Row], answers: Mapping[str, Answers]) -> tuple[Setting, ...]:
-    """Return every way to label distinct texts, by the cell with the most."""
-    largest: dict[object, Row] = {}
+    """Return every way to label distinct texts, by the cell with the most.
+
+    By several where as many texts came from several sources.
+    """
+    largest: dict[object, dict[str, Row]] = {}
     for row in rows:
         fit = row["outcome"] == "ok" and row["duplication"] == 1 and row["cache_state"] != "primed"
         fit = fit and row["mode"] != "online"
         if not fit or row["texts_per_s_median"] is None:
             continue
         key = (axes.way_of_asking(row), row["cache_state"], row["engine_settings"])
-        if key not in largest or row["n"] > largest[key]["n"]:
-            largest[key] = row
-    found = list(largest.values())
+        kept = largest.setdefault(key, {})
+        widest = max((each["n"] for each in kept.values()), default=0)
+        if row["n"] > widest:
+            kept.clear()
+        if row["n"] >= widest:
+            kept.setdefault(row["texts_sha256"], row)
+    found = [row for kept in largest.values() for row in kept.values()]
     scored = [
         None if row["engine"] == schema.SIMULATED else answers.get(row["group_id"]) for row in found
     ]
     settings = (
-        Setting(row=row, name=name, answers=own)
+        Setting(row=row, name=name, answers=own, why=why_unscored(row))
         for row, name, own in zip(found, _names(found), scored, strict=True)
     )
     return tuple(sorted(settings, key=_slowness))
+
+
+def why_unscored(row: Row) -> str:
+    """Return why a cell's answers are not known to be right or wrong."""
+    if row["engine"] == schema.SIMULATED:
+        return "the engine was simulated"
+    if row["coverage"] is not None:
+        return REQUESTS_GONE
+    return "answers were not scored"
 
 
 def _slowness(setting: Setting) -> float:
