@@ -256,9 +256,10 @@ def test_answers_that_were_scored_and_are_gone_are_called_gone() -> None:
     assert found.sentence == (
         "Speed only, the tables of requests are gone: chunked 4 labels most, 40 texts/s."
     )
-    assert found.not_shown == (
-        "speed only: the tables of requests are gone, which comparing accuracy takes; measure "
-        "again",
+    (reason,) = found.not_shown
+    assert reason == (
+        "speed only: the tables of requests are gone, so accuracies cannot be compared; measure "
+        "again"
     )
 
 

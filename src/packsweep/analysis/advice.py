@@ -304,7 +304,7 @@ def _not_shown(choice: Choice) -> tuple[str, ...]:
     if choice.quality_kind is None:
         why = recommend.why_unscored(choice.settings[0].row)
         if why == recommend.REQUESTS_GONE:
-            return (f"speed only: {why}, which comparing accuracy takes; measure again",)
+            return (f"speed only: {why}, so accuracies cannot be compared; measure again",)
         more = "measure real weights, with strategy separate among the settings"
         return (f"speed only: {why}, so accuracy is unknown; {more}",)
     alone = choice.num_compared == 1 and choice.quality_kind == "accuracy"
