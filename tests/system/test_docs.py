@@ -18,7 +18,7 @@ from tests.fakes import Cli
 
 from packsweep.cli import app
 from packsweep.results import schema
-from packsweep.sweep import read
+from packsweep.sweep import keys, read
 from packsweep.sweep.spec import Sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +77,21 @@ def test_metrics_page_is_made_from_the_column_table() -> None:
     """``python -m packsweep.results.schema > docs/METRICS.md`` changes nothing."""
     page = ROOT / "docs" / "METRICS.md"
     assert page.read_text(encoding="utf-8") == schema.to_markdown()
+
+
+def test_keys_page_is_made_from_the_tables_of_a_sweep_file() -> None:
+    """``python -m packsweep.sweep.keys > docs/KEYS.md`` changes nothing."""
+    page = ROOT / "docs" / "KEYS.md"
+    assert page.read_text(encoding="utf-8") == keys.to_markdown()
+
+
+def test_keys_page_says_what_every_key_means() -> None:
+    """Keys of the engine are vLLM's own; of all others there is a text."""
+    page = (ROOT / "docs" / "KEYS.md").read_text(encoding="utf-8")
+    engine = page.partition("## `[engine]`")[2].partition("##")[0]
+    without = re.findall(r"^\| `(\w+)` \|.*\|  \|$", page.replace(engine, ""), re.MULTILINE)
+    assert not without
+    assert "| `max_num_seqs` | integer, at least 1 | yes | `1024` |  |" in engine
 
 
 @each_page

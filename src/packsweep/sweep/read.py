@@ -15,13 +15,13 @@ from pydantic import ValidationError
 
 from packsweep.errors import SpecError, nearest, shown
 from packsweep.sweep import task
-from packsweep.sweep.spec import (
+from packsweep.sweep.contradictions import (
     MOST_CELLS,
-    Sweep,
     contradiction,
     num_cells,
     too_many_cells,
 )
+from packsweep.sweep.spec import Sweep
 
 # Tables that a variant may change: the others hold for a whole sweep.
 VARIED = ("grid", "engine", "measure", "simulated", "texts", "online")

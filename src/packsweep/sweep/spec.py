@@ -1,23 +1,21 @@
-"""A sweep file: its tables, and which of their values go together.
+"""A sweep file: its tables and keys.
 
 This module knows the shape of a sweep file and nothing of engines, texts or results. Every key
-that it accepts is a field below; a key it does not know is refused with the nearest one that it
-does. Where a field is an axis, one value or a list may stand in the file.
+that it accepts is a field below, with its meaning under it, from which docs/KEYS.md is made; a key
+it does not know is refused with the nearest one that it does. Where a field is an axis, one value
+or a list may stand in the file. Which values go together says ``contradictions``.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from packsweep.errors import UserError, shown
-from packsweep.machine.devices import DEVICES
-from packsweep.sweep.strategies import ONE_TEXT, SEVERAL, SIZED, Strategy
+from packsweep.sweep.strategies import Strategy
 from packsweep.traffic import slo
 
 Instruction = Literal["after", "before"]
@@ -40,7 +38,7 @@ Fault = Literal["none", "start", "oom", "crash", "hang", "unfinished", "wrong_ca
 T = TypeVar("T")
 
 
-def _as_tuple(value: object) -> object:
+def as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else (value,)
 
 
@@ -116,11 +114,11 @@ def _json_object(text: str) -> str:
         raise ValueError(f"is not JSON: {error}") from None
 
 
-Axis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+Axis = Annotated[tuple[T, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 # Of an engine setting that a later version added: its default is what every engine had before.
 LATER = "later"
-LaterAxis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1), LATER]
-OptionalAxis = Annotated[tuple[T, ...], BeforeValidator(_as_tuple)]
+LaterAxis = Annotated[tuple[T, ...], BeforeValidator(as_tuple), Field(min_length=1), LATER]
+OptionalAxis = Annotated[tuple[T, ...], BeforeValidator(as_tuple)]
 # Larger than any count that a machine could hold; a number beyond it is a slip.
 _MOST = 2**40
 Positive = Annotated[int, Field(ge=1, le=_MOST)]
@@ -149,11 +147,17 @@ class ModelTable(Table):
     """``[model]``: what the engine loads."""
 
     name: NotBlank
+    """A hub id, a folder, or an embedded model: `embedded:smollm2-135m`, `embedded:llama-3.1-8b`,
+    `embedded:llama-3.1-8b-w8a8`."""
     revision: str | None = None
+    """Branch, tag or commit on the hub; by default the newest commit of `main`, which is recorded.
+    """
     tokenizer: str | None = None
+    """A hub id or folder, where it is not that of the model."""
     load_format: Literal[
         "auto", "safetensors", "fastsafetensors", "pt", "dummy", "runai_streamer"
     ] = "auto"
+    """vLLM's format of the weights; `dummy`: random ones, so answers are not scored."""
 
 
 class TaskTable(Table):
@@ -164,14 +168,23 @@ class TaskTable(Table):
     """
 
     name: str = "sentiment"
+    """A built-in task, `sentiment` or `tickets`, or a name of your own."""
     labels: Annotated[tuple[str, ...] | None, BeforeValidator(_as_labels)] = None
+    """The labels, in the order in which the prompt lists them."""
     instruction: str | None = None
+    """For one text; `{labels}` and `{text}` stand for what is filled in."""
     instruction_many: str | None = None
+    """For several texts in a prompt; `{n}` is their number, `{texts}` the texts."""
     system: str | None = None
+    """System message, for `grid.template = "chat"`."""
     chat_template_kwargs: dict[str, str | int | float | bool] = {}
+    """Variables of the chat template, such as `{enable_thinking = false}`."""
     text_column: str | None = None
+    """Column of the texts; guessed if only one can be meant."""
     label_column: str | None = None
+    """Column of the labels; guessed likewise; `""`: the texts have none."""
     label_map: dict[str, str] = {}
+    """Spelling in the file -> label, such as `{"1" = "positive"}`."""
 
 
 class TextsTable(Table):
@@ -182,30 +195,52 @@ class TextsTable(Table):
     """
 
     source: NotBlank = "builtin"
+    """Where the texts come from ([sources](SWEEP_FILE.md#sources-of-texts))."""
     seed: Seed | None = None
+    """Shuffles the rows; left out: the order of the file."""
     split: str | None = None
+    """Of a data set on the hub, such as `test`."""
     delimiter: Delimiter | None = None
+    """Between the fields of a CSV file; guessed if left out."""
     max_tokens: Axis[NotNegative] = (0,)
+    """Tokens of each text that are sent; 0: all."""
     keep: Axis[Keep] = ("head",)
+    """Which tokens those are: the first, or half of them from each end."""
     markup: Axis[Markup] = ("keep",)
+    """HTML tags are left in the texts, or removed."""
     control_tokens: ControlTokens = "refuse"
+    """A text that contains one of the model's control tokens stops the sweep, or the token is
+    broken up by a space."""
 
 
 class GridTable(Table):
     """``[grid]``: the axes of the question."""
 
     strategy: Axis[Strategy] = ("packed", "separate")
+    """All n texts in one prompt, one text per prompt, or `pack_size` texts per prompt."""
     n: Axis[Positive]
+    """Distinct texts labelled in one pass."""
     duplication: Axis[Positive] = (1,)
+    """Times each request is submitted in a pass."""
     duplication_order: Axis[DuplicationOrder] = ("grouped",)
+    """Copies follow each other (AAABBB) or take turns (ABABAB)."""
     pack_size: OptionalAxis[Positive] = ()
+    """Texts per prompt of the strategy `chunked`."""
     instruction: Axis[Instruction] = ("after",)
+    """After the texts, or before them, where all prompts share it as a prefix."""
     template: Axis[Template] = ("original",)
+    """Wording of the prompt; `chat`: the model's own chat template."""
     answer: Axis[Answer] = ("free",)
+    """Written freely and parsed, constrained to the labels, or the most likely label after one
+    forward pass."""
     format: Axis[Format] = ("lines",)
+    """How a prompt of several texts asks for its answers."""
     label_form: Axis[LabelForm] = ("words",)
+    """The model answers with the label itself or with a letter."""
     prompt_type: Axis[PromptType] = ("text",)
+    """vLLM gets text, or tokens from one batched call of the tokenizer."""
     output_tokens_per_text: Axis[Positive] = (1,)
+    """Limit of free answers, in tokens for each text of the prompt."""
 
 
 class EngineTable(Table):
@@ -219,10 +254,14 @@ class EngineTable(Table):
     """
 
     kind: EngineKind = "vllm"
+    """vLLM, the simulated engine, or a server that is running (`online.url`)."""
     tensor_parallel_size: LaterAxis[Gpus] = (1,)
+    """GPUs that share each layer."""
     pipeline_parallel_size: LaterAxis[Gpus] = (1,)
+    """Groups of GPUs, each with a part of the layers."""
     max_model_len: Axis[Positive | None] = (None,)
     enable_prefix_caching: Axis[bool | None] = (None,)
+    """Follows from `measure.cache_state`; leave it out."""
     max_num_seqs: Axis[Positive] = (1024,)
     max_num_batched_tokens: Axis[Positive] = (16384,)
     gpu_memory_utilization: Axis[Annotated[float, Field(gt=0, le=1)]] = (0.92,)
@@ -241,6 +280,7 @@ class EngineTable(Table):
     optimization_level: Axis[Annotated[int, Field(ge=0, le=3)] | None] = (None,)
     max_cudagraph_capture_size: Axis[Positive | None] = (None,)
     compilation_config: Axis[JsonObject | None] = (None,)
+    """JSON, as on vLLM's command line."""
     long_prefill_token_threshold: Axis[NotNegative | None] = (None,)
     disable_cascade_attn: Axis[bool | None] = (None,)
     cpu_offload_gb: Axis[Annotated[float, Field(ge=0, le=1e6)] | None] = (None,)
@@ -259,15 +299,27 @@ class MeasureTable(Table):
     """
 
     repeats: Positive = 3
+    """Timed passes in one engine."""
     max_repeats: Positive | None = None
+    """Most passes where `stop_at_half_width` is set."""
     stop_at_half_width: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Passes are repeated until half the 95 % interval of the duration is at most this share of the
+    mean."""
     replicates: Positive = 1
+    """Processes that measure each cell, each with its own engine."""
     order_seed: Seed = 0
+    """Shuffles the order of the cells."""
     warmup_passes: NotNegative = 1
+    """Passes before the timed ones."""
     cache_state: Axis[CacheState] = ("cold",)
+    """Prefix cache: emptied before each pass, filled by the same pass before, or switched off."""
     ignore_eos: bool = True
+    """Free answers always have their full length, so that all cells generate as many tokens."""
     sample_conditions: bool = True
+    """Clocks, power, temperature and other processes are sampled during each pass."""
     isolation: Isolation = "process"
+    """Each cell has a process and an engine of its own, or cells with equal engine settings share
+    an engine."""
 
 
 class OnlineTable(Table):
@@ -282,31 +334,47 @@ class OnlineTable(Table):
     """
 
     rate: OptionalAxis[TextsPerS] = ()
+    """Texts per second that are offered, whatever the server does (open loop)."""
     concurrency: OptionalAxis[Concurrency] = ()
+    """Requests that are always in flight (closed loop)."""
     max_rate: TextsPerS | None = None
+    """First rate, in texts per second, of a search for the highest one that meets the SLO."""
     search_s: Seconds | None = None
+    """Longest duration of that search; 40 windows if left out."""
     slo: Objective | None = None
+    """Objective of the search, such as `p99 e2e <= 500 ms`."""
     arrivals: Axis[Arrivals] = ("poisson",)
+    """Of requests at a rate: random or evenly spaced."""
     window_s: Seconds = 60.0
+    """Duration of a window."""
     seed: NotNegative = 0
+    """Of the arrivals and of the order of requests."""
     url: BaseUrl | None = None
+    """A server that is running, such as `http://127.0.0.1:8000`."""
     api_key_env: str | None = None
+    """Environment variable that holds its key."""
 
 
 class LimitsTable(Table):
     """``[limits]``: when to give up. Does not change a measurement, so is no part of a cell."""
 
     engine_start_timeout_s: Seconds = 1800.0
+    """Of the start of an engine."""
     pass_timeout_s: Seconds = 3600.0
+    """Of a warm-up or a pass."""
     gpu_free_timeout_s: Annotated[float, Field(ge=0, le=1e9)] = 60.0
+    """How long a cell waits for a GPU that another process uses."""
     max_attempts: Positive = 3
+    """Per cell, if it fails for a reason that may pass."""
     stop_after_failures: Positive = 3
+    """The sweep stops if so many first cells fail in the same way."""
 
 
 class CostTable(Table):
     """``[cost]``: what a GPU costs. Does not change a measurement, so is no part of a cell."""
 
     gpu_hour_usd: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """Price of one GPU for one hour, for the columns in dollars."""
 
 
 class SimulatedTable(Table):
@@ -317,15 +385,25 @@ class SimulatedTable(Table):
     """
 
     device: str = "H200"
+    """Whose FLOP/s and bandwidth it has, such as `H100`."""
     mfu: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Share of the FLOP/s that it reaches."""
     mbu: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Share of the bandwidth that it reaches."""
     spread: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    """Standard deviation of durations, as a share."""
     slowdown: Annotated[float, Field(gt=0, le=1e9)] = 1.0
+    """Factor on durations of passes."""
     coverage: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of free answers that hold a label."""
     seed: Seed = 0
+    """Of the spread and the answers."""
     real_seconds: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+    """Seconds that a pass really takes."""
     fault: Axis[Fault] = ("none",)
+    """What goes wrong, for tests."""
     gpu_locks: str | None = None
+    """Folder in which its processes lock GPUs, for tests."""
 
 
 class Sweep(Table):
@@ -338,6 +416,7 @@ class Sweep(Table):
     model: ModelTable
     grid: GridTable
     mode: Mode = "offline"
+    """Passes over all texts, or a server under load."""
     online: OnlineTable = OnlineTable()
     task: TaskTable = TaskTable()
     texts: TextsTable = TextsTable()
@@ -372,9 +451,6 @@ MODES: dict[EngineKind, tuple[Mode, ...]] = {
     "simulated": ("offline", "online"),
     "external": ("online",),
 }
-MOST_CELLS = 100_000
-MOST_TEXTS = 100_000_000
-MOST_TEXTS_IN_WINDOW = 10_000_000
 # A search for the highest rate ends with what is shown after so many times a window's length,
 # unless ``online.search_s`` says otherwise.
 MOST_WINDOWS = 40
@@ -398,241 +474,3 @@ FORMER_SETTINGS = {
     for name, field in EngineTable.model_fields.items()
     if LATER in field.metadata
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    """What two keys of a sweep say against each other.
-
-    Attributes:
-        told: in one line, the key first that has no effect beside the other.
-        instead: what that key would have to say; None where nothing follows.
-    """
-
-    told: str
-    instead: tuple[object, ...] | None = None
-
-    @property
-    def key(self) -> str:
-        """The key that has no effect, such as ``grid.pack_size``."""
-        return self.told.partition(":")[0]
-
-
-def contradiction(sweep: Sweep) -> Contradiction | None:
-    """Return the first contradiction of a sweep, or None."""
-    checks = (
-        _check_pack_size,
-        _check_answer,
-        _check_of_several,
-        _check_cut,
-        _check_caching,
-        _check_simulated,
-        _check_stopping,
-        _check_mode,
-        _check_size,
-    )
-    return next(filter(None, (check(sweep) for check in checks)), None)
-
-
-def _check_pack_size(sweep: Sweep) -> Contradiction | None:
-    grid = sweep.grid
-    sized = [name for name in SIZED if name in grid.strategy]
-    if sized and not grid.pack_size:
-        return Contradiction(
-            f"grid.pack_size: is missing; strategy {sized[0]} needs it, e.g. pack_size = [4]"
-        )
-    if grid.pack_size and not sized:
-        named = " or ".join(SIZED)
-        told = f"grid.pack_size: has no effect without strategy {named}; add that, or use []"
-        return Contradiction(told, instead=())
-    return None
-
-
-def _check_answer(sweep: Sweep) -> Contradiction | None:
-    grid = sweep.grid
-    if grid.output_tokens_per_text != (1,) and "free" not in grid.answer:
-        named = " and ".join(grid.answer)
-        told = f"grid.output_tokens_per_text: has no effect with answer {named}; remove it"
-        return Contradiction(told, instead=(1,))
-    if "logprob" in grid.answer and set(grid.strategy).isdisjoint(ONE_TEXT):
-        named = " or ".join(ONE_TEXT)
-        told = f"grid.answer: logprob labels one text per prompt; it needs strategy {named}"
-        others = tuple(answer for answer in grid.answer if answer != "logprob")
-        return Contradiction(told, instead=others or None)
-    return None
-
-
-def _check_of_several(sweep: Sweep) -> Contradiction | None:
-    grid, strategies = sweep.grid, " and ".join(SEVERAL)
-    for name, default in OF_SEVERAL.items():
-        if getattr(grid, name) == default:
-            continue
-        if set(grid.strategy) <= set(ONE_TEXT):
-            told = f"grid.{name}: has no effect with one text per prompt; it is for {strategies}"
-            return Contradiction(told, instead=default)
-        if grid.answer == ("logprob",):
-            told = f"grid.{name}: has no effect with answer logprob; remove it"
-            return Contradiction(told, instead=default)
-    return None
-
-
-def _check_cut(sweep: Sweep) -> Contradiction | None:
-    texts = sweep.texts
-    if texts.keep != ("head",) and not any(texts.max_tokens):
-        told = "texts.keep: has no effect on whole texts; set texts.max_tokens"
-        return Contradiction(told, instead=("head",))
-    return None
-
-
-def _check_caching(sweep: Sweep) -> Contradiction | None:
-    cached = {state != "off" for state in sweep.measure.cache_state}
-    asked = {asked for asked in sweep.engine.enable_prefix_caching if asked is not None}
-    if not asked or asked == cached:
-        return None
-    states = ", ".join(sweep.measure.cache_state)
-    said = ", ".join(str(value).lower() for value in sorted(asked))
-    told = (
-        f"engine.enable_prefix_caching: {said} contradicts measure.cache_state "
-        f"{states}; leave it out: cold and primed switch caching on, off switches it off"
-    )
-    return Contradiction(told, instead=(None,))
-
-
-def _check_simulated(sweep: Sweep) -> Contradiction | None:
-    if sweep.simulated.device not in DEVICES:
-        known = ", ".join(sorted(DEVICES))
-        told = f"simulated.device: {sweep.simulated.device!r} is not allowed: known are {known}"
-        return Contradiction(told)
-    if sweep.engine.kind != "simulated" and sweep.simulated != SimulatedTable():
-        return Contradiction('simulated: has no effect without engine.kind = "simulated"')
-    return None
-
-
-def _check_stopping(sweep: Sweep) -> Contradiction | None:
-    measure = sweep.measure
-    if (measure.stop_at_half_width is None) != (measure.max_repeats is None):
-        told = "measure.stop_at_half_width: goes together with measure.max_repeats; set both"
-        return Contradiction(told)
-    if measure.max_repeats is not None and measure.max_repeats < measure.repeats:
-        told = f"measure.max_repeats: {measure.max_repeats} is less than repeats {measure.repeats}"
-        return Contradiction(told)
-    return None
-
-
-def _check_mode(sweep: Sweep) -> Contradiction | None:
-    kind = sweep.engine.kind
-    modes = MODES.get(kind, ("offline",))
-    if sweep.mode not in modes:
-        return Contradiction(f'engine.kind: {kind} is for mode = "{modes[0]}"')
-    told = _online_problem(sweep) if sweep.mode == "online" else _offline_problem(sweep)
-    return None if told is None else Contradiction(told)
-
-
-def _offline_problem(sweep: Sweep) -> str | None:
-    if sweep.online != OnlineTable():
-        return 'online: has no effect without mode = "online" at the top of the file'
-    return None
-
-
-def _online_problem(sweep: Sweep) -> str | None:
-    return _load_problem(sweep.online) or _url_problem(sweep) or _measure_problem(sweep)
-
-
-def _load_problem(online: OnlineTable) -> str | None:
-    """Return why a table is no load, or None."""
-    kinds = ("rate", "concurrency", "max_rate")
-    loads = [name for name in kinds if getattr(online, name) not in {(), None}]
-    if len(loads) != 1:
-        found = " and ".join(loads) or "none"
-        return f"online: takes exactly one of rate, concurrency and max_rate; given: {found}"
-    if online.max_rate is not None and online.slo is None:
-        return 'online.slo: is missing; max_rate needs one, e.g. slo = "p99 e2e <= 500 ms"'
-    if online.search_s is not None and online.max_rate is None:
-        return "online.search_s: has no effect without online.max_rate; remove it"
-    if online.concurrency and online.arrivals != ("poisson",):
-        return "online.arrivals: has no effect with concurrency; remove it"
-    return _window_problem(online) or _search_problem(online)
-
-
-def _window_problem(online: OnlineTable) -> str | None:
-    """Return why a window would hold nothing, or more than any client sends."""
-    rates = online.rate or ((online.max_rate,) if online.max_rate else ())
-    for rate in rates:
-        texts = rate * online.window_s
-        what = f"at {rate:g} texts/s a window of {online.window_s:g} s brings"
-        if texts < 1:
-            return f"online.window_s: {what} less than one text; set it higher"
-        if texts > MOST_TEXTS_IN_WINDOW:
-            most = f"{MOST_TEXTS_IN_WINDOW:,} are the most allowed"
-            return f"online.rate: {what} {texts:,.0f} texts, and {most}"
-    return None
-
-
-def _search_problem(online: OnlineTable) -> str | None:
-    """Return why a search would end before its first window, or None."""
-    if online.max_rate is None or online.slo is None:
-        return None
-    settle_s = slo.parse(online.slo).settle_s(online.window_s)
-    longest_s = online.search_s or MOST_WINDOWS * online.window_s
-    if online.window_s + settle_s <= longest_s:
-        return None
-    return (
-        f"online.search_s: {longest_s:g} s hold no window: it takes {online.window_s:g} s, and "
-        f"{settle_s:g} s before them until queues have built up"
-    )
-
-
-def _url_problem(sweep: Sweep) -> str | None:
-    """Return what does not go together with a server that is there, or None."""
-    online, kind = sweep.online, sweep.engine.kind
-    if (online.url is not None) != (kind == "external"):
-        return 'online.url: goes together with engine.kind = "external"; --url sets both'
-    if online.api_key_env is not None and online.url is None:
-        return "online.api_key_env: has no effect without online.url"
-    return None
-
-
-def _measure_problem(sweep: Sweep) -> str | None:
-    """Return what only a pass of known requests can do, or None."""
-    if sweep.measure.stop_at_half_width is not None:
-        return "measure.stop_at_half_width: is for offline passes; use measure.repeats online"
-    if sweep.measure.isolation != "process" and sweep.online.url is not None:
-        return "measure.isolation: has no effect on an existing server; remove it"
-    if "logprob" in sweep.grid.answer:
-        return "grid.answer: logprob is measured offline; servers answer free or choice"
-    return None
-
-
-def _check_size(sweep: Sweep) -> Contradiction | None:
-    """Refuse what a slip of the keyboard asks for, before it is expanded."""
-    grid = sweep.grid
-    total = num_cells(sweep)
-    if total > MOST_CELLS:
-        return Contradiction(too_many_cells(total))
-    num_requests = max(grid.n) * max(grid.duplication)
-    if num_requests > MOST_TEXTS:
-        return Contradiction(
-            f"grid.duplication: {num_requests:,} texts in a pass, n times duplication, and "
-            f"{MOST_TEXTS:,} are the most allowed"
-        )
-    return None
-
-
-def num_cells(sweep: Sweep) -> int:
-    """Return how many cells a sweep has at most, its variants left out."""
-    tables = (
-        sweep.grid,
-        sweep.engine,
-        sweep.measure,
-        sweep.texts,
-        sweep.simulated,
-        sweep.online,
-    )
-    values = (value for table in tables for value in table.__dict__.values())
-    sizes = (max(len(value), 1) for value in values if isinstance(value, tuple))
-    return math.prod(sizes) * sweep.measure.replicates
-
-
-def too_many_cells(total: int) -> str:
-    """Say that a sweep is larger than any that could be measured."""
-    return f"grid: {total:,} cells with all axes, and {MOST_CELLS:,} are the most allowed"
