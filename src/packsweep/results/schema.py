@@ -123,7 +123,9 @@ IDENTITY = (
     _int("attempt", "", "how many times the cell had been started before, in this folder"),
     _string("outcome", "ok, infeasible, oom, timeout, crashed, invalid or gpu_busy"),
     _string("reason", "why the outcome is not ok; null if it is"),
-    Column(name="started_at", kind="time", unit="UTC", meaning="when the worker took its first step"),
+    Column(
+        name="started_at", kind="time", unit="UTC", meaning="when the worker took its first step"
+    ),
 )
 
 CELL = (
