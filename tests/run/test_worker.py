@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from packsweep.results.store import Store
 from packsweep.run import worker
 from packsweep.run.measure import checks, scoring
 from packsweep.run.measure.metrics import Answered
-from packsweep.run.task import BEGAN, Status, status_from_json
+from packsweep.run.task import BEGAN, STATUS, Status, status_from_json
 from packsweep.run.worker import Attempt, KeptEngine
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
@@ -375,3 +377,21 @@ def test_log_of_shared_engine(
     assert ends[2].reason is not None
     assert "no such kernel" in ends[2].reason
     assert logs[1].read_text(encoding="utf-8").count("packsweep: commit") == 1
+
+
+def test_run_ends_without_tearing_down(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """A worker that has written its status is gone at once: nothing of the interpreter's end."""
+    folder = tmp_path / "w"
+    folder.mkdir()
+    one = _cell(byte_model)
+    (folder / "task.json").write_text(task(one, store.root).to_json(), encoding="utf-8")
+    program = (
+        "import atexit, sys; from pathlib import Path; from packsweep.run import worker;"
+        "atexit.register(print, 'torn down'); worker.run(Path(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert status_from_json((folder / STATUS).read_text(encoding="utf-8")).outcome == "ok"
+    assert "packsweep: commit" in done.stdout  # what it printed is there
+    assert "torn down" not in done.stdout
