@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from packsweep.errors import SpecError, TextsError
 from packsweep.models.chat import ChatTemplate
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read, spec, texts
+from packsweep.sweep import keys, read, spec, texts
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 SMALL = """
@@ -202,6 +202,24 @@ def test_parse_refusal(tables: dict[str, Any], expected: str) -> None:
     assert _parse_refusal(**tables).startswith(f"f.toml: {expected}")
 
 
+def _keys_of_texts() -> list[str]:
+    """Return the keys of docs/KEYS.md that take any text."""
+    tables = re.split(r"^## `\[(\w+)\]`$", keys.to_markdown(), flags=re.MULTILINE)[1:]
+    return [
+        f"{table}.{key}"
+        for table, rows in zip(tables[::2], tables[1::2], strict=True)
+        for key in re.findall(r"^\| `(\w+)` \| text \|", rows, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize("name", sorted({*_keys_of_texts()} - {"task.system", "task.label_column"}))
+def test_parse_empty_text(name: str) -> None:
+    """No key takes an empty text but two, to which it means something."""
+    table, key = name.split(".")
+    own = {"name": "m"} if table == "model" else {}
+    assert _parse_refusal(**{table: {**own, key: ""}}).startswith(f"f.toml: {name}: ")
+
+
 def test_parse_misspelt_needed_key() -> None:
     """A misspelt key is named before the key that is missing because of it."""
     said = _parse_refusal(model={"nam": "m"})
@@ -359,6 +377,8 @@ def test_variant_obeys_overrides(tmp_path: Path) -> None:
             [{"measure": {"isolation": "engine"}}],
             "variant 1: measure.isolation: must be the same for the whole sweep",
         ),
+        ([{"measure": {"order_seed": 1}}], "variant 1: measure.order_seed: must be the same"),
+        ([{"online": {"api_key_env": "K"}}], "variant 1: online.api_key_env: must be the same"),
         ([{"grid": 3}], "variant 1: grid cannot be varied"),
         ([3], "variant 1: 3 cannot be varied"),
         ({"grid": {"n": 3}}, r"write \[\[variant\]\]"),
