@@ -261,6 +261,8 @@ def test_answers_that_were_scored_and_are_gone_are_called_gone() -> None:
         "speed only: the tables of requests are gone, so accuracies cannot be compared; measure "
         "again"
     )
+    assert found.numbers is not None
+    assert found.numbers[0].detail == "the tables of requests are gone"
 
 
 def test_as_many_texts_of_two_sources_are_two_settings() -> None:

@@ -98,6 +98,12 @@ def test_cells_over_other_texts_are_not_compared() -> None:
     assert quality.agreement(one, other) is None
 
 
+def test_as_many_texts_of_another_source_are_other_texts_even_if_their_labels_agree() -> None:
+    one, other = (answers(["bug", "other"], ["bug", "bug"], texts=texts) for texts in "ab")
+    assert quality.difference(one, other).num_texts == 0
+    assert quality.agreement(one, other) is None
+
+
 def requests(**changes: Any) -> pd.DataFrame:
     rows = [
         {

@@ -123,13 +123,14 @@ def num_shared(one: Answers, other: Answers) -> int:
     """Return over how many texts, from the first on, two cells can be compared.
 
     Cells of one sweep label the first n texts of one order, so those of a smaller n are among
-    those of a larger. The texts' own labels must agree on that; where there are none, only the
-    same n texts are the same.
+    those of a larger, and as many are the same. The texts' own labels must agree on that; where
+    there are none, only the same n texts are the same.
     """
     if one.texts_sha256 == other.texts_sha256:
         return len(one.found)
     shared = min(len(one.found), len(other.found))
-    alike = one.labelled and one.expected[:shared] == other.expected[:shared]
+    nested = len(one.found) != len(other.found)
+    alike = nested and one.labelled and one.expected[:shared] == other.expected[:shared]
     return shared if alike else 0
 
 
