@@ -321,6 +321,11 @@ def test_primed_and_copied_cells_are_no_ground_for_a_recommendation() -> None:
         advice.advise(rows, {})
 
 
+def test_online_cells_are_no_ground_for_a_recommendation() -> None:
+    with pytest.raises(ResultsError, match="measured online, and offline cells are what"):
+        advice.advise([{**row(WAYS[0], 100), "mode": "online"}], {})
+
+
 def test_texts_without_labels_must_be_labelled_as_the_baseline_labels() -> None:
     rows = [row(way, 2000) for way in WAYS]
     drawn = {

@@ -229,7 +229,7 @@ def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
     if json:
         print_json(rows)
     elif not rows:
-        say(open_console(), _why_none(found.rows, read=answers["cell_id"].isin(shown).any()))
+        say(open_console(), _why_none(found.rows, read=bool(answers["cell_id"].isin(shown).any())))
     else:
         made = quality_table.positions if by_position else quality_table.confusion
         print_table(open_console(), made(rows, found.rows))
