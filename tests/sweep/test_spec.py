@@ -274,6 +274,17 @@ def test_load_missing_file_of_sweeps(tmp_path: Path) -> None:
     assert said.endswith(f"no such sweep file; did you mean {tmp_path}/sweeps/quick.toml?")
 
 
+@pytest.mark.parametrize(("name", "hint"), [("QUICK", "quick.toml"), ("nosuch.toml", None)])
+def test_load_missing_file_is_compared_by_name_alone(
+    tmp_path: Path, name: str, hint: str | None
+) -> None:
+    """The ending that all sweep files share makes none alike."""
+    (tmp_path / "quick.toml").write_text(SMALL, encoding="utf-8")
+    said = _refusal(tmp_path / name)
+    expected = f"; did you mean {tmp_path}/{hint}?" if hint else ""
+    assert said == f"{tmp_path / name}: no such sweep file{expected}"
+
+
 def test_load_missing_folder(tmp_path: Path) -> None:
     """Nothing is near in a folder that is not there."""
     assert _refusal(tmp_path / "no" / "a.toml").endswith("a.toml: no such sweep file")

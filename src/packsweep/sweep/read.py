@@ -188,8 +188,8 @@ def _read_toml(path: Path, content: bytes | None) -> dict[str, Any]:
         if path.parts and path.parts[0].endswith(":"):  # what a path leaves of https:// or s3://
             raise SpecError(f"{path}: is an address; copy the sweep file to this machine") from None
         found = itertools.chain(*map(path.parent.glob, ("sweeps/*.toml", "*.toml")))
-        files = {file.name: file for file in found}
-        near = nearest(path.name, files)
+        files = {file.stem: file for file in found}
+        near = nearest(path.stem, files)
         hint = f"; did you mean {files[near]}?" if near else ""
         raise SpecError(f"{path}: no such sweep file{hint}") from None
     except IsADirectoryError:
