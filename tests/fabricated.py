@@ -79,6 +79,7 @@ def answers(
     return Answers(
         group_id=of["group_id"],
         texts_sha256=of["texts_sha256"],
+        texts=np.arange(num_texts),
         prompts=prompts.astype(np.int64),
         expected=tuple(expected),
         found=tuple(found),

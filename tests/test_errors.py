@@ -1,10 +1,10 @@
-"""Messages never hold a URL's credentials."""
+"""Messages never hold a URL's credentials, and name what was meant."""
 
 from __future__ import annotations
 
 import pytest
 
-from packsweep.errors import EngineError, UserError, without_credentials
+from packsweep.errors import EngineError, UserError, nearest, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,9 @@ def test_without_credentials(text: str, plain: str) -> None:
     assert without_credentials(text) == plain
     assert str(UserError(text)) == plain
     assert str(EngineError(text)) == plain
+
+
+def test_nearest_takes_capitals_as_small_letters() -> None:
+    assert nearest("TEXTS_PER_S", ["texts_per_s", "mfu"]) == "texts_per_s"
+    assert nearest("teams", ["Teams.toml", "Team"]) == "Team"
+    assert nearest("x", ["texts_per_s"]) is None

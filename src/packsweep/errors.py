@@ -77,8 +77,13 @@ class EngineError(PacksweepError):
 
 
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Return the name that is spelled most like ``word``, for a message; None if none is."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
+    """Return the name that is spelled most like ``word``, for a message; None if none is.
+
+    Capitals and small letters are the same.
+    """
+    names = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), names, n=1, cutoff=cutoff)
+    return names[close[0]] if close else None
 
 
 def counted(number: int, noun: str) -> str:

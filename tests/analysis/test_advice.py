@@ -261,6 +261,8 @@ def test_answers_that_were_scored_and_are_gone_are_called_gone() -> None:
         "speed only: the tables of requests are gone, so accuracies cannot be compared; measure "
         "again"
     )
+    assert found.numbers is not None
+    assert found.numbers[0].detail == "the tables of requests are gone"
 
 
 def test_as_many_texts_of_two_sources_are_two_settings() -> None:
@@ -317,6 +319,11 @@ def test_primed_and_copied_cells_are_no_ground_for_a_recommendation() -> None:
     rows = [{**row(WAYS[0], 100), "duplication": 4}, {**row(WAYS[1], 100), "cache_state": "primed"}]
     with pytest.raises(ResultsError, match="no cell is ok with duplication 1"):
         advice.advise(rows, {})
+
+
+def test_online_cells_are_no_ground_for_a_recommendation() -> None:
+    with pytest.raises(ResultsError, match="measured online, and offline cells are what"):
+        advice.advise([{**row(WAYS[0], 100), "mode": "online"}], {})
 
 
 def test_texts_without_labels_must_be_labelled_as_the_baseline_labels() -> None:

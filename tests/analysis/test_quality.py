@@ -25,6 +25,7 @@ def answers(
     return Answers(
         group_id=name,
         texts_sha256=texts,
+        texts=np.arange(len(found)),
         prompts=np.arange(len(found)) // size,
         expected=tuple(expected),
         found=tuple(found),
@@ -94,6 +95,25 @@ def test_cells_of_a_smaller_n_are_compared_over_the_texts_they_share() -> None:
 def test_cells_over_other_texts_are_not_compared() -> None:
     one = answers(["bug", "other"], ["bug", "bug"], texts="one")
     other = answers(["other", "other"], ["bug", "bug"], texts="other")
+    assert quality.difference(one, other).num_texts == 0
+    assert quality.agreement(one, other) is None
+
+
+def test_answers_of_a_server_are_compared_over_the_texts_that_came_to_both() -> None:
+    """A window draws from the n texts, and another cell's window may draw others."""
+    every = answers(["bug", "bug", "other", "other"], ["bug", "other", "bug", "other"])
+    came = every.on(np.array([1, 3]))
+    assert came.found == ("other", "other")
+    found = quality.agreement(came, every)
+    assert found is not None
+    assert (found.num_texts, found.share.value) == (2, 1.0)
+    assert quality.agreement(came, every.on(np.array([0, 2]))) is None
+    difference = quality.difference(every, came)
+    assert (difference.num_texts, difference.gained, difference.lost) == (2, 0, 0)
+
+
+def test_as_many_texts_of_another_source_are_other_texts_even_if_their_labels_agree() -> None:
+    one, other = (answers(["bug", "other"], ["bug", "bug"], texts=texts) for texts in "ab")
     assert quality.difference(one, other).num_texts == 0
     assert quality.agreement(one, other) is None
 

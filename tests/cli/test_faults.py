@@ -306,7 +306,8 @@ engine = {{tensor_parallel_size = [1, 2]}}
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["calc"], "a command is missing"),
+        (["calc"], "a command is missing (packsweep calc --help)"),
+        (["calc", "kv", "m", "--devise", "H200"], "--device) (packsweep calc kv --help)"),
         (["export", "r", "--format", "xlsx"], "'xlsx' is not one of"),
         (["plan", "s3://bucket/s.toml"], "is an address; copy the sweep file to this machine"),
         (["recommend", "failed"], "no cell ended ok; packsweep show RESULTS says why"),

@@ -446,14 +446,19 @@ def test_hindsight(byte_model: Path) -> None:
 
 
 def test_measured_on_the_predicted_gpu_alone(tmp_path: Path) -> None:
-    """Other GPUs' passes and simulated ones say nothing of the prediction."""
+    """Other GPUs' passes, simulated and failed ones say nothing of the prediction."""
     store = Store(tmp_path / "results")
     store.prepare()
     seen = {"NVIDIA H200": "vllm", "NVIDIA L4": "vllm", "simulated H200": "simulated"}
     for of, (device, engine) in zip(CELLS, seen.items(), strict=False):
         fakes.written(store, of, device=device, engine=engine, duration_s=2.0)
+    fakes.written(store, fakes.cell(n=77), outcome="crashed", device=None, engine="vllm")
     assert plan_table.measured_s(store, _on()) == {CELLS[0].cell_id: 2.0}
     assert plan_table.measured_s(store, None) == {}
+    none = Store(tmp_path / "simulated")
+    none.prepare()
+    fakes.written(none, CELLS[0], device="simulated H200", engine="simulated", duration_s=2.0)
+    assert plan_table.measured_s(none, _on()) == {}
 
 
 def test_plan_json_has_everything(cli: Cli, byte_model: Path, tmp_path: Path) -> None:

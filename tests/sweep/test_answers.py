@@ -421,7 +421,8 @@ def test_show_confusion(scored: Path, cli: Cli) -> None:
 def test_show_not_scored(cli: Cli, sweep_file: Path, tmp_path: Path) -> None:
     """Random weights have no labels to show, which is said."""
     cli("run", sweep_file, "--results", "r", cwd=tmp_path)
-    assert "no scored answers" in cli("show", "r", "--positions", cwd=tmp_path).stdout
+    shown = cli("show", "r", "--positions", cwd=tmp_path).stdout
+    assert shown == "no scored answers: the weights are random\n"
 
 
 def test_show_two_tables(cli: Cli, scored: Path) -> None:

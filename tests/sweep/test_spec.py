@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from packsweep.errors import SpecError, TextsError
 from packsweep.models.chat import ChatTemplate
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read, spec, texts
+from packsweep.sweep import keys, read, spec, texts
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 SMALL = """
@@ -202,6 +202,24 @@ def test_parse_refusal(tables: dict[str, Any], expected: str) -> None:
     assert _parse_refusal(**tables).startswith(f"f.toml: {expected}")
 
 
+def _keys_of_texts() -> list[str]:
+    """Return the keys of docs/KEYS.md that take any text."""
+    tables = re.split(r"^## `\[(\w+)\]`$", keys.to_markdown(), flags=re.MULTILINE)[1:]
+    return [
+        f"{table}.{key}"
+        for table, rows in zip(tables[::2], tables[1::2], strict=True)
+        for key in re.findall(r"^\| `(\w+)` \| text \|", rows, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize("name", sorted({*_keys_of_texts()} - {"task.system", "task.label_column"}))
+def test_parse_empty_text(name: str) -> None:
+    """No key takes an empty text but two, to which it means something."""
+    table, key = name.split(".")
+    own = {"name": "m"} if table == "model" else {}
+    assert _parse_refusal(**{table: {**own, key: ""}}).startswith(f"f.toml: {name}: ")
+
+
 def test_parse_misspelt_needed_key() -> None:
     """A misspelt key is named before the key that is missing because of it."""
     said = _parse_refusal(model={"nam": "m"})
@@ -254,6 +272,17 @@ def test_load_missing_file_of_sweeps(tmp_path: Path) -> None:
     (tmp_path / "sweeps" / "quick.toml").touch()
     said = _refusal(tmp_path / "quick.toml")
     assert said.endswith(f"no such sweep file; did you mean {tmp_path}/sweeps/quick.toml?")
+
+
+@pytest.mark.parametrize(("name", "hint"), [("QUICK", "quick.toml"), ("nosuch.toml", None)])
+def test_load_missing_file_is_compared_by_name_alone(
+    tmp_path: Path, name: str, hint: str | None
+) -> None:
+    """The ending that all sweep files share makes none alike."""
+    (tmp_path / "quick.toml").write_text(SMALL, encoding="utf-8")
+    said = _refusal(tmp_path / name)
+    expected = f"; did you mean {tmp_path}/{hint}?" if hint else ""
+    assert said == f"{tmp_path / name}: no such sweep file{expected}"
 
 
 def test_load_missing_folder(tmp_path: Path) -> None:
@@ -359,6 +388,8 @@ def test_variant_obeys_overrides(tmp_path: Path) -> None:
             [{"measure": {"isolation": "engine"}}],
             "variant 1: measure.isolation: must be the same for the whole sweep",
         ),
+        ([{"measure": {"order_seed": 1}}], "variant 1: measure.order_seed: must be the same"),
+        ([{"online": {"api_key_env": "K"}}], "variant 1: online.api_key_env: must be the same"),
         ([{"grid": 3}], "variant 1: grid cannot be varied"),
         ([3], "variant 1: 3 cannot be varied"),
         ({"grid": {"n": 3}}, r"write \[\[variant\]\]"),

@@ -141,9 +141,7 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
     if choice.best is None:
         kind = "Simulated" if best.row["engine"] == schema.SIMULATED else "Speed only"
         most = "most per GPU" if any(each.num_gpus > 1 for each in choice.settings) else "most"
-        why = recommend.why_unscored(best.row)
-        why = why if why == recommend.REQUESTS_GONE else "answers were not scored"
-        return f"{kind}, {why}: {name} labels {most}, {speed}."
+        return f"{kind}, {_unscored(best)}: {name} labels {most}, {speed}."
     loss = f"at most {points_of(terms.max_loss)}"
     if choice.quality_kind == "agreement":
         share = f"{100 * terms.max_loss:.3g} %"
@@ -160,6 +158,11 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
     return f"No setting is shown to lose {loss}; for now run {name}: {correct}, {speed}."
 
 
+def _unscored(setting: Setting) -> str:
+    why = recommend.why_unscored(setting.row)
+    return why if why == recommend.REQUESTS_GONE else "answers were not scored"
+
+
 def _all_guess(choice: Choice) -> bool:
     """Return whether no setting is told from always giving the most frequent label."""
     scored = [each for each in choice.settings if each.answers is not None]
@@ -172,7 +175,7 @@ def _guesses(setting: Setting) -> bool:
 
 def _quality(best: Setting, kind: QualityKind | None) -> Number:
     if kind is None:
-        return Number(value="-", label="correct labels", detail="answers were not scored")
+        return Number(value="-", label="correct labels", detail=_unscored(best))
     label = "correct labels" if kind == "accuracy" else "labels equal to the baseline's"
     figure = best.quality
     detail = "no interval"

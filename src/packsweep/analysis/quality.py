@@ -32,7 +32,8 @@ class Answers:
 
     Attributes:
         group_id: the cell, its replicates taken together.
-        texts_sha256: identifies the texts.
+        texts_sha256: identifies the cell's n texts.
+        texts: those that it labelled, each by its index among the n; of a server those that came.
         prompts: the prompt of each text.
         expected: the texts' own labels; None where a text has none.
         found: the label found for each text, or ``NONE``.
@@ -40,6 +41,7 @@ class Answers:
 
     group_id: str
     texts_sha256: str
+    texts: Integers
     prompts: Integers
     expected: tuple[str | None, ...]
     found: tuple[str, ...]
@@ -56,15 +58,21 @@ class Answers:
         pairs = zip(self.expected, self.found, strict=True)
         return np.array([label == answer for label, answer in pairs], dtype=bool)
 
-    def first(self, num_texts: int) -> Answers:
-        """Return the decisions on the first texts alone."""
+    def on(self, texts: Integers) -> Answers:
+        """Return the decisions on these texts alone."""
         import dataclasses
 
+        import numpy as np
+
+        places = np.flatnonzero(np.isin(self.texts, texts))
+        if len(places) == len(self.found):
+            return self
         return dataclasses.replace(
             self,
-            prompts=self.prompts[:num_texts],
-            expected=self.expected[:num_texts],
-            found=self.found[:num_texts],
+            texts=self.texts[places],
+            prompts=self.prompts[places],
+            expected=tuple(self.expected[place] for place in places),
+            found=tuple(self.found[place] for place in places),
         )
 
 
@@ -95,6 +103,7 @@ def _answers(cell: Row, rows: pd.DataFrame) -> Answers:
     return Answers(
         group_id=str(cell["group_id"]),
         texts_sha256=str(cell["texts_sha256"]),
+        texts=ordered["text"].to_numpy(dtype=np.int64),
         prompts=(ordered["text"] - ordered["position"]).to_numpy(dtype=np.int64),
         expected=tuple(None if pd.isna(label) else str(label) for label in ordered["expected"]),
         found=tuple(ordered["found"].astype(str)),
@@ -120,17 +129,25 @@ def baseline(cells: Sequence[Row], answers: Mapping[str, Answers]) -> Answers | 
 
 
 def num_shared(one: Answers, other: Answers) -> int:
-    """Return over how many texts, from the first on, two cells can be compared.
+    """Return over how many texts two cells can be compared."""
+    return len(_shared(one, other))
+
+
+def _shared(one: Answers, other: Answers) -> Integers:
+    """Return the texts that two cells have both labelled.
 
     Cells of one sweep label the first n texts of one order, so those of a smaller n are among
-    those of a larger. The texts' own labels must agree on that; where there are none, only the
-    same n texts are the same.
+    those of a larger, and as many are the same. The texts' own labels must agree on that; where
+    there are none, only the same n texts are the same.
     """
+    import numpy as np
+
+    texts = np.intersect1d(one.texts, other.texts)
     if one.texts_sha256 == other.texts_sha256:
-        return len(one.found)
-    shared = min(len(one.found), len(other.found))
-    alike = one.labelled and one.expected[:shared] == other.expected[:shared]
-    return shared if alike else 0
+        return texts
+    nested = len(one.found) != len(other.found)
+    alike = nested and one.labelled and one.on(texts).expected == other.on(texts).expected
+    return texts if alike else texts[:0]
 
 
 def difference(cell: Answers, other: Answers) -> PairedDifference:
@@ -138,9 +155,11 @@ def difference(cell: Answers, other: Answers) -> PairedDifference:
 
     Empty where they have no texts in common, or these no labels.
     """
-    num_texts = num_shared(cell, other) if cell.labelled and other.labelled else 0
-    sides = cell.first(num_texts), other.first(num_texts)
-    units = shares.units_of(*(side.prompts for side in sides)) if num_texts else _no_units()
+    texts = _shared(cell, other)
+    if not (cell.labelled and other.labelled):
+        texts = texts[:0]
+    sides = cell.on(texts), other.on(texts)
+    units = shares.units_of(*(side.prompts for side in sides)) if len(texts) else _no_units()
     return shares.paired_difference(sides[0].right, sides[1].right, units)
 
 
@@ -271,17 +290,17 @@ def agreement(cell: Answers, baseline: Answers) -> Agreement | None:
     """Return how far ``cell`` labels as ``baseline`` does; None without common texts."""
     import numpy as np
 
-    num_texts = num_shared(cell, baseline)
-    if not num_texts:
+    texts = _shared(cell, baseline)
+    if not len(texts):
         return None
-    one, other = cell.first(num_texts), baseline.first(num_texts)
+    one, other = cell.on(texts), baseline.on(texts)
     units = shares.units_of(one.prompts, other.prompts)
     number = {name: index for index, name in enumerate(sorted({*one.found, *other.found} - {NONE}))}
     numbered = [_numbered(side.found, number) for side in (one, other)]
     same = np.equal(numbered[0], numbered[1])
     return Agreement(
         baseline=baseline.group_id,
-        num_texts=num_texts,
+        num_texts=len(texts),
         share=shares.share(same, units),
         kappa=shares.kappa(numbered[0], numbered[1], len(number), units),
     )

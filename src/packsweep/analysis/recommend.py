@@ -150,6 +150,11 @@ def choose(rows: Sequence[Row], answers: Mapping[str, Answers], terms: Terms) ->
     if not settings:
         if not any(row["outcome"] == "ok" for row in rows):
             raise ResultsError("no cell ended ok; packsweep show RESULTS says why")
+        if all(row["mode"] == "online" for row in rows):
+            raise ResultsError(
+                "these cells were measured online, and offline cells are what is compared; "
+                "packsweep show and report give what each load led to"
+            )
         raise ResultsError(
             "no cell is ok with duplication 1 and a cold or disabled prefix cache, which is how "
             "distinct texts run: measure one"

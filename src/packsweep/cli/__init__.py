@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _status(arguments: list[str]) -> int:
     """Run a command and return its exit status; what a user can cause is one line."""
     try:
-        status = app(args=arguments or ["--help"], standalone_mode=False)
+        status = app(args=arguments or ["--help"], standalone_mode=False, prog_name="packsweep")
     except UserError as error:
         complain(str(error))
         return WRONG_USE
@@ -133,7 +133,8 @@ def _status(arguments: list[str]) -> int:
         # A wrong option; which package the class lives in depends on Typer's version.
         if not hasattr(error, "format_message"):
             raise
-        complain(f"{_wrong_option(error.format_message())} (packsweep --help)")
+        asked = getattr(getattr(error, "ctx", None), "command_path", "packsweep")
+        complain(f"{_wrong_option(error.format_message())} ({asked} --help)")
         return WRONG_USE
     return status if isinstance(status, int) else 0
 

@@ -19,11 +19,17 @@ from packsweep.sweep import spec
 
 _HEAD = """# Keys of a sweep file
 
-Made from `src/packsweep/sweep/spec.py`. An axis takes one value or a list, and lists are multiplied
-([SWEEP_FILE.md](SWEEP_FILE.md)). Every key may be left out that is not required. An `[engine]` key
-without a meaning here is vLLM's argument of that name, such as `--max-num-seqs`
-([its documentation](https://docs.vllm.ai/en/stable/configuration/engine_args/)); where it has no
-default here, vLLM decides."""
+Made from `src/packsweep/sweep/spec.py`. Every key is optional unless its default says *required*.
+If you leave a key out, its default holds; where that is empty, the meaning says what happens. With
+*yes* under *axis* a key takes one value or a list, and lists multiply
+([SWEEP_FILE.md](SWEEP_FILE.md)); all other keys take one value. A
+[`[[variant]]`](SWEEP_FILE.md#one-change-at-a-time) may change the keys of `[grid]`, `[online]` (not
+`api_key_env`), `[engine]` (not `kind`), `[measure]` (not `isolation` and `order_seed`) and
+`[simulated]`, and of `[texts]` only `max_tokens`, `keep` and `markup`.
+
+An `[engine]` key without a meaning here is vLLM's argument of that name, such as `--max-num-seqs`
+([its documentation](https://docs.vllm.ai/en/stable/configuration/engine_args/)); if it has no
+default here, vLLM chooses one."""
 _WORDS = {"int": "integer", "float": "number", "bool": "`true`, `false`", "str": "text"}
 # Bounds beyond this only catch slips.
 _LARGE = 1e6
@@ -111,7 +117,7 @@ def _kind(kind: Any, bounds: tuple[Any, ...] = ()) -> str:  # noqa: ANN401  (an 
     if origin is tuple:
         return "list of texts"
     if origin is dict:
-        return "table"
+        return "table of texts" if members[1] is str else "table of texts, numbers, `true`, `false`"
     return f"{_WORDS[kind.__name__]}{_within(bounds)}"
 
 

@@ -27,8 +27,9 @@ from packsweep.sweep.spec import Sweep
 VARIED = ("grid", "engine", "measure", "simulated", "texts", "online")
 # Of the table of texts how much of each is sent; where they come from holds for a whole sweep.
 _VARIED_OF_TEXTS = ("max_tokens", "keep", "markup")
-# Cells with an engine of their own beside a shared one would not be alone on its GPU.
-_NOT_VARIED_OF_MEASURE = ("isolation",)
+# One order and one key serve all cells, and a cell with an engine of its own beside a shared one
+# would not be alone on its GPU.
+_NOT_VARIED = ("measure.isolation", "measure.order_seed", "online.api_key_env")
 _MOST_BYTES = 1 << 20
 _MOST_VARIANTS = 1000
 _OVERRIDE = "# --set "
@@ -135,7 +136,7 @@ def _varied(common: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:
             allowed = ", ".join(f"{each}.KEY = VALUE" for each in VARIED)
             raise SpecError(f"{where}: {name or shown(table)} cannot be varied; write {allowed}")
         for key in table:
-            fixed = name == "measure" and key in _NOT_VARIED_OF_MEASURE
+            fixed = f"{name}.{key}" in _NOT_VARIED
             if fixed or (name == "texts" and key not in _VARIED_OF_TEXTS):
                 raise SpecError(f"{where}: {name}.{key}: must be the same for the whole sweep")
         merged[name] = {**merged.get(name, {}), **table}
@@ -187,8 +188,8 @@ def _read_toml(path: Path, content: bytes | None) -> dict[str, Any]:
         if path.parts and path.parts[0].endswith(":"):  # what a path leaves of https:// or s3://
             raise SpecError(f"{path}: is an address; copy the sweep file to this machine") from None
         found = itertools.chain(*map(path.parent.glob, ("sweeps/*.toml", "*.toml")))
-        files = {file.name: file for file in found}
-        near = nearest(path.name, files)
+        files = {file.stem: file for file in found}
+        near = nearest(path.stem, files)
         hint = f"; did you mean {files[near]}?" if near else ""
         raise SpecError(f"{path}: no such sweep file{hint}") from None
     except IsADirectoryError:

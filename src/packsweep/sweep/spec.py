@@ -149,15 +149,15 @@ class ModelTable(Table):
     name: NotBlank
     """A hub id, a folder, or an embedded model: `embedded:smollm2-135m`, `embedded:llama-3.1-8b`,
     `embedded:llama-3.1-8b-w8a8`."""
-    revision: str | None = None
-    """Branch, tag or commit on the hub; by default the newest commit of `main`, which is recorded.
-    """
-    tokenizer: str | None = None
-    """A hub id or folder, where it is not that of the model."""
+    revision: NotBlank | None = None
+    """Branch, tag or commit of a hub model; by default `main`, as the local cache holds it or else
+    the newest. The commit is recorded."""
+    tokenizer: NotBlank | None = None
+    """A hub id, a folder or an embedded model; by default the model's own tokenizer."""
     load_format: Literal[
         "auto", "safetensors", "fastsafetensors", "pt", "dummy", "runai_streamer"
     ] = "auto"
-    """vLLM's format of the weights; `dummy`: random ones, so answers are not scored."""
+    """Format of the weights, as in vLLM; `dummy`: random weights, whose answers are not scored."""
 
 
 class TaskTable(Table):
@@ -168,23 +168,26 @@ class TaskTable(Table):
     """
 
     name: str = "sentiment"
-    """A built-in task, `sentiment` or `tickets`, or a name of your own."""
+    """A built-in task (`sentiment`, `tickets`) or a name of your own."""
     labels: Annotated[tuple[str, ...] | None, BeforeValidator(_as_labels)] = None
-    """The labels, in the order in which the prompt lists them."""
+    """2 to 100 labels, in the order in which the prompt lists them; required for a task of your
+    own."""
     instruction: str | None = None
-    """For one text; `{labels}` and `{text}` stand for what is filled in."""
+    """Asks about one text; may hold `{labels}` and `{text}`. Required for a task of your own."""
     instruction_many: str | None = None
-    """For several texts in a prompt; `{n}` is their number, `{texts}` the texts."""
+    """Asks about `{n}` texts, which replace `{texts}` if it is there; by default derived from
+    `instruction`."""
     system: str | None = None
-    """System message, for `grid.template = "chat"`."""
+    """System message of the chat, if any; only with `grid.template = "chat"`."""
     chat_template_kwargs: dict[str, str | int | float | bool] = {}
-    """Variables of the chat template, such as `{enable_thinking = false}`."""
-    text_column: str | None = None
-    """Column of the texts; guessed if only one can be meant."""
+    """Variables of the chat template, such as `{ enable_thinking = false }`; only with
+    `grid.template = "chat"`."""
+    text_column: NotBlank | None = None
+    """Column of the texts; by default guessed from common names."""
     label_column: str | None = None
-    """Column of the labels; guessed likewise; `""`: the texts have none."""
+    """Column of the labels; by default guessed from common names. `""`: read no labels."""
     label_map: dict[str, str] = {}
-    """Spelling in the file -> label, such as `{"1" = "positive"}`."""
+    """How your file spells labels, such as `{ "Bug report" = "bug" }`."""
 
 
 class TextsTable(Table):
@@ -197,20 +200,22 @@ class TextsTable(Table):
     source: NotBlank = "builtin"
     """Where the texts come from ([sources](SWEEP_FILE.md#sources-of-texts))."""
     seed: Seed | None = None
-    """Shuffles the rows; left out: the order of the file."""
-    split: str | None = None
-    """Of a data set on the hub, such as `test`."""
+    """Shuffles all texts before the first n are taken; by default they keep the order of the
+    source."""
+    split: NotBlank | None = None
+    """Split of a hub data set, such as `test`; required if there are several."""
     delimiter: Delimiter | None = None
-    """Between the fields of a CSV file; guessed if left out."""
+    """One character between the fields of a CSV file; by default guessed."""
     max_tokens: Axis[NotNegative] = (0,)
-    """Tokens of each text that are sent; 0: all."""
+    """Longest part of a text that is sent, in tokens; `0`: the whole text."""
     keep: Axis[Keep] = ("head",)
-    """Which tokens those are: the first, or half of them from each end."""
+    """What is kept of a longer text: its beginning, or half from the beginning and half from the
+    end."""
     markup: Axis[Markup] = ("keep",)
-    """HTML tags are left in the texts, or removed."""
+    """`strip` removes HTML tags and decodes entities such as `&amp;`."""
     control_tokens: ControlTokens = "refuse"
-    """A text that contains one of the model's control tokens stops the sweep, or the token is
-    broken up by a space."""
+    """If a text contains a control token of the model, refuse the sweep, or break the token up with
+    a space."""
 
 
 class GridTable(Table):
@@ -219,28 +224,30 @@ class GridTable(Table):
     strategy: Axis[Strategy] = ("packed", "separate")
     """All n texts in one prompt, one text per prompt, or `pack_size` texts per prompt."""
     n: Axis[Positive]
-    """Distinct texts labelled in one pass."""
+    """Texts labelled in one pass; online: texts in the pool from which requests are drawn."""
     duplication: Axis[Positive] = (1,)
-    """Times each request is submitted in a pass."""
+    """How often each request is submitted in a pass."""
     duplication_order: Axis[DuplicationOrder] = ("grouped",)
-    """Copies follow each other (AAABBB) or take turns (ABABAB)."""
+    """Copies of a request follow each other (AAABBB), or all requests take turns (ABABAB)."""
     pack_size: OptionalAxis[Positive] = ()
-    """Texts per prompt of the strategy `chunked`."""
+    """Texts per prompt of the strategy `chunked`, which requires it."""
     instruction: Axis[Instruction] = ("after",)
-    """After the texts, or before them, where all prompts share it as a prefix."""
+    """Position of the instruction; `before`: a prefix that all prompts share."""
     template: Axis[Template] = ("original",)
-    """Wording of the prompt; `chat`: the model's own chat template."""
+    """Wording: the task's own, two others for the task `sentiment` only, or the model's chat
+    template."""
     answer: Axis[Answer] = ("free",)
-    """Written freely and parsed, constrained to the labels, or the most likely label after one
-    forward pass."""
+    """Free text that is parsed, output constrained to the labels, or the most likely label after
+    one forward pass."""
     format: Axis[Format] = ("lines",)
-    """How a prompt of several texts asks for its answers."""
+    """How a prompt of several texts asks for the answers: one per line, numbered lines, or a JSON
+    object."""
     label_form: Axis[LabelForm] = ("words",)
-    """The model answers with the label itself or with a letter."""
+    """The model answers with the label, or with a letter that stands for it (at most 26 labels)."""
     prompt_type: Axis[PromptType] = ("text",)
-    """vLLM gets text, or tokens from one batched call of the tokenizer."""
+    """vLLM tokenizes each prompt, or gets token ids from one batched call of the tokenizer."""
     output_tokens_per_text: Axis[Positive] = (1,)
-    """Limit of free answers, in tokens for each text of the prompt."""
+    """Limit of `free` answers, in tokens per text of the prompt."""
 
 
 class EngineTable(Table):
@@ -254,12 +261,13 @@ class EngineTable(Table):
     """
 
     kind: EngineKind = "vllm"
-    """vLLM, the simulated engine, or a server that is running (`online.url`)."""
+    """vLLM, the simulated engine (`[simulated]`), or a running server (`online.url`)."""
     tensor_parallel_size: LaterAxis[Gpus] = (1,)
-    """GPUs that share each layer."""
+    """GPUs that share every layer."""
     pipeline_parallel_size: LaterAxis[Gpus] = (1,)
-    """Groups of GPUs, each with a part of the layers."""
+    """Stages that the layers are split into, each on GPUs of its own."""
     max_model_len: Axis[Positive | None] = (None,)
+    """Longest request, prompt and answer together, in tokens; by default the model's own limit."""
     enable_prefix_caching: Axis[bool | None] = (None,)
     """Follows from `measure.cache_state`; leave it out."""
     max_num_seqs: Axis[Positive] = (1024,)
@@ -269,22 +277,22 @@ class EngineTable(Table):
     num_gpu_blocks_override: Axis[Positive | None] = (None,)
     block_size: Axis[Positive | None] = (None,)
     dtype: Axis[Literal["auto", "bfloat16", "float16", "float32", "half", "float"]] = ("auto",)
-    quantization: Axis[str | None] = (None,)
-    linear_backend: Axis[str | None] = (None,)
-    kv_cache_dtype: Axis[str] = ("auto",)
+    quantization: Axis[NotBlank | None] = (None,)
+    linear_backend: Axis[NotBlank | None] = (None,)
+    kv_cache_dtype: Axis[NotBlank] = ("auto",)
     enforce_eager: Axis[bool] = (False,)
     enable_chunked_prefill: Axis[bool] = (True,)
     async_scheduling: Axis[bool | None] = (None,)
-    attention_backend: Axis[str | None] = (None,)
+    attention_backend: Axis[NotBlank | None] = (None,)
     performance_mode: Axis[Literal["balanced", "interactivity", "throughput"] | None] = (None,)
     optimization_level: Axis[Annotated[int, Field(ge=0, le=3)] | None] = (None,)
     max_cudagraph_capture_size: Axis[Positive | None] = (None,)
     compilation_config: Axis[JsonObject | None] = (None,)
-    """JSON, as on vLLM's command line."""
+    """A JSON object in quotes, as on vLLM's command line."""
     long_prefill_token_threshold: Axis[NotNegative | None] = (None,)
     disable_cascade_attn: Axis[bool | None] = (None,)
     cpu_offload_gb: Axis[Annotated[float, Field(ge=0, le=1e6)] | None] = (None,)
-    tokenizer_mode: Axis[str] = ("auto",)
+    tokenizer_mode: Axis[NotBlank] = ("auto",)
     trust_remote_code: Axis[bool] = (False,)
     seed: Axis[Seed] = (0,)
 
@@ -299,27 +307,28 @@ class MeasureTable(Table):
     """
 
     repeats: Positive = 3
-    """Timed passes in one engine."""
+    """Timed passes in one engine; online: windows on one server."""
     max_repeats: Positive | None = None
-    """Most passes where `stop_at_half_width` is set."""
+    """Most passes, at least `repeats`; set it together with `stop_at_half_width`."""
     stop_at_half_width: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Passes are repeated until half the 95 % interval of the duration is at most this share of the
-    mean."""
+    """Add passes until half the 95 % interval of the duration is at most this share of its mean; by
+    default none. Not online."""
     replicates: Positive = 1
-    """Processes that measure each cell, each with its own engine."""
+    """Processes that measure each cell, each with an engine of its own."""
     order_seed: Seed = 0
-    """Shuffles the order of the cells."""
+    """Seed of the random order in which cells are measured."""
     warmup_passes: NotNegative = 1
-    """Passes before the timed ones."""
+    """Untimed passes before the timed ones."""
     cache_state: Axis[CacheState] = ("cold",)
-    """Prefix cache: emptied before each pass, filled by the same pass before, or switched off."""
+    """Prefix cache: emptied before each pass, filled by the same pass beforehand, or switched off.
+    """
     ignore_eos: bool = True
-    """Free answers always have their full length, so that all cells generate as many tokens."""
+    """Every `free` answer has its full length, so all cells generate as many tokens."""
     sample_conditions: bool = True
-    """Clocks, power, temperature and other processes are sampled during each pass."""
+    """Record clocks, power, temperatures and other processes during each pass."""
     isolation: Isolation = "process"
-    """Each cell has a process and an engine of its own, or cells with equal engine settings share
-    an engine."""
+    """A process and an engine for each cell, or one engine for all cells with equal engine
+    settings."""
 
 
 class OnlineTable(Table):
@@ -334,47 +343,50 @@ class OnlineTable(Table):
     """
 
     rate: OptionalAxis[TextsPerS] = ()
-    """Texts per second that are offered, whatever the server does (open loop)."""
+    """Open loop: texts per second that arrive, however fast the server is. Set `rate`,
+    `concurrency` or `max_rate`."""
     concurrency: OptionalAxis[Concurrency] = ()
-    """Requests that are always in flight (closed loop)."""
+    """Closed loop: requests in flight at all times."""
     max_rate: TextsPerS | None = None
-    """First rate, in texts per second, of a search for the highest one that meets the SLO."""
+    """Starting point, in texts per second, of a search for the highest rate that meets `slo`."""
     search_s: Seconds | None = None
-    """Longest duration of that search; 40 windows if left out."""
+    """Longest duration of that search, in seconds; by default 40 windows."""
     slo: Objective | None = None
-    """Objective of the search, such as `p99 e2e <= 500 ms`."""
+    """Latency objective, such as `p99 e2e <= 500 ms` (or `ttft`, `tpot`); required with `max_rate`,
+    else optional."""
     arrivals: Axis[Arrivals] = ("poisson",)
-    """Of requests at a rate: random or evenly spaced."""
+    """Gaps between requests, random or equal; not with `concurrency`."""
     window_s: Seconds = 60.0
-    """Duration of a window."""
+    """How long requests arrive in one window, in seconds."""
     seed: NotNegative = 0
-    """Of the arrivals and of the order of requests."""
+    """Seed of the arrival times and of the order of requests."""
     url: BaseUrl | None = None
-    """A server that is running, such as `http://127.0.0.1:8000`."""
-    api_key_env: str | None = None
-    """Environment variable that holds its key."""
+    """Address of a running server, such as `http://127.0.0.1:8000`; by default each cell starts its
+    own."""
+    api_key_env: NotBlank | None = None
+    """Environment variable that holds the API key of that server; by default no key is sent."""
 
 
 class LimitsTable(Table):
     """``[limits]``: when to give up. Does not change a measurement, so is no part of a cell."""
 
     engine_start_timeout_s: Seconds = 1800.0
-    """Of the start of an engine."""
+    """Longest start of an engine, in seconds; after that the cell fails."""
     pass_timeout_s: Seconds = 3600.0
-    """Of a warm-up or a pass."""
+    """Longest warm-up, pass or window, in seconds; after that the cell fails."""
     gpu_free_timeout_s: Annotated[float, Field(ge=0, le=1e9)] = 60.0
-    """How long a cell waits for a GPU that another process uses."""
+    """How long a cell waits for a GPU that another process uses, in seconds."""
     max_attempts: Positive = 3
-    """Per cell, if it fails for a reason that may pass."""
+    """Attempts at a cell in one run if it crashes, times out or finds its GPU in use."""
     stop_after_failures: Positive = 3
-    """The sweep stops if so many first cells fail in the same way."""
+    """The run stops if this many cells fail in the same way before any cell is measured."""
 
 
 class CostTable(Table):
     """``[cost]``: what a GPU costs. Does not change a measurement, so is no part of a cell."""
 
     gpu_hour_usd: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    """Price of one GPU for one hour, for the columns in dollars."""
+    """Price of one GPU for one hour; by default no costs are shown."""
 
 
 class SimulatedTable(Table):
@@ -385,25 +397,25 @@ class SimulatedTable(Table):
     """
 
     device: str = "H200"
-    """Whose FLOP/s and bandwidth it has, such as `H100`."""
+    """GPU with whose data-sheet figures it computes, such as `H100`."""
     mfu: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Share of the FLOP/s that it reaches."""
+    """Share of the GPU's FLOP/s that it reaches."""
     mbu: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Share of the bandwidth that it reaches."""
+    """Share of the GPU's memory bandwidth that it reaches."""
     spread: Annotated[float, Field(ge=0, lt=1)] = 0.005
-    """Standard deviation of durations, as a share."""
+    """Standard deviation of pass durations, as a share of their mean."""
     slowdown: Annotated[float, Field(gt=0, le=1e9)] = 1.0
-    """Factor on durations of passes."""
+    """Factor by which passes take longer."""
     coverage: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of free answers that hold a label."""
+    """Share of `free` answers that contain a label."""
     seed: Seed = 0
-    """Of the spread and the answers."""
+    """Seed of the answers."""
     real_seconds: Annotated[float, Field(ge=0, le=1e9)] = 0.0
-    """Seconds that a pass really takes."""
+    """How long a simulated pass really takes, in seconds."""
     fault: Axis[Fault] = ("none",)
-    """What goes wrong, for tests."""
-    gpu_locks: str | None = None
-    """Folder in which its processes lock GPUs, for tests."""
+    """Failure to simulate, for tests."""
+    gpu_locks: NotBlank | None = None
+    """Folder of lock files that stand for GPUs, for tests."""
 
 
 class Sweep(Table):
@@ -416,7 +428,7 @@ class Sweep(Table):
     model: ModelTable
     grid: GridTable
     mode: Mode = "offline"
-    """Passes over all texts, or a server under load."""
+    """Passes over all texts at once, or a server under load (`[online]`)."""
     online: OnlineTable = OnlineTable()
     task: TaskTable = TaskTable()
     texts: TextsTable = TextsTable()

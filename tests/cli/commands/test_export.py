@@ -156,9 +156,7 @@ def test_export_refuses_in_one_line(
 
 def test_nothing_to_export_is_refused(capsys: Captured, tmp_path: Path) -> None:
     Store(tmp_path / "r").prepare()
-    assert "no summary to export yet" in said(
-        capsys, 2, "export", tmp_path / "r", "--format", "csv"
-    )
+    assert "no summary to export" in said(capsys, 2, "export", tmp_path / "r", "--format", "csv")
 
 
 def test_analysis_example_runs(capsys: Captured, results: Path) -> None:

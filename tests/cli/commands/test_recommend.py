@@ -49,7 +49,7 @@ def test_json_holds_terms_and_points(results: Path, cli: Cli) -> None:
         (["--min-accuracy", "90"], "--min-accuracy 90: expected a share between 0 and 1"),
         (["--texts", "many"], "--texts many: expected a number of texts, e.g. 5_000_000"),
         (["--texts", "0"], "--texts 0: expected a number of texts, e.g. 5_000_000"),
-        (["-o", "out"], "--output out: nothing is recommended, because answers were"),
+        (["-o", "out"], "--output out: nothing is recommended, because the engine was"),
     ],
 )
 def test_a_slip_is_one_line(results: Path, cli: Cli, options: list[str], message: str) -> None:

@@ -260,6 +260,15 @@ def test_nothing_measured(found: Found) -> None:
         assert "<h1" in html.render(built)
 
 
+def test_simulated_servers_are_called_simulated(found: Found) -> None:
+    first = next(row for row in found.rows if row["outcome"] == "ok")
+    rows = [{**first, "mode": "online", "engine": "simulated", "e2e_p99_s_median": None}]
+    built = html.build(replace(found, rows=rows, compared=[], positions=[], confusion=[]))
+    assert built.advice.sentence == (
+        "Simulated, not measured: no window under load has been measured yet."
+    )
+
+
 def test_many_cells(found: Found) -> None:
     """Thousands of cells give a page of bounded size that says what it leaves out."""
     first = next(row for row in found.rows if row["outcome"] == "ok")

@@ -292,6 +292,13 @@ def test_search_says_that_it_was_cut() -> None:
     assert str(result.reason).startswith("stopped after 13 of at most 20 s")
 
 
+def test_search_says_nothing_of_undecided_rates_below_one_that_passes() -> None:
+    slo = parse("p90 e2e <= 2 s")
+    result = searched(MD1(0.001), Search(20.0, slo, window_s=3.0, longest_s=30.0), seed=4)
+    assert [rate.verdict for rate in result.rates] == ["undecided", "pass"]
+    assert result.reason == "stopped after 22 of at most 30 s; raise online.search_s"
+
+
 def test_search_with_a_narrow_bracket_has_no_more_to_say() -> None:
     result = searched(MD1(0.01), Search(20.0, SLO, window_s=60.0), seed=1)
     assert (result.verdict, result.reason) == ("bracketed", None)

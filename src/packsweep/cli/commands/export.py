@@ -76,7 +76,7 @@ def _rows(
         found = open_results(results, allow_mixed=allow_mixed)
         rows = found.rows if table is Table.summary else frames.plain_rows(found.passes)
     if not rows:
-        raise ResultsError(f"{results}: no {table} to export yet")
+        raise ResultsError(f"{results}: no {table} to export")
     return selected(rows, where, sort)
 
 

@@ -156,12 +156,15 @@ def _write(choice: Choice, folder: Path | None, gpus: int | None, store: Store) 
     """Write the files of what is named; speed alone is no ground for that."""
     if folder is None:
         return []
-    if choice.best is None:
-        raise ResultsError(
-            f"--output {folder}: nothing is recommended, because answers were not scored; measure "
-            f"real weights first"
-        )
+    from packsweep.analysis import recommend
     from packsweep.report import deploy
+
+    if choice.best is None:
+        why = recommend.why_unscored(choice.settings[0].row)
+        again = "again" if why == recommend.REQUESTS_GONE else "real weights first"
+        raise ResultsError(
+            f"--output {folder}: nothing is recommended, because {why}; measure {again}"
+        )
 
     column = _text_column(store)
     return deploy.write(choice.best.row, folder, num_gpus=gpus, text_column=column)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from packsweep.analysis.contrasts import Comparison
 
-_NOTHING_SCORED = "no scored answers: the weights are random, or no cell is ok yet"
 _NUM_RANGES = 10  # of positions: what fits a screen beside other cells
 
 
@@ -230,7 +229,7 @@ def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
     if json:
         print_json(rows)
     elif not rows:
-        say(open_console(), _NOTHING_SCORED)
+        say(open_console(), _why_none(found.rows, read=bool(answers["cell_id"].isin(shown).any())))
     else:
         made = quality_table.positions if by_position else quality_table.confusion
         print_table(open_console(), made(rows, found.rows))
@@ -248,10 +247,25 @@ def _print_quality(results: Results, *, json: bool) -> None:
     if json:
         print_json([quality_table.to_record(each) for each in found])
     elif not found:
-        say(console, _NOTHING_SCORED)
+        say(console, _why_none(rows))
     else:
         print_table(console, quality_table.table(found, rows))
         say(console, "\n".join(quality_table.meaning(found)))
+
+
+def _why_none(rows: Sequence[dict[str, Any]], *, read: bool = False) -> str:
+    """Say why cells have nothing to print; ``read``: their answers are there."""
+    from packsweep.analysis import recommend
+
+    if all(row["outcome"] != "ok" for row in rows):
+        why = "no cell is ok yet"
+    elif read:
+        why = "the texts have no labels; --quality shows which labels were given"
+    elif any(row["coverage"] is not None for row in rows):
+        why = recommend.REQUESTS_GONE
+    else:
+        why = "the weights are random"
+    return f"no scored answers: {why}"
 
 
 def _print_vllm(console: Console, rows: Sequence[dict[str, Any]]) -> None:

@@ -142,7 +142,8 @@ def build(found: Found) -> Report:
     if rows and not offline:
         random = all(row["load_format"] == "dummy" for row in rows)
         notes = (*online.verdicts(rows), *([first_screen.RANDOM_WEIGHTS] if random else []))
-        advice = replace(advice, sentence=online.headline(rows), not_shown=notes)
+        sentence = first_screen.as_simulated(online.headline(rows), rows)
+        advice = replace(advice, sentence=sentence, not_shown=notes)
     throughput = curves.throughput(offline)
     frontier = first_screen.frontier(advice, offline)
     first = [frontier] if frontier is not None else []

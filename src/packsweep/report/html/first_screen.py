@@ -45,19 +45,24 @@ def advise(
     return _of_speed(rows, compared)
 
 
+def as_simulated(sentence: str, rows: Sequence[Row]) -> str:
+    """Return a sentence on rows, which says so where they were simulated."""
+    if all(row["engine"] != schema.SIMULATED for row in rows):
+        return sentence
+    return f"Simulated, not measured: {sentence[0].lower()}{sentence[1:]}"
+
+
 def _of_speed(rows: Sequence[Row], compared: Sequence[Comparison]) -> Advice:
     alike = _workload([row for row in rows if row["outcome"] == "ok"])
     ranked = sorted(alike, key=_per_gpu, reverse=True)
     scored = any(row["accuracy"] is not None for row in ranked)
     names = cell.names(rows)
     sentence, significant = _sentence(ranked, compared, names)
-    if any(row["engine"] == schema.SIMULATED for row in ranked):
-        sentence = f"Simulated, not measured: {sentence[0].lower()}{sentence[1:]}"
     random = any(row["load_format"] == "dummy" for row in ranked)
     unscored = RANDOM_WEIGHTS if random else "Speed only: answers were not scored."
     why = "Speed only: compare the accuracies below." if scored else unscored
     return Advice(
-        sentence=sentence,
+        sentence=as_simulated(sentence, ranked),
         numbers=_numbers(ranked[0], compared, names) if ranked else None,
         points=tuple(
             Point(

@@ -214,11 +214,14 @@ def measured_s(store: Store, on: Target | None) -> dict[str, float]:
     if on is None:
         return {}
     passes = frames.to_pandas(store.read_passes())
-    alike = passes["device"] == on.name
-    if not on.is_processor:
-        alike = passes["device"].map(lambda name: devices.find(name) is on.device)
-    kept = passes[(passes["outcome"] == "ok") & (passes["engine"] != schema.SIMULATED) & alike]
-    medians = kept.groupby("cell_id", observed=True)["duration_s"].median()
+    # A cell that failed may know of no device.
+    real = passes[(passes["outcome"] == "ok") & (passes["engine"] != schema.SIMULATED)]
+    alike = [
+        isinstance(name, str)
+        and (name == on.name if on.is_processor else devices.find(name) is on.device)
+        for name in real["device"]
+    ]
+    medians = real.loc[alike].groupby("cell_id", observed=True)["duration_s"].median()
     return {str(cell_id): float(value) for cell_id, value in medians.items()}
 
 

@@ -213,17 +213,24 @@ class Search:
 
     def _reason(self, rates: Sequence[Rate], *, is_cut: bool) -> str | None:
         """Return why no more is shown, and how long that would take."""
-        undecided = [rate for rate in rates if rate.verdict == "undecided"]
+        passes = self._passes()
+        undecided = [
+            rate
+            for rate in rates
+            if rate.verdict == "undecided" and (passes is None or rate.rate > passes)
+        ]
         reasons = []
         if is_cut:
             reasons.append(f"stopped after {self._driven_s:.0f} of at most {self.longest_s:g} s")
         if undecided and (is_cut or self._is_open() or self._between() is not None):
             # What is missing first: a rate that passes, else one that fails.
-            reasons.append(self._undecided(undecided[0 if self._passes() is None else -1]))
-        elif self._passes() is None and self._fails() is not None:
+            reasons.append(self._undecided(undecided[0 if passes is None else -1]))
+        elif passes is None and self._fails() is not None:
             reasons.append(
                 f"a rate below {rates[0].rate:g} texts/s brings too few requests to pass"
             )
+        elif is_cut:
+            reasons.append("raise online.search_s")
         return "; ".join(reasons) or None
 
     def _undecided(self, at: Rate) -> str:
