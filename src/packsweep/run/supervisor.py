@@ -186,8 +186,7 @@ class Supervisor:
             self.process.kill()
         process.kill_all(filter(process.works, family))
         self.process.wait()
-        _, left = psutil.wait_procs(family, timeout=_GONE_TIMEOUT_S)
-        process.kill_all(left)
+        process.kill_all(process.wait_until_ended(family, _GONE_TIMEOUT_S))
 
 
 def _time_limits(limits: LimitsTable) -> dict[str, str]:
