@@ -658,6 +658,7 @@ def test_forked_worker_forgotten(tmp_path: Path) -> None:
     worker = ForkedWorker(tmp_path, ours, held, lambda: cast("Any", None), lambda: None)
     del worker
     gc.collect()
+    os.set_blocking(guard, False)
     assert os.read(guard, 1) == b""
     os.close(guard)
 

@@ -174,6 +174,8 @@ def test_stop_where_its_family_cannot_be_listed(
     monkeypatch.setattr(supervisor, "_watch", fails)
     with pytest.raises(OSError, match="Too many open files"):
         supervisor.stop()
+    assert supervisor.process.pid is not None
+    assert _wait_until_gone(supervisor.process.pid, timeout_s=10.0)
     assert supervisor.process.wait() == -signal.SIGKILL
     assert not supervisor._folder.exists()
 

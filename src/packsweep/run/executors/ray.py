@@ -150,7 +150,7 @@ class RayExecutor:
 
     @property
     def num_slots(self) -> int:
-        """Twice what runs at once: the next attempt's Ray worker is up when a GPU gets free."""
+        """Twice what runs at once: a GPU that gets free has its next attempt at once."""
         return sys.maxsize if self._share_engines else 2 * self.num_at_once
 
     @property
