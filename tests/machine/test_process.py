@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from packsweep.machine import process
@@ -52,3 +54,22 @@ def test_has_ended_elsewhere(changed: dict[str, str]) -> None:
     mine = process.identity(os.getpid())
     assert mine is not None
     assert not process.has_ended(mine | {"started": "1"} | changed)
+
+
+def test_wait_until_ended() -> None:
+    """A process that nobody reaps has ended; one that runs is still there after the time."""
+    code = (
+        "import subprocess; ended = subprocess.Popen(['true']); runs = subprocess.Popen(['sleep', "
+        "'60']); print(ended.pid, runs.pid, flush=True); input(); runs.kill()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    ended, runs = (psutil.Process(int(pid)) for pid in parent.stdout.readline().split())
+    began = time.monotonic()
+    assert process.wait_until_ended([ended], 30) == []
+    assert time.monotonic() - began < 15
+    assert ended.status() == psutil.STATUS_ZOMBIE
+    assert process.wait_until_ended([ended, runs], 0.05) == [runs]
+    parent.communicate("\n")

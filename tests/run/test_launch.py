@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
@@ -624,3 +624,54 @@ def test_session_server_worker_killed(
         assert attempt.wait().outcome == "crashed"
     assert Supervisor(_served(byte_model, store, 1), session).wait().outcome == "ok"
     session.stop()
+
+
+def _asked(folder: Path, instead: Callable[[], NoReturn]) -> tuple[ForkedWorker, socket.socket]:
+    """Return a worker that was asked for, and the server's end of its connection."""
+    ours, theirs = socket.socketpair()
+    guard, held = os.pipe()
+    os.close(guard)
+    return ForkedWorker(folder, ours, held, instead, lambda: None), theirs
+
+
+def test_forked_worker_that_cannot_be_replaced(tmp_path: Path) -> None:
+    """It has ended, and no descriptor is closed twice: another attempt may have its number."""
+
+    def instead() -> NoReturn:
+        raise OSError("no more processes")
+
+    worker, server = _asked(tmp_path, instead)
+    server.close()
+    with pytest.raises(OSError, match="no more processes"):
+        worker.poll()
+    with (tmp_path / "another").open("wb") as others:
+        worker.kill()
+        assert worker.wait() == worker.poll() == -signal.SIGKILL
+        others.write(b"still open")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_forked_worker_forgotten(tmp_path: Path) -> None:
+    """A worker that nobody supervises any more dies: its guard is closed."""
+    ours, _theirs = socket.socketpair()
+    guard, held = os.pipe()
+    worker = ForkedWorker(tmp_path, ours, held, lambda: cast("Any", None), lambda: None)
+    del worker
+    gc.collect()
+    os.set_blocking(guard, False)
+    assert os.read(guard, 1) == b""
+    os.close(guard)
+
+
+def test_pause(byte_model: Path, store: Store, server: ForkServer) -> None:
+    """It ends where the worker does; else after so long."""
+    attempt = Supervisor(_task(byte_model, store, simulated={"real_seconds": 30.0}), server)
+    worker = _until(attempt, "warmup")
+    began = time.monotonic()
+    attempt.process.pause(0.2)
+    assert time.monotonic() - began >= 0.2
+    worker.kill()
+    attempt.process.pause(GONE_S)
+    assert attempt.process.poll() == -signal.SIGKILL
+    assert time.monotonic() - began < GONE_S
+    assert attempt.wait().outcome == "crashed"

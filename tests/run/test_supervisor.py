@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -17,7 +19,7 @@ from tests.fakes import cells, gone, task
 
 from packsweep.engines.simulated.core import STARTS
 from packsweep.results.store import Store
-from packsweep.run.supervisor import POLL_S, Supervisor
+from packsweep.run.supervisor import Supervisor
 from packsweep.run.task import Status, Task, task_from_json
 from packsweep.sweep.spec import LimitsTable
 
@@ -52,7 +54,7 @@ def _wait(supervisors: dict[str, Supervisor]) -> dict[str, Status]:
         for name, supervisor in supervisors.items():
             if name not in statuses and (status := supervisor.poll()) is not None:
                 statuses[name] = status
-        time.sleep(POLL_S)
+        time.sleep(0.05)
     return statuses
 
 
@@ -157,6 +159,25 @@ def test_stop(store: Store, byte_model: Path) -> None:
     assert not psutil.pid_exists(supervisor.process.pid)
     assert not supervisor._folder.exists()
     assert store.attempts(slow.cell.cell_id) == []
+
+
+def test_stop_where_its_family_cannot_be_listed(
+    store: Store, byte_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is killed whatever goes wrong: its supervisor's process may go on to others."""
+    slow = _task(byte_model, store, simulated={"real_seconds": 600.0}, timeout_s=999)
+    supervisor = Supervisor(slow)
+
+    def fails() -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(supervisor, "_watch", fails)
+    with pytest.raises(OSError, match="Too many open files"):
+        supervisor.stop()
+    assert supervisor.process.pid is not None
+    assert _wait_until_gone(supervisor.process.pid, timeout_s=10.0)
+    assert supervisor.process.wait() == -signal.SIGKILL
+    assert not supervisor._folder.exists()
 
 
 def test_committed_then_killed(store: Store, byte_model: Path) -> None:

@@ -24,8 +24,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import psutil
-
 from packsweep.engines import EngineInfo, Request
 from packsweep.errors import EngineError, printable, without_credentials
 from packsweep.machine import environment, process
@@ -249,9 +247,9 @@ class ChildServer:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-        _, alive = psutil.wait_procs(family, timeout=_POLL_S)
+        alive = process.wait_until_ended(family, _POLL_S)
         process.kill_all(alive)
-        psutil.wait_procs(alive, timeout=_STOP_TIMEOUT_S)
+        process.wait_until_ended(alive, _STOP_TIMEOUT_S)
 
 
 def wait_until_idle(server: Server) -> None:

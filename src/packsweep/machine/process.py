@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import psutil
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_POLL_S = 0.01
 _STARTED = 19  # Source: proc(5), /proc/pid/stat: field 22, "starttime", the 20th after the name
 
 # What multiprocessing gives its resource tracker to do: it removes the shared memory that killed
@@ -101,6 +102,28 @@ def kill_all(processes: Iterable[psutil.Process]) -> None:
     for each in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.kill()
+
+
+def wait_until_ended(processes: Iterable[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Wait for processes that need not be children of this one; return those that still run.
+
+    One that waits to be reaped has ended, and holds nothing: an orphan's reaper, process 1 of a
+    container, may take a second for that or never do it.
+    """
+    deadline = time.monotonic() + timeout_s
+    left = list(processes)
+    while (left := [each for each in left if _runs(each)]) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def works(process: psutil.Process) -> bool:

@@ -51,6 +51,9 @@ class WorkerProcess(Protocol):
     def wait(self) -> int:
         """Wait until it is gone."""
 
+    def pause(self, timeout_s: float) -> None:
+        """Wait for so long, or until there is something to poll for."""
+
     @property
     def lives_on(self) -> bool:
         """The attempt has ended and its process has not: it waits for another attempt."""
@@ -60,6 +63,10 @@ class _Interpreted(subprocess.Popen[bytes]):
     """A worker that is a new Python."""
 
     lives_on = False
+
+    def pause(self, timeout_s: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(timeout_s)
 
 
 class Launcher(Protocol):
@@ -93,7 +100,8 @@ class Interpreter:
 class ForkedWorker:
     """A worker that a fork server started; ``subprocess.Popen`` as far as a supervisor needs it.
 
-    It lives until its process ends or this object's process does: the guard is open so long.
+    It lives as long as its process, this object and this object's process: so long the guard is
+    open.
     Where the fork server ends before it has forked, or does not fork in time, a new interpreter
     takes the worker's place.
     """
@@ -120,7 +128,7 @@ class ForkedWorker:
         self._asked = time.monotonic()
         self._on_silence = on_silence
         self._connection = connection
-        self._guard = guard
+        self._guard = open(guard, "wb", buffering=0)  # noqa: SIM115  (closed with the worker)
         self._instead = instead
         self._other: WorkerProcess | None = None
         self._pid: int | None = None
@@ -149,11 +157,11 @@ class ForkedWorker:
         """Kill it; where the fork server has not answered yet, what it forks dies at once."""
         if self._other is not None:
             self._other.kill()
-        elif self._handle is None:
-            self._end(-signal.SIGKILL)
-        else:
+        elif self._handle is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        elif self._code is None:
+            self._end(-signal.SIGKILL)
 
     def wait(self) -> int:
         """Wait until its process is gone; how it exited, a fork server that hangs cannot say."""
@@ -171,6 +179,12 @@ class ForkedWorker:
             self._end(-signal.SIGKILL)
         assert self._code is not None, "it has ended"
         return self._code
+
+    def pause(self, timeout_s: float) -> None:
+        if self._other is not None:
+            self._other.pause(timeout_s)
+        elif self._code is None:
+            _wait_readable(self._connection.fileno(), timeout_s)
 
     def _runs(self) -> bool:
         return self._code is None and self._other is None
@@ -208,7 +222,7 @@ class ForkedWorker:
 
     def _replace(self) -> None:
         """Start the worker in the other way; one that is forked after this dies at once."""
-        self._close()
+        self._end(-signal.SIGKILL)
         self._other = self._instead()
 
     def _take(self, said: bytes) -> None:
@@ -221,11 +235,8 @@ class ForkedWorker:
 
     def _end(self, code: int) -> None:
         self._code = code
-        self._close()
-
-    def _close(self) -> None:
         self._connection.close()
-        os.close(self._guard)
+        self._guard.close()
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

@@ -116,6 +116,10 @@ class _Attempt:
     def wait(self) -> int:
         return 0 if self._lives_on else self._worker.wait()
 
+    def pause(self, timeout_s: float) -> None:
+        if not self._lives_on:
+            self._worker.pause(timeout_s)
+
 
 def folder() -> Path | None:
     """Return, in a worker, the folder of its session; None where it belongs to none."""

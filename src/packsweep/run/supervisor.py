@@ -2,7 +2,7 @@
 
 The same on this machine and inside a Ray task. A worker that is killed, crashes or hangs cannot
 speak for itself: its failed row is written here. Watching costs a look at two small files four
-times a second, so it does not disturb what is measured.
+times a second, so it does not disturb what is measured; the worker's end is noticed at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from packsweep.run.launch import Interpreter, Launcher, WorkerProcess
 from packsweep.run.task import BEGAN, PHASE, STATUS, Activity, Status, Task, status_from_json
 from packsweep.sweep.spec import LimitsTable
 
-POLL_S = 0.25
+_POLL_S = 0.25
 _EXIT_GRACE_S = 30.0
 _STOP_TIMEOUT_S = 120.0
 _GONE_TIMEOUT_S = 10.0
@@ -99,15 +99,26 @@ class Supervisor:
             tokens_per_s=_throughput(self._log, self._phase_mark),
         )
 
+    def pause(self) -> None:
+        """Wait until the next look is due: at once where the worker has ended."""
+        self.process.pause(_POLL_S)
+
     def wait(self) -> Status:
         while (status := self.poll()) is None:
-            time.sleep(POLL_S)
+            self.pause()
         return status
 
     def stop(self) -> None:
-        """End the worker and its engine now, without a row: the attempt did not happen."""
-        self._kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """End the worker and its engine now, without a row: the attempt did not happen.
+
+        Whatever goes wrong with that, the worker is killed, and with it its engine: this process
+        may go on to other attempts on its GPU.
+        """
+        try:
+            self._kill()
+        finally:
+            self.process.kill()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _clear(self) -> str:
         """Bring the log to the results and remove the folder; return where the log is now."""
@@ -186,8 +197,7 @@ class Supervisor:
             self.process.kill()
         process.kill_all(filter(process.works, family))
         self.process.wait()
-        _, left = psutil.wait_procs(family, timeout=_GONE_TIMEOUT_S)
-        process.kill_all(left)
+        process.kill_all(process.wait_until_ended(family, _GONE_TIMEOUT_S))
 
 
 def _time_limits(limits: LimitsTable) -> dict[str, str]:

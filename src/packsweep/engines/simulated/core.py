@@ -18,8 +18,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import psutil
-
 from packsweep.errors import EngineError
 from packsweep.machine import process
 
@@ -63,7 +61,7 @@ class Core:
         self._process.kill()
         self._process.join()
         process.kill_all(ranks)
-        psutil.wait_procs(ranks, timeout=_START_TIMEOUT_S)
+        process.wait_until_ended(ranks, _START_TIMEOUT_S)
 
 
 def _spawn(

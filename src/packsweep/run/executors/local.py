@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from packsweep.run import scratch
 from packsweep.run.launch import Interpreter, Launcher
 from packsweep.run.session import Session
-from packsweep.run.supervisor import POLL_S, Supervisor
+from packsweep.run.supervisor import Supervisor
 from packsweep.run.task import Activity, Status, Task
 from packsweep.sweep.cells import Cell
 
@@ -32,13 +32,13 @@ class LocalExecutor:
         """
         scratch.remove_abandoned()
         self._launcher = launcher or Interpreter()
-        self._running: list[Supervisor] = []
+        self._running: Supervisor | None = None
         self._session: Session | None = None
 
     def start(self, task: Task) -> None:
         """Start a worker process, or go on in the one whose engine the cell shares."""
         launcher = self._session_of(task.cell) if task.cell.isolation == "engine" else None
-        self._running.append(Supervisor(task, launcher or self._launcher))
+        self._running = Supervisor(task, launcher or self._launcher)
 
     def _session_of(self, cell: Cell) -> Session:
         if self._session is None or self._session.key != cell.engine_key:
@@ -52,21 +52,24 @@ class LocalExecutor:
             self._session = None
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
-        """Look four times a second until an attempt ends."""
+        """Look four times a second until the attempt ends."""
         deadline = time.monotonic() + timeout_s
-        while True:
-            ended = [(each, status) for each in self._running if (status := each.poll())]
-            if ended or time.monotonic() >= deadline:
-                self._running = [s for s in self._running if s not in [e for e, _ in ended]]
-                return [status for _, status in ended]
-            time.sleep(POLL_S)
+        while self._running is not None:
+            status = self._running.poll()
+            if status is not None:
+                self._running = None
+                return [status]
+            if time.monotonic() >= deadline:
+                break
+            self._running.pause()
+        return []
 
     def activity(self) -> Sequence[Activity]:
-        return [supervisor.activity() for supervisor in self._running]
+        return [] if self._running is None else [self._running.activity()]
 
     def stop(self) -> None:
-        for supervisor in self._running:
-            supervisor.stop()
-        self._running = []
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
         self._end_session()
         self._launcher.stop()

@@ -150,7 +150,7 @@ class RayExecutor:
 
     @property
     def num_slots(self) -> int:
-        """Twice what runs at once: the next attempt's Ray worker is up when a GPU gets free."""
+        """Twice what runs at once: a GPU that gets free has its next attempt at once."""
         return sys.maxsize if self._share_engines else 2 * self.num_at_once
 
     @property
@@ -385,7 +385,7 @@ def stream_attempt(
     An attempt whose cell another one has committed is not begun, or ended at its next phase. One
     whose raylet has died is ended: Ray would let it run on, on a GPU that a new raylet gives away.
     """
-    from packsweep.run.supervisor import POLL_S, Supervisor
+    from packsweep.run.supervisor import Supervisor
 
     cell_id = task.cell.cell_id
     if task.store.is_done(cell_id):
@@ -402,7 +402,7 @@ def stream_attempt(
             if os.getppid() != raylet:
                 sys.exit("the raylet of this node has died")
             if supervisor.phase == phase:
-                time.sleep(POLL_S)
+                supervisor.pause()
                 continue
             phase = supervisor.phase
             yield {"phase": phase, **where}

@@ -1,8 +1,8 @@
 """A fork server for each node of a Ray cluster, so that its tasks need not import vLLM anew.
 
-A task's own process ends with its attempt, so the server belongs to an actor that stays: one a
-node, without a GPU, ended with the driver's job. Each task still has its GPU, its supervisor and
-its worker; the worker is forked by the node's server, and dies with the supervisor.
+One server does for all GPUs of a node, and Ray's workers come and go, so it belongs to an actor
+that stays: one a node, without a GPU, ended with the driver's job. Each task still has its GPU, its
+supervisor and its worker; the worker is forked by the node's server, and dies with the supervisor.
 
 Ray is handed in: ``ray`` alone imports it.
 """
