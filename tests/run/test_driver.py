@@ -171,6 +171,12 @@ def test_run_infeasible(store: Store) -> None:
     assert outcome.all_well
 
 
+def test_run_stops_at_the_first_failure(store: Store) -> None:
+    outcome = _Run(store, _ends(rest="oom"), stop_after_failures=1).run()
+    assert outcome.stopped is not None
+    assert outcome.stopped.startswith("the first cell failed (oom: oom of 1)")
+
+
 def test_run_stops_early(store: Store) -> None:
     """When the first N cells fail the same way, up to their numbers, the rest is not started."""
     run = _Run(store, _ends(rest="oom"), stop_after_failures=2)

@@ -41,6 +41,13 @@ def test_labels(labels: object, told: str) -> None:
     assert told in _told(labels=labels)
 
 
+def test_a_wrong_type_in_a_table() -> None:
+    """A message names what the table takes: a label is a text, a variable of a template any."""
+    assert "0 is not allowed: expected a text in quotes" in _told(label_map={"str": 0})
+    told = _told(chat_template_kwargs={"effort": [1]})
+    assert "[1] is not allowed: expected a text, a number, true or false" in told
+
+
 @pytest.mark.parametrize(
     "ask",
     ["Which of { labels }?", "Which of {{labels}}?", "{text[0]} {labels}", "Is {n!r}?", "{text"],

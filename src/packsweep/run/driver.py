@@ -200,8 +200,9 @@ class Driver:
         if len({each.place for each in failed}) < min(2, self._num_places):
             return
         if self._waiting or self._running:
+            several = f"first {len(failed)} cells failed the same way"
             self._outcome.stopped = (
-                f"the first {len(failed)} cells failed the same way "
+                f"the {several if len(failed) > 1 else 'first cell failed'} "
                 f"({status.outcome}: {status.reason}); log: {status.log}"
             )
             self._reporter.stopped(self._outcome.stopped)

@@ -35,6 +35,8 @@ _MOST_VARIANTS = 1000
 _OVERRIDE = "# --set "
 _BOM = "\ufeff"
 _LONGEST_VALUE = 80
+# Where pydantic finds a value of several types: table, key, name in it, type.
+_LOC_OF_UNION = 4
 # A kind of problem -> what pydantic says of it, in the words of a sweep file.
 _EXPECTED = {
     "string_type": "expected a text in quotes",
@@ -314,6 +316,9 @@ def _problem(problem: Any, location: list[str]) -> str:  # noqa: ANN401  (pydant
         return f"should be a table [{'.'.join(location)}], not {_shown(problem['input'])}"
     said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     expected = _EXPECTED.get(problem["type"], said)
+    *_, member = problem["loc"]
+    if member == "str" and len(problem["loc"]) == _LOC_OF_UNION:
+        expected = "expected a text, a number, true or false"
     return f"{_shown(problem['input'])} is not allowed: {expected}"
 
 

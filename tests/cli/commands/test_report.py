@@ -117,6 +117,9 @@ def test_run_writes_the_report(cli: Cli, sweep_file: Path) -> None:
     """A run ends with the page beside the summary, and its last line says where."""
     done = cli("run", sweep_file, cwd=sweep_file.parent)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "report: results/tiny/report.html"
+    assert done.stdout.splitlines()[-2:] == [
+        "recommendation: packsweep recommend results/tiny",
+        "report: results/tiny/report.html",
+    ]
     page = sweep_file.parent / "results" / "tiny" / "report.html"
     assert "Simulated, not measured:" in page.read_text(encoding="utf-8")

@@ -333,4 +333,6 @@ def _print_measured(planned: Plan, store: Store, replaced: Overrides, *, allow_m
     store.write_summary(merged)
     print_summary(console, rows, [], compared, brief=True)
     say(console, f"\nresults: {store.root} (summary.csv, summary.parquet, cells/)")
+    if any(row["outcome"] == "ok" and row["mode"] == "offline" for row in rows):
+        say(console, f"recommendation: packsweep recommend {store.root}")
     say(console, after_run(store, passes, replaced, allow_mixed=allow_mixed))
