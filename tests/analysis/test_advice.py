@@ -207,7 +207,10 @@ def test_a_guess_is_told_beside_its_accuracy() -> None:
         found = advice.advise([guess], drawn)
         assert found.numbers is not None
         assert found.numbers[0].detail.endswith("; the most frequent label alone: 90.0 %") is told
-        line = "separate is right more often than the most frequent label for every text, 90.0 %"
+        line = (
+            "separate is not shown to be right more often than the most frequent label for every "
+            "text, 90.0 %"
+        )
         assert any(each.startswith(line) for each in found.not_shown) is told
 
 
@@ -236,6 +239,7 @@ def test_where_every_setting_guesses_no_setting_is_named() -> None:
         "No setting is shown to label better than the most frequent label alone (90.0 %): try a "
         "larger model or another wording."
     )
+    assert "recommended" not in {each.standing for each in advice.advise(guessing, drawn).points}
     one_does_not = [*guessing[1:], {**guessing[0], "warnings": []}]
     assert "for now run" in advice.advise(one_does_not, drawn).sentence
 

@@ -121,7 +121,7 @@ def _named(choice: Choice, terms: Terms) -> Setting:
 def _sentence(choice: Choice, terms: Terms) -> str:
     """Say what to run; a long name is cut to its strategy where the words would be too many."""
     best = _named(choice, terms)
-    if _all_guess(choice):
+    if choice.all_guess:
         share = _percent(best.row["majority_class_share"])
         return (
             f"No setting is shown to label better than the most frequent label alone ({share}): "
@@ -163,16 +163,6 @@ def _unscored(setting: Setting) -> str:
     return why if why == recommend.REQUESTS_GONE else "answers were not scored"
 
 
-def _all_guess(choice: Choice) -> bool:
-    """Return whether no setting is told from always giving the most frequent label."""
-    scored = [each for each in choice.settings if each.answers is not None]
-    return choice.quality_kind == "accuracy" and all(_guesses(each) for each in scored)
-
-
-def _guesses(setting: Setting) -> bool:
-    return "guessing" in (setting.row["warnings"] or ())
-
-
 def _quality(best: Setting, kind: QualityKind | None) -> Number:
     if kind is None:
         return Number(value="-", label="correct labels", detail=_unscored(best))
@@ -183,7 +173,7 @@ def _quality(best: Setting, kind: QualityKind | None) -> Number:
         detail = f"95 % interval {100 * figure.ci_low:.1f} to {_percent(figure.ci_high)}"
     num_texts = len(best.answers.found) if best.answers else 0
     detail += f", {num_texts:,} texts"
-    if kind == "accuracy" and _guesses(best):
+    if kind == "accuracy" and best.guesses:
         detail += f"; the most frequent label alone: {_percent(best.row['majority_class_share'])}"
     return Number(value=_percent(figure.value), label=label, detail=detail)
 
@@ -324,11 +314,11 @@ def _not_shown(choice: Choice) -> tuple[str, ...]:
 
 def _no_better_than_a_guess(best: Setting) -> Iterator[str]:
     """Say where the setting named is not shown to beat one label for everything."""
-    if best.answers and best.answers.labelled and "guessing" in (best.row["warnings"] or ()):
+    if best.answers and best.answers.labelled and best.guesses:
         share = _percent(best.row["majority_class_share"])
         yield (
-            f"{best.name} is right more often than the most frequent label for every text, "
-            f"{share}: measure more texts, or a model that can do the task"
+            f"{best.name} is not shown to be right more often than the most frequent label for "
+            f"every text, {share}: measure more texts, or a model that can do the task"
         )
 
 

@@ -99,6 +99,11 @@ class Setting:
         return Figure(value=value, ci_low=None if low is None else max(0.0, low), ci_high=high)
 
     @property
+    def guesses(self) -> bool:
+        """It is not told from always giving the most frequent label."""
+        return "guessing" in (self.row["warnings"] or ())
+
+    @property
     def num_gpus(self) -> int:
         """Of an engine."""
         return blocks.num_gpus(self.row)
@@ -124,6 +129,11 @@ class Choice:
     quality_kind: QualityKind | None
     baseline: str | None
     num_compared: int
+
+    @property
+    def all_guess(self) -> bool:
+        """No setting is told from always giving the most frequent label."""
+        return self.quality_kind == "accuracy" and _all_guess(self.settings)
 
     @property
     def best(self) -> Setting | None:
@@ -473,6 +483,10 @@ def _judged_agreement(
     return replace(setting, more_texts=more, why=f"{most}; {more:,} more texts may decide")
 
 
+def _all_guess(settings: Sequence[Setting]) -> bool:
+    return all(each.guesses for each in settings if each.answers is not None)
+
+
 def _chosen(
     settings: Sequence[Setting], kind: QualityKind, baseline: str | None, num_compared: int
 ) -> Choice:
@@ -480,7 +494,8 @@ def _chosen(
     ranked = sorted(settings, key=_slowness)
     shown = [each for each in ranked if each.standing == "shown"]
     open_ = [each for each in ranked if each.standing == "not_shown"]
-    standing: Standing = "recommended" if shown else "provisional"
+    useless = kind == "accuracy" and _all_guess(settings)
+    standing: Standing = "recommended" if shown and not useless else "provisional"
     best = (
         shown[0] if shown else max(open_, key=lambda each: each.quality.value or 0.0, default=None)
     )

@@ -63,7 +63,8 @@ def lines_below(given: Advice, terms: Terms) -> list[str]:
         return list(given.not_shown)
     why = [f"  {line}" for line in given.not_shown]
     not_shown = ["not recommended, or for now only:", *why] if why else []
-    if not {point.standing for point in given.points} - {"recommended", "not_compared"}:
+    unexplained = {"recommended", "provisional", "not_compared"}
+    if not {point.standing for point in given.points} - unexplained:
         return not_shown
     meant = f"loses at most {advice.points_of(terms.max_loss)} of accuracy to every other setting"
     if given.quality_kind == "agreement":
