@@ -133,7 +133,8 @@ class Choice:
     @property
     def all_guess(self) -> bool:
         """No setting is told from always giving the most frequent label."""
-        return self.quality_kind == "accuracy" and _all_guess(self.settings)
+        scored = [each for each in self.settings if each.answers is not None]
+        return self.quality_kind == "accuracy" and all(each.guesses for each in scored)
 
     @property
     def best(self) -> Setting | None:
@@ -483,27 +484,21 @@ def _judged_agreement(
     return replace(setting, more_texts=more, why=f"{most}; {more:,} more texts may decide")
 
 
-def _all_guess(settings: Sequence[Setting]) -> bool:
-    return all(each.guesses for each in settings if each.answers is not None)
-
-
 def _chosen(
     settings: Sequence[Setting], kind: QualityKind, baseline: str | None, num_compared: int
 ) -> Choice:
     """Name the fastest of those shown, or for the time being the best of those compared."""
-    ranked = sorted(settings, key=_slowness)
-    shown = [each for each in ranked if each.standing == "shown"]
-    open_ = [each for each in ranked if each.standing == "not_shown"]
-    useless = kind == "accuracy" and _all_guess(settings)
-    standing: Standing = "recommended" if shown and not useless else "provisional"
-    best = (
-        shown[0] if shown else max(open_, key=lambda each: each.quality.value or 0.0, default=None)
-    )
-    return Choice(
-        settings=tuple(
-            replace(each, standing=standing) if each is best else each for each in ranked
-        ),
+    ranked = Choice(
+        settings=tuple(sorted(settings, key=_slowness)),
         quality_kind=kind,
         baseline=baseline,
         num_compared=num_compared,
     )
+    shown = [each for each in ranked.settings if each.standing == "shown"]
+    open_ = [each for each in ranked.settings if each.standing == "not_shown"]
+    standing: Standing = "recommended" if shown and not ranked.all_guess else "provisional"
+    best = (
+        shown[0] if shown else max(open_, key=lambda each: each.quality.value or 0.0, default=None)
+    )
+    named = (replace(each, standing=standing) if each is best else each for each in ranked.settings)
+    return replace(ranked, settings=tuple(named))

@@ -46,14 +46,15 @@ def _made(sweep: Sweep, *, on_gpu: bool) -> Plan:
             size = requests.block_size(cell, on_cpu=given.on_cpu)
             alike[key] = requests.planned(cell, built, sent[cell.cut], tokenized, kind, size)
         planned[cell] = requests.with_engine(alike[key], cell, given.model)
+    all_planned = tuple(planned.values())
     return Plan(
         model=given.model,
         texts=given.rows,
-        cells=tuple(planned.values()),
+        cells=all_planned,
         schedule=tuple(planned[c] for c in sweep_cells.schedule(cells, sweep.measure.order_seed)),
         chat=given.chat,
         sent=sent,
-        advice=tuple(advice.lines(given, [planned[cell] for cell in cells], sent, tokenized)),
+        advice=tuple(advice.lines(given, all_planned, sent, tokenized)),
         gpu_hour_usd=sweep.cost.gpu_hour_usd,
         api_key_env=sweep.online.api_key_env,
     )
