@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from tests.chaos.killer import is_worker, runs
+from tests.chaos.killer import cmdline, is_worker, kill_at_once, runs
 from tests.engine_sweep import write_sweep
 
 from packsweep.run import scratch
@@ -75,15 +75,15 @@ def kill(folder: Path, victim: str, *, own_processes: bool, after_s: float) -> K
             _wait_for_core(driver)
         time.sleep(after_s)
         phase, family = _phase(folder), _standing_in(folder)
-        doomed = _victim(driver, victim)
-        going = family if doomed.pid == driver.pid else [doomed, *doomed.children(recursive=True)]
-        doomed.kill()
+        doomed, below = _victim(driver, victim)
+        going = family if doomed.pid == driver.pid else [doomed, *below]
+        kill_at_once([doomed])
         alive = _alive(going)
         if doomed.pid != driver.pid:
             driver.send_signal(signal.SIGTERM)
         driver.wait(60)
         alive += _alive([each for each in _standing_in(folder) if each not in alive])
-        names = tuple(f"{each.pid} {each.name()}" for each in alive if each.is_running())
+        names = tuple(f"{each.pid} {' '.join(cmdline(each))[:60]}" for each in alive if runs(each))
     finally:
         driver.kill()
         driver.wait()
@@ -118,16 +118,28 @@ def _phase(folder: Path) -> str:
     return "plan"
 
 
-def _victim(driver: subprocess.Popen[bytes], wanted: str) -> psutil.Process:
-    """Return the process to kill; its parent where it is not there yet."""
-    found = psutil.Process(driver.pid)
-    if wanted != "driver" and (children := found.children()):
-        found = children[0]  # the fork server
-        if wanted in {"worker", "engine"} and (workers := _workers(driver)):
-            found = workers[0]
-            if wanted == "engine" and (below := found.children(recursive=True)):
-                found = next((each for each in below if "VLLM" in each.name()), below[-1])
-    return found
+def _victim(
+    driver: subprocess.Popen[bytes], wanted: str
+) -> tuple[psutil.Process, list[psutil.Process]]:
+    """Return the process to kill, its parent where it is not there yet, and what is below it."""
+    while True:
+        try:
+            found = _find(psutil.Process(driver.pid), wanted)
+            return found, found.children(recursive=True)
+        except psutil.NoSuchProcess:  # it ended while it was looked for
+            continue
+
+
+def _find(driver: psutil.Process, wanted: str) -> psutil.Process:
+    if wanted == "driver" or not (children := driver.children()):
+        return driver
+    workers = [each for each in driver.children(recursive=True) if is_worker(each)]
+    if wanted == "fork server" or not workers:
+        return children[0]  # the fork server
+    below = workers[0].children(recursive=True)
+    if wanted == "worker" or not below:
+        return workers[0]
+    return next((each for each in below if "VLLM" in each.name()), below[-1])
 
 
 def _workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:

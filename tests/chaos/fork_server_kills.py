@@ -91,8 +91,8 @@ real_seconds = 0.1
 def _kill_server(driver: subprocess.Popen[bytes]) -> bool:
     """Kill the driver's fork server; False where it has none just now."""
     for child in psutil.Process(driver.pid).children():
-        if "packsweep.run.forkserver" in killer.cmdline(child):
-            child.kill()
+        if "packsweep.run.forkserver" in killer.cmdline(child) and killer.runs(child):
+            killer.kill_at_once([child])
             return True
     return False
 

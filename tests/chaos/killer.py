@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ KINDS = (
     SECOND,
     *FROZEN,
 )
+_OF_AN_ATTEMPT = ("worker", "engine", "ray worker", "fork server")
 _MOST_FREEZE_S = 60.0
 
 
@@ -40,12 +41,14 @@ class Attempt:
         ray_worker: Ray's process, in which the supervisor watches.
         worker: forked by the node's fork server, or ``python -m packsweep.run.worker``.
         below: whatever the worker started; the engine's core is among it.
+        fork_server: what forked the worker; None where it was spawned, or the server has ended.
     """
 
     gpu: int
     ray_worker: psutil.Process
     worker: psutil.Process
     below: tuple[psutil.Process, ...]
+    fork_server: psutil.Process | None
 
     @property
     def processes(self) -> list[psutil.Process]:
@@ -58,6 +61,16 @@ class Attempt:
         cores = [each for each in self.below if "spawn_main" in " ".join(cmdline(each))]
         return cores[0] if cores else None
 
+    def victim(self, kind: str) -> psutil.Process | None:
+        """Return the one process that ``kind`` means, if it still runs."""
+        found = {
+            "worker": self.worker,
+            "engine": self.engine,
+            "ray worker": self.ray_worker,
+            "fork server": self.fork_server,
+        }[kind]
+        return found if found and runs(found) else None
+
 
 def attempts(cluster: LogicalCluster) -> list[Attempt]:
     """Return the attempts that run now."""
@@ -69,8 +82,13 @@ def attempts(cluster: LogicalCluster) -> list[Attempt]:
             for child in family:
                 if is_worker(child) and watching:
                     below = tuple(child.children(recursive=True))
-                    found.append(Attempt(gpu, watching[0], child, below))
+                    found.append(Attempt(gpu, watching[0], child, below, _fork_server(child)))
     return found
+
+
+def _fork_server(worker: psutil.Process) -> psutil.Process | None:
+    parent = worker.parent()
+    return parent if parent and "packsweep.run.forkserver" in cmdline(parent) else None
 
 
 def _runs_a_task(process: psutil.Process) -> bool:
@@ -78,7 +96,7 @@ def _runs_a_task(process: psutil.Process) -> bool:
 
 
 def kill(
-    kind: str, cluster: LogicalCluster, driver: int, rng: random.Random
+    kind: str, cluster: LogicalCluster, driver: subprocess.Popen[bytes], rng: random.Random
 ) -> list[psutil.Process] | None:
     """Strike one victim, with SIGKILL; what is frozen resumes once Ray has called the node dead.
 
@@ -86,12 +104,12 @@ def kill(
         What must be gone soon, or None where there was no victim.
     """
     running = attempts(cluster)
-    candidates = [each for each in running if kind != "engine" or each.engine]
-    if not candidates:
+    candidates = [each for each in running if kind not in _OF_AN_ATTEMPT or each.victim(kind)]
+    if not candidates or driver.poll() is not None:
         return None
     chosen = rng.choice(candidates)
     if kind == "driver":
-        os.kill(driver, signal.SIGKILL)
+        driver.kill()
         return [process for each in running for process in each.processes]
     _kill_of_attempt(kind, chosen, cluster, rng)
     if kind in FROZEN:
@@ -123,14 +141,8 @@ def _kill_of_attempt(
         time.sleep(rng.uniform(0, 5))
         _send(signal.SIGCONT, frozen)
     else:
-        engine = chosen.engine
-        victims = {
-            "worker": chosen.worker,
-            "engine": engine,
-            "ray worker": chosen.ray_worker,
-            "fork server": chosen.worker.parent(),
-        }
-        kill_at_once([victim for victim in [victims[kind]] if victim])
+        struck = chosen.victim(kind)
+        kill_at_once([struck] if struck else [])
 
 
 def kill_at_once(processes: Sequence[psutil.Process]) -> None:

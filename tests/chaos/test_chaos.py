@@ -27,13 +27,20 @@ LABELS = {0: {"ray.io/accelerator-type": "H800"}, 1: {"ray.io/accelerator-type":
 
 
 @pytest.fixture(scope="module")
-def arena(tmp_path_factory: pytest.TempPathFactory, byte_model: Path) -> Iterator[Arena]:
+def cluster_of_two(tmp_path_factory: pytest.TempPathFactory, byte_model: Path) -> Iterator[Arena]:
     """A cluster of one logical H800 and one logical H200."""
     cluster = LogicalCluster(labels=LABELS)
     try:
         yield Arena(cluster, tmp_path_factory.mktemp("chaos"), byte_model)
     finally:
         cluster.close()
+
+
+@pytest.fixture
+def arena(cluster_of_two: Arena) -> Iterator[Arena]:
+    """The same for every test, without the runs of the test before."""
+    yield cluster_of_two
+    cluster_of_two.end_runs()
 
 
 @pytest.mark.timeout(3600)

@@ -52,6 +52,7 @@ class Arena:
         self.folder = folder
         self.marker = str(folder / "cache")
         self._model = model
+        self._runs: list[subprocess.Popen[bytes]] = []
 
     def sweep(
         self, name: str, *, real_seconds: float = 0.3, num_cells: int = _NUM_CELLS
@@ -88,13 +89,22 @@ gpu_locks = "{folder / "locks"}"
         command = [sys.executable, "-m", "packsweep", "run", str(sweep), "--results", str(results)]
         environ = os.environ | {"PACKSWEEP_CACHE": self.marker, "PYTHONWARNINGS": "ignore"}
         with (sweep.parent / "run.log").open("ab") as log:
-            return subprocess.Popen(
+            started = subprocess.Popen(
                 [*command, "--ray", self.cluster.address, *more],
                 env=environ,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
+        self._runs.append(started)
+        return started
+
+    def end_runs(self) -> None:
+        """End the runs that still go on, as where a trial has failed."""
+        for run_ in self._runs:
+            run_.kill()
+            run_.wait()
+        self._runs.clear()
 
     def said(self, sweep: Path) -> str:
         """Return what all runs of a sweep have printed."""
@@ -130,7 +140,7 @@ def run(arena: Arena, kind: str, seed: int) -> Report:
             problems = early if found is None else found
         num_more, wrong = _finish(arena, driver, sweep, _MOST_RUNS - 1)
     finally:
-        driver.kill()
+        arena.end_runs()
     overlapping = kind in {killer.SECOND, *killer.FROZEN}
     problems += wrong + _at_the_end(arena, sweep[1], overlapping=overlapping)
     return Report(name, seed, 1 + num_more, time.monotonic() - began, tuple(problems))
@@ -159,7 +169,7 @@ def storm(arena: Arena, kinds: Sequence[str], seed: int, *, num_cells: int = 9) 
                 del left[0]
         num_more, wrong = _finish(arena, driver, sweep, _MOST_RUNS - 1)
     finally:
-        driver.kill()
+        arena.end_runs()
     problems += wrong + _at_the_end(arena, sweep[1], num_cells=num_cells)
     seconds = time.monotonic() - began
     num_strikes = len(kinds) - len(left)
@@ -205,7 +215,7 @@ def _strike(
     """
     arena.wait_for_attempt(driver)
     time.sleep(rng.uniform(0, _LATEST_S))
-    while (doomed := killer.kill(kind, arena.cluster, driver.pid, rng)) is None:
+    while (doomed := killer.kill(kind, arena.cluster, driver, rng)) is None:
         if driver.poll() is not None:
             return None
         time.sleep(0.02)
