@@ -24,8 +24,7 @@ from packsweep.run import attempt
 from packsweep.run.measure import window_metrics, windows
 from packsweep.run.measure.windows import NothingArrivesError
 from packsweep.run.task import Status
-from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read
+from packsweep.sweep import expansion, read
 from packsweep.sweep.cells import Cell, LoadSettings
 from packsweep.sweep.spec import LimitsTable
 from packsweep.traffic.window import Window
@@ -82,7 +81,7 @@ def _cell(model: Path, /, **tables: Row) -> Cell:
     for table, changes in tables.items():
         values[table] = {**values.get(table, {}), **changes}
     sweep = read.parse({**values, "mode": "online"}, where="test")
-    expanded = sweep_cells.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=1000)
+    expanded = expansion.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=1000)
     return expanded[0]
 
 
