@@ -219,7 +219,7 @@ def _strike(
         if driver.poll() is not None:
             return None
         time.sleep(0.02)
-    return _left(arena, doomed, f"{GONE_S:g} s after the kill")
+    return _left(arena, doomed, f"{GONE_S:g} s after the kill of a {kind}")
 
 
 def _run_beside(
