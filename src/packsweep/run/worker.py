@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import statistics
 import sys
 import time
 import traceback
@@ -33,7 +32,7 @@ from packsweep.machine import environment, nvml, process
 from packsweep.machine.sampler import Conditions, ConditionSampler, NullSampler, own_pids
 from packsweep.models.resolve import Model
 from packsweep.models.tokenizer import load as load_tokenizer
-from packsweep.results import schema
+from packsweep.results import schema, summary
 from packsweep.run import lifeline, rows, session
 from packsweep.run.measure import checks, metrics, window_metrics, windows
 from packsweep.run.measure.metrics import PassContext
@@ -452,7 +451,8 @@ class Attempt:
     def _record(self, ending: Ending) -> Status:
         """Write the attempt's files, commit them if it ended well, and say how it went."""
         task, cell_id = self._task, self._task.cell.cell_id
-        unwritten = rows.write(task, self._pass_rows(ending), self._request_rows())
+        passes = self._pass_rows(ending)
+        unwritten = rows.write(task, passes, self._request_rows())
         ended_well = ending.outcome == "ok" and unwritten is None
         if ended_well:
             try:
@@ -461,7 +461,7 @@ class Attempt:
                 traceback.print_exc()
                 ended_well, unwritten = False, f"its result could not be committed: {error}"
         before = "" if ending.outcome == "ok" else f"{ending.outcome}: {ending.reason}; "
-        speeds = [row["texts_per_s"] for row in self.measured.passes]
+        condensed = _condensed(passes) if ended_well else {}
         return Status(
             cell_id=cell_id,
             attempt_id=task.attempt_id,
@@ -470,8 +470,8 @@ class Attempt:
             reason=f"{before}{unwritten}" if unwritten else ending.reason,
             final=ending.final,
             unwritten=unwritten is not None,
-            texts_per_s=statistics.median(speeds) if ended_well else None,
-            cached_share=self.measured.passes[-1]["cached_share"] if ended_well else None,
+            texts_per_s=condensed.get("texts_per_s_median"),
+            cached_share=condensed.get("cached_share"),
             wall_s=self._phases()["wall_s"] or 0.0,
             log=task.log,
         )
@@ -533,6 +533,12 @@ class Attempt:
         self._copy_engine_log()
         _say(phase)
         replace_file(self._folder / PHASE, phase.encode())
+
+
+def _condensed(passes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row that the summary has of an attempt's passes alone."""
+    undefined = dict.fromkeys(column.name for column in schema.PASSES)
+    return summary.of_cell([{**undefined, **row} for row in passes])
 
 
 def _say(text: str) -> None:
