@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console, RenderableType
 from tests.fakes import cell, pass_row
 
 from packsweep.analysis.contrasts import Comparison
@@ -50,15 +48,10 @@ def _row(outcome: str = "ok", reason: str | None = None, **changes: Any) -> dict
     return row
 
 
-def _lines(renderable: RenderableType) -> list[str]:
-    """Return the lines that are printed, without empty ones."""
-    file = io.StringIO()
-    Console(file=file, width=200).print(renderable)
-    return [line for line in file.getvalue().splitlines() if line.strip()]
-
-
-def _table(rows: list[dict[str, Any]]) -> RenderableType:
-    return table.to_rich(cells_table.summary(rows), 200)[0]
+def _lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of the table that are not empty."""
+    lines, _ = table.to_lines(cells_table.summary(rows), 200)
+    return [str(line) for line in lines if line]
 
 
 def _settings(**changes: Any) -> str:
@@ -136,34 +129,34 @@ def test_vllm_form() -> None:
 
 def test_summary_measured() -> None:
     """A line has the cell's values and its numbers, undefined ones as dashes."""
-    words = _lines(_table([_row()]))[-1].split()
+    words = _lines([_row()])[-1].split()
     assert words[:3] == ["packed", "2", "1"]
     assert words[3:] == ["1234.50", "21299.52", "65.75", "65.75±5.0%", "0%", "-", "88%", "ok"]
 
 
 def test_summary_failed() -> None:
     """A failed cell has dashes for all numbers, and its outcome."""
-    words = _lines(_table([_row("oom", "no room")]))[-1].split()
+    words = _lines([_row("oom", "no room")])[-1].split()
     assert words == ["packed", "2", "1", *"-------", "oom"]
 
 
 def test_summary_constant_settings() -> None:
     """What is the same in all cells has no column."""
-    lines = _lines(_table([_row(), _row(n=3)]))
+    lines = _lines([_row(), _row(n=3)])
     assert "max num" not in "\n".join(lines)
 
 
 def test_summary_varying_settings() -> None:
     """An engine setting that varies has a column of its own."""
     rows = [_row(engine_settings=_settings(max_num_seqs=size)) for size in (8, 16)]
-    lines = _lines(_table(rows))
+    lines = _lines(rows)
     assert "max num" in "\n".join(lines)
     assert [line.split()[1] for line in lines[-2:]] == ["8", "16"]
 
 
 def test_summary_varying_cache_state() -> None:
     """So has a value of the grid."""
-    lines = _lines(_table([_row(), _row(cache_state="off")]))
+    lines = _lines([_row(), _row(cache_state="off")])
     assert "state" in "\n".join(lines)
 
 

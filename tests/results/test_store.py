@@ -572,6 +572,19 @@ def test_requests_missing(store: Store, caplog: pytest.LogCaptureFixture) -> Non
     _named(caplog, f"{key}: is not there")
 
 
+def test_requests_missing_of_many_cells(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Who deletes the tables of requests gets one line; that passes are missing is another."""
+    _two(store)
+    for cell_id in (ID, OTHER.cell_id):
+        (Path(store.root) / store.requests(cell_id, "a0")).unlink()
+    assert store.read_requests().num_rows == 0
+    _named(caplog, f"{store.requests(min(ID, OTHER.cell_id), 'a0')}: is not there", "of 2 such")
+    caplog.clear()
+    (Path(store.root) / store.attempt(ID, "a0")).unlink()
+    store.read_passes()
+    _named(caplog, f"{store.attempt(ID, 'a0')}: is not there; it does not count")
+
+
 def test_commit_of_before(anywhere: Store, caplog: pytest.LogCaptureFixture) -> None:
     """A ``COMMIT`` of before says nothing of requests: the cell is done, and they are read."""
     _two(anywhere)

@@ -39,13 +39,15 @@ def print_table(console: Console, table: Table, *, brief: bool = False) -> None:
 
     A terminal gets the two ends of thousands of rows; a pipe gets all of them, unless ``brief``.
     """
+    from rich.console import Group
+
     from packsweep.report.tables import table as table_
 
     num_rows = len(table.columns[0].cells)
     num_left_out = _num_left_out(console, num_rows, brief=brief)
     shown = table_.ends(table, _NUM_ENDS) if num_left_out else table
-    renderable, left_out = table_.to_rich(shown, console.width)
-    console.print(renderable, crop=False)
+    lines, left_out = table_.to_lines(shown, console.width)
+    console.print(Group(*lines), crop=False, no_wrap=True, overflow="ignore")
     if left_out:
         say(console, f"columns that do not fit this width: {', '.join(left_out)}")
     if num_left_out:
@@ -69,15 +71,10 @@ def _num_left_out(console: Console, num_lines: int, *, brief: bool) -> int:
 
 def say(console: Console, text: str) -> None:
     """Print a line: broken between words on a terminal, indented alike, whole in a pipe."""
-    from rich.padding import Padding
-    from rich.text import Text
+    from packsweep.report.wrap import fitted
 
-    line = printable(text)
-    words = line.lstrip(" ")
-    if console.is_terminal and words != line:
-        console.print(Padding(Text(words), (0, 0, 0, len(line) - len(words))))
-    else:
-        console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    for part in fitted(printable(text), console):
+        console.print(part, markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(text: str) -> None:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from packsweep.errors import counted, printable
 from packsweep.machine.slowness import likely_cause
 from packsweep.report.format import number, percent
+from packsweep.report.wrap import fitted
 from packsweep.run.task import Activity, Status
 
 _LINE_EVERY_S = 60.0
@@ -116,7 +117,8 @@ class LineReporter:
         self._said_s = self._clock()
         with contextlib.suppress(OSError):
             line = printable(text, one_line=True)
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            for part in fitted(line, self._console):
+                self._console.print(part, markup=False, highlight=False, soft_wrap=True)
 
     def _now(self, activities: Sequence[Activity], waiting: Sequence[str]) -> str:
         """Return what runs and what is left, in one line."""

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from packsweep.errors import ResultsError
 from packsweep.results import commit, index, parquet, schema, storage
 from packsweep.results.commit import Commit
-from packsweep.results.doubts import name_once
+from packsweep.results.doubts import gathered, name_once
 from packsweep.results.schema import Row
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ class Store:
         file = self._committed_file(cell_id)
         return file is not None and self._requests_of(file) is not None
 
+    @gathered()
     def done(self, cell_ids: Sequence[str]) -> set[str]:
         found = storage.in_parallel(self.is_done, cell_ids)
         return {cell_id for cell_id, is_done in zip(cell_ids, found, strict=True) if is_done}
@@ -270,11 +271,15 @@ class Store:
         owners = parquet.owners(table)
         if owners != {own}:
             others = [f"{cell_id} (attempt {attempt})" for cell_id, attempt in owners - {own}]
-            self._name(key, f"holds other rows than its own: {min(others, default='of no cell')}")
+            whose = min(others, default="of no cell")
+            self._name(key, "holds other rows than its own", whose)
         return owners == {own}
 
-    def _name(self, key: str, what: str) -> None:
-        name_once(f"{self.root}/{key}: {what}; it does not count")
+    def _name(self, key: str, what: str, detail: str = "") -> None:
+        """Name a file that does not count, a table of requests apart from one of passes."""
+        told = f"{what}: {detail}" if detail else what
+        of = "requests" if key.rpartition("/")[2].startswith("requests-") else "passes"
+        name_once(f"{self.root}/{key}: {told}; it does not count", kind=f"{self.root} {of} {what}")
 
     def _requests_of(self, file: _File) -> bytes | None:
         """Return an attempt's file of requests, empty if none; None if it is not the committed."""
@@ -285,6 +290,7 @@ class Store:
             return None
         return content or b""
 
+    @gathered()
     def engine(self) -> str | None:
         """Return the engine that the committed cells ran on, or None where there is none."""
         for cell_id in self.cell_ids():
@@ -325,6 +331,7 @@ class Store:
                 return file
         return None
 
+    @gathered()
     def read_passes(self, *, keep: bool = False) -> pa.Table:
         """Return the passes of every cell: committed attempts, and failed ones where none is.
 
@@ -360,6 +367,7 @@ class Store:
                 self.storage.write(index.new_key(), part.to_parquet())
         return [*tables, *index.select(parts, files)]
 
+    @gathered()
     def add_to_index(self, cell_ids: Sequence[str]) -> None:
         """Put the passes of cells that were committed into the index.
 
@@ -379,9 +387,10 @@ class Store:
                 found.append(part)
             elif content is not None:
                 what = "is damaged or of another version; cells are read one by one"
-                name_once(f"{self.root}/{key}: {what}")
+                name_once(f"{self.root}/{key}: {what}", kind=f"{self.root} {what}")
         return found
 
+    @gathered()
     def read_requests(self, cell_ids: Container[str] | None = None) -> pa.Table:
         """Return the requests of every attempt that ``read_passes`` returns.
 

@@ -106,8 +106,8 @@ class Status:
     Attributes:
         outcome: one of ``schema.OUTCOMES``.
         reason: one line; of an ok attempt only where another one counts.
-        texts_per_s: median over the repeats; None unless ok.
-        cached_share: of the last repeat; None unless ok.
+        texts_per_s: as the summary has it, of a search at one of its rates; None unless ok.
+        cached_share: the same.
         wall_s: from the worker's start to its end, the engine's start and stop included.
         log: path or URI of what the worker printed.
         lost: the cluster lost it, which says nothing about the cell.

@@ -9,6 +9,7 @@ from tests.fabricated import Way, draw, row
 
 from packsweep.analysis import contrasts, quality
 from packsweep.report.tables import quality_table
+from packsweep.report.tables import table as table_
 from packsweep.results import shares, stats
 
 WAYS = (Way(accuracy=0.9), Way(accuracy=0.7, pack_size=4))
@@ -72,13 +73,10 @@ def test_the_table_has_a_line_for_each_cell_and_label() -> None:
     base = quality.baseline(ROWS, ANSWERS)
     found = [quality.of_cell(ANSWERS[each["group_id"]], base) for each in ROWS]
     table = quality_table.table(found, ROWS)
-    cells, labels = (column.cells for column in table.columns[:2])
-    assert [cell for cell in cells if cell] == [
-        "separate-n400-dup1-cold",
-        "chunked4-n400-dup1-cold",
-    ]
-    assert list(labels) == ["all", "negative", "positive"] * 2
-    in_first_cell = {column.heading: column.cells[:2] for column in table.columns[3:]}
+    cells = {column.name: column.cells for column in table.columns}
+    assert cells["strategy"] == ("separate",) * 3 + ("chunked4",) * 3
+    assert cells["label"] == ("all", "negative", "positive") * 2
+    in_first_cell = {column.heading: column.cells[:2] for column in table.columns[-6:]}
     assert in_first_cell == {
         "accuracy": ("88% [85, 91]", ""),
         "macro F1": ("0.88 [0.85, 0.92]", ""),
@@ -97,8 +95,14 @@ def test_cells_of_one_slug_are_told_apart_by_their_settings() -> None:
     answers = draw(ways, rows, np.random.default_rng(0))
     base = quality.baseline(rows, answers)
     found = [quality.of_cell(answers[each["group_id"]], base) for each in rows]
-    cells = quality_table.table(found, rows).columns[0].cells
-    assert [cell for cell in cells if cell] == [
-        "separate-n40-dup1-cold",
-        "separate-n40-dup1-cold template=chat",
-    ]
+    table = quality_table.table(found, rows)
+    (template,) = (column.cells for column in table.columns if column.name == "template")
+    assert template == ("original",) * 3 + ("chat",) * 3
+
+
+def test_what_tells_a_cell_apart_stands_above_its_labels_in_80_columns() -> None:
+    base = quality.baseline(ROWS, ANSWERS)
+    found = [quality.of_cell(ANSWERS[each["group_id"]], base) for each in ROWS]
+    lines, left_out = table_.to_lines(quality_table.table(found, ROWS), 80)
+    assert " strategy=separate n=400 duplication=1" in map(str, lines)
+    assert not left_out

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from packsweep.report.tables import table as table_
 from packsweep.report.tables.table import Column, Table
@@ -33,7 +33,7 @@ def test_fit_drops_by_rank_and_only_as_needed(columns: list[Column], width: int)
     """What is left out ranks no lower than what stays, and without it there was no room."""
     kept, gap, left_out = table_.fit(columns, width)
     assert len(kept) + len(left_out) == len(columns)
-    assert all(column in kept for column in columns if not column.rank)
+    assert len([column for column in columns if not column.rank]) <= len(kept)
     if table_.total(columns) <= width:
         assert not left_out
     if any(column.rank for column in kept):
@@ -43,16 +43,123 @@ def test_fit_drops_by_rank_and_only_as_needed(columns: list[Column], width: int)
 @settings(max_examples=15)
 @given(COLUMNS)
 def test_total_is_what_is_printed(columns: list[Column]) -> None:
-    """A table is as wide as ``total`` says, so that what fits does not wrap."""
+    """A table is as wide as ``total`` says with its margins, so that what fits does not wrap."""
     width = table_.total(columns)
-    lines = _printed(Table(columns=tuple(columns)), width)
-    assert {len(line) for line in lines} == {width}
+    assert max(map(len, _printed(Table(columns=tuple(columns)), width))) == width - 1
 
 
 def _printed(table: Table, width: int) -> list[str]:
-    file = io.StringIO()
-    Console(file=file, width=400).print(table_.to_rich(table, width)[0])
-    return file.getvalue().splitlines()
+    return [str(line) for line in table_.to_lines(table, width)[0]]
+
+
+WORDS = st.lists(st.text("abc", min_size=1, max_size=30), min_size=1, max_size=4).map(" ".join)
+TEXTS = st.lists(
+    st.builds(
+        lambda heading, texts, left, key, once, rank: Column(
+            heading=heading, cells=tuple(texts), left=left, key=key, once=once, rank=rank
+        ),
+        WORDS,
+        st.lists(WORDS, min_size=3, max_size=3),
+        st.booleans(),
+        st.booleans(),
+        st.booleans(),
+        st.integers(0, 3),
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+@given(TEXTS, st.integers(20, 120))
+def test_no_word_is_broken(columns: list[Column], width: int) -> None:
+    """Whatever gives way, every word of what is shown stands whole, and no line is too wide.
+
+    A line is wider than the terminal only where a table of its words would be, too.
+    """
+    table = Table(columns=tuple(columns), sections=(0, 1))
+    lines, left_out = table_.to_lines(table, width)
+    shown = [column for column in columns if column.name not in left_out]
+    words = {word for line in lines for word in re.split(r"[\s=]+", str(line))}
+    for column in shown:
+        assert {word for text in column.cells for word in text.split()} <= words
+    if max(line.cell_len for line in lines) > width:
+        fixed = [column for column in columns if not column.rank and not column.key]
+        assert sum(column.narrowest for column in fixed) + len(fixed) + 1 > width or any(
+            column.narrowest > width - 2 - len(column.name) for column in columns
+        )
+
+
+SETTINGS = Table(
+    columns=(
+        Column(heading="setting", cells=("separate, text_max_tokens 128",), left=True),
+        Column(heading="accuracy", cells=("81.5% [79.0, 83.8]",)),
+        Column(heading="loss allowed", cells=("not compared",), rank=1),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "rows"),
+    [
+        (
+            52,
+            [
+                " separate,       81.5% [79.0, 83.8] not compared",
+                " text_max_tokens",
+                " 128",
+            ],
+        ),
+        (
+            40,
+            [
+                " separate,              81.5%      not",
+                " text_max_tokens [79.0, 83.8] compared",
+                " 128",
+            ],
+        ),
+        (
+            36,
+            [
+                " separate,       81.5% [79.0, 83.8]",
+                " text_max_tokens",
+                " 128",
+            ],
+        ),
+    ],
+)
+def test_lines_are_broken_between_words(width: int, rows: list[str]) -> None:
+    """Texts give way first, then numbers, whose interval stays whole; then a column goes."""
+    printed = _printed(SETTINGS, width)
+    rule = next(index for index, line in enumerate(printed) if "─" in line)
+    assert printed[rule + 1 : -1] == rows
+
+
+def test_what_names_a_row_stands_above_it_where_there_is_no_room() -> None:
+    """First what holds for a section, then what tells its rows apart; then no table is left."""
+    columns = (
+        Column(heading="cell", cells=("separate n 1000",) * 2, left=True, key=True, once=True),
+        Column(heading="label", cells=("all", "bug"), left=True, key=True),
+        Column(heading="accuracy", cells=("87% [85, 89]", "80%")),
+    )
+    table = Table(columns=columns)
+    assert _printed(table, 38)[3:-1] == [
+        " separate n 1000  all    87% [85, 89]",
+        "                  bug             80%",
+    ]
+    assert _printed(table, 26)[3:-1] == [
+        " separate n 1000",
+        " all    87% [85, 89]",
+        " bug             80%",
+    ]
+    assert _printed(table, 14)[3:-1] == [
+        *(" separate n", " 1000", " all", " 87% [85, 89]"),
+        *(" bug", "          80%"),
+    ]
+    assert _printed(table, 8)[1:4] == [
+        "cell      separate n 1000",
+        "label     all",
+        "accuracy  87% [85, 89]",
+    ]
 
 
 def test_once_is_printed_in_the_first_row_of_a_section() -> None:

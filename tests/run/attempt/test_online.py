@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from tests.traffic.servers import Answer, Server
 from tests.traffic.windows import response, window
 
 from packsweep.errors import EngineError
+from packsweep.results import summary
 from packsweep.results.store import Store
 from packsweep.run import attempt
 from packsweep.run.measure import window_metrics, windows
@@ -302,6 +304,9 @@ def test_run_max_rate_no_answers(store: Store, byte_model: Path, tmp_path: Path)
         one = _external(byte_model, server.url, online=load, measure=measure)
         status, rows = _run(store, one, tmp_path / "w")
     assert (status.outcome, status.reason) == ("ok", None)
+    told = [row["texts_per_s"] for row in rows if row["rate_texts_per_s"] == 40.0]
+    assert status.texts_per_s == pytest.approx(statistics.median(told))
+    assert status.texts_per_s == summary.of_cell(rows)["texts_per_s_median"]
     last = rows[-1]
     assert (last["num_requests"], last["texts_per_s"]) == (0, 0.0)
     assert last["errors"] == [f"server_error:{last['num_errors']}"]

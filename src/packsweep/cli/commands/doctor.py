@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,8 @@ from packsweep.cli.output import FAILED, open_console, print_json, say
 from packsweep.errors import printable
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from packsweep.machine.doctor import Check, Finding
 
 _STYLE = {"ok": "green", "warn": "yellow", "wrong": "bold red"}
@@ -54,21 +56,30 @@ def doctor_command(
     raise typer.Exit(FAILED if num_wrong else 0)
 
 
-def _print(found: Sequence[tuple[Check, Finding]], num_wrong: int) -> None:
-    from rich.table import Table
+def _lines(found: Sequence[tuple[Check, Finding]], width: int) -> Iterator[Text]:
+    """Yield what was found, broken between words, the fix below it."""
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for _ in range(2):
-        table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    from packsweep.report.wrap import wrapped
+
+    status, name = (max(map(len, words)) for words in (_STYLE, [check.name for check, _ in found]))
+    indent = status + name + 4
     for check, finding in found:
-        status = Text(finding.status, style=_STYLE[finding.status])
-        table.add_row(status, check.name, Text(printable(finding.message)))
+        first = Text.assemble(
+            (f"{finding.status:{status}}", _STYLE[finding.status]), f"  {check.name:{name}}  "
+        )
+        for line in wrapped(printable(finding.message), width - indent):
+            yield first.append(line)
+            first = Text(" " * indent)
         if finding.remedy:
-            table.add_row("", "", Text(printable(f"-> {finding.remedy}"), style="bold"))
+            for line in wrapped(printable(f"-> {finding.remedy}"), width - indent):
+                yield Text(" " * indent).append(line, style="bold")
+
+
+def _print(found: Sequence[tuple[Check, Finding]], num_wrong: int) -> None:
     console = open_console()
-    console.print(table)
+    for line in _lines(found, console.width):
+        console.print(line, soft_wrap=True)
     warnings = sum(finding.status == "warn" for _, finding in found)
     ready = "a real engine can run here" + (f"; {warnings} to check (warn)" if warnings else "")
     say(console, f"{num_wrong} wrong: a real engine cannot run" if num_wrong else ready)

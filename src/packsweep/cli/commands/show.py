@@ -110,21 +110,15 @@ def _print_cells(console: Console, found: Results, group_by: str | None) -> None
 def _print_chosen(
     console: Console, rows: list[dict[str, Any]], columns: str | None, group_by: str | None
 ) -> None:
-    """Print the columns that are asked for, one below the other where they do not fit beside."""
+    """Print the columns that are asked for, in groups."""
     from packsweep.report.tables import cells_table
-    from packsweep.report.tables import table as table_
 
     ordered, groups = cells_table.grouped(rows, split(group_by))
     words = split(columns)
     own = cells_table.chosen(ordered, words) if words else cells_table.summary(ordered)
     named = {group.name for group in groups.columns}
     others = (column for column in own.columns if column.name not in named)
-    shown = replace(groups, columns=(*groups.columns, *others))
-    if words and table_.total(shown.columns, table_.NARROW) > console.width:
-        for line in table_.to_records(shown):
-            say(console, line)
-    else:
-        print_table(console, shown)
+    print_table(console, replace(groups, columns=(*groups.columns, *others)))
 
 
 def _with_columns(rows: list[dict[str, Any]], columns: str | None) -> list[dict[str, Any]]:

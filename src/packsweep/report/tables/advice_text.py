@@ -39,7 +39,7 @@ def table(given: Advice) -> Table:
     price = ("$/1000\ncorrect",) if priced else ()
     headings = ("setting", *speed, quality, *price, "frontier", "loss allowed")
     body = [_cells(point, several=several, priced=priced) for point in given.points]
-    return of_rows(headings, body)
+    return of_rows(headings, body, ranks={"GPUs": 2, "frontier": 1})
 
 
 def _cells(point: Point, *, several: bool, priced: bool) -> list[str]:

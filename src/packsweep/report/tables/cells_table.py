@@ -222,7 +222,8 @@ def cell_columns(rows: Sequence[Row]) -> list[Column]:
         Column(heading=short, name=name, cells=tuple(str(row[name]) for row in rows))
         for name, short in (("n", "n"), ("duplication", "dup"))
     ]
-    return [Column(heading="strategy", name="strategy", cells=named, left=True), *axes, *sizes]
+    first = Column(heading="strategy", name="strategy", cells=named, left=True)
+    return [replace(column, key=True) for column in (first, *axes, *sizes)]
 
 
 def _measured(name: str, rows: Sequence[Row]) -> Column:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from packsweep.analysis.axes import FOLLOWING, SHAPE, WORK
@@ -67,7 +68,7 @@ def table(compared: Compared) -> Table:
 
 def _cell_columns(pairs: Sequence[Pair]) -> list[Column]:
     values, varying = _values_of(pairs), _varying(pairs)
-    return [
+    columns = (
         Column(heading="strategy", cells=tuple(map(cell_.strategy, values)), left=True),
         *(
             Column(
@@ -81,7 +82,8 @@ def _cell_columns(pairs: Sequence[Pair]) -> list[Column]:
         ),
         Column(heading="n", cells=tuple(str(value["n"]) for value in values)),
         Column(heading="dup", cells=tuple(str(value["duplication"]) for value in values)),
-    ]
+    )
+    return [replace(column, key=True) for column in columns]
 
 
 def _values_of(pairs: Sequence[Pair]) -> list[dict[str, Any]]:

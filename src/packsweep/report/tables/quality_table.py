@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from packsweep.analysis import axes, labels
+from packsweep.analysis import labels
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import LabelQuality, Quality
 from packsweep.report import cell
@@ -18,10 +18,17 @@ from packsweep.results.schema import Row
 from packsweep.results.shares import MIN_PROMPTS, Figure, PairedDifference
 from packsweep.results.stats import Verdict
 
-_HEADINGS = (
-    *("cell", "label", "texts", "accuracy", "macro F1"),
-    *("precision", "recall", "predicted", "kappa"),
-)
+# Heading -> its rank: the largest goes first where room is short.
+_HEADINGS = {
+    "label": 0,
+    "texts": 0,
+    "accuracy": 0,
+    "macro F1": 0,
+    "precision": 0,
+    "recall": 0,
+    "predicted": 1,
+    "kappa": 2,
+}
 _SAID = {
     "up": "more correct",
     "down": "fewer correct",
@@ -33,24 +40,19 @@ _SAID = {
 
 def table(found: Sequence[Quality], rows: Sequence[Row]) -> Table:
     """Return a line for every cell, and below it one for every label."""
-    names = _names(rows)
-    lines: list[list[str]] = []
-    for quality in found:
-        kappa = quality.agreement.kappa if quality.agreement else Figure()
-        total = [f"{quality.num_texts:,}", _percent(quality.accuracy), _plain(quality.macro_f1)]
-        lines.append([names[quality.group_id], "all", *total, "", "", "", _plain(kappa)])
-        lines += [["", label.label, *_label(label), ""] for label in quality.labels]
-    return of_rows(_HEADINGS, lines, text=2)
+    by_group = {quality.group_id: quality for quality in found}
+    cells = [row for row in rows if row["group_id"] in by_group]
+    body = [_lines(by_group[row["group_id"]]) for row in cells]
+    return _beside(cells, tuple(_HEADINGS), body, ranks=_HEADINGS)
 
 
-def _names(rows: Sequence[Row]) -> dict[str, str]:
-    """Return what to call each cell: its slug, and its settings where another has the same slug."""
-    slugs = [row["cell_id"].rpartition("-")[0] for row in rows]
-    varied, names = axes.varying(rows), dict[str, str]()
-    for index, (slug, row) in enumerate(zip(slugs, rows, strict=True)):
-        settings = axes.unusual(varied, index).items() if slugs.count(slug) > 1 else ()
-        names[row["group_id"]] = " ".join([slug, *(f"{name}={value}" for name, value in settings)])
-    return names
+def _lines(quality: Quality) -> list[tuple[str, ...]]:
+    kappa = quality.agreement.kappa if quality.agreement else Figure()
+    total = (f"{quality.num_texts:,}", _percent(quality.accuracy), _plain(quality.macro_f1))
+    return [
+        ("all", *total, "", "", "", _plain(kappa)),
+        *((label.label, *_label(label), "") for label in quality.labels),
+    ]
 
 
 def _label(label: LabelQuality) -> list[str]:
@@ -163,6 +165,7 @@ def _beside(
     body: Sequence[Sequence[tuple[str, ...]]],
     *,
     text: int = 1,
+    ranks: Mapping[str, int] | None = None,
 ) -> Table:
     """Return the lines of each cell beside what tells it apart, a section for each cell."""
     lengths = [len(lines) for lines in body]
@@ -170,7 +173,7 @@ def _beside(
         replace(column, cells=_repeated(column, lengths), once=True)
         for column in cell_columns(cells)
     ]
-    own = of_rows(headings, list(itertools.chain(*body)), text=text)
+    own = of_rows(headings, list(itertools.chain(*body)), text=text, ranks=ranks)
     ends = itertools.accumulate(length for length in lengths if length)
     return Table(columns=(*repeated, *own.columns), sections=tuple(end - 1 for end in ends)[:-1])
 

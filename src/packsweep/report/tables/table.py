@@ -1,22 +1,22 @@
 """One table of text, for the terminal, the page, Markdown and lines.
 
 Pure functions over strings. Where a terminal is too narrow, low-priority columns drop first; the
-settings that tell cells apart are stacked into one column, a line each, before an essential one
-goes.
+settings that tell cells apart are stacked into one column, a line each, and lines are broken
+between words before an essential one goes. No word is ever broken: a table that does not fit
+becomes a block of lines for each row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
-from rich import box
 from rich.cells import cell_len
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from packsweep.errors import printable
+from packsweep.report.wrap import longest_word, wrapped
 
 WIDE, NARROW = 2, 1  # letters between columns
 ESSENTIAL = 2
@@ -34,6 +34,7 @@ class Column:
             settings are stacked before it goes.
         axis: a setting, which may be stacked.
         name: what it is called where it is left out; its heading if not given.
+        key: it tells rows apart, and may stand above them where there is no room beside.
         once: the terminal prints it in the first row of a section alone.
         width: letters of its longest line.
     """
@@ -44,6 +45,7 @@ class Column:
     left: bool = False
     axis: bool = False
     name: str = ""
+    key: bool = False
     once: bool = False
 
     width: int = field(init=False)
@@ -56,6 +58,24 @@ class Column:
         longest = max(cell_len(line) for text in texts for line in text.split("\n"))
         object.__setattr__(self, "width", max(longest, 1))
         object.__setattr__(self, "name", self.name or _line(self.heading))
+
+    @property
+    def narrowest(self) -> int:
+        """Letters of its longest word; what has a style of its own stays on one line."""
+        styled = (text.cell_len for text in self.cells if isinstance(text, Text))
+        words = (longest_word(text) for text in self.cells if isinstance(text, str))
+        return max(longest_word(self.heading), *styled, *words, 1)
+
+    def wrapped(self, width: int) -> Column:
+        """Return the column with its lines broken between words, as wide as ``width``."""
+        if width >= self.width:
+            return self
+        cells = (
+            text if isinstance(text, Text) else "\n".join(wrapped(text, width))
+            for text in self.cells
+        )
+        heading = "\n".join(wrapped(self.heading, width))
+        return replace(self, heading=heading, cells=tuple(cells))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +103,26 @@ class Table:
 
 
 def of_rows(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "", text: int = 1
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    caption: str = "",
+    text: int = 1,
+    ranks: Mapping[str, int] | None = None,
 ) -> Table:
-    """Return a table of ``rows``, its first ``text`` columns set to the left."""
+    """Return a table of ``rows``, its first ``text`` columns set to the left.
+
+    ``ranks`` has the rank of a heading; 0 where it has none.
+    """
     cells = list(zip(*rows, strict=True)) or [()] * len(headings)
     columns = (
-        Column(heading=heading, cells=own, left=index < text)
+        Column(
+            heading=heading,
+            cells=own,
+            rank=(ranks or {}).get(heading, 0),
+            left=index < text,
+            key=index < text,
+        )
         for index, (heading, own) in enumerate(zip(headings, cells, strict=True))
     )
     return Table(columns=tuple(columns), caption=caption)
@@ -96,21 +130,58 @@ def of_rows(
 
 def total(columns: Sequence[Column], gap: int = WIDE) -> int:
     """Return the width of a table of ``columns``, its margins of one letter included."""
-    return sum(column.width + gap for column in columns) - gap + 2
+    return _total([column.width for column in columns], gap)
+
+
+def _total(widths: Sequence[int], gap: int) -> int:
+    return sum(widths) + gap * (len(widths) - 1) + 2
 
 
 def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], int, list[str]]:
-    """Return the columns that fit, the letters between them, and the names of those left out."""
+    """Return the columns that fit, the letters between them, and the names of those left out.
+
+    They are wider than ``width`` where those that stay do not fit even with a word to a line.
+    """
     if total(columns) <= width:
         return list(columns), WIDE, []
-    essential = [column for column in columns if column.rank <= ESSENTIAL]
-    kept = list(columns if total(essential, NARROW) <= width else stacked(columns))
+    kept = list(columns if _essential_fit(columns, width) else stacked(columns))
     dropped: set[int] = set()
-    while total(kept, NARROW) > width and any(column.rank for column in kept):
-        last = max(reversed(kept), key=lambda column: column.rank)
+    while ranked := [column for column in kept if column.rank]:
+        last = max(reversed(ranked), key=lambda column: column.rank)
+        needed = total(kept, NARROW) if last.rank > ESSENTIAL else _narrowest_total(kept)
+        if needed <= width:
+            break
         dropped.add(id(last))
         kept = [column for column in kept if column is not last]
-    return kept, NARROW, [column.name for column in columns if id(column) in dropped]
+    left_out = [column.name for column in columns if id(column) in dropped]
+    return _wrapped(kept, width), NARROW, left_out
+
+
+def _essential_fit(columns: Sequence[Column], width: int) -> bool:
+    """Tell whether a table fits that has only the columns no other has to give way to."""
+    return total([column for column in columns if column.rank <= ESSENTIAL], NARROW) <= width
+
+
+def _narrowest_total(columns: Sequence[Column]) -> int:
+    return _total([column.narrowest for column in columns], NARROW)
+
+
+def _wrapped(columns: Sequence[Column], width: int) -> list[Column]:
+    """Return the columns with lines broken between words as far as ``width`` makes it necessary.
+
+    Numbers with an interval stay on one line before texts do.
+    """
+    widths = [column.narrowest for column in columns]
+    room = width - _total(widths, NARROW)
+    for index, column in enumerate(columns):
+        if not column.left and column.width - widths[index] <= room:
+            room -= column.width - widths[index]
+            widths[index] = column.width
+    growing = [index for index, column in enumerate(columns) if column.left]
+    while room > 0 and (growing := [i for i in growing if widths[i] < columns[i].width]):
+        widths[min(growing, key=widths.__getitem__)] += 1
+        room -= 1
+    return [column.wrapped(own) for column, own in zip(columns, widths, strict=True)]
 
 
 def stacked(columns: Sequence[Column]) -> list[Column]:
@@ -127,7 +198,7 @@ def stacked(columns: Sequence[Column]) -> list[Column]:
         )
         for row in rows
     )
-    one = Column(heading="settings", cells=tuple(cells), left=True)
+    one = Column(heading="settings", cells=tuple(cells), left=True, key=True)
     first = columns.index(axes[0])
     others = [column for column in columns if not column.axis]
     return [*others[:first], one, *others[first:]]
@@ -146,24 +217,85 @@ def ends(table: Table, num_each: int) -> Table:
     return replace(table, columns=tuple(columns), sections=tuple(sections))
 
 
-def to_rich(table: Table, width: int) -> tuple[RichTable, list[str]]:
-    """Return the table as wide as a terminal, and the names of the columns that had no room."""
-    columns, gap, left_out = fit(table.columns, width)
-    made = RichTable(
-        box=box.SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False, header_style="bold"
-    )
-    for column in columns:
-        justify: Literal["left", "right"] = "left" if column.left else "right"
-        made.add_column(Text(column.heading), justify=justify, overflow="fold")
+def to_lines(table: Table, width: int) -> tuple[list[Text], list[str]]:
+    """Return a table's lines, as wide as a terminal, and the names of the columns without room.
+
+    Where the essential ones have no room, those that are printed once a section stand above it,
+    then those that tell rows apart above each. If nothing fits, each row is a block of lines.
+    """
+    for above in _choices(table.columns, width):
+        beside = [column for column in table.columns if column not in above]
+        columns, gap, left_out = fit(beside, width)
+        if columns and total(columns, gap) <= width:
+            return list(_lines(columns, above, gap, width, table.sections)), left_out
+    return [Text(), *map(Text, to_records(table)), Text()], []
+
+
+def _choices(columns: Sequence[Column], width: int) -> Iterator[list[Column]]:
+    """Yield which columns may stand above their rows: as few as possible first."""
+    once = [column for column in columns if column.once]
+    if not once or _essential_fit(columns, width):
+        yield []
+    if once:
+        yield once
+    yield [column for column in columns if column.key or column.once]
+
+
+def _lines(
+    columns: Sequence[Column],
+    above: Sequence[Column],
+    gap: int,
+    width: int,
+    sections: Sequence[int],
+) -> Iterator[Text]:
+    """Yield the lines of a table with ``columns``, and what stands ``above`` its rows."""
+    yield Text()
+    yield from _row_lines(columns, _headings(columns), gap)
+    yield Text(f" {'─' * (total(columns, gap) - 2)}")
+    once = [column for column in above if column.once]
+    each = [column for column in above if not column.once]
     first = True
     for index, row in enumerate(zip(*(column.cells for column in columns), strict=True)):
-        texts = [
-            Text() if column.once and not first else text if isinstance(text, Text) else Text(text)
-            for column, text in zip(columns, row, strict=True)
-        ]
-        first = index in table.sections
-        made.add_row(*texts, end_section=first)
-    return made, left_out
+        named = [_named(once, index) if first else "", _named(each, index)]
+        for line in filter(None, named):
+            yield from (Text(f" {part}") for part in wrapped(line, width - 2))
+        hidden = (column.once and not first for column in columns)
+        cells = ["" if hide else cell for hide, cell in zip(hidden, row, strict=True)]
+        yield from _row_lines(columns, cells, gap)
+        first = index in sections
+        if first:
+            yield Text()
+    yield Text()
+
+
+def _named(columns: Sequence[Column], row: int) -> str:
+    """Return ``name=value`` for the columns that are set in a row; of one alone its value."""
+    values = ((column.name, str(column.cells[row])) for column in columns)
+    named = [(name, value) for name, value in values if value != UNSET]
+    return " ".join(value if len(named) == 1 else f"{name}={value}" for name, value in named)
+
+
+def _headings(columns: Sequence[Column]) -> list[Text]:
+    """Return the headings, which stand on the rule below them."""
+    most = max(column.heading.count("\n") for column in columns)
+    return [
+        Text("\n" * (most - column.heading.count("\n")) + column.heading, "bold")
+        for column in columns
+    ]
+
+
+def _row_lines(columns: Sequence[Column], cells: Sequence[str | Text], gap: int) -> Iterator[Text]:
+    """Yield the lines of one row, as many as its highest cell has."""
+    texts = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
+    parts = (text.split("\n", allow_blank=True) for text in texts)
+    for line in itertools.zip_longest(*parts, fillvalue=Text()):
+        made = Text(" ")
+        for column, text in zip(columns, line, strict=True):
+            space = " " * (column.width - text.cell_len)
+            made.append("" if column.left else space).append_text(text)
+            made.append((space if column.left else "") + " " * gap)
+        made.rstrip()
+        yield made
 
 
 def to_markdown(table: Table) -> str:
@@ -177,12 +309,20 @@ def _pipes(cells: Sequence[str]) -> str:
 
 
 def to_records(table: Table) -> list[str]:
-    """Return every row as lines ``name  value``, an empty line between rows."""
+    """Return every row as lines ``name  value``, an empty line between rows.
+
+    A setting that a row does not have is left out, and so is what a row leaves empty.
+    """
     wide = max(len(column.name) for column in table.columns)
     lines: list[str] = []
     for row in table.rows:
         named = zip(table.columns, row, strict=True)
-        lines += [*(f"{column.name:{wide}}  {_line(text)}" for column, text in named), ""]
+        lines += [
+            f"{column.name:{wide}}  {_line(text)}"
+            for column, text in named
+            if text and not (column.axis and text == UNSET)
+        ]
+        lines.append("")
     return lines[:-1]
 
 

@@ -118,7 +118,8 @@ class LocalStorage:
     def _skip(self, key: str, mode: int) -> None:
         kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a loop of links"}
         kind = kinds.get(stat.S_IFMT(mode), "a device")
-        name_once(f"{self.folder / key}: is {kind} and no file; it is ignored")
+        line = f"{self.folder / key}: is {kind} and no file; it is ignored"
+        name_once(line, kind=f"{self.folder} {kind}")
 
     @contextlib.contextmanager
     def _writing(self, key: str) -> Iterator[Path]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from packsweep.engines.start_log import jit_compilations, start_phases
 from packsweep.errors import ResultsError
 from packsweep.machine import environment
+from packsweep.results import schema, summary
 from packsweep.run import rows
 from packsweep.run.attempt.state import Attempt
 from packsweep.run.task import Status
@@ -26,8 +27,8 @@ class Ending:
 
 def record(attempt: Attempt, ending: Ending) -> Status:
     """Write the attempt's files, commit them if it ended well, and say how it went."""
-    task, passes = attempt.task, attempt.found.passes
-    unwritten = rows.write(task, _pass_rows(attempt, ending), _request_rows(attempt))
+    task, passes = attempt.task, _pass_rows(attempt, ending)
+    unwritten = rows.write(task, passes, _request_rows(attempt))
     ended_well = ending.outcome == "ok" and unwritten is None
     if ended_well:
         try:
@@ -36,7 +37,7 @@ def record(attempt: Attempt, ending: Ending) -> Status:
             traceback.print_exc()
             ended_well, unwritten = False, f"its result could not be committed: {error}"
     before = "" if ending.outcome == "ok" else f"{ending.outcome}: {ending.reason}; "
-    speeds = [values["texts_per_s"] for values in passes]
+    condensed = _condensed(passes) if ended_well else {}
     return Status(
         cell_id=task.cell.cell_id,
         attempt_id=task.attempt_id,
@@ -45,8 +46,8 @@ def record(attempt: Attempt, ending: Ending) -> Status:
         reason=f"{before}{unwritten}" if unwritten else ending.reason,
         final=ending.final,
         unwritten=unwritten is not None,
-        texts_per_s=statistics.median(speeds) if ended_well else None,
-        cached_share=passes[-1]["cached_share"] if ended_well else None,
+        texts_per_s=condensed.get("texts_per_s_median"),
+        cached_share=condensed.get("cached_share"),
         wall_s=attempt.phases()["wall_s"] or 0.0,
         log=task.log,
     )
@@ -68,6 +69,12 @@ def _pass_rows(attempt: Attempt, ending: Ending) -> list[dict[str, Any]]:
         **attempt.phases(),  # last, so that nothing before it is left out
     }
     return [{**shared, **values} for values in found.passes or [{}]]
+
+
+def _condensed(passes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row that the summary has of an attempt's passes alone."""
+    undefined = dict.fromkeys(column.name for column in schema.PASSES)
+    return summary.of_cell([{**undefined, **row} for row in passes])
 
 
 def _request_rows(attempt: Attempt) -> list[dict[str, Any]]:
