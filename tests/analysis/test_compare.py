@@ -282,6 +282,22 @@ def test_cells_of_one_folder_alone_are_listed() -> None:
     assert lines == ["only in A: packed-n3-dup1-cold", "only in B: packed-n4-dup1-cold"]
 
 
+def test_cells_of_one_folder_alone_are_told_from_those_of_the_same_slug() -> None:
+    """By their work and their settings, also from cells that have a pair."""
+    b = [*measured(CELL, [1.0]), *measured(cell(template="chat"), [1.0])]
+    lines = compare_table.unpaired(compare.compare(measured(CELL, [1.0]), b))
+    assert lines == ["only in B: packed-n2-dup1-cold (template=chat)"]
+
+
+def test_many_cells_of_one_folder_alone_are_counted() -> None:
+    a = [row for n in range(3, 18) for row in measured(cell(n=n), [1.0])]
+    lines = compare_table.unpaired(
+        compare.compare([*a, *measured(CELL, [1.0])], measured(CELL, [1.0]))
+    )
+    assert len(lines) == 13
+    assert lines[-1] == "only in A: 3 other cells"
+
+
 def test_ambiguous_cell_is_refused_in_one_line() -> None:
     """The same cell measured in two ways in one folder: which one is meant?"""
     a = measured(CELL, [1.0]) + measured(cell(repeats=9), [1.0])

@@ -187,6 +187,11 @@ def test_reasons() -> None:
     assert footer.reasons([_row(), failed]) == [f"{failed['cell_id']}: oom: no room"]
 
 
+def test_reasons_of_cells_that_failed_alike_are_one_line() -> None:
+    failed = [_row("oom", why, cell_id=name) for name, why in (("a", "x"), ("b", "y"), ("c", "x"))]
+    assert footer.reasons(failed) == ["a and 1 other cell: oom: x", "b: oom: y"]
+
+
 @pytest.mark.parametrize(
     ("outcome", "more", "again", "line"),
     [
@@ -255,3 +260,5 @@ def test_comparisons_are_named_and_judged() -> None:
     lines = footer.comparisons([slower, *near], rows)
     assert len(lines) == 2
     assert lines[1] == "20 others: no significant difference (packsweep report lists them)"
+    (line,) = footer.comparisons(near, rows)
+    assert line.startswith("20 comparisons: no significant difference")

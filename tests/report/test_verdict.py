@@ -16,7 +16,8 @@ def test_the_correction_counts_all_that_is_called_together() -> None:
         "at 5% after Holm's correction over 4 comparisons"
     )
     lines = verdict.explained([FASTER, ONCE], [ANSWERS])
-    assert lines[0].startswith("significant: at 5% after Holm's correction over 2 comparisons; ")
+    assert lines[0] == "significant: at 5% after Holm's correction over 2 comparisons"
+    assert lines[1].endswith("not significant: it does not, which may be chance")
 
 
 def test_one_comparison_takes_no_correction() -> None:

@@ -73,6 +73,7 @@ class Advice:
         quality_kind: None where answers are not scored: points then differ in speed alone.
         baseline: cell_id of what agreement is with; None where there is no agreement.
         not_shown: what was not shown and what would show it, a line each.
+        cheaper_only: the settings in ``not_shown`` would all be cheaper than the recommended one.
     """
 
     sentence: str
@@ -81,6 +82,7 @@ class Advice:
     quality_kind: QualityKind | None
     baseline: str | None
     not_shown: tuple[str, ...]
+    cheaper_only: bool = False
 
 
 def advise(
@@ -110,6 +112,7 @@ def of_choice(choice: Choice, terms: Terms) -> Advice:
         quality_kind=choice.quality_kind,
         baseline=choice.baseline,
         not_shown=(*_not_shown(choice), *_no_better_than_a_guess(best)),
+        cheaper_only=best.standing == "recommended" and not _is_alone(choice),
     )
 
 
@@ -300,7 +303,7 @@ def _not_shown(choice: Choice) -> tuple[str, ...]:
             return (f"speed only: {why}, so accuracies cannot be compared; measure again",)
         more = "measure real weights, with strategy separate among the settings"
         return (f"speed only: {why}, so accuracy is unknown; {more}",)
-    alone = choice.num_compared == 1 and choice.quality_kind == "accuracy"
+    alone = _is_alone(choice)
     lines = []
     for each in choice.settings:
         if each is choice.best and each.standing == "recommended" and not alone:
@@ -310,6 +313,11 @@ def _not_shown(choice: Choice) -> tuple[str, ...]:
     if alone and not lines:
         lines.append("nothing to compare with: measure another setting over the same texts")
     return tuple(lines)
+
+
+def _is_alone(choice: Choice) -> bool:
+    """Tell whether the one named could be compared with none."""
+    return choice.num_compared == 1 and choice.quality_kind == "accuracy"
 
 
 def _no_better_than_a_guess(best: Setting) -> Iterator[str]:

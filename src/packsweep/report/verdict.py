@@ -52,7 +52,10 @@ def explained(ratios: Sequence[Ratio], answers: Sequence[Tested | None] = ()) ->
     known = [ratio for ratio in ratios if ratio.ci_low is not None]
     if not known:
         return ["no interval: one repeat each shows no spread; set measure.repeats to 3 or more"]
-    lines = [f"significant: {correction(ratios, answers)}; inconclusive: the interval includes 1"]
+    lines = [
+        f"significant: {correction(ratios, answers)}",
+        "inconclusive: the interval includes 1; not significant: it does not, which may be chance",
+    ]
     if any(not ratio.between_processes for ratio in known):
         lines.append(
             f"one process per side: differences below {ONE_PROCESS_MARGIN - 1:.0%} are not "

@@ -82,12 +82,22 @@ def test_lines_below_say_why_no_other_and_the_table_has_no_price_without_one() -
     drawn = draw(ways, rows, np.random.default_rng(0), alike=1.0)
     for terms, priced in ((Terms(), False), (Terms(gpu_hour_usd=3.0), True)):
         given = advice.advise(rows, drawn, terms)
-        heading, why, meaning = advice_text.lines_below(given, terms)
-        assert heading == "not recommended, or for now only:"
+        heading, why, frontier, meaning = advice_text.lines_below(given, terms)
+        assert heading == "why no cheaper setting is recommended:"
+        assert frontier == "on the frontier: no other setting has as much accuracy and speed"
         assert why.startswith("  chunked 4: loses 2")
         assert meaning.startswith("shown: loses at most 1 point of accuracy to every other setting")
         headings = [column.heading for column in advice_text.table(given).columns]
         assert ("$/1000\ncorrect" in headings) is priced
+
+
+def test_without_scores_the_table_and_the_numbers_are_of_speed_alone() -> None:
+    """No column of dashes, and no dash in the place of an accuracy."""
+    rows = [row(Way(accuracy=0.9, texts_per_s=10), 3000, coverage=None, load_format="dummy")]
+    given = advice.advise(rows, {}, Terms())
+    assert [column.heading for column in advice_text.table(given).columns] == ["setting", "texts/s"]
+    lines = advice_text.lines_above(given)
+    assert [line.split()[:2] for line in lines[1:]] == [["10", "texts/s"], ["27.8", "h"]]
 
 
 @pytest.mark.parametrize(

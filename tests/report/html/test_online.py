@@ -161,4 +161,4 @@ def test_reasons_of_searches() -> None:
     """The lines below the table say why a search shows no more."""
     load = {"max_rate": 1.0, "slo": "p99 e2e <= 2 s"}
     row = _row("packed", load, max_rate_verdict="none_passes", max_rate_reason="too short")
-    assert footer.reasons([row]) == [f"{row['cell_id']}: NONE PASSES: too short"]
+    assert footer.reasons([row]) == ["packed n=4: no rate is shown to meet the SLO: too short"]

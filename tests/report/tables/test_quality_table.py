@@ -52,6 +52,14 @@ def test_comparisons_of_one_slug_are_told_apart_by_their_settings() -> None:
     assert told == ["chunked4 vs separate, n=400", "chunked4 vs separate, n=400 text_max_tokens=8"]
 
 
+def test_of_many_comparisons_those_that_are_not_significant_are_counted() -> None:
+    rows = [*ROWS, *({**ROWS[1], "n": n, "cell_id": str(n), "group_id": str(n)} for n in range(12))]
+    near = [replace(compared("not_shown"), cell=str(n)) for n in range(12)]
+    first, last = quality_table.comparisons([compared("down"), *near], rows)
+    assert first.endswith("fewer correct")
+    assert last == "12 others: no significant difference (packsweep report lists them)"
+
+
 def test_a_comparison_of_speeds_alone_has_no_line() -> None:
     assert quality_table.comparisons([replace(compared("down"), answers=None)], ROWS) == []
 

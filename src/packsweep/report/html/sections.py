@@ -9,6 +9,7 @@ from packsweep.analysis.contrasts import SETTINGS, Comparison
 from packsweep.report import format as fmt
 from packsweep.report import verdict
 from packsweep.report.cell import names, pair, texts_per_prompt
+from packsweep.report.format import DASH
 from packsweep.report.html import charts
 from packsweep.report.html.charts import Axis, Limit, Point
 from packsweep.report.html.curves import limit_notes, points_table
@@ -81,24 +82,35 @@ def _ratios_figure(
         for each in shown
         if each.ratio.value is not None
     ]
+    scored = any(each.answers is not None for each in shown)
     data = [
         (
             words[each.cell],
             words[each.baseline],
             verdict.text(each.ratio, each.speed, per_gpu=each.per_gpu),
+            *([_difference(each)] if scored else []),
         )
         for each in shown
     ]
     heading = "texts/s of a cell over that of its baseline"
     axis = Axis(title="ratio; 1 is no difference", log=True)
-    columns = ("cell", "baseline", "ratio, 95 % interval and verdict")
+    columns = (
+        *("cell", "baseline", "ratio, 95 % interval and verdict"),
+        *(["accuracy, difference on the same texts"] if scored else []),
+    )
     return Figure(
         title=heading,
         described=f"{heading}, {len(points)} ratios with intervals; left of 1 is slower.",
         spec=charts.dots(points, x=axis, reference=1.0),
-        data=make_table("Data of the comparisons", columns, data, text=3),
+        data=make_table("Data of the comparisons", columns, data, text=len(columns)),
         notes=notes,
     )
+
+
+def _difference(compared: Comparison) -> str:
+    if compared.answers is None:
+        return DASH
+    return quality_table.difference(compared.answers, compared.quality)
 
 
 def _how_compared(
@@ -235,7 +247,7 @@ def _captioned(whole: Table, caption: str) -> Table:
 def _position_figure(row: Row, own: Sequence[Row], words: str) -> Figure:
     points = [
         Point(
-            cell=f"{words}, positions {each['first'] + 1} to {each['last'] + 1}",
+            cell=f"{words}, position {quality_table.span(each)}",
             series="accuracy",
             x=(each["first"] + each["last"]) / 2 + 1,
             value=each["accuracy"],

@@ -26,30 +26,40 @@ def lines_above(given: Advice) -> list[str]:
     """Return the sentence and the three numbers."""
     return [
         given.sentence,
-        *(f"  {each.value} {each.label} ({each.detail})" for each in given.numbers or ()),
+        *(
+            f"  {each.value} {each.label} ({each.detail})"
+            for each in given.numbers or ()
+            if each.value != fmt.DASH
+        ),
     ]
 
 
 def table(given: Advice) -> Table:
-    """Return a line for every setting, fastest first."""
-    quality = f"{given.quality_kind or 'accuracy'}\n[95% CI]"
+    """Return a line for every setting, fastest first; where answers have no score, of its speed."""
     several = any(point.num_gpus > 1 for point in given.points)
     priced = any(point.usd_per_1000_right.value is not None for point in given.points)
     speed = ("texts/s", *(("GPUs", "texts/s\nper GPU") if several else ()))
-    price = ("$/1000\ncorrect",) if priced else ()
-    headings = ("setting", *speed, quality, *price, "frontier", "loss allowed")
-    body = [_cells(point, several=several, priced=priced) for point in given.points]
+    headings: tuple[str, ...] = ("setting", *speed)
+    body = [_speed(point, several=several) for point in given.points]
+    if given.quality_kind is not None:
+        price = ("$/1000\ncorrect",) if priced else ()
+        headings += (f"{given.quality_kind}\n[95% CI]", *price, "frontier", "loss allowed")
+        qualities = (_quality(point, priced=priced) for point in given.points)
+        body = [speeds + own for speeds, own in zip(body, qualities, strict=True)]
     return of_rows(headings, body, ranks={"GPUs": 2, "frontier": 1})
 
 
-def _cells(point: Point, *, several: bool, priced: bool) -> list[str]:
-    """Return a line; ``several``: with the GPUs of its engine; ``priced``: with dollars."""
+def _speed(point: Point, *, several: bool) -> list[str]:
+    """Return a setting and its speed; ``several``: with the GPUs of its engine."""
     speed = [fmt.small(point.texts_per_s.value)]
     if several:
         speed += [str(point.num_gpus), fmt.small(point.texts_per_s_per_gpu.value)]
+    return [point.name, *speed]
+
+
+def _quality(point: Point, *, priced: bool) -> list[str]:
+    """Return a setting's quality and what may be said of it; ``priced``: with dollars."""
     return [
-        point.name,
-        *speed,
         fmt.figure(point.quality, digits=1, as_percent=True),
         *([fmt.small(point.usd_per_1000_right.value)] if priced else []),
         "on" if point.on_frontier else "",
@@ -62,7 +72,13 @@ def lines_below(given: Advice, terms: Terms) -> list[str]:
     if given.quality_kind is None:
         return list(given.not_shown)
     why = [f"  {line}" for line in given.not_shown]
-    not_shown = ["not recommended, or for now only:", *why] if why else []
+    heading = "not recommended, or for now only:"
+    if given.cheaper_only:
+        heading = "why no cheaper setting is recommended:"
+    not_shown = [heading, *why] if why else []
+    if given.points[1:]:
+        meant = f"no other setting has as much {given.quality_kind} and speed"
+        not_shown.append(f"on the frontier: {meant}")
     unexplained = {"recommended", "provisional", "not_compared"}
     if not {point.standing for point in given.points} - unexplained:
         return not_shown

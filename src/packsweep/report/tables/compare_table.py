@@ -11,6 +11,7 @@ from packsweep.analysis.axes import FOLLOWING, SHAPE, WORK
 from packsweep.analysis.compare import CALLED, Change, Compared, Gate, kept, less_is_better
 from packsweep.analysis.compare.differences import Difference
 from packsweep.analysis.compare.pairing import CellPasses, Pair
+from packsweep.errors import counted
 from packsweep.report import cell as cell_
 from packsweep.report import verdict
 from packsweep.report.format import interval, number, percent, small
@@ -23,6 +24,7 @@ from packsweep.results.stats import ONE_PROCESS_MARGIN
 
 _MOST_VALUES = 3
 _MOST_ANSWERS = 12
+_MOST_UNPAIRED = 12
 _TIME, _AMOUNT = ("slower", "faster"), ("more", "less")
 
 
@@ -185,23 +187,39 @@ def _values(values: Sequence[str]) -> str:
 
 
 def unpaired(compared: Compared) -> list[str]:
-    """Return a line for each cell that has no ratio."""
+    """Return a line for each cell that has no ratio; of many in one folder alone their number."""
     lines = [f"ok in A, {each.b.outcome} in B: {each.b.slug}" for each in compared.lost]
     lines += [f"{each.a.outcome} in A, ok in B: {each.a.slug}" for each in compared.gained]
-    for side, cells in (("A", compared.only_a), ("B", compared.only_b)):
-        lines += [f"only in {side}: {cell.slug}{_apart(cell, cells)}" for cell in cells]
+    pairs = [*(each.pair for each in compared.changes), *compared.lost, *compared.gained]
+    for side, cells, paired in (
+        ("A", compared.only_a, [pair.a for pair in pairs]),
+        ("B", compared.only_b, [pair.b for pair in pairs]),
+    ):
+        of_side = (*cells, *paired)
+        named = [f"{cell.slug}{_apart(cell, of_side)}" for cell in cells[:_MOST_UNPAIRED]]
+        lines += [f"only in {side}: {name}" for name in named]
+        if others := len(cells) - len(named):
+            lines.append(f"only in {side}: {counted(others, 'other cell')}")
     return lines
 
 
 def _apart(cell: CellPasses, cells: Sequence[CellPasses]) -> str:
-    """Return the settings that tell a cell from others of the same slug."""
-    alike = [other.settings for other in cells if other.slug == cell.slug]
+    """Return the work and the settings that tell a cell from others of the same slug."""
+    own = _apart_by(cell)
+    alike = [_apart_by(other) for other in cells if other.slug == cell.slug]
     settings = [
         f"{name}={value}"
-        for name, value in cell.settings.items()
+        for name, value in own.items()
         if any(other.get(name) != value for other in alike)
     ]
     return f" ({', '.join(settings)})" if settings else ""
+
+
+def _apart_by(cell: CellPasses) -> dict[str, Any]:
+    """Return what may tell a cell from another; how long an answer is follows from its kind."""
+    follows = FOLLOWING["answer"] if cell.facts["answer"] != "free" else ()
+    work = {name: cell.facts[name] for name in WORK if name not in (*SHAPE, *follows)}
+    return work | dict(cell.settings)
 
 
 def gate(closed: Gate, metric: schema.Column) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from packsweep.analysis import axes
 from packsweep.analysis.compare import CALLED
 from packsweep.analysis.contrasts import GPUS, Comparison
+from packsweep.errors import counted
 from packsweep.models.architecture.split import Split
 from packsweep.report import cell, verdict
 from packsweep.report.format import small
@@ -16,6 +17,13 @@ from packsweep.results.warnings import WARNINGS
 
 _NAMED_CELLS = 3
 _LISTED_COMPARISONS = 12
+# What a search has found -> in words.
+_FOUND = {
+    "bracketed": "bracketed",
+    "none_passes": "no rate is shown to meet the SLO",
+    "none_fails": "no rate is shown not to meet the SLO",
+    "undecided": "undecided",
+}
 
 
 def conditions(rows: Sequence[Row]) -> list[str]:
@@ -94,11 +102,20 @@ def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str
         + ("" if each.same_gpu else ", on different GPUs"): each.speed in CALLED
         for each in compared
     }
+    return significant(lines)
+
+
+def significant(lines: Mapping[str, bool]) -> list[str]:
+    """Return the lines of comparisons; of many those that are significant, the others counted."""
     if len(lines) <= _LISTED_COMPARISONS:
         return list(lines)
-    called = [line for line, significant in lines.items() if significant]
-    others = len(lines) - len(called)
-    return [*called, f"{others} others: no significant difference (packsweep report lists them)"]
+    called = [line for line, is_called in lines.items() if is_called]
+    num_others = len(lines) - len(called)
+    if not num_others:
+        return called
+    others = "others" if called else "comparisons"
+    listed = "no significant difference (packsweep report lists them)"
+    return [*called, f"{num_others} {others}: {listed}"]
 
 
 def several_gpus(
@@ -167,15 +184,26 @@ def _listed(some: Sequence[Row], rows: Sequence[Row]) -> str:
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:
-    """Return one line for each cell that has no numbers, or not those that were looked for."""
-    failed = (row for row in rows if row["outcome"] != "ok")
-    searched = (row for row in rows if row.get("max_rate_reason") is not None)
+    """Return why cells have no numbers, or not those that were looked for.
+
+    Cells that failed alike share a line.
+    """
+    failed: dict[str, list[str]] = {}
+    for row in rows:
+        if row["outcome"] != "ok":
+            failed.setdefault(f"{row['outcome']}: {row['reason']}", []).append(row["cell_id"])
+    searched = [row for row in rows if row.get("max_rate_reason") is not None]
+    names = cell.names(rows) if searched else {}
     return [
-        *(f"{row['cell_id']}: {row['outcome']}: {row['reason']}" for row in failed),
-        *(f"{row['cell_id']}: {_found(row)}: {row['max_rate_reason']}" for row in searched),
+        *(f"{_counted(cell_ids)}: {why}" for why, cell_ids in failed.items()),
+        *(
+            f"{names[row['cell_id']]}: {_FOUND[row['max_rate_verdict']]}: {row['max_rate_reason']}"
+            for row in searched
+        ),
     ]
 
 
-def _found(row: Row) -> str:
-    """Return what a search has found in a word or two."""
-    return str(row["max_rate_verdict"]).replace("_", " ").upper()
+def _counted(cell_ids: Sequence[str]) -> str:
+    """Return one id, with how many more there are."""
+    more = len(cell_ids) - 1
+    return f"{cell_ids[0]} and {counted(more, 'other cell')}" if more else cell_ids[0]

@@ -8,11 +8,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from packsweep.analysis import labels
+from packsweep.analysis.compare import CALLED
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import LabelQuality, Quality
 from packsweep.report import cell
 from packsweep.report.format import count, figure, percent
 from packsweep.report.tables.cells_table import cell_columns
+from packsweep.report.tables.footer import significant
 from packsweep.report.tables.table import Column, Table, of_rows
 from packsweep.results.schema import Row
 from packsweep.results.shares import MIN_PROMPTS, Figure, PairedDifference
@@ -88,14 +90,18 @@ def meaning(found: Sequence[Quality]) -> list[str]:
 
 
 def comparisons(compared: Sequence[Comparison], rows: Sequence[Row]) -> list[str]:
-    """Return ``packed vs separate, n=8: -3.0 points [-5.1, -0.9] over ...`` for each."""
+    """Return ``packed vs separate, n=8: -3.0 points [-5.1, -0.9] over ...`` for each.
+
+    Of many, those that are not significant are counted.
+    """
     names = cell.names(rows)
-    return [
+    lines = {
         f"{cell.pair(names[each.cell], names[each.baseline])}: "
-        f"{difference(each.answers, each.quality)}"
+        f"{difference(each.answers, each.quality)}": each.quality in CALLED
         for each in compared
         if each.answers is not None
-    ]
+    }
+    return significant(lines)
 
 
 def difference(found: PairedDifference, said: Verdict) -> str:
@@ -125,7 +131,7 @@ def positions(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
     headings = ("position\nin prompt", "texts", "labels\nfound", "accuracy\n(95% CI)")
     body = [
         [
-            (_span(row), count(row["num_texts"]), percent(row["coverage"]), cell.accuracy(row))
+            (span(row), count(row["num_texts"]), percent(row["coverage"]), cell.accuracy(row))
             for row in own
         ]
         for own in _by_cell(rows, cells)
@@ -133,7 +139,8 @@ def positions(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
     return _beside(cells, headings, body, text=0)
 
 
-def _span(row: Row) -> str:
+def span(row: Row) -> str:
+    """Return the positions of a row of ``labels.by_position``, ``7`` or ``7-9``."""
     first, last = row["first"] + 1, row["last"] + 1
     return str(first) if first == last else f"{first}-{last}"
 
