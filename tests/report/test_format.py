@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import cell, pass_row
+from tests.report.tables.terminal import printed
 
 from packsweep.analysis.contrasts import Comparison
 from packsweep.report import cell as cell_
@@ -50,8 +51,8 @@ def _row(outcome: str = "ok", reason: str | None = None, **changes: Any) -> dict
 
 def _lines(rows: list[dict[str, Any]]) -> list[str]:
     """Return the lines of the table that are not empty."""
-    lines, _ = table.to_lines(cells_table.summary(rows), 200)
-    return [str(line) for line in lines if line]
+    parts, _ = table.to_rich(cells_table.summary(rows), 200)
+    return list(filter(None, printed(parts)))
 
 
 def _settings(**changes: Any) -> str:

@@ -46,8 +46,8 @@ def print_table(console: Console, table: Table, *, brief: bool = False) -> None:
     num_rows = len(table.columns[0].cells)
     num_left_out = _num_left_out(console, num_rows, brief=brief)
     shown = table_.ends(table, _NUM_ENDS) if num_left_out else table
-    lines, left_out = table_.to_lines(shown, console.width)
-    console.print(Group(*lines), crop=False, no_wrap=True, overflow="ignore")
+    parts, left_out = table_.to_rich(shown, console.width)
+    console.print(Group(*parts), crop=False, no_wrap=True, overflow="ignore")
     if left_out:
         say(console, f"columns that do not fit this width: {', '.join(left_out)}")
     if num_left_out:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from tests.fabricated import Way, draw, row
+from tests.report.tables.terminal import printed
 
 from packsweep.analysis import contrasts, quality
 from packsweep.report.tables import quality_table
@@ -111,6 +112,6 @@ def test_cells_of_one_slug_are_told_apart_by_their_settings() -> None:
 def test_what_tells_a_cell_apart_stands_above_its_labels_in_80_columns() -> None:
     base = quality.baseline(ROWS, ANSWERS)
     found = [quality.of_cell(ANSWERS[each["group_id"]], base) for each in ROWS]
-    lines, left_out = table_.to_lines(quality_table.table(found, ROWS), 80)
-    assert " strategy=separate n=400 duplication=1" in map(str, lines)
+    parts, left_out = table_.to_rich(quality_table.table(found, ROWS), 80)
+    assert " strategy=separate n=400 duplication=1" in printed(parts)
     assert not left_out

@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.report.tables.terminal import printed
 
 from packsweep.report.tables import table as table_
 from packsweep.report.tables.table import Column, Table
@@ -49,7 +50,7 @@ def test_total_is_what_is_printed(columns: list[Column]) -> None:
 
 
 def _printed(table: Table, width: int) -> list[str]:
-    return [str(line) for line in table_.to_lines(table, width)[0]]
+    return printed(table_.to_rich(table, width)[0])
 
 
 WORDS = st.lists(st.text("abc", min_size=1, max_size=30), min_size=1, max_size=4).map(" ".join)
@@ -77,12 +78,13 @@ def test_no_word_is_broken(columns: list[Column], width: int) -> None:
     A line is wider than the terminal only where a table of its words would be, too.
     """
     table = Table(columns=tuple(columns), sections=(0, 1))
-    lines, left_out = table_.to_lines(table, width)
+    parts, left_out = table_.to_rich(table, width)
+    lines = printed(parts)
     shown = [column for column in columns if column.name not in left_out]
-    words = {word for line in lines for word in re.split(r"[\s=]+", str(line))}
+    words = {word for line in lines for word in re.split(r"[\s=]+", line)}
     for column in shown:
         assert {word for text in column.cells for word in text.split()} <= words
-    if max(line.cell_len for line in lines) > width:
+    if max(map(len, lines)) > width:
         fixed = [column for column in columns if not column.rank and not column.key]
         assert sum(column.narrowest for column in fixed) + len(fixed) + 1 > width or any(
             column.narrowest > width - 2 - len(column.name) for column in columns
@@ -129,9 +131,9 @@ SETTINGS = Table(
 )
 def test_lines_are_broken_between_words(width: int, rows: list[str]) -> None:
     """Texts give way first, then numbers, whose interval stays whole; then a column goes."""
-    printed = _printed(SETTINGS, width)
-    rule = next(index for index, line in enumerate(printed) if "─" in line)
-    assert printed[rule + 1 : -1] == rows
+    lines = _printed(SETTINGS, width)
+    rule = next(index for index, line in enumerate(lines) if "─" in line)
+    assert lines[rule + 1 : -1] == rows
 
 
 def test_what_names_a_row_stands_above_it_where_there_is_no_room() -> None:

@@ -8,11 +8,15 @@ becomes a block of lines for each row.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
+from rich import box
 from rich.cells import cell_len
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from packsweep.errors import printable
@@ -217,8 +221,8 @@ def ends(table: Table, num_each: int) -> Table:
     return replace(table, columns=tuple(columns), sections=tuple(sections))
 
 
-def to_lines(table: Table, width: int) -> tuple[list[Text], list[str]]:
-    """Return a table's lines, as wide as a terminal, and the names of the columns without room.
+def to_rich(table: Table, width: int) -> tuple[list[RenderableType], list[str]]:
+    """Return a table as wide as a terminal, and the names of the columns that had no room.
 
     Where the essential ones have no room, those that are printed once a section stand above it,
     then those that tell rows apart above each. If nothing fits, each row is a block of lines.
@@ -227,7 +231,7 @@ def to_lines(table: Table, width: int) -> tuple[list[Text], list[str]]:
         beside = [column for column in table.columns if column not in above]
         columns, gap, left_out = fit(beside, width)
         if columns and total(columns, gap) <= width:
-            return list(_lines(columns, above, gap, width, table.sections)), left_out
+            return list(_parts(table, columns, above, gap, width)), left_out
     return [Text(), *map(Text, to_records(table)), Text()], []
 
 
@@ -241,31 +245,64 @@ def _choices(columns: Sequence[Column], width: int) -> Iterator[list[Column]]:
     yield [column for column in columns if column.key or column.once]
 
 
-def _lines(
-    columns: Sequence[Column],
-    above: Sequence[Column],
-    gap: int,
-    width: int,
-    sections: Sequence[int],
-) -> Iterator[Text]:
-    """Yield the lines of a table with ``columns``, and what stands ``above`` its rows."""
+class _Row(NamedTuple):
+    """A row, and whether it ends a section."""
+
+    cells: Sequence[str | Text]
+    ends: bool
+
+
+def _parts(
+    table: Table, columns: Sequence[Column], above: Sequence[Column], gap: int, width: int
+) -> Iterator[RenderableType]:
+    """Yield the head of a table of ``columns``, then its rows below what stands ``above`` them."""
     yield Text()
-    yield from _row_lines(columns, _headings(columns), gap)
-    yield Text(f" {'─' * (total(columns, gap) - 2)}")
+    yield _drawn(columns, [], gap, heads=True)
+    groups = _groups(table, columns, above)
+    for lines, rows in groups:
+        yield from (Text(f" {part}") for line in lines for part in wrapped(line, width - 2))
+        yield _drawn(columns, rows, gap)
+        if rows[-1].ends or rows is groups[-1][1]:
+            yield Text()
+
+
+def _groups(
+    table: Table, columns: Sequence[Column], above: Sequence[Column]
+) -> list[tuple[list[str], list[_Row]]]:
+    """Return the rows that follow each other, below the lines that stand above them."""
     once = [column for column in above if column.once]
     each = [column for column in above if not column.once]
+    groups: list[tuple[list[str], list[_Row]]] = []
     first = True
-    for index, row in enumerate(zip(*(column.cells for column in columns), strict=True)):
+    for index, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
         named = [_named(once, index) if first else "", _named(each, index)]
-        for line in filter(None, named):
-            yield from (Text(f" {part}") for part in wrapped(line, width - 2))
+        if any(named) or not groups:
+            groups.append(([line for line in named if line], []))
         hidden = (column.once and not first for column in columns)
-        cells = ["" if hide else cell for hide, cell in zip(hidden, row, strict=True)]
-        yield from _row_lines(columns, cells, gap)
-        first = index in sections
-        if first:
-            yield Text()
-    yield Text()
+        shown = ["" if hide else cell for hide, cell in zip(hidden, cells, strict=True)]
+        first = index in table.sections
+        groups[-1][1].append(_Row(shown, ends=first))
+    return groups
+
+
+def _drawn(
+    columns: Sequence[Column], rows: Sequence[_Row], gap: int, *, heads: bool = False
+) -> RenderableType:
+    made = RichTable(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        show_header=heads,
+        padding=(0, gap - 1, 0, 0),
+        pad_edge=False,
+        header_style="bold",
+    )
+    for column in columns:
+        justify: Literal["left", "right"] = "left" if column.left else "right"
+        made.add_column(Text(column.heading), justify=justify, width=column.width, no_wrap=True)
+    for row in rows:
+        texts = (cell if isinstance(cell, Text) else Text(cell) for cell in row.cells)
+        made.add_row(*texts, end_section=row.ends)
+    return Padding(made, (0, 0, 0, 1))
 
 
 def _named(columns: Sequence[Column], row: int) -> str:
@@ -273,29 +310,6 @@ def _named(columns: Sequence[Column], row: int) -> str:
     values = ((column.name, str(column.cells[row])) for column in columns)
     named = [(name, value) for name, value in values if value != UNSET]
     return " ".join(value if len(named) == 1 else f"{name}={value}" for name, value in named)
-
-
-def _headings(columns: Sequence[Column]) -> list[Text]:
-    """Return the headings, which stand on the rule below them."""
-    most = max(column.heading.count("\n") for column in columns)
-    return [
-        Text("\n" * (most - column.heading.count("\n")) + column.heading, "bold")
-        for column in columns
-    ]
-
-
-def _row_lines(columns: Sequence[Column], cells: Sequence[str | Text], gap: int) -> Iterator[Text]:
-    """Yield the lines of one row, as many as its highest cell has."""
-    texts = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
-    parts = (text.split("\n", allow_blank=True) for text in texts)
-    for line in itertools.zip_longest(*parts, fillvalue=Text()):
-        made = Text(" ")
-        for column, text in zip(columns, line, strict=True):
-            space = " " * (column.width - text.cell_len)
-            made.append("" if column.left else space).append_text(text)
-            made.append((space if column.left else "") + " " * gap)
-        made.rstrip()
-        yield made
 
 
 def to_markdown(table: Table) -> str:
