@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from packsweep.analysis import axes
 from packsweep.analysis.compare import CALLED
@@ -188,14 +188,11 @@ def reasons(rows: Sequence[Row]) -> list[str]:
 
     Cells that failed alike share a line.
     """
-    failed: dict[str, list[str]] = {}
-    for row in rows:
-        if row["outcome"] != "ok":
-            failed.setdefault(f"{row['outcome']}: {row['reason']}", []).append(row["cell_id"])
+    failed = (row for row in rows if row["outcome"] != "ok")
     searched = [row for row in rows if row.get("max_rate_reason") is not None]
     names = cell.names(rows) if searched else {}
     return [
-        *(f"{_counted(cell_ids)}: {why}" for why, cell_ids in failed.items()),
+        *alike((row["cell_id"], f"{row['outcome']}: {row['reason']}") for row in failed),
         *(
             f"{names[row['cell_id']]}: {_FOUND[row['max_rate_verdict']]}: {row['max_rate_reason']}"
             for row in searched
@@ -203,7 +200,15 @@ def reasons(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _counted(cell_ids: Sequence[str]) -> str:
+def alike(reasons: Iterable[tuple[str, str]]) -> list[str]:
+    """Return ``cell_id: reason`` for each pair, or ``cell_id and 2 other cells: reason``."""
+    by_reason: dict[str, list[str]] = {}
+    for cell_id, reason in reasons:
+        by_reason.setdefault(reason, []).append(cell_id)
+    return [f"{one_of(cell_ids)}: {reason}" for reason, cell_ids in by_reason.items()]
+
+
+def one_of(cell_ids: Sequence[str]) -> str:
     """Return one id, with how many more there are."""
     more = len(cell_ids) - 1
     return f"{cell_ids[0]} and {counted(more, 'other cell')}" if more else cell_ids[0]

@@ -16,7 +16,7 @@ from packsweep.plan.cells import Plan
 from packsweep.plan.forecast import CellForecast, Forecast, Target
 from packsweep.plan.pass_time import StartTime
 from packsweep.report import format as fmt
-from packsweep.report.tables import cells_table
+from packsweep.report.tables import cells_table, footer
 from packsweep.report.tables.table import Column, Table
 from packsweep.results import schema
 from packsweep.results.store import Store
@@ -83,12 +83,7 @@ def _state(cell: CellForecast) -> Text:
 
 def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
     """Yield the lines below the table."""
-    for cell in forecast.cells:
-        cell_id = cell.planned.cell.cell_id
-        if cell.planned.infeasible:
-            yield f"{cell_id}: infeasible: {cell.planned.infeasible}"
-        elif cell.too_big:
-            yield f"{cell_id}: too big: {cell.too_big}"
+    yield from footer.alike(_not_possible(forecast))
     yield from plan.advice
     missing = [cell for cell in forecast.cells if not cell.done]
     tokens = sum(cell.planned.prompt_tokens for cell in missing if cell.due)
@@ -104,6 +99,16 @@ def lines(plan: Plan, forecast: Forecast, root: str) -> Iterator[str]:
         yield from _piling_up(forecast)
         yield from _shorter(forecast)
     yield from _hindsight(forecast)
+
+
+def _not_possible(forecast: Forecast) -> Iterator[tuple[str, str]]:
+    """Yield the cells that will not be measured, each with its reason."""
+    for cell in forecast.cells:
+        cell_id = cell.planned.cell.cell_id
+        if cell.planned.infeasible:
+            yield cell_id, f"infeasible: {cell.planned.infeasible}"
+        elif cell.too_big:
+            yield cell_id, f"too big: {cell.too_big}"
 
 
 def _costs(forecast: Forecast) -> Iterator[str]:
@@ -173,12 +178,11 @@ def _shorter(forecast: Forecast) -> Iterator[str]:
 
 def _piling_up(forecast: Forecast) -> Iterator[str]:
     """Say which rates are above what a server is predicted to bear."""
-    above = [cell for cell in forecast.cells if cell.due and cell.piles_up]
+    above = [cell.planned.cell.cell_id for cell in forecast.cells if cell.due and cell.piles_up]
     if above:
-        ids = ", ".join(cell.planned.cell.cell_id for cell in above)
         yield (
-            f"arrival rate above the predicted offline throughput: {ids}; requests queue up, and a "
-            f"window lasts until all are answered"
+            f"arrival rate above the predicted offline throughput: {footer.one_of(above)}; "
+            "requests queue up, and a window lasts until all are answered"
         )
 
 

@@ -232,7 +232,7 @@ def to_rich(table: Table, width: int) -> tuple[list[RenderableType], list[str]]:
         columns, gap, left_out = fit(beside, width)
         if columns and total(columns, gap) <= width:
             return list(_parts(table, columns, above, gap, width)), left_out
-    return [Text(), *map(Text, to_records(table)), Text()], []
+    return [Text(), *map(Text, to_records(table, width)), Text()], []
 
 
 def _choices(columns: Sequence[Column], width: int) -> Iterator[list[Column]]:
@@ -243,6 +243,7 @@ def _choices(columns: Sequence[Column], width: int) -> Iterator[list[Column]]:
     if once:
         yield once
     yield [column for column in columns if column.key or column.once]
+    yield []
 
 
 class _Row(NamedTuple):
@@ -322,7 +323,7 @@ def _pipes(cells: Sequence[str]) -> str:
     return f"| {' | '.join(_line(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def to_records(table: Table) -> list[str]:
+def to_records(table: Table, width: int) -> list[str]:
     """Return every row as lines ``name  value``, an empty line between rows.
 
     A setting that a row does not have is left out, and so is what a row leaves empty.
@@ -331,11 +332,11 @@ def to_records(table: Table) -> list[str]:
     lines: list[str] = []
     for row in table.rows:
         named = zip(table.columns, row, strict=True)
-        lines += [
-            f"{column.name:{wide}}  {_line(text)}"
-            for column, text in named
-            if text and not (column.axis and text == UNSET)
-        ]
+        for column, text in named:
+            if text and not (column.axis and text == UNSET):
+                first, *more = wrapped(_line(text), width - wide - 2)
+                lines.append(f"{column.name:{wide}}  {first}")
+                lines += [f"{'':{wide}}  {part}" for part in more]
         lines.append("")
     return lines[:-1]
 
