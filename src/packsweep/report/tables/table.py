@@ -303,7 +303,7 @@ def _drawn(
     for row in rows:
         texts = (cell if isinstance(cell, Text) else Text(cell) for cell in row.cells)
         made.add_row(*texts, end_section=row.ends)
-    return Padding(made, (0, 0, 0, 1))
+    return Padding(made, (0, 0, 0, 1), expand=False)
 
 
 def _named(columns: Sequence[Column], row: int) -> str:
