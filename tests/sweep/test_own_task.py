@@ -33,12 +33,41 @@ def _told(*, grid: dict[str, Any] | None = None, **task: object) -> str:
         (["\u00e9tat", "e\u0301tat"], "are the same label"),
         (["bug report", "bug  report"], "are the same label"),
         (["bug report", "bug_report"], "are the same label"),
-        (["\u2605", "\u2605\u2605"], "name it in words, and let task.label_map read it"),
+        (["US", "us"], "'US' and 'us' are the same label: they differ only in case, spaces"),
+        (["\u2764\ufe0f", "\u2764"], "are the same label"),
+        (["+", "-"], "'+' is punctuation, which any answer may hold; name it in words, and let"),
+        (["\u2014", "\u0301"], "'\u0301' is punctuation"),
+        (["a\u00a0b", "c"], "holds U+00A0, which is invisible; write it without, and let task."),
+        (["a\u202eb", "c"], "holds U+202E, which is invisible"),
+        (["bug\u200d", "bug"], "begins or ends with a space or an invisible character"),
+        (['5" pipe', "c"], 'holds "; write it without, and let task.label_map read it'),
     ],
 )
 def test_labels(labels: object, told: str) -> None:
     """Labels are texts that an answer can tell apart."""
     assert told in _told(labels=labels)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "\U0001f44d \U0001f44e",
+        "\u2605 \u2605\u2605 \u2605\u2605\u2605",
+        "\u2764\ufe0f #\ufe0f\u20e3 \u203c\ufe0f",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f468",
+        "\U0001f3f4\U000e0067\U000e0062\U000e007f \U0001f1e9\U0001f1ea",
+        "\U0001d4b3 \U00020bb7",  # beyond the Basic Multilingual Plane
+        "\u092c\u093f\u0932 \u0938\u092e\u0938\u094d\u092f\u093e",  # vowel signs
+        "\u062d\u0633\u0627\u0628 \u05d7\u05d9\u05d5\u05d1",  # right to left
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u0646\u0647",  # a word with a joiner
+        "\U0001fae9 \u2192",  # newer than Python's tables
+    ],
+)
+def test_labels_of_any_script(labels: str) -> None:
+    """Emojis, symbols and letters of any script are labels, and so is the name of their task."""
+    own = {**TASK, "name": labels, "labels": labels.split()}
+    values = {"model": {"name": "m"}, "task": own, "texts": {"source": "t.csv"}, "grid": {"n": 2}}
+    assert parse(values, where="s.toml").task.labels == tuple(labels.split())
 
 
 def test_a_wrong_type_in_a_table() -> None:

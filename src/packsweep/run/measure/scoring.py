@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -20,6 +20,7 @@ from packsweep.sweep.answers import JOINT, Branch
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.spec import Format
 from packsweep.sweep.task import SENTIMENT
+from packsweep.sweep.texts.text import JOINERS, TAGS, composed
 
 # An answer cut by its token limit may end inside a label; three letters are enough to tell.
 _LEAST_CUT = 3
@@ -93,6 +94,7 @@ class Reader:
     exact_case: bool = False
     _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _known: dict[str, str] = field(init=False, repr=False, compare=False)
+    _meant: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _folds: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -101,7 +103,11 @@ class Reader:
         object.__setattr__(self, "_folds", not (ascii_only or self.exact_case))
         known = {self._key(self._folded(word)): label for word, label in self.words.items()}
         object.__setattr__(self, "_known", known)
-        either = "|".join(map(_pattern_of, sorted(known, key=len, reverse=True)))
+        longest_first = sorted(known, key=len, reverse=True)
+        # The label that each group of the pattern stands for.
+        object.__setattr__(self, "_meant", tuple(known[word] for word in longest_first))
+        repeated = {char for word in known for char in word if char * 2 in word}
+        either = "|".join(f"({_pattern_of(word, repeated)})" for word in longest_first)
         flags = 0 if self.exact_case or self._folds else re.IGNORECASE
         if ascii_only:
             flags |= re.ASCII  # letters that only look like a label's are none
@@ -130,20 +136,22 @@ class Reader:
 
         A pattern that ignores case takes letters for alike that their lower cases are not, as of İ.
         """
-        if text.isascii():
-            return text.casefold() if self._folds else text
-        composed = unicodedata.normalize("NFC", text)
-        return composed.casefold() if self._folds else composed
+        plain = text if text.isascii() else composed(text)
+        return plain.casefold() if self._folds else plain
 
     def _key(self, word: str) -> str:
         plain = JOINT.sub(" ", word)
         return plain if self.exact_case else plain.lower()
 
     def _mentions(self, text: str, *, cut: bool) -> list[_Mention]:
-        found = [
-            _Mention(self._known[self._key(match[0])], match.start(), match.end())
-            for match in self._pattern.finditer(text)
-        ]
+        found: list[_Mention] = []
+        for match in self._pattern.finditer(text):
+            (start, end), label = match.span(), self._meant[(match.lastindex or 1) - 1]
+            if _is_part(text, start, end):
+                continue
+            if found and (found[-1].end, found[-1].label) == (start, label):
+                start = found.pop().start  # a symbol several times over is said once
+            found.append(_Mention(label, start, end))
         last = self._cut_mention(text, found) if cut else None
         if last is None:
             return found
@@ -295,14 +303,16 @@ def _without_thoughts(text: str) -> str:
     return _THOUGHT.sub("", _THOUGHT_END.sub("", text))
 
 
-def _pattern_of(word: str) -> str:
+def _pattern_of(word: str, repeated: Collection[str]) -> str:
     """Return what matches a label: a whole word, where its script parts words.
 
-    A number is none where it is part of another, as in 1.5.
+    A number is none where it is part of another, as in 1.5, nor is one of the ``repeated`` symbols
+    where another follows, as one star of two.
     """
     pattern = r"[\s_-]+".join(map(re.escape, word.split(" ")))
-    before = "" if _is_unspaced(word[0]) else f"(?<!{_LETTER})"
-    after = "" if _is_unspaced(word[-1]) else f"(?!{_LETTER})"
+    strange_before, strange_after = (_strange_beside(end, repeated) for end in (word[0], word[-1]))
+    before = strange_before and f"(?<!{strange_before})"
+    after = strange_after and f"(?!{strange_after})"
     if word[0].isdigit():
         before += r"(?<!\d\.)(?<![\s(]-)(?<!\A-)"
     if word[-1].isdigit():
@@ -310,8 +320,34 @@ def _pattern_of(word: str) -> str:
     return f"{before}{pattern}{after}"
 
 
+def _strange_beside(end: str, repeated: Collection[str]) -> str:
+    """Return a pattern of what cannot stand beside a label that begins or ends so."""
+    if _is_symbol(end):
+        return re.escape(end) if end in repeated else ""
+    return "" if _is_unspaced(end) else _LETTER
+
+
 def _is_unspaced(letter: str) -> bool:
     return re.match(f"[{_UNSPACED}]", letter) is not None
+
+
+def _is_symbol(char: str) -> bool:
+    """Return whether a character is a symbol beyond ASCII that stands by itself, as an emoji."""
+    return not (char.isascii() or char.isalnum() or _is_joined(char))
+
+
+def _is_joined(char: str) -> bool:
+    """Return whether a character belongs to the one before: a vowel sign, a joiner, a tag."""
+    return unicodedata.category(char) in {"Mn", "Mc"} or char in JOINERS or char in TAGS
+
+
+def _is_part(text: str, start: int, end: int) -> bool:
+    """Return whether a match is part of a word or emoji, by characters that are no letters."""
+    if end < len(text) and _is_joined(text[end]):
+        return True
+    first, before = text[start], text[start - 1] if start else " "
+    spaced = first.isalnum() and not _is_unspaced(first)
+    return before in JOINERS or (spaced and _is_joined(before))
 
 
 def _rises(numbers: Sequence[int], num_texts: int) -> bool:
