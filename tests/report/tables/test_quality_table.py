@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
 from tests.fabricated import Way, draw, row
 
 from packsweep.analysis import contrasts, quality
-from packsweep.report.tables import quality_table
+from packsweep.report.tables import quality_table, table
 from packsweep.results import shares, stats
 
 WAYS = (Way(accuracy=0.9), Way(accuracy=0.7, pack_size=4))
@@ -71,14 +73,14 @@ def test_texts_taken_as_independent_are_said() -> None:
 def test_the_table_has_a_line_for_each_cell_and_label() -> None:
     base = quality.baseline(ROWS, ANSWERS)
     found = [quality.of_cell(ANSWERS[each["group_id"]], base) for each in ROWS]
-    table = quality_table.table(found, ROWS)
-    cells, labels = (column.cells for column in table.columns[:2])
+    made = quality_table.table(found, ROWS)
+    cells, labels = (column.cells for column in made.columns[:2])
     assert [cell for cell in cells if cell] == [
         "separate-n400-dup1-cold",
         "chunked4-n400-dup1-cold",
     ]
-    assert list(labels) == ["all", "negative", "positive"] * 2
-    in_first_cell = {column.heading: column.cells[:2] for column in table.columns[3:]}
+    assert list(labels) == ["all", "positive", "negative"] * 2
+    in_first_cell = {column.heading: column.cells[0:3:2] for column in made.columns[3:]}
     assert in_first_cell == {
         "accuracy": ("88% [85, 91]", ""),
         "macro F1": ("0.88 [0.85, 0.92]", ""),
@@ -102,3 +104,36 @@ def test_cells_of_one_slug_are_told_apart_by_their_settings() -> None:
         "separate-n40-dup1-cold",
         "separate-n40-dup1-cold template=chat",
     ]
+
+
+def _confused(labels: list[str], counts: dict[tuple[str, str], int], width: int) -> table.Table:
+    task = {"labels": labels, "instruction": "{labels}?"}
+    cells = [{**ROWS[0], "task": "own", "task_settings": json.dumps(task)}]
+    rows = [
+        {"cell_id": ROWS[0]["cell_id"], "expected": expected, "found": found, "num_texts": number}
+        for (expected, found), number in counts.items()
+    ]
+    return quality_table.confusion(rows, cells, width)
+
+
+def test_confused_labels_stand_in_the_order_of_the_task() -> None:
+    """Stars from 1 to 5 stay in order, whichever text came first."""
+    found = _confused(["1", "2", "3"], {("3", "1"): 5, ("1", "3"): 2, ("2", ""): 1}, 100)
+    *_, expected, one, two, three, none = found.columns
+    assert (expected.cells, one.cells, two.cells) == (("1", "2", "3"), ("0", "0", "5"), ("0",) * 3)
+    assert (three.cells, none.cells) == (("2", "0", "0"), ("0", "1", "0"))
+
+
+def test_more_labels_than_fit_are_pairs() -> None:
+    """Of sixty labels the most frequent mistakes are shown, not columns of one letter each."""
+    labels = [f"Billing > Refund > {number}" for number in range(60)]
+    counts = dict.fromkeys(itertools.pairwise(labels), 1)
+    found = _confused(labels, {**counts, (labels[7], labels[3]): 9, (labels[0],) * 2: 90}, 120)
+    *_, expected, predicted, texts = found.columns
+    assert [expected.cells[0], predicted.cells[0], texts.cells[:2]] == [
+        labels[7],
+        labels[3],
+        ("9", "1"),
+    ]
+    assert len(texts.cells) == 20
+    assert found.note == "40 rarer pairs left out"

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from packsweep.analysis import axes, labels
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import LabelQuality, Quality
+from packsweep.errors import counted
 from packsweep.report import cell
 from packsweep.report.format import count, figure, percent
 from packsweep.report.tables.cells_table import cell_columns
-from packsweep.report.tables.table import Column, Table, of_rows
+from packsweep.report.tables.table import Column, Table, fit, of_rows, total
 from packsweep.results.schema import Row
 from packsweep.results.shares import MIN_PROMPTS, Figure, PairedDifference
 from packsweep.results.stats import Verdict
+from packsweep.sweep.task import from_settings
 
 _HEADINGS = (
     *("cell", "label", "texts", "accuracy", "macro F1"),
@@ -33,13 +35,14 @@ _SAID = {
 
 def table(found: Sequence[Quality], rows: Sequence[Row]) -> Table:
     """Return a line for every cell, and below it one for every label."""
-    names = _names(rows)
+    names, order = _names(rows), _order(rows)
     lines: list[list[str]] = []
     for quality in found:
         kappa = quality.agreement.kappa if quality.agreement else Figure()
-        total = [f"{quality.num_texts:,}", _percent(quality.accuracy), _plain(quality.macro_f1)]
-        lines.append([names[quality.group_id], "all", *total, "", "", "", _plain(kappa)])
-        lines += [["", label.label, *_label(label), ""] for label in quality.labels]
+        whole = [f"{quality.num_texts:,}", _percent(quality.accuracy), _plain(quality.macro_f1)]
+        lines.append([names[quality.group_id], "all", *whole, "", "", "", _plain(kappa)])
+        own = sorted(quality.labels, key=lambda label: order(label.label))
+        lines += [["", label.label, *_label(label), ""] for label in own]
     return of_rows(_HEADINGS, lines, text=2)
 
 
@@ -137,11 +140,16 @@ def _span(row: Row) -> str:
 
 
 _NO_LABEL = "no label"
+# Of more labels than fit side by side, so many pairs of each cell are shown.
+_MOST_PAIRS = 20
 
 
-def confusion(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
-    """Return a table of ``labels.confusion``: a line per cell and expected label."""
-    names = _labels(rows)
+def confusion(rows: Sequence[Row], cells: Sequence[Row], width: int = 200) -> Table:
+    """Return a table of ``labels.confusion``: a line per cell and expected label.
+
+    Where that is wider than ``width`` letters: the pairs of labels that are most often confused.
+    """
+    names = _labels(rows, cells)
     predicted = (*names, labels.NONE)
     body = []
     for own in _by_cell(rows, cells):
@@ -152,9 +160,29 @@ def confusion(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
                 for expected in (names if own else ())
             ]
         )
-    return _beside(
+    matrix = _beside(
         cells, ("expected", *(f"predicted\n{label or _NO_LABEL}" for label in predicted)), body
     )
+    kept, gap, _ = fit(matrix.columns, width)
+    return matrix if total(kept, gap) <= width else _most_confused(rows, cells)
+
+
+def _most_confused(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
+    """Return the wrong labels that each cell gave most often."""
+    body, num_left_out = [], 0
+    for own in _by_cell(rows, cells):
+        wrong = [row for row in own if row["expected"] != row["found"]]
+        wrong.sort(key=lambda row: -row["num_texts"])
+        num_left_out += len(wrong[_MOST_PAIRS:])
+        body.append(
+            [
+                (row["expected"], row["found"] or _NO_LABEL, count(row["num_texts"]))
+                for row in wrong[:_MOST_PAIRS]
+            ]
+        )
+    made = _beside(cells, ("expected", "predicted", "texts"), body, text=2)
+    note = f"{counted(num_left_out, 'rarer pair')} left out" if num_left_out else None
+    return replace(made, note=note)
 
 
 def _beside(
@@ -180,10 +208,17 @@ def _repeated(column: Column, lengths: Sequence[int]) -> tuple[str, ...]:
     return tuple(itertools.chain(*([str(text)] * length for text, length in pairs)))
 
 
-def _labels(rows: Sequence[Row]) -> list[str]:
-    """Return every label of a table's rows, in the order in which they occur."""
+def _labels(rows: Sequence[Row], cells: Sequence[Row]) -> list[str]:
+    """Return every label of a table's rows, in the order of their task."""
     names = dict.fromkeys(row[column] for column in ("expected", "found") for row in rows)
-    return [name for name in names if name and name != labels.NONE]
+    return sorted((name for name in names if name and name != labels.NONE), key=_order(cells))
+
+
+def _order(cells: Sequence[Row]) -> Callable[[str], int]:
+    """Return where a label stands among those of the cells' tasks."""
+    asked = (from_settings(cell["task"], cell["task_settings"]) for cell in cells)
+    places = {label: place for task in asked for place, label in enumerate(task.labels)}
+    return lambda label: places.get(label, len(places))
 
 
 def _by_cell(rows: Sequence[Row], cells: Sequence[Row]) -> list[list[Row]]:
