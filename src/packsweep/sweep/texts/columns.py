@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from packsweep.errors import TextsError, nearest, shown
+from packsweep.sweep.texts.rows import DELIMITERS, kind
 from packsweep.sweep.texts.text import LABELS, LabelledText, checked_text, folded
 
 TEXT_NAMES = ("text", "review", "body", "content", "sentence", "comment", "message", "document")
@@ -245,7 +246,9 @@ class Labeller:
             if twice
             else (f"{which} {fault} the {what}")
         )
-        return f"{self._where}: {problem}; found {self._listed()}; name it with task.{what}_column"
+        without = not found and kind(self._where) in DELIMITERS
+        told = f"{self._where}: {problem}; found {self._listed()}; name it with task.{what}_column"
+        return f"{told}, or put a header above the rows" if without else told
 
     def _listed(self) -> str:
         return ", ".join(shown(name) for name in self._names[:10]) or "none"
