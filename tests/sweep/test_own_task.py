@@ -8,6 +8,7 @@ import pytest
 
 from packsweep.errors import SpecError
 from packsweep.sweep.read import parse
+from packsweep.sweep.task import of as task_of
 
 TASK = {"name": "teams", "labels": ["billing", "bug"], "instruction": "Which? Answer {labels}."}
 
@@ -84,6 +85,34 @@ def test_a_wrong_type_in_a_table() -> None:
 def test_nearly_a_place(ask: str) -> None:
     """What looks like a place and is none would be sent to the model as it stands."""
     assert "would be sent as it is; write {labels}, {n}, {text}" in _told(instruction=ask)
+
+
+@pytest.mark.parametrize("system", ["Choose one of {labels}.", "{{labels}}", "Read: {text}"])
+def test_the_system_message_has_no_places(system: str) -> None:
+    """It is sent as it is; a brace of JSON in it is one."""
+    told = _told(system=system, grid={"template": "chat"})
+    assert "would be sent as it is; only instruction and instruction_many are filled in" in told
+    values = {"model": {"name": "m"}, "grid": {"n": 2, "template": "chat"}}
+    said = 'Answer {"team": "..."} as {role}.'
+    assert parse({**values, "task": {**TASK, "system": said}}, where="").task.system == said
+
+
+@pytest.mark.parametrize(
+    ("task", "unnamed"),
+    [
+        ({}, []),
+        ({"instruction": "Which?"}, ["billing", "bug"]),
+        ({"instruction": "BILLING?"}, ["bug"]),
+        ({"instruction": "Which?", "system": "Say billing or bug."}, []),
+        ({"instruction_many": "Which of {n}?"}, ["billing", "bug"]),
+        ({"instruction": "From 1 to 3?", "labels": ["1", "2", "3", "none"]}, ["none"]),
+    ],
+)
+def test_unnamed_labels(task: dict[str, Any], unnamed: list[str]) -> None:
+    """Labels that no prompt names are known, since a model cannot guess them."""
+    values = {"model": {"name": "m"}, "grid": {"n": 2, "template": "chat"}}
+    found = parse({**values, "task": {**TASK, **task}}, where="")
+    assert task_of(found.task).unnamed == unnamed
 
 
 def test_braces_of_json_are_text() -> None:

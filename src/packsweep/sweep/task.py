@@ -64,6 +64,17 @@ class LabellingTask:
         """``chat_template_kwargs`` as a mapping."""
         return dict(json.loads(self.chat_template_kwargs))
 
+    @property
+    def unnamed(self) -> list[str]:
+        """The labels that a question does not name; of numbers it may say from which to which."""
+        asks = filter(None, (self.instruction, self.instruction_many))
+        told = [f"{ask} {self.system or ''}".casefold() for ask in asks if "{labels}" not in ask]
+        return [
+            label
+            for label in self.labels
+            if not label.isdigit() and any(label.casefold() not in ask for ask in told)
+        ]
+
     def words(self, form: LabelForm) -> tuple[str, ...]:
         """Return what an answer writes for each label: the label, or a letter."""
         return self.labels if form == "words" else tuple(_LETTERS[: len(self.labels)])
@@ -177,6 +188,7 @@ def problem(table: TaskTable) -> str | None:
         or _instruction_problem("instruction", table.instruction)
         or _instruction_problem("instruction_many", table.instruction_many)
         or _place_problem(table)
+        or _system_problem(table.system)
     )
 
 
@@ -267,6 +279,14 @@ def _place_problem(table: TaskTable) -> str | None:
         f"task.{key}: has no placeholder for the texts, but the other instruction has one; write "
         "{text} and {texts} in both, or in neither"
     )
+
+
+def _system_problem(system: str | None) -> str | None:
+    place = _PLACE.search(system or "") or _NEARLY_PLACE.search(system or "")
+    if place is None:
+        return None
+    told = f"task.system: {shown(place[0])} would be sent as it is"
+    return f"{told}; only instruction and instruction_many are filled in"
 
 
 def contradiction(sweep: Sweep) -> str | None:
