@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +126,24 @@ def test_label_spellings(
     source = _write(tmp_path / "a.jsonl", f"{row}\n{row}\n")
     reading = Reading(labels=labels, label_map=label_map)
     assert _rows(source, reading) == [("a", labels[0])] * 2
+
+
+def test_all_strange_labels_are_named_at_once(tmp_path: Path) -> None:
+    """A label_map for all of them can be copied; the first row with one is named."""
+    strange = ["it's late", '5" pipe', "\U0001f468\u200d\U0001f469", "c", "d", "e", "f"]
+    path = tmp_path / "a.csv"
+    rows = ["text,bug\n", *(f'text,"{word.replace(chr(34), chr(34) * 2)}"\n' for word in strange)]
+    path.write_text("text,label\n" + "".join([*rows, *rows]), encoding="utf-8")
+    with pytest.raises(TextsError) as caught:
+        load(str(path), limit=1, reading=READING)
+    message = str(caught.value)
+    assert message.startswith(
+        f'{path}: row 2 (line 3): the label is "it\'s late"; expected billing'
+    )
+    assert message.endswith(" and 2 more")
+    copied = message[message.index("{") : message.index("}") + 1]
+    keys = tomllib.loads(f"label_map = {copied}")["label_map"]
+    assert list(keys) == strange[:5]
 
 
 def test_labels_of_both_sides(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def read(paths: Sequence[Path], reading: Reading, notes: list[str]) -> list[Labe
     """
     labeller = Labeller(reading)
     texts = [text for path in paths for text in _read(path, labeller)]
+    labeller.refuse_strange()
     if not texts:
         raise TextsError(f"{paths[0]}: holds no texts")
     notes += labeller.notes
