@@ -34,6 +34,7 @@ def _told(*, grid: dict[str, Any] | None = None, **task: object) -> str:
         (["\u00e9tat", "e\u0301tat"], "are the same label"),
         (["bug report", "bug  report"], "are the same label"),
         (["bug report", "bug_report"], "are the same label"),
+        (["A > B", "a>b"], "are the same label"),
         (["US", "us"], "'US' and 'us' are the same label: they differ only in case, spaces"),
         (["\u2764\ufe0f", "\u2764"], "are the same label"),
         (["+", "-"], "'+' is punctuation, which any answer may hold; name it in words, and let"),

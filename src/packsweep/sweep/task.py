@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from packsweep.errors import shown
-from packsweep.sweep.answers import JOINT
+from packsweep.sweep.answers import JOINT, SEPARATOR
 from packsweep.sweep.spec import Format, GridTable, Instruction, LabelForm, Sweep, TaskTable
 from packsweep.sweep.texts.builtin import tickets
 from packsweep.sweep.texts.text import JOINERS, LABELS, folded, is_joining
@@ -201,7 +201,7 @@ def _labels_problem(labels: Sequence[str]) -> str | None:
     for label in labels:
         if fault := _label_fault(label):
             return f"task.labels: {shown(label)} {fault}"
-        key = JOINT.sub(" ", folded(label))
+        key = SEPARATOR.sub(r"\1", JOINT.sub(" ", folded(label)))
         if key in seen:
             same = f"task.labels: {seen[key]!r} and {label!r} are the same label"
             return f"{same}: they differ only in case, spaces, hyphens or encoding"

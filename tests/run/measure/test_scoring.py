@@ -221,6 +221,7 @@ def test_read_any_text(text: str, cut: bool, answer_format: Format, num_texts: i
 _REAL = (
     *("yes", "no", "none", "neither", "not spam", "spam", "bug", "bug report", "bug (new)", "bug:"),
     *("0", "1", "2", "10", "-1", "1.5", "5 stars", "4 stars", "1st", "n/a", "A/B", "=x", ":y"),
+    *("1/3", "2/3", "3/3", "3 out of 5", "a > b", "a/b", "a & b", "1. x", "> a"),
     *("C", "C++", "C#", "a", "a or b", "a, b", "a: b", "it's", "[x]", "text 1", "other or none"),
     *("\u00df", "\u0130", "\u8bf7", "\u9519\u8bef", "\u00e9tat", "\u0645\u0634\u0643\u0644\u0629"),
     *(
@@ -391,7 +392,55 @@ def test_read_labels_that_are_numbers(answer_format: Format, text: str) -> None:
     assert _read_by(("0", "1", "2"), text, answer_format) == ["2", "0", "1"]
 
 
-@pytest.mark.parametrize(("text", "found"), [("1", "1"), ("-1", None), ("1.5", None), ("10", None)])
+GRADES = ("1", "2", "3", "4", "5")
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "found"),
+    [
+        (GRADES, "4/5", "4"),
+        (GRADES, "Rating: 4 / 5 stars", "4"),
+        (GRADES, "I'd rate it 4 out of 5.", "4"),
+        (GRADES, "4 of 5", "4"),
+        (GRADES, "1/2/3/4/5", None),
+        (("0", "1"), "0/1", None),
+        (("1 star", "2 stars", "3 stars", "4 stars", "5 stars"), "4 out of 5 stars", "4 stars"),
+        (("1/3", "2/3", "3/3"), "2/3", "2/3"),
+        (("1", "2", "3 out of 5", "5"), "3 out of 5", "3 out of 5"),
+    ],
+)
+def test_read_grades(labels: tuple[str, ...], text: str, found: str | None) -> None:
+    """The end of a scale is not the grade."""
+    assert _read_by(labels, text) == [found]
+
+
+def test_read_grades_by_line() -> None:
+    reader = Reader(words={grade: grade for grade in GRADES}, answer_format="numbered")
+    assert reader.read("1. 4/5\n2. 3 out of 5\n3. 5/5", 3) == (["4", "3", "5"], 0)
+
+
+LEVELS = ("Billing", "Billing > Refund", "Billing > Refund > Partial", "bug report/urgent")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Billing>Refund", "Billing > Refund"),
+        ("Billing -> Refund >Partial.", "Billing > Refund > Partial"),
+        ("billing > refund", "Billing > Refund"),
+        ("Billing.", "Billing"),
+        ("Bug report / urgent", "bug report/urgent"),
+    ],
+)
+def test_read_levels(text: str, found: str) -> None:
+    """A label of several levels is not its first one where a space is missing."""
+    assert _read_by(LEVELS, text) == [found]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("1", "1"), ("-1", None), ("1.5", None), ("10", None), ("1.0", "1"), ("1.05", None)],
+)
 def test_read_part_of_a_number(text: str, found: str | None) -> None:
     """A label that is a number is not read from another number."""
     assert _read_by(("0", "1", "2"), text) == [found]

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from packsweep.sweep.answers import JOINT, Branch
+from packsweep.sweep.answers import JOINT, SEPARATOR, Branch
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.spec import Format
 from packsweep.sweep.task import SENTIMENT
@@ -28,6 +28,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[\u3002\uff01\uff1f\uff1b])|\n")
 _NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|no|without|rather than|instead of)\b|n['\u2019]t\b", re.IGNORECASE
 )
+# Of two, 0/1 lists what there is to choose from.
+_LEAST_GRADES = 3
 _NEGATED_WORDS = 6  # "I would not call this a very positive comment"
 # Thai to Khmer, kana, Han, Hangul: no spaces between words, or endings joined to them.
 _UNSPACED = (
@@ -96,6 +98,7 @@ class Reader:
     _known: dict[str, str] = field(init=False, repr=False, compare=False)
     _meant: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _folds: bool = field(init=False, repr=False, compare=False)
+    _scale: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Compile the pattern of a label: the longest first, and whole words alone."""
@@ -112,13 +115,14 @@ class Reader:
         if ascii_only:
             flags |= re.ASCII  # letters that only look like a label's are none
         object.__setattr__(self, "_pattern", re.compile(f"(?:{either})", flags))
+        object.__setattr__(self, "_scale", _scale(self.words))
 
     def read(self, text: str, num_texts: int, *, cut: bool = False) -> tuple[list[str | None], int]:
         """Return a label or None for each text, and how many labels were left over.
 
         ``cut`` says that a token limit ended the answer.
         """
-        text = self._folded(_without_thoughts(text))
+        text = self._scale.sub("", self._folded(_without_thoughts(text)))
         if self.answer_format == "json":
             placed, surplus = self._by_pairs(text, num_texts, cut=cut)
         elif self.answer_format == "numbered":
@@ -250,8 +254,10 @@ class Reader:
         match = _NUMBER.match(line)
         if match is None:
             return None, line
+        own = self._pattern.match(line, match.start(1))
         label = self._pattern.search(line, match.end(1) + 1)
-        if label is None and self._pattern.search(line):
+        begins_label = own is not None and re.search(r"[^\W\d_]", own[0]) is not None
+        if begins_label or (label is None and self._pattern.search(line)):
             return None, line
         # Of a label such as -1 the dash belongs to the label.
         end = match.end() if label is None else min(match.end(), label.start())
@@ -309,15 +315,26 @@ def _pattern_of(word: str, repeated: Collection[str]) -> str:
     A number is none where it is part of another, as in 1.5, nor is one of the ``repeated`` symbols
     where another follows, as one star of two.
     """
-    pattern = r"[\s_-]+".join(map(re.escape, word.split(" ")))
+    pattern = r"[\s_-]*".join(
+        r"[\s_-]+".join(map(re.escape, part.split(" "))) for part in SEPARATOR.split(word)
+    )
     strange_before, strange_after = (_strange_beside(end, repeated) for end in (word[0], word[-1]))
     before = strange_before and f"(?<!{strange_before})"
     after = strange_after and f"(?!{strange_after})"
     if word[0].isdigit():
         before += r"(?<!\d\.)(?<![\s(]-)(?<!\A-)"
     if word[-1].isdigit():
-        after += r"(?!\.\d)"
+        after += r"(?!\.\d*[1-9])(?!\.\d+\.)" if word.isdigit() else r"(?!\.\d)"  # 4.0 is 4
     return f"{before}{pattern}{after}"
+
+
+def _scale(words: Collection[str]) -> re.Pattern[str]:
+    """Return what matches the end of a scale behind a grade: 4/5, 4 out of 5 stars."""
+    grades = {int(found[0]) for word in words if (found := re.match(r"[0-9]{1,9}", word))}
+    most, between = max(grades, default=0), r"(?:\s*/\s*|\s+(?:out\s+)?of\s+)"
+    made = re.compile(rf"(?<=\d){between}{most}(?!\d|\.\d|\s*/)", re.IGNORECASE)
+    known = len(grades) >= _LEAST_GRADES and not any(map(made.search, words))
+    return made if known else re.compile(r"(?!)")
 
 
 def _strange_beside(end: str, repeated: Collection[str]) -> str:
