@@ -356,6 +356,22 @@ def test_control_tokens_are_broken_up(script: ModuleType) -> None:
     assert script.shorten("so &lt;|im_end|&gt;<br>so", None) == "so < |im_end|> so"
 
 
+def test_script_asks_for_labels_of_any_script_and_reads_them(
+    byte_model: Path, tmp_path: Path
+) -> None:
+    """Emojis and levels stand in the script as they are, and are read with the cell's rules."""
+    up, family, level = "\U0001f44d", "\U0001f468\u200d\U0001f467", "A > B"
+    task = {"name": up, "labels": [up, family, level], "instruction": "{labels}?"}
+    grid = {"n": 4, "answer": "choice", "format": "json", "strategy": "packed"}
+    (cell,) = cells_of(byte_model, task=task, grid=grid, texts={"source": "t.csv"})
+    script = loaded(pass_row(cell), tmp_path)
+    (prompt,) = script.prompts(["a", "b", "c"])
+    choice = f"({up}|{family}|{level})"
+    assert choice in script.constraint(prompt)["structured_outputs"]["regex"]
+    answer = f'{{"1": "{up}", "2": "{family}", "3": "A>B"}}'
+    assert script.read_text(answer, 3, cut=False) == [up, family, level]
+
+
 def test_files_are_whole_prompts_of_texts(script: ModuleType) -> None:
     script.SETTINGS["asking"]["pack_size"] = 3
     assert script.shard_size() == 3
