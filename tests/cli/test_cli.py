@@ -162,7 +162,7 @@ def here(
         (["model.name=embedded:llama"], "did you mean embedded:llama-3.1-8b?"),
         (["texts.source=gone.csv"], "gone.csv: no such file or folder"),
         (["simulated.device=H999"], "simulated.device"),
-        (["n=4"], "expected table.key=value"),
+        (["n=4"], "write --set grid.n=4"),
     ],
 )
 def test_wrong_value(

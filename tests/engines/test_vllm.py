@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 from tests import fake_vllm
@@ -14,6 +15,8 @@ from tests.fakes import cells
 from packsweep.engines import Request, vllm
 from packsweep.errors import EngineError
 from packsweep.models.resolve import resolve
+from packsweep.sweep import answers
+from packsweep.sweep.spec import Format
 
 TEXTS = ("ab", "c")
 
@@ -122,3 +125,36 @@ def test_close_collects_nothing(monkeypatch: pytest.MonkeyPatch, byte_model: Pat
     assert collected == [0]
     assert frozen[0] > 0.9 * before
     assert gc.get_freeze_count() == 0
+
+
+_SYMBOLS = (
+    "\U0001f44d",
+    "\u2764\ufe0f",
+    "\U0001f468\u200d\U0001f467",
+    "\u2605\u2605",
+    "1\ufe0f\u20e3",
+)
+_LETTERS = (
+    "\U0001d4b3",
+    "\u092c\u093f",
+    "\u0645\u06cc\u200c\u062e",
+    "e\u0301",
+    "C++ (a|b)",
+    "[x]",
+    "^.$*",
+)
+
+
+@pytest.mark.parametrize("answer_format", get_args(Format))
+def test_grammar_takes_any_label(answer_format: Format) -> None:
+    """What compiles vLLM's grammars takes labels of any script, and lets nothing else through."""
+    xgrammar = pytest.importorskip("xgrammar")
+    words = (*_SYMBOLS, *_LETTERS)
+    compiler = xgrammar.GrammarCompiler(
+        xgrammar.TokenizerInfo([bytes([byte]) for byte in range(256)])
+    )
+    compiled = compiler.compile_regex(answers.pattern(words, len(words), answer_format))
+    answer = answers.written(words, answer_format)
+    assert xgrammar.GrammarMatcher(compiled).accept_string(answer)
+    other = answer.replace(words[-1], "other")
+    assert not xgrammar.GrammarMatcher(compiled).accept_string(other)

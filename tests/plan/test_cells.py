@@ -417,6 +417,29 @@ def test_advice_guessed_columns(byte_model: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_advice_labels_that_the_model_is_not_told(byte_model: Path, tmp_path: Path) -> None:
+    """A question without its labels is asked as it stands, and said."""
+    (tmp_path / "t.csv").write_text("text\none\ntwo\n", encoding="utf-8")
+    asked = {
+        "name": "own",
+        "labels": ["billing", "bug", "refund", "other"],
+        "instruction": "Which team?",
+    }
+    tables = {"texts": {"source": str(tmp_path / "t.csv")}, "grid": {"n": 2}}
+    (line,) = _named_labels(byte_model, asked, tables)
+    assert line == (
+        "task.instruction does not name 'billing', 'bug', 'refund' and 1 more: write {labels} "
+        "where it should list the labels"
+    )
+    assert _named_labels(byte_model, {**asked, "instruction": "Which of {labels}?"}, tables) == []
+
+
+def _named_labels(model: Path, task: dict[str, Any], tables: dict[str, Any]) -> list[str]:
+    named = {"model": {"name": str(model), "load_format": "dummy"}, "task": task, **tables}
+    made = plan_cells.make(sweep(**named))
+    return [line for line in made.advice if "does not name" in line]
+
+
 def test_plan_for_a_gpu_is_the_same_on_a_machine_without(
     byte_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

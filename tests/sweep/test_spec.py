@@ -112,11 +112,61 @@ def test_override_last_wins(tmp_path: Path) -> None:
     assert _load(tmp_path, "", "grid.n=1", "grid.n=2").grid.n == (2,)
 
 
-@pytest.mark.parametrize("form", ["grid.n", "n=4", "grid.n.x=4", "=4", "grid.=4", ".n=4", ""])
+@pytest.mark.parametrize("form", ["grid.n", "=4", ".n=4", "x=", "x=4", "a.b.c=4", ""])
 def test_override_wrong_form(tmp_path: Path, form: str) -> None:
     """An override that is no table.key=value is refused with an example."""
     with pytest.raises(SpecError, match=r"expected table\.key=value, e\.g\."):
         _load(tmp_path, "", form)
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("n=40", "n=40: write --set grid.n=40"),
+        ("slo=p99 e2e <= 2 s", "write --set 'online.slo=p99 e2e <= 2 s'"),
+        ("gpu_hour_usd=3.5", "write --set cost.gpu_hour_usd=3.5"),
+        ("online=8", "online is a table; name a key of it, such as online.rate=VALUE"),
+        ("online={rate=8}", "online is a table; name a key of it, such as online.rate=VALUE"),
+        ("grid.=4", "grid is a table; name a key of it, such as grid.strategy=VALUE"),
+        ("task.label_map.Bug v1.0=bug", """'task.label_map={ "Bug v1.0" = "bug" }'"""),
+        (
+            "task.chat_template_kwargs.think=false",
+            """task.chat_template_kwargs={ "think" = false }""",
+        ),
+        ("variant.grid.n=4", "a [[variant]] is written in the sweep file"),
+        ("Mode=online", "did you mean mode=online?"),
+        ("grid.rate=8", "grid.rate: unknown key; did you mean online.rate?"),
+        ("grid.labels=a", "grid.labels: unknown key; did you mean task.labels?"),
+        ("grid.seed=8", "did you mean online.seed or texts.seed or engine.seed or simulated.seed?"),
+        (
+            "measure.mode=online",
+            'write mode = "online" above the first table, or --set mode=online',
+        ),
+        ("mode=on", "mode: 'on' is not allowed: expected 'offline' or 'online'"),
+        ("mode=online", "given: none; set one, such as online.rate=50"),
+        ("online.rate=8", 'without mode = "online" at the top of the file, or --set mode=online'),
+    ],
+)
+def test_override_elsewhere(tmp_path: Path, form: str, told: str) -> None:
+    """An override that stands in another place is told which one, ready to be copied."""
+    with pytest.raises(SpecError) as caught:
+        _load(tmp_path, "", form)
+    assert told in str(caught.value)
+
+
+def test_override_of_the_mode(tmp_path: Path) -> None:
+    """The mode belongs to no table; offline, the file's load of a server has no say."""
+    online = _load(tmp_path, "", "mode=online", "online.rate=[4, 8]")
+    assert (online.mode, online.online.rate) == ("online", (4, 8))
+    (tmp_path / "s.toml").write_text(f'mode = "online"\n{SMALL}\n[online]\nrate = 8\n')
+    assert read.load(tmp_path / "s.toml").mode == "online"
+    assert read.load(tmp_path / "s.toml", ["mode=offline"]) == _load(tmp_path)
+    (tmp_path / "s.toml").write_text(f'mode = "online"\n{SMALL}\n[online]\nrate = 8\n')
+    closed = read.load(tmp_path / "s.toml", ["online.concurrency=2", "online.rate=[]"])
+    assert (closed.online.concurrency, closed.online.rate) == ((2,), ())
+    assert "rate and concurrency; online.rate=[] leaves one out" in _refusal(
+        tmp_path / "s.toml", "online.concurrency=2"
+    )
 
 
 def test_override_of_no_table(tmp_path: Path) -> None:

@@ -204,10 +204,10 @@ def test_pattern_escapes() -> None:
     [
         ({"name": "teams"}, {}, "task.labels: is missing; only the tasks sentiment and tickets"),
         ({"name": "teams", "labels": TEAMS}, {}, "task.instruction: is missing"),
-        (_own(labels=["a", "A"]), {}, "task.labels: 'A' and 'a' are the same label"),
+        (_own(labels=["a", "A"]), {}, "task.labels: 'a' and 'A' are the same label"),
         (_own(labels=["a", " "]), {}, "task.labels: blank is not a label"),
         (_own(labels=["a"]), {}, "nothing to choose from"),
-        (_own(labels=["a", "b\n"]), {}, "control character"),
+        (_own(labels=["a", "b\n"]), {}, "begins or ends with a space"),
         (_own(labels=[str(i) for i in range(10_000)]), {}, "10,000 labels are more than the 100"),
         ({"labels": ["good", "bad"]}, {}, "the built-in task sentiment has positive, negative"),
         (_own(instruction=" "), {}, "task.instruction: is empty"),

@@ -137,9 +137,10 @@ def _parse(arguments: list[str]) -> None:
         return
     given = command.make_context("packsweep", list(arguments)).params
     for override in given.get("set_") or ():
-        table, _, key = override.partition("=")[0].partition(".")
-        fields = Sweep.model_json_schema()["$defs"][f"{table.title()}Table"]["properties"]
-        assert key in fields, override
+        *table, key = override.partition("=")[0].split(".")
+        schema = Sweep.model_json_schema()["$defs"]
+        owner = schema[f"{table[0].title()}Table"] if table else schema["Sweep"]
+        assert key in owner["properties"], override
 
 
 @pytest.mark.parametrize(

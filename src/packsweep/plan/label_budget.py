@@ -121,8 +121,8 @@ def _prefix_text(
     )
     if tokenizer.encode([text], add_special_tokens=False)[0] != [*prefix]:
         raise ModelError(
-            f"grid.answer: labels such as {word!r} part inside a word of the model's tokenizer, "
-            "which logprob cannot score; use grid.label_form = letters"
+            f"grid.answer: labels such as {word!r} part inside a word or character of the model's "
+            "tokenizer, which logprob cannot score; use grid.label_form = letters"
         )
     return text
 

@@ -19,6 +19,8 @@ _AROUND: dict[Format, int] = {"lines": 1, "numbered": len(". \n"), "json": len('
 _LINE, _SPACE = "\n", " "
 # What stands between the words of a label: a model writes "not spam" as not_spam, too.
 JOINT = re.compile(r"(?<=\w)[\s_-]+(?=\w)")
+# What stands between the levels of a label, with or without spaces: Billing > Refund.
+SEPARATOR = re.compile(r"(?<=\S)\s*([>/|&:]+)\s*(?=\S)")
 
 
 def max_tokens_per_text(words: Sequence[str], num_texts: int, answer_format: Format) -> int:

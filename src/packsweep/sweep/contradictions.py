@@ -152,7 +152,8 @@ def _check_mode(sweep: Sweep) -> Contradiction | None:
 
 def _offline_problem(sweep: Sweep) -> str | None:
     if sweep.online != OnlineTable():
-        return 'online: has no effect without mode = "online" at the top of the file'
+        told = 'online: has no effect without mode = "online" at the top of the file'
+        return f"{told}, or --set mode=online"
     return None
 
 
@@ -166,7 +167,11 @@ def _load_problem(online: OnlineTable) -> str | None:
     loads = [name for name in kinds if getattr(online, name) not in {(), None}]
     if len(loads) != 1:
         found = " and ".join(loads) or "none"
-        return f"online: takes exactly one of rate, concurrency and max_rate; given: {found}"
+        told = f"online: takes exactly one of rate, concurrency and max_rate; given: {found}"
+        if not loads:
+            return f"{told}; set one, such as online.rate=50"
+        axis = next(name for name in loads if name != "max_rate")
+        return f"{told}; online.{axis}=[] leaves one out"
     if online.max_rate is not None and online.slo is None:
         return 'online.slo: is missing; max_rate needs one, e.g. slo = "p99 e2e <= 500 ms"'
     if online.search_s is not None and online.max_rate is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
+import shlex
 import stat
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -35,6 +37,8 @@ _MOST_VARIANTS = 1000
 _OVERRIDE = "# --set "
 _BOM = "\ufeff"
 _LONGEST_VALUE = 80
+# A key of no table, and what it says where it says anything.
+_ALONE = {"mode": "online"}
 # Where pydantic finds a value of several types: table, key, name in it, type.
 _LOC_OF_UNION = 4
 # A kind of problem -> what pydantic says of it, in the words of a sweep file.
@@ -243,18 +247,37 @@ def _rename(values: dict[str, Any], former: str, name: str, where: str) -> None:
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or len(parts) != 2 or not all(parts):  # noqa: PLR2004  (table and key)
-        message = f"--set {override}: expected table.key=value, e.g. engine.max_num_seqs=512"
-        raise SpecError(message)
-    table = values.setdefault(parts[0], {})
+    name, equals, text = (part.strip() for part in override.partition("="))
+    *tables, key = parts = name.split(".")
+    if not equals or not all(parts) or len(tables) != (name not in _ALONE):
+        raise SpecError(f"--set {override}: {_how_to_set(parts, text)}")
+    table = values.setdefault(tables[0], {}) if tables else values
     if not isinstance(table, dict):
-        raise SpecError(f"--set {override}: {parts[0]} is not a table")
-    table[parts[1]] = _toml_value(text.strip(), text_only=_is_text(*parts))
+        raise SpecError(f"--set {override}: {tables[0]} is not a table")
+    table[key] = _toml_value(text, text_only=_is_text(parts))
+    if (name, text) == ("mode", "offline"):
+        values.pop("online", None)  # without a server it has no effect
 
 
-def _toml_value(text: str, *, text_only: bool) -> object:
+def _how_to_set(parts: Sequence[str], text: str) -> str:
+    """Say what to write instead of a ``--set`` value that names no key of a table."""
+    first, *rest = parts
+    keys, homes = _keys(), _homes(first)
+    if first == "variant":
+        return "a [[variant]] is written in the sweep file; --set grid.n=40 holds for all of them"
+    if keys.get(first) and not any(rest):
+        return f"{first} is a table; name a key of it, such as {first}.{keys[first][0]}=VALUE"
+    if len(rest) > 1 and rest[0] in keys.get(first, ()):
+        inner = json.dumps(".".join(rest[1:])), json.dumps(_toml_value(text), default=str)
+        homes, rest, text = [f"{first}.{rest[0]}"], [], "{{ {} = {} }}".format(*inner)
+    if homes and text and not rest:
+        return f"write --set {' or '.join(shlex.quote(f'{home}={text}') for home in homes)}"
+    if near := nearest(first, _ALONE):
+        return f"did you mean {near}={_ALONE[near]}?"
+    return "expected table.key=value, e.g. engine.max_num_seqs=512"
+
+
+def _toml_value(text: str, *, text_only: bool = False) -> object:
     """Return the value that ``text`` is in TOML, or ``text``.
 
     In a key whose values are texts, ``12e45678`` is a revision and no number.
@@ -267,11 +290,13 @@ def _toml_value(text: str, *, text_only: bool) -> object:
         return text
 
 
-def _is_text(table: str, key: str) -> bool:
+def _is_text(parts: Sequence[str]) -> bool:
     """Tell whether the values of a key are texts, and nothing that TOML writes without quotes."""
-    cls = _tables().get(table)
-    field = None if cls is None else getattr(cls, "model_fields", {}).get(key)
-    kinds = set() if field is None else set(_leaves(field.annotation))
+    found: Any = Sweep
+    for part in parts:
+        field = getattr(found, "model_fields", {}).get(part)
+        found = None if field is None else field.annotation
+    kinds = set() if found is None else set(_leaves(found))
     return str in kinds and kinds <= {str, type(None)}
 
 
@@ -290,10 +315,6 @@ def _leaves(annotation: Any) -> Iterable[Any]:  # noqa: ANN401  (a type)
             yield dict
     else:
         yield annotation
-
-
-def _tables() -> dict[str, Any]:
-    return {name: field.annotation for name, field in Sweep.model_fields.items()}
 
 
 def _explain(error: ValidationError) -> str:
@@ -330,22 +351,30 @@ def _shown(value: object) -> str:
 
 
 def _unknown(location: list[str]) -> str:
-    tables = _tables()
-    if len(location) == 1:
-        return f"unknown table{_did_you_mean(location[0], tables)}"
-    known = {f"{table}.{key}": key for table, cls in tables.items() if cls for key in _keys_of(cls)}
-    here = [key for name, key in known.items() if name.startswith(location[0] + ".")]
-    near = nearest(location[1], here)
-    if near:
-        return f"unknown key; did you mean {location[0]}.{near}?"
-    elsewhere = [name for name, key in known.items() if key == location[1]]
-    if elsewhere:
-        return f"unknown key; did you mean {elsewhere[0]}?"
-    return f"unknown key; {location[0]} knows {', '.join(sorted(here))}"
+    table, *below = location
+    keys = _keys()
+    if not below:
+        return f"unknown table{_did_you_mean(table, keys)}"
+    (key,) = below
+    if key in _ALONE:
+        value = _ALONE[key]
+        return f'unknown key; write {key} = "{value}" above the first table, or --set {key}={value}'
+    near = nearest(key, keys[table])
+    homes = _homes(key) or ([f"{table}.{near}"] if near else [])
+    if homes:
+        return f"unknown key; did you mean {' or '.join(homes)}?"
+    return f"unknown key; {table} knows {', '.join(sorted(keys[table]))}"
 
 
-def _keys_of(table: Any) -> Iterable[str]:  # noqa: ANN401  (a Table class)
-    return table.model_fields if hasattr(table, "model_fields") else ()
+def _keys() -> dict[str, list[str]]:
+    """Return the names at the top of a sweep file, and the keys of each table."""
+    fields = {name: field.annotation for name, field in Sweep.model_fields.items()}
+    return {name: list(getattr(table, "model_fields", ())) for name, table in fields.items()}
+
+
+def _homes(key: str) -> list[str]:
+    """Return where a key of a table stands, such as ``grid.n``."""
+    return [f"{table}.{key}" for table, keys in _keys().items() if key in keys]
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -183,7 +183,8 @@ class TaskTable(Table):
     """Variables of the chat template, such as `{ enable_thinking = false }`; only with
     `grid.template = "chat"`."""
     text_column: NotBlank | None = None
-    """Column of the texts; by default guessed from common names."""
+    """Column of the texts; by default guessed from common names. Of nested JSON, such as
+    `document.text`."""
     label_column: str | None = None
     """Column of the labels; by default guessed from common names. `""`: read no labels."""
     label_map: dict[str, str] = {}

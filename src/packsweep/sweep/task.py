@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from packsweep.errors import shown
-from packsweep.sweep.answers import JOINT
+from packsweep.sweep.answers import JOINT, SEPARATOR
 from packsweep.sweep.spec import Format, GridTable, Instruction, LabelForm, Sweep, TaskTable
 from packsweep.sweep.texts.builtin import tickets
-from packsweep.sweep.texts.text import LABELS, folded
+from packsweep.sweep.texts.text import JOINERS, LABELS, folded, is_joining
 
 _PLACE = re.compile(r"\{(labels|n|texts?)\}")
 _ANY_PLACE = re.compile(r"\{([A-Za-z_]+)\}")
@@ -62,6 +63,17 @@ class LabellingTask:
     def template_variables(self) -> dict[str, Any]:
         """``chat_template_kwargs`` as a mapping."""
         return dict(json.loads(self.chat_template_kwargs))
+
+    @property
+    def unnamed(self) -> list[str]:
+        """The labels that a question does not name; of numbers it may say from which to which."""
+        asks = filter(None, (self.instruction, self.instruction_many))
+        told = [f"{ask} {self.system or ''}".casefold() for ask in asks if "{labels}" not in ask]
+        return [
+            label
+            for label in self.labels
+            if not label.isdigit() and any(label.casefold() not in ask for ask in told)
+        ]
 
     def words(self, form: LabelForm) -> tuple[str, ...]:
         """Return what an answer writes for each label: the label, or a letter."""
@@ -159,7 +171,8 @@ def from_settings(name: str, settings: str) -> LabellingTask:
 
 def problem(table: TaskTable) -> str | None:
     """Return what is wrong with a ``[task]``, or None."""
-    if not table.name.strip() or not table.name.isprintable() or len(table.name) > _LONGEST_NAME:
+    hidden = any(map(_is_hidden, table.name))
+    if not table.name.strip() or hidden or len(table.name) > _LONGEST_NAME:
         return f"task.name: {shown(table.name)} is not a name of 1 to {_LONGEST_NAME} characters"
     if table.name not in BUILTIN:
         missing = next((key for key in ("labels", "instruction") if not getattr(table, key)), None)
@@ -175,6 +188,7 @@ def problem(table: TaskTable) -> str | None:
         or _instruction_problem("instruction", table.instruction)
         or _instruction_problem("instruction_many", table.instruction_many)
         or _place_problem(table)
+        or _system_problem(table.system)
     )
 
 
@@ -187,9 +201,10 @@ def _labels_problem(labels: Sequence[str]) -> str | None:
     for label in labels:
         if fault := _label_fault(label):
             return f"task.labels: {shown(label)} {fault}"
-        key = JOINT.sub(" ", folded(label))
+        key = SEPARATOR.sub(r"\1", JOINT.sub(" ", folded(label)))
         if key in seen:
-            return f"task.labels: {label!r} and {seen[key]!r} are the same label"
+            same = f"task.labels: {seen[key]!r} and {label!r} are the same label"
+            return f"{same}: they differ only in case, spaces, hyphens or encoding"
         seen[key] = label
     return None
 
@@ -199,11 +214,30 @@ def _label_fault(label: str) -> str | None:
         return "is not a label"
     if len(label) > _LONGEST_LABEL:
         return f"is longer than {_LONGEST_LABEL} characters"
-    if label != label.strip() or not label.isprintable() or any(mark in label for mark in '"\\{}'):
-        return "has a space at an end, a quote, a backslash, a brace or a control character"
-    if not any(char.isalnum() for char in label):
-        return "has no letter and no digit; name it in words, and let task.label_map read it"
+    if label != label.strip().strip("".join(JOINERS)):
+        return "begins or ends with a space or an invisible character"
+    strange = next((char for char in label if char in '"\\{}' or _is_hidden(char)), None)
+    if strange is not None:
+        named = f"U+{ord(strange):04X}, which is invisible" if _is_hidden(strange) else strange
+        return f"holds {named}; write it without, and let task.label_map read it"
+    if not any(map(_tells, label)):
+        return (
+            "is punctuation, which any answer may hold; name it in words, and let task.label_map "
+            "read it"
+        )
     return None
+
+
+def _is_hidden(char: str) -> bool:
+    """Return whether nobody sees a character, or a terminal would obey it."""
+    hidden = unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"}
+    return hidden and char != " " and not is_joining(char)
+
+
+def _tells(char: str) -> bool:
+    """Return whether a character is more than the punctuation around an answer."""
+    joined = unicodedata.category(char) in {"Mn", "Mc", "Cf"}
+    return char.isalnum() or not (char.isascii() or joined)
 
 
 def _columns_problem(table: TaskTable) -> str | None:
@@ -245,6 +279,14 @@ def _place_problem(table: TaskTable) -> str | None:
         f"task.{key}: has no placeholder for the texts, but the other instruction has one; write "
         "{text} and {texts} in both, or in neither"
     )
+
+
+def _system_problem(system: str | None) -> str | None:
+    place = _PLACE.search(system or "") or _NEARLY_PLACE.search(system or "")
+    if place is None:
+        return None
+    told = f"task.system: {shown(place[0])} would be sent as it is"
+    return f"{told}; only instruction and instruction_many are filled in"
 
 
 def contradiction(sweep: Sweep) -> str | None:

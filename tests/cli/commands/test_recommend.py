@@ -12,10 +12,12 @@ from tests.fakes import Cli
 
 from packsweep.analysis import advice, recommend
 from packsweep.analysis.recommend import Terms
-from packsweep.cli.commands.recommend import _left_out, _text_column
+from packsweep.cli.commands.recommend import _how_texts_are_read, _left_out
 from packsweep.report import deploy
 from packsweep.report.tables import advice_text
 from packsweep.results.store import Store
+
+SMALL = '[model]\nname = "m"\n[grid]\nn = 1\n'
 
 
 @pytest.fixture(scope="module")
@@ -101,22 +103,23 @@ def test_without_scores_the_table_and_the_numbers_are_of_speed_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "column"),
+    ("kept", "read"),
     [
-        ('[model]\nname = "m"\n[grid]\nn = 1\n[task]\ntext_column = "words"\n', "words"),
-        ('[model]\nname = "m"\n[grid]\nn = 1\n', None),
-        ("no sweep file", None),
-        (None, None),
+        (f'{SMALL}[task]\ntext_column = "words"\n', ("words", None)),
+        (f'{SMALL}[texts]\ndelimiter = "~"\n', (None, "~")),
+        (SMALL, (None, None)),
+        ("no sweep file", (None, None)),
+        (None, (None, None)),
     ],
 )
-def test_column_of_the_texts_is_that_of_the_kept_sweep(
-    tmp_path: Path, kept: str | None, column: str | None
+def test_texts_are_read_as_the_kept_sweep_says(
+    tmp_path: Path, kept: str | None, read: tuple[str | None, str | None]
 ) -> None:
     store = Store(tmp_path)
     store.prepare()
     if kept is not None:
         store.keep_sweep(kept.encode(), [])
-    assert _text_column(store) == column
+    assert _how_texts_are_read(store) == read
 
 
 def test_a_file_that_is_not_written_is_told() -> None:

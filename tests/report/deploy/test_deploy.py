@@ -5,11 +5,13 @@ from __future__ import annotations
 import bz2
 import gzip
 import importlib.util
+import io
 import json
 import lzma
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -229,6 +231,62 @@ def test_a_column_that_is_not_there_is_one_line(
 
 
 @pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        (("a.csv", b"text,label\na, b,bug\n"), "row 1 (line 2): 3 fields where the header has 2"),
+        (("a.csv", b"text\n\xfc"), "line 2: is not UTF-8 text (byte 5 of its content)"),
+        (("a.csv", b'text\n"open\n'), "up to line 2, is not valid CSV: unexpected end of data"),
+        (("a.csv.gz", gzip.compress(b"text\n" + b"a\n" * 99)[:-9]), "is not a whole gz file"),
+        (("a.csv.xz", b"text\na\n"), "is not a whole xz file"),
+        (("a.csv.zip", b"text\na\n"), "is not a whole zip file"),
+        (("a.jsonl", b'{"text": "a"}\n["b"]'), "row 2 (line 2): is ['b']; expected a JSON object"),
+        (("a.jsonl", b'{"text": "a"}\n{"text": 5}'), "row 2 (line 2): the text is 5; expected a"),
+        (("a.jsonl", b'{"text": "\\ud83d"}'), "the text holds half of a character (at 0)"),
+        (("a.json", b'[{"text": "a"},'), "is not JSON"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    file: tuple[str, bytes],
+    told: str,
+) -> None:
+    """Nothing is labelled from a wrong column, no engine starts, and nothing is left behind."""
+    path = tmp_path / file[0]
+    path.write_bytes(file[1])
+    monkeypatch.setattr(script, "Labeller", None)
+    with pytest.raises(SystemExit) as stopped:
+        run(script, path, tmp_path / "out", monkeypatch=monkeypatch)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert error.startswith(f"label.py: {path}: ")
+    assert told in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_texts_of_parquet_are_texts(script: ModuleType, tmp_path: Path) -> None:
+    """A dictionary's are; numbers are none, and a row without one stays a row."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": pa.array(["a", None, "a"]).dictionary_encode()}), path)
+    assert list(script.read_texts(path, None)) == ["a", "", "a"]
+    pq.write_table(pa.table({"text": [1, 2]}), path)
+    with pytest.raises(script.PacksweepError, match=r"a\.parquet: row 1: the text is 1; expected"):
+        list(script.read_texts(path, None))
+
+
+@pytest.mark.parametrize("part", ["", "1", "2/2", "a/b", "0/1/2", "-1/2"])
+def test_a_part_that_is_none_is_refused(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(script, tmp_path / "a.txt", tmp_path, f"--part={part}", monkeypatch=monkeypatch)
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
     ("header", "named", "column"),
     [
         ("id,words,text", "words", "words"),
@@ -249,15 +307,26 @@ def test_column_is_that_of_the_sweep_or_has_a_usual_name(
     assert f'COLUMN = "{named or "text"}"\n' in written
 
 
-@pytest.mark.parametrize("between", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("between", [",", ";", "\t", "|", "~"])
 def test_columns_of_any_delimiter(script: ModuleType, tmp_path: Path, between: str) -> None:
-    rows = [["id", "text"], ["1", "hello"], ["2", ""]]
+    """One that no first line tells is the sweep file's; Excel's own first line is no header."""
+    rows = [["id", "text"], ["1", "hello"], ["2", ""], ["", ""]]
     content = "".join(f"{between.join(row)}\n" for row in rows)
+    script.SETTINGS["delimiter"] = between if between == "~" else None
     (tmp_path / "a.csv").write_text(content, encoding="utf-8-sig")
-    assert list(script.read_texts(tmp_path / "a.csv", None)) == ["hello", ""]
+    assert list(script.read_texts(tmp_path / "a.csv", None)) == ["hello", "", ""]
+    (tmp_path / "a.csv").write_text(f"sep={between}\n{content}", encoding="utf-8")
+    assert list(script.read_texts(tmp_path / "a.csv", None)) == ["hello", "", ""]
 
 
-@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.bz2", "a.CSV.XZ", "a.csv.zst"])
+def zipped(content: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("a.csv", content)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.bz2", "a.CSV.XZ", "a.csv.zst", "a.csv.zip"])
 def test_label_script_reads_compressed_files(script: ModuleType, tmp_path: Path, name: str) -> None:
     """What a sweep may have measured can be labelled as it is."""
     content = b'text,label\n"hello, world",a\n'
@@ -266,6 +335,7 @@ def test_label_script_reads_compressed_files(script: ModuleType, tmp_path: Path,
         "bz2": bz2.compress,
         "XZ": lzma.compress,
         "zst": lambda plain: pa.compress(plain, codec="zstd", asbytes=True),
+        "zip": zipped,
     }
     (tmp_path / name).write_bytes(compress[name.rsplit(".", 1)[1]](content))
     assert list(script.read_texts(tmp_path / name, None)) == ["hello, world"]
@@ -283,6 +353,22 @@ def test_control_tokens_are_broken_up(script: ModuleType) -> None:
     script.SETTINGS["control_tokens"] = ["<|im_end|>"]
     script.SETTINGS["cut"] = {"markup": "strip", "max_tokens": 0, "keep": "head"}
     assert script.shorten("so &lt;|im_end|&gt;<br>so", None) == "so < |im_end|> so"
+
+
+def test_script_asks_for_labels_of_any_script_and_reads_them(
+    byte_model: Path, tmp_path: Path
+) -> None:
+    """Emojis and levels stand in the script as they are, and are read with the cell's rules."""
+    up, family, level = "\U0001f44d", "\U0001f468\u200d\U0001f467", "A > B"
+    task = {"name": up, "labels": [up, family, level], "instruction": "{labels}?"}
+    grid = {"n": 4, "answer": "choice", "format": "json", "strategy": "packed"}
+    (cell,) = cells_of(byte_model, task=task, grid=grid, texts={"source": "t.csv"})
+    script = loaded(pass_row(cell), tmp_path)
+    (prompt,) = script.prompts(["a", "b", "c"])
+    choice = f"({up}|{family}|{level})"
+    assert choice in script.constraint(prompt)["structured_outputs"]["regex"]
+    answer = f'{{"1": "{up}", "2": "{family}", "3": "A>B"}}'
+    assert script.read_text(answer, 3, cut=False) == [up, family, level]
 
 
 def test_files_are_whole_prompts_of_texts(script: ModuleType) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -84,8 +86,8 @@ def test_the_table_has_a_line_for_each_cell_and_label() -> None:
     table = quality_table.table(found, ROWS)
     cells = {column.name: column.cells for column in table.columns}
     assert cells["strategy"] == ("separate",) * 3 + ("chunked4",) * 3
-    assert cells["label"] == ("all", "negative", "positive") * 2
-    in_first_cell = {column.heading: column.cells[:2] for column in table.columns[-6:]}
+    assert cells["label"] == ("all", "positive", "negative") * 2
+    in_first_cell = {column.heading: column.cells[0:3:2] for column in table.columns[-6:]}
     assert in_first_cell == {
         "accuracy": ("88% [85, 91]", ""),
         "macro F1": ("0.88 [0.85, 0.92]", ""),
@@ -115,3 +117,36 @@ def test_what_tells_a_cell_apart_stands_above_its_labels_in_80_columns() -> None
     parts, left_out = table_.to_rich(quality_table.table(found, ROWS), 80)
     assert " strategy=separate n=400 duplication=1" in printed(parts)
     assert not left_out
+
+
+def _confused(labels: list[str], counts: dict[tuple[str, str], int], width: int) -> table_.Table:
+    task = {"labels": labels, "instruction": "{labels}?"}
+    cells = [{**ROWS[0], "task": "own", "task_settings": json.dumps(task)}]
+    rows = [
+        {"cell_id": ROWS[0]["cell_id"], "expected": expected, "found": found, "num_texts": number}
+        for (expected, found), number in counts.items()
+    ]
+    return quality_table.confusion(rows, cells, width)
+
+
+def test_confused_labels_stand_in_the_order_of_the_task() -> None:
+    """Stars from 1 to 5 stay in order, whichever text came first."""
+    found = _confused(["1", "2", "3"], {("3", "1"): 5, ("1", "3"): 2, ("2", ""): 1}, 100)
+    *_, expected, one, two, three, none = found.columns
+    assert (expected.cells, one.cells, two.cells) == (("1", "2", "3"), ("0", "0", "5"), ("0",) * 3)
+    assert (three.cells, none.cells) == (("2", "0", "0"), ("0", "1", "0"))
+
+
+def test_more_labels_than_fit_are_pairs() -> None:
+    """Of sixty labels the most frequent mistakes are shown, not columns of one letter each."""
+    labels = [f"Billing > Refund > {number}" for number in range(60)]
+    counts = dict.fromkeys(itertools.pairwise(labels), 1)
+    found = _confused(labels, {**counts, (labels[7], labels[3]): 9, (labels[0],) * 2: 90}, 120)
+    *_, expected, predicted, texts = found.columns
+    assert [expected.cells[0], predicted.cells[0], texts.cells[:2]] == [
+        labels[7],
+        labels[3],
+        ("9", "1"),
+    ]
+    assert len(texts.cells) == 20
+    assert found.note == "40 rarer pairs left out"

@@ -32,6 +32,7 @@ def _many(text: str, num_texts: int, *, cut: bool = False) -> list[str | None]:
 WORDS = st.lists(
     st.one_of(
         st.sampled_from([*TEAMS, "positive", "bugs", "bil", "othe", "1.", ",", "\n", "[", '"']),
+        st.sampled_from(["\U0001f44d", "\U0001f44d_good", "\u200d", "\ufe0f", "\u0301", "_", " "]),
         st.text(max_size=3),
     ),
     max_size=8,
@@ -208,19 +209,45 @@ def test_read_like_letters(text: str, cut: bool) -> None:  # noqa: FBT001
 @given(WORDS, st.booleans(), st.sampled_from(["lines", "numbered", "json"]), st.integers(1, 5))
 def test_read_any_text(text: str, cut: bool, answer_format: Format, num_texts: int) -> None:  # noqa: FBT001
     """Whatever a model says is read without an error, into as many places as there are texts."""
-    read_by = Reader(words={team: team for team in TEAMS}, answer_format=answer_format)
+    words = (*TEAMS, "\U0001f44d good", "\U0001f44d")
+    read_by = Reader(words={word: word for word in words}, answer_format=answer_format)
     labels, surplus = read_by.read(text, num_texts, cut=cut)
     assert len(labels) == num_texts
     assert surplus >= 0
-    assert set(labels) <= {*TEAMS, None}
+    assert set(labels) <= {*words, None}
 
 
 # Labels that people have: numbers, parts of each other, marks, words that answers use otherwise.
 _REAL = (
     *("yes", "no", "none", "neither", "not spam", "spam", "bug", "bug report", "bug (new)", "bug:"),
     *("0", "1", "2", "10", "-1", "1.5", "5 stars", "4 stars", "1st", "n/a", "A/B", "=x", ":y"),
+    *("1/3", "2/3", "3/3", "3 out of 5", "a > b", "a/b", "a & b", "1. x", "> a"),
     *("C", "C++", "C#", "a", "a or b", "a, b", "a: b", "it's", "[x]", "text 1", "other or none"),
     *("\u00df", "\u0130", "\u8bf7", "\u9519\u8bef", "\u00e9tat", "\u0645\u0634\u0643\u0644\u0629"),
+    *(
+        "\U0001f44d",
+        "\U0001f44d\U0001f3fd",
+        "\u2764\ufe0f",
+        "\u2605",
+        "\u2605\u2605",
+        "\u2605\u2606",
+        "1\ufe0f\u20e3",
+    ),
+    *(
+        "\U0001f468\u200d\U0001f467",
+        "\U0001f468",
+        "\U0001f1e9\U0001f1ea",
+        "\U0001d4b3",
+        "\u2192",
+        "\U0001f44d good",
+    ),
+    *(
+        "\u092c\u093f",
+        "\u092c\u093f\u0932",
+        "\u0e14\u0e35",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\u0645\u06cc",
+    ),
 )
 
 
@@ -365,7 +392,55 @@ def test_read_labels_that_are_numbers(answer_format: Format, text: str) -> None:
     assert _read_by(("0", "1", "2"), text, answer_format) == ["2", "0", "1"]
 
 
-@pytest.mark.parametrize(("text", "found"), [("1", "1"), ("-1", None), ("1.5", None), ("10", None)])
+GRADES = ("1", "2", "3", "4", "5")
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "found"),
+    [
+        (GRADES, "4/5", "4"),
+        (GRADES, "Rating: 4 / 5 stars", "4"),
+        (GRADES, "I'd rate it 4 out of 5.", "4"),
+        (GRADES, "4 of 5", "4"),
+        (GRADES, "1/2/3/4/5", None),
+        (("0", "1"), "0/1", None),
+        (("1 star", "2 stars", "3 stars", "4 stars", "5 stars"), "4 out of 5 stars", "4 stars"),
+        (("1/3", "2/3", "3/3"), "2/3", "2/3"),
+        (("1", "2", "3 out of 5", "5"), "3 out of 5", "3 out of 5"),
+    ],
+)
+def test_read_grades(labels: tuple[str, ...], text: str, found: str | None) -> None:
+    """The end of a scale is not the grade."""
+    assert _read_by(labels, text) == [found]
+
+
+def test_read_grades_by_line() -> None:
+    reader = Reader(words={grade: grade for grade in GRADES}, answer_format="numbered")
+    assert reader.read("1. 4/5\n2. 3 out of 5\n3. 5/5", 3) == (["4", "3", "5"], 0)
+
+
+LEVELS = ("Billing", "Billing > Refund", "Billing > Refund > Partial", "bug report/urgent")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Billing>Refund", "Billing > Refund"),
+        ("Billing -> Refund >Partial.", "Billing > Refund > Partial"),
+        ("billing > refund", "Billing > Refund"),
+        ("Billing.", "Billing"),
+        ("Bug report / urgent", "bug report/urgent"),
+    ],
+)
+def test_read_levels(text: str, found: str) -> None:
+    """A label of several levels is not its first one where a space is missing."""
+    assert _read_by(LEVELS, text) == [found]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("1", "1"), ("-1", None), ("1.5", None), ("10", None), ("1.0", "1"), ("1.05", None)],
+)
 def test_read_part_of_a_number(text: str, found: str | None) -> None:
     """A label that is a number is not read from another number."""
     assert _read_by(("0", "1", "2"), text) == [found]
@@ -390,3 +465,53 @@ def test_read_part_of_a_number(text: str, found: str | None) -> None:
 def test_read_spellings(labels: tuple[str, ...], text: str, found: str | None) -> None:
     """Joints between words, case beyond ASCII and composed letters do not hide a label."""
     assert _read_by(labels, text) == [found]
+
+
+UP, DOWN, STAR, HEART = "\U0001f44d", "\U0001f44e", "\u2605", "\u2764"
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "found"),
+    [
+        ((UP, DOWN), f"ok{UP}", UP),
+        ((UP, DOWN), f"**{UP}**", UP),
+        ((UP, DOWN), f"The comment is positive: {UP}{UP}{UP}", UP),
+        ((UP, DOWN), f"{UP} or {DOWN}", None),
+        ((UP, DOWN), f"{UP}{DOWN}", None),
+        ((UP, DOWN), f"{UP}\U0001f3fd", UP),
+        ((UP, f"{UP}\U0001f3fd"), f"{UP}\U0001f3fd", f"{UP}\U0001f3fd"),
+        ((f"{HEART}\ufe0f", UP), HEART, f"{HEART}\ufe0f"),
+        ((HEART, UP), f"{HEART}\ufe0f", HEART),
+        (("\U0001f468", UP), FAMILY, None),
+        (("\U0001f467", UP), FAMILY, None),
+        ((FAMILY, "\U0001f468"), FAMILY, FAMILY),
+        ((STAR, STAR * 2, STAR * 3), f"Rating:{STAR * 2}", STAR * 2),
+        ((STAR, STAR * 3), STAR * 2, None),
+        ((STAR, STAR * 5), STAR * 10, None),
+        ((f"{UP} good", f"{DOWN} bad"), f"{UP}_good", f"{UP} good"),
+        (("C++ code", "C"), "C++  code", "C++ code"),
+        (("1", "2"), "1\ufe0f\u20e3", "1"),
+        # Vowel signs and joiners are no letters to a pattern, and part of a word.
+        (("\u0915\u0940 \u092c", "x"), "\u0915\u0940  \u092c", "\u0915\u0940 \u092c"),
+        (("\u092c\u093f\u0932", "x"), "\u092c\u093f\u0932\u0964", "\u092c\u093f\u0932"),
+        (("\u092c\u093f\u0932", "x"), "\u092c\u093f\u0932\u093f\u0902\u0917", None),
+        (("\u0917", "x"), "\u092c\u093f\u0932\u093f\u0917", None),
+        (("\u0e14", "\u0e01"), "\u0e14\u0e35", None),
+        (("\u0645\u06cc", "x"), "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None),
+        (
+            ("\u05d7\u05d9\u05d5\u05d1", "x"),
+            "\u05d4\u05d9\u05d0 \u05d7\u05d9\u05d5\u05d1.",
+            "\u05d7\u05d9\u05d5\u05d1",
+        ),
+    ],
+)
+def test_read_symbols_and_signs(labels: tuple[str, ...], text: str, found: str | None) -> None:
+    """A symbol is a label wherever it stands alone; a part of an emoji or of a word is none."""
+    assert _read_by(labels, text) == [found]
+
+
+def test_read_symbols_by_line() -> None:
+    """A symbol said twice in a line is one answer."""
+    reader = Reader(words={UP: UP, DOWN: DOWN})
+    assert reader.read(f"{UP}{UP}\n{DOWN}\n2 reasons: {UP}", 3) == ([UP, DOWN, UP], 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,6 +68,12 @@ def test_spreadsheets(tmp_path: Path, name: str, content: str | bytes) -> None:
         ),
         ("a.csv", b"PK\x03\x04", "a spreadsheet; save it as CSV"),
         ("a.csv", CSV.replace("\n", "\r"), "line ends"),
+        (
+            "a.csv",
+            CSV.replace("paid", "zahlte \u20ac").encode("cp1252"),
+            "by iconv -f WINDOWS-1252",
+        ),
+        ("a.csv", "I paid twice,billing\n", "text_column, or put a header above the rows"),
         ("a.csv", "\ufeff", "is empty"),
         ("a.csv", "text;label|x\na;bug|1\n", "is one column; texts.delimiter says"),
         ("a.csv", "text,label\n\u200b\u200d,bug\n", "row 1 (line 2): the text is blank"),
@@ -118,6 +126,24 @@ def test_label_spellings(
     source = _write(tmp_path / "a.jsonl", f"{row}\n{row}\n")
     reading = Reading(labels=labels, label_map=label_map)
     assert _rows(source, reading) == [("a", labels[0])] * 2
+
+
+def test_all_strange_labels_are_named_at_once(tmp_path: Path) -> None:
+    """A label_map for all of them can be copied; the first row with one is named."""
+    strange = ["it's late", '5" pipe', "\U0001f468\u200d\U0001f469", "c", "d", "e", "f"]
+    path = tmp_path / "a.csv"
+    rows = ["text,bug\n", *(f'text,"{word.replace(chr(34), chr(34) * 2)}"\n' for word in strange)]
+    path.write_text("text,label\n" + "".join([*rows, *rows]), encoding="utf-8")
+    with pytest.raises(TextsError) as caught:
+        load(str(path), limit=1, reading=READING)
+    message = str(caught.value)
+    assert message.startswith(
+        f'{path}: row 2 (line 3): the label is "it\'s late"; expected billing'
+    )
+    assert message.endswith(" and 2 more")
+    copied = message[message.index("{") : message.index("}") + 1]
+    keys = tomllib.loads(f"label_map = {copied}")["label_map"]
+    assert list(keys) == strange[:5]
 
 
 def test_labels_of_both_sides(tmp_path: Path) -> None:
@@ -233,6 +259,18 @@ def test_json(tmp_path: Path, content: str) -> None:
 )
 def test_wrong_json(tmp_path: Path, content: str, told: str) -> None:
     _refused(_write(tmp_path / "a.json", content), told)
+
+
+def test_nested_json(tmp_path: Path) -> None:
+    """A field within an object is a column, which is named by its path."""
+    lines = [json.dumps({"doc": {"body": text}, "meta": {"team": of}}) for text, of in ROWS]
+    path = _write(tmp_path / "a.jsonl", "\n".join(lines))
+    _refused(path, "no column is the text; found 'doc.body', 'meta.team'; name it with task.text_")
+    _refused(
+        path, "no column 'doc' (task.text_column); found 'doc.body'", Reading(text_column="doc")
+    )
+    named = replace(READING, text_column="doc.body", label_column="meta.team")
+    assert [(each.text, each.label) for each in load(str(path), limit=2, reading=named)] == ROWS
 
 
 def test_json_beside_texts_is_about_them(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_source_that_is_wrong(tmp_path: Path, name: str, content: str, message: 
 
 def test_source_long_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that fills memory is refused before it does."""
-    monkeypatch.setattr("packsweep.sweep.texts.files.MAX_LINE_BYTES", 1 << 10)
+    monkeypatch.setattr("packsweep.sweep.texts.rows.MAX_LINE_BYTES", 1 << 10)
     _refused(_write(tmp_path / "a.txt", "x" * 2000), "line 1: is longer than")
 
 

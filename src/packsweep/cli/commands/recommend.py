@@ -166,18 +166,21 @@ def _write(choice: Choice, folder: Path | None, gpus: int | None, store: Store) 
             f"--output {folder}: nothing is recommended, because {why}; measure {again}"
         )
 
-    column = _text_column(store)
-    return deploy.write(choice.best.row, folder, num_gpus=gpus, text_column=column)
+    column, delimiter = _how_texts_are_read(store)
+    return deploy.write(
+        choice.best.row, folder, num_gpus=gpus, text_column=column, delimiter=delimiter
+    )
 
 
-def _text_column(store: Store) -> str | None:
-    """Return the column that the kept sweep file names; None where it names none."""
+def _how_texts_are_read(store: Store) -> tuple[str | None, str | None]:
+    """Return the column and the delimiter that the kept sweep file names, or None."""
     from packsweep.sweep import read
 
     kept = store.storage.read("sweep.toml")
     if kept is None:
-        return None
+        return None, None
     try:
-        return read.kept(kept.decode()).task.text_column
+        sweep = read.kept(kept.decode())
     except (SpecError, UnicodeDecodeError):
-        return None
+        return None, None
+    return sweep.task.text_column, sweep.texts.delimiter

@@ -225,8 +225,15 @@ def _print_labels(found: Results, *, by_position: bool, json: bool) -> None:
     elif not rows:
         say(open_console(), _why_none(found.rows, read=bool(answers["cell_id"].isin(shown).any())))
     else:
-        made = quality_table.positions if by_position else quality_table.confusion
-        print_table(open_console(), made(rows, found.rows))
+        console = open_console()
+        table = (
+            quality_table.positions(rows, found.rows)
+            if by_position
+            else quality_table.confusion(rows, found.rows, console.width)
+        )
+        print_table(console, table)
+        if table.note:
+            say(console, f"{table.note}; --json has all")
 
 
 def _print_quality(results: Results, *, json: bool) -> None:

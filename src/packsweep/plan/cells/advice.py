@@ -16,6 +16,8 @@ from packsweep.sweep.strategies import ONE_TEXT
 from packsweep.sweep.texts import LabelledText
 from packsweep.sweep.texts.cut import Cut
 
+_SHOWN_LABELS = 3
+
 
 def lines(
     given: Inputs,
@@ -26,6 +28,7 @@ def lines(
     """Yield what concerns the texts, the model, the environment and the cells."""
     cells, model = [each.cell for each in planned], given.model
     yield from given.notes
+    yield from _unnamed_labels(cells)
     yield from _not_described(model)
     yield from _cache_kind(cells, model)
     yield from _in_force(given.environ)
@@ -34,6 +37,17 @@ def lines(
     yield from _split_block(planned, on_cpu=given.on_cpu)
     yield from _overlong(planned, sent, given.tokenizer)
     yield from _never_full(cells)
+
+
+def _unnamed_labels(cells: Sequence[Cell]) -> Iterator[str]:
+    """Say which labels no prompt tells the model, if there are such; all cells have one task."""
+    unnamed = [shown(label) for label in cells[0].labelling.unnamed] if cells else []
+    if unnamed:
+        more = f" and {len(unnamed) - _SHOWN_LABELS} more" * (len(unnamed) > _SHOWN_LABELS)
+        yield (
+            f"task.instruction does not name {', '.join(unnamed[:_SHOWN_LABELS])}{more}: write "
+            "{labels} where it should list the labels"
+        )
 
 
 def _not_described(model: Model) -> Iterator[str]:

@@ -49,7 +49,12 @@ _MEASURING = ("disable_log_stats", "use_tqdm_on_load")
 
 
 def write(
-    row: Row, folder: Path, *, num_gpus: int | None = None, text_column: str | None = None
+    row: Row,
+    folder: Path,
+    *,
+    num_gpus: int | None = None,
+    text_column: str | None = None,
+    delimiter: str | None = None,
 ) -> list[Path]:
     """Write the configuration of a summary's cell into ``folder``; return the files.
 
@@ -58,12 +63,13 @@ def write(
         folder: is made where it is not there.
         num_gpus: that label, in as many engines as they hold; None: in one.
         text_column: of the files that will be labelled; None: one with a usual name.
+        delimiter: between their fields; None: by their names and first lines.
 
     Raises:
         ModelError: the cell's model is not here, and its chat template or tokenizer is needed.
         ResultsError: it is another model by now, or the folder cannot be written.
     """
-    settings = settings_of(row) | {"text_column": text_column}
+    settings = settings_of(row) | {"text_column": text_column, "delimiter": delimiter}
     contents = {"label.py": script(settings), "serve.sh": serve(settings)}
     if len(settings["branches"]) <= 1:
         own = blocks.num_gpus(row)
@@ -124,6 +130,7 @@ def _settings(cell: Cell, model: Model, words: Tokenizer) -> dict[str, Any]:
     return {
         "cell": cell.cell_id,
         "text_column": None,
+        "delimiter": None,
         "asking": asdict(asking),
         "task": asdict(cell.labelling),
         "cut": asdict(cell.cut),

@@ -5,30 +5,26 @@
     CUDA_VISIBLE_DEVICES=3 python label.py tickets.csv labels/ --part 3/8   # one of 8 GPUs
 
 INPUT is CSV, TSV, JSON, JSONL, Parquet or text lines; all but Parquet may be compressed (.gz, .bz2,
-.xz, .zst). OUTPUT is a folder of Parquet files, a row for each row of INPUT: its number from 0, the
-label (null where there is none), and the answer. A file is there whole or not at all: after a stop
-the same command resumes. Needs vllm and pyarrow.
+.xz, .zst, .zip). OUTPUT is a folder of Parquet files, a row for each row of INPUT: its number from
+0, the label (null where there is none), and the answer. A file is there whole or not at all: after
+a stop the same command resumes. Needs vllm and pyarrow.
 """
 
 from __future__ import annotations
 
 import argparse
-import bz2
-import csv
-import gzip
 import hashlib
-import io
 import itertools
 import json
-import lzma
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from packsweep.errors import PacksweepError
 from packsweep.machine.processor import one_process
 from packsweep.models.chat import ChatTemplate
 from packsweep.run.measure.scoring import Reader, score_logprobs
@@ -37,7 +33,8 @@ from packsweep.sweep.prompts import Asking, Prompt, branched, build
 from packsweep.sweep.task import LabellingTask
 from packsweep.sweep.texts.columns import TEXT_NAMES
 from packsweep.sweep.texts.cut import broken_up, shortened, without_markup
-from packsweep.sweep.texts.text import LabelledText
+from packsweep.sweep.texts.rows import DELIMITERS, delimited, kind, objects, opened
+from packsweep.sweep.texts.text import LabelledText, checked_text, is_blank
 
 # What the recommended cell measured; written by packsweep recommend.
 SETTINGS: dict[str, Any] = {}
@@ -200,56 +197,23 @@ def read_text(text: str, num_texts: int, *, cut: bool) -> Sequence[str | None]:
 
 def read_texts(path: Path, column: str | None) -> Iterator[str]:
     """Yield the texts of a file; nothing where a row has none."""
-    ending = path.suffix.lower()
-    if ending == ".parquet":
+    if kind(path.name) == ".parquet":
         yield from _parquet(path, column)
         return
-    name = path.name.lower().removesuffix(ending if ending in OPENERS else "")
-    with _opened(path) as lines:
-        if name.endswith((".csv", ".tsv")):
-            csv.field_size_limit(sys.maxsize)
-            header = next(lines, "")
-            delimiter = max(",;\t|", key=header.count)
-            rows = csv.DictReader(itertools.chain([header], lines), delimiter=delimiter)
-            key = _column(column, list(rows.fieldnames or ()))
-            yield from (row[key] or "" for row in rows)
-        elif name.endswith((".jsonl", ".ndjson", ".json")):
-            records = _records(lines)
-            first = next(records, None)
-            if first is not None:
-                key = _column(column, list(first))
-                yield from (str(row.get(key) or "") for row in itertools.chain([first], records))
+    with opened(path) as (name, lines):
+        ending = kind(name)
+        if ending in DELIMITERS:
+            rows = delimited(path, name, lines, SETTINGS["delimiter"])
+            _, header = next(rows)
+            at = header.index(_column(column, header))
+            yield from (_text(fields[at] if fields[at:] else "", where) for where, fields in rows)
+        elif ending in {".jsonl", ".ndjson", ".json"}:
+            key = None
+            for where, values in objects(path, name, lines):
+                key = key or _column(column, list(values))
+                yield _text(values.get(key), where)
         else:
             yield from (line.rstrip("\r\n") for line in lines)
-
-
-def _records(lines: TextIO) -> Iterator[dict[str, Any]]:
-    """Yield the objects of JSON lines, or of one array."""
-    filled = (line for line in lines if line.strip())
-    first = next(filled, "")
-    if first.lstrip().startswith("["):
-        yield from json.loads(first + lines.read())
-    else:
-        yield from (json.loads(line) for line in itertools.chain([first], filled) if line)
-
-
-def _opened(path: Path) -> TextIO:
-    content = OPENERS.get(path.suffix.lower(), Path.open)(path, "rb")
-    return io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
-
-
-def _opened_zstd(path: Path, mode: str) -> Any:  # noqa: ANN401
-    import pyarrow as pa
-
-    return pa.CompressedInputStream(pa.OSFile(str(path), mode), "zstd")
-
-
-OPENERS: dict[str, Any] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-    ".zst": _opened_zstd,
-}
 
 
 def _parquet(path: Path, column: str | None) -> Iterator[str]:
@@ -257,8 +221,17 @@ def _parquet(path: Path, column: str | None) -> Iterator[str]:
 
     with pq.ParquetFile(path) as file:
         key = _column(column, file.schema_arrow.names)
+        row = 0
         for batch in file.iter_batches(columns=[key]):
-            yield from (value or "" for value in batch.column(0).to_pylist())
+            for value in batch.column(0).to_pylist():
+                row += 1
+                yield _text(value, f"{path}: row {row}")
+
+
+def _text(value: object, where: str) -> str:
+    """Return the text of a row, of which a file may leave some out."""
+    nothing = value is None or (isinstance(value, str) and is_blank(value))
+    return "" if nothing else checked_text(value, where)
 
 
 def _column(asked: str | None, names: Sequence[str]) -> str:
@@ -320,8 +293,10 @@ def claim(folder: Path, source: Path, column: str | None) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Label what is not labelled yet."""
+    for _ in read_texts(arguments.input, arguments.column):
+        pass  # a row that cannot be read ends it before an engine starts
     claim(arguments.output, arguments.input, arguments.column)
-    part, num_parts = map(int, arguments.part.split("/"))
+    part, num_parts = arguments.part
     size, labeller, counts, began = shard_size(), None, Counter[str | None](), time.monotonic()
     for number, texts in shards(read_texts(arguments.input, arguments.column), size):
         path = arguments.output / f"labels-{number:06d}.parquet"
@@ -337,6 +312,13 @@ def run(arguments: argparse.Namespace) -> None:
     print(told or "nothing left to label")  # noqa: T201
 
 
+def _part(text: str) -> tuple[int, int]:
+    part, _, num_parts = text.partition("/")
+    if not (part.isdecimal() and num_parts.isdecimal() and int(part) < int(num_parts)):
+        raise argparse.ArgumentTypeError(f"{text}: expected I/N, with I from 0 to N - 1")
+    return int(part), int(num_parts)
+
+
 def main() -> None:
     """Label the file that the command line names."""
     parser = argparse.ArgumentParser(description="Label a file of texts.")
@@ -344,10 +326,12 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--column", help="column that holds the texts")
     parser.add_argument("--model", help="another place of the model that was measured")
-    parser.add_argument("--part", default="0/1", metavar="I/N", help="every N-th file, from I")
+    parser.add_argument(
+        "--part", default=(0, 1), type=_part, metavar="I/N", help="every N-th file, from I"
+    )
     try:
         run(parser.parse_args())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, PacksweepError) as error:
         print(f"label.py: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(_WRONG_USE)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,14 +11,16 @@ from packsweep.analysis import labels
 from packsweep.analysis.compare import CALLED
 from packsweep.analysis.contrasts import Comparison
 from packsweep.analysis.quality import LabelQuality, Quality
+from packsweep.errors import counted
 from packsweep.report import cell
 from packsweep.report.format import count, figure, percent
 from packsweep.report.tables.cells_table import cell_columns
 from packsweep.report.tables.footer import significant
-from packsweep.report.tables.table import Column, Table, of_rows
+from packsweep.report.tables.table import Column, Table, fit, of_rows, total
 from packsweep.results.schema import Row
 from packsweep.results.shares import MIN_PROMPTS, Figure, PairedDifference
 from packsweep.results.stats import Verdict
+from packsweep.sweep.task import from_settings
 
 # Heading -> its rank: the largest goes first where room is short.
 _HEADINGS = {
@@ -42,18 +44,19 @@ _SAID = {
 
 def table(found: Sequence[Quality], rows: Sequence[Row]) -> Table:
     """Return a line for every cell, and below it one for every label."""
-    by_group = {quality.group_id: quality for quality in found}
+    by_group, order = {quality.group_id: quality for quality in found}, _order(rows)
     cells = [row for row in rows if row["group_id"] in by_group]
-    body = [_lines(by_group[row["group_id"]]) for row in cells]
+    body = [_lines(by_group[row["group_id"]], order) for row in cells]
     return _beside(cells, tuple(_HEADINGS), body, ranks=_HEADINGS)
 
 
-def _lines(quality: Quality) -> list[tuple[str, ...]]:
+def _lines(quality: Quality, order: Callable[[str], int]) -> list[tuple[str, ...]]:
     kappa = quality.agreement.kappa if quality.agreement else Figure()
-    total = (f"{quality.num_texts:,}", _percent(quality.accuracy), _plain(quality.macro_f1))
+    whole = (f"{quality.num_texts:,}", _percent(quality.accuracy), _plain(quality.macro_f1))
+    own = sorted(quality.labels, key=lambda label: order(label.label))
     return [
-        ("all", *total, "", "", "", _plain(kappa)),
-        *((label.label, *_label(label), "") for label in quality.labels),
+        ("all", *whole, "", "", "", _plain(kappa)),
+        *((label.label, *_label(label), "") for label in own),
     ]
 
 
@@ -146,11 +149,16 @@ def span(row: Row) -> str:
 
 
 _NO_LABEL = "no label"
+# Of more labels than fit side by side, so many pairs of each cell are shown.
+_MOST_PAIRS = 20
 
 
-def confusion(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
-    """Return a table of ``labels.confusion``: a line per cell and expected label."""
-    names = _labels(rows)
+def confusion(rows: Sequence[Row], cells: Sequence[Row], width: int = 200) -> Table:
+    """Return a table of ``labels.confusion``: a line per cell and expected label.
+
+    Where that is wider than ``width`` letters: the pairs of labels that are most often confused.
+    """
+    names = _labels(rows, cells)
     predicted = (*names, labels.NONE)
     body = []
     for own in _by_cell(rows, cells):
@@ -161,9 +169,29 @@ def confusion(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
                 for expected in (names if own else ())
             ]
         )
-    return _beside(
+    matrix = _beside(
         cells, ("expected", *(f"predicted\n{label or _NO_LABEL}" for label in predicted)), body
     )
+    kept, gap, _ = fit(matrix.columns, width)
+    return matrix if total(kept, gap) <= width else _most_confused(rows, cells)
+
+
+def _most_confused(rows: Sequence[Row], cells: Sequence[Row]) -> Table:
+    """Return the wrong labels that each cell gave most often."""
+    body, num_left_out = [], 0
+    for own in _by_cell(rows, cells):
+        wrong = [row for row in own if row["expected"] != row["found"]]
+        wrong.sort(key=lambda row: -row["num_texts"])
+        num_left_out += len(wrong[_MOST_PAIRS:])
+        body.append(
+            [
+                (row["expected"], row["found"] or _NO_LABEL, count(row["num_texts"]))
+                for row in wrong[:_MOST_PAIRS]
+            ]
+        )
+    made = _beside(cells, ("expected", "predicted", "texts"), body, text=2)
+    note = f"{counted(num_left_out, 'rarer pair')} left out" if num_left_out else None
+    return replace(made, note=note)
 
 
 def _beside(
@@ -190,10 +218,17 @@ def _repeated(column: Column, lengths: Sequence[int]) -> tuple[str, ...]:
     return tuple(itertools.chain(*([str(text)] * length for text, length in pairs)))
 
 
-def _labels(rows: Sequence[Row]) -> list[str]:
-    """Return every label of a table's rows, in the order in which they occur."""
+def _labels(rows: Sequence[Row], cells: Sequence[Row]) -> list[str]:
+    """Return every label of a table's rows, in the order of their task."""
     names = dict.fromkeys(row[column] for column in ("expected", "found") for row in rows)
-    return [name for name in names if name and name != labels.NONE]
+    return sorted((name for name in names if name and name != labels.NONE), key=_order(cells))
+
+
+def _order(cells: Sequence[Row]) -> Callable[[str], int]:
+    """Return where a label stands among those of the cells' tasks."""
+    asked = (from_settings(cell["task"], cell["task_settings"]) for cell in cells)
+    places = {label: place for task in asked for place, label in enumerate(task.labels)}
+    return lambda label: places.get(label, len(places))
 
 
 def _by_cell(rows: Sequence[Row], cells: Sequence[Row]) -> list[list[Row]]:

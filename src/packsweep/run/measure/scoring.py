@@ -12,14 +12,15 @@ import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from packsweep.sweep.answers import JOINT, Branch
+from packsweep.sweep.answers import JOINT, SEPARATOR, Branch
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.spec import Format
 from packsweep.sweep.task import SENTIMENT
+from packsweep.sweep.texts.text import JOINERS, TAGS, composed
 
 # An answer cut by its token limit may end inside a label; three letters are enough to tell.
 _LEAST_CUT = 3
@@ -27,6 +28,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[\u3002\uff01\uff1f\uff1b])|\n")
 _NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|no|without|rather than|instead of)\b|n['\u2019]t\b", re.IGNORECASE
 )
+# Of two, 0/1 lists what there is to choose from.
+_LEAST_GRADES = 3
 _NEGATED_WORDS = 6  # "I would not call this a very positive comment"
 # Thai to Khmer, kana, Han, Hangul: no spaces between words, or endings joined to them.
 _UNSPACED = (
@@ -93,7 +96,9 @@ class Reader:
     exact_case: bool = False
     _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _known: dict[str, str] = field(init=False, repr=False, compare=False)
+    _meant: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _folds: bool = field(init=False, repr=False, compare=False)
+    _scale: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Compile the pattern of a label: the longest first, and whole words alone."""
@@ -101,18 +106,23 @@ class Reader:
         object.__setattr__(self, "_folds", not (ascii_only or self.exact_case))
         known = {self._key(self._folded(word)): label for word, label in self.words.items()}
         object.__setattr__(self, "_known", known)
-        either = "|".join(map(_pattern_of, sorted(known, key=len, reverse=True)))
+        longest_first = sorted(known, key=len, reverse=True)
+        # The label that each group of the pattern stands for.
+        object.__setattr__(self, "_meant", tuple(known[word] for word in longest_first))
+        repeated = {char for word in known for char in word if char * 2 in word}
+        either = "|".join(f"({_pattern_of(word, repeated)})" for word in longest_first)
         flags = 0 if self.exact_case or self._folds else re.IGNORECASE
         if ascii_only:
             flags |= re.ASCII  # letters that only look like a label's are none
         object.__setattr__(self, "_pattern", re.compile(f"(?:{either})", flags))
+        object.__setattr__(self, "_scale", _scale(self.words))
 
     def read(self, text: str, num_texts: int, *, cut: bool = False) -> tuple[list[str | None], int]:
         """Return a label or None for each text, and how many labels were left over.
 
         ``cut`` says that a token limit ended the answer.
         """
-        text = self._folded(_without_thoughts(text))
+        text = self._scale.sub("", self._folded(_without_thoughts(text)))
         if self.answer_format == "json":
             placed, surplus = self._by_pairs(text, num_texts, cut=cut)
         elif self.answer_format == "numbered":
@@ -130,20 +140,22 @@ class Reader:
 
         A pattern that ignores case takes letters for alike that their lower cases are not, as of İ.
         """
-        if text.isascii():
-            return text.casefold() if self._folds else text
-        composed = unicodedata.normalize("NFC", text)
-        return composed.casefold() if self._folds else composed
+        plain = text if text.isascii() else composed(text)
+        return plain.casefold() if self._folds else plain
 
     def _key(self, word: str) -> str:
         plain = JOINT.sub(" ", word)
         return plain if self.exact_case else plain.lower()
 
     def _mentions(self, text: str, *, cut: bool) -> list[_Mention]:
-        found = [
-            _Mention(self._known[self._key(match[0])], match.start(), match.end())
-            for match in self._pattern.finditer(text)
-        ]
+        found: list[_Mention] = []
+        for match in self._pattern.finditer(text):
+            (start, end), label = match.span(), self._meant[(match.lastindex or 1) - 1]
+            if _is_part(text, start, end):
+                continue
+            if found and (found[-1].end, found[-1].label) == (start, label):
+                start = found.pop().start  # a symbol several times over is said once
+            found.append(_Mention(label, start, end))
         last = self._cut_mention(text, found) if cut else None
         if last is None:
             return found
@@ -242,8 +254,10 @@ class Reader:
         match = _NUMBER.match(line)
         if match is None:
             return None, line
+        own = self._pattern.match(line, match.start(1))
         label = self._pattern.search(line, match.end(1) + 1)
-        if label is None and self._pattern.search(line):
+        begins_label = own is not None and re.search(r"[^\W\d_]", own[0]) is not None
+        if begins_label or (label is None and self._pattern.search(line)):
             return None, line
         # Of a label such as -1 the dash belongs to the label.
         end = match.end() if label is None else min(match.end(), label.start())
@@ -295,23 +309,62 @@ def _without_thoughts(text: str) -> str:
     return _THOUGHT.sub("", _THOUGHT_END.sub("", text))
 
 
-def _pattern_of(word: str) -> str:
+def _pattern_of(word: str, repeated: Collection[str]) -> str:
     """Return what matches a label: a whole word, where its script parts words.
 
-    A number is none where it is part of another, as in 1.5.
+    A number is none where it is part of another, as in 1.5, nor is one of the ``repeated`` symbols
+    where another follows, as one star of two.
     """
-    pattern = r"[\s_-]+".join(map(re.escape, word.split(" ")))
-    before = "" if _is_unspaced(word[0]) else f"(?<!{_LETTER})"
-    after = "" if _is_unspaced(word[-1]) else f"(?!{_LETTER})"
+    pattern = r"[\s_-]*".join(
+        r"[\s_-]+".join(map(re.escape, part.split(" "))) for part in SEPARATOR.split(word)
+    )
+    strange_before, strange_after = (_strange_beside(end, repeated) for end in (word[0], word[-1]))
+    before = strange_before and f"(?<!{strange_before})"
+    after = strange_after and f"(?!{strange_after})"
     if word[0].isdigit():
         before += r"(?<!\d\.)(?<![\s(]-)(?<!\A-)"
     if word[-1].isdigit():
-        after += r"(?!\.\d)"
+        after += r"(?!\.\d*[1-9])(?!\.\d+\.)" if word.isdigit() else r"(?!\.\d)"  # 4.0 is 4
     return f"{before}{pattern}{after}"
+
+
+def _scale(words: Collection[str]) -> re.Pattern[str]:
+    """Return what matches the end of a scale behind a grade: 4/5, 4 out of 5 stars."""
+    grades = {int(found[0]) for word in words if (found := re.match(r"[0-9]{1,9}", word))}
+    most, between = max(grades, default=0), r"(?:\s*/\s*|\s+(?:out\s+)?of\s+)"
+    made = re.compile(rf"(?<=\d){between}{most}(?!\d|\.\d|\s*/)", re.IGNORECASE)
+    known = len(grades) >= _LEAST_GRADES and not any(map(made.search, words))
+    return made if known else re.compile(r"(?!)")
+
+
+def _strange_beside(end: str, repeated: Collection[str]) -> str:
+    """Return a pattern of what cannot stand beside a label that begins or ends so."""
+    if _is_symbol(end):
+        return re.escape(end) if end in repeated else ""
+    return "" if _is_unspaced(end) else _LETTER
 
 
 def _is_unspaced(letter: str) -> bool:
     return re.match(f"[{_UNSPACED}]", letter) is not None
+
+
+def _is_symbol(char: str) -> bool:
+    """Return whether a character is a symbol beyond ASCII that stands by itself, as an emoji."""
+    return not (char.isascii() or char.isalnum() or _is_joined(char))
+
+
+def _is_joined(char: str) -> bool:
+    """Return whether a character belongs to the one before: a vowel sign, a joiner, a tag."""
+    return unicodedata.category(char) in {"Mn", "Mc"} or char in JOINERS or char in TAGS
+
+
+def _is_part(text: str, start: int, end: int) -> bool:
+    """Return whether a match is part of a word or emoji, by characters that are no letters."""
+    if end < len(text) and _is_joined(text[end]):
+        return True
+    first, before = text[start], text[start - 1] if start else " "
+    spaced = first.isalnum() and not _is_unspaced(first)
+    return before in JOINERS or (spaced and _is_joined(before))
 
 
 def _rises(numbers: Sequence[int], num_texts: int) -> bool:

@@ -10,13 +10,13 @@ import glob
 from pathlib import Path
 
 from packsweep.errors import TextsError
-from packsweep.sweep.texts import aclimdb, builtin, cache, download, files, hub, web
+from packsweep.sweep.texts import aclimdb, builtin, cache, download, files, hub, rows, web
 from packsweep.sweep.texts.columns import SENTIMENTS, Reading
 from packsweep.sweep.texts.text import LABELS, LabelledText, content_sha256
 
 __all__ = ["LABELS", "LabelledText", "Reading", "content_sha256", "load"]
 
-_SUFFIXES = ", ".join((*files.SUFFIXES, *aclimdb.ARCHIVE_SUFFIXES))
+_SUFFIXES = ", ".join((*rows.SUFFIXES, *aclimdb.ARCHIVE_SUFFIXES))
 _GLOB = frozenset("*?[")
 
 
@@ -109,7 +109,7 @@ def _found(source: str, reading: Reading, notes: list[str]) -> tuple[Path, list[
         if path.name.lower().endswith(aclimdb.ARCHIVE_SUFFIXES):
             _check_labels(source, reading)
             return path, []
-        if files.kind(path.name) is None:
+        if rows.kind(path.name) is None:
             message = f"{path}: is a file of an unknown type; expected a folder, or a file whose"
             raise TextsError(f"{message} name ends in {_SUFFIXES} (or .gz, .xz, .bz2, .zst, .zip)")
         return path, [path]
@@ -124,7 +124,7 @@ def _found(source: str, reading: Reading, notes: list[str]) -> tuple[Path, list[
 
 def _is_data_set(source: str) -> bool:
     """Return whether a source is a data set of the hub: its form, and nothing of that name here."""
-    if source in {"builtin", "imdb"} or not hub.dataset_id(source) or files.kind(source):
+    if source in {"builtin", "imdb"} or not hub.dataset_id(source) or rows.kind(source):
         return False
     path = _path(source)
     return not (path.exists() or path.parent.is_dir())
@@ -158,13 +158,13 @@ def _shards(folder: Path) -> list[Path]:
     Nor is a ``.json`` beside others, which says something of them.
     """
     names = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    texts = [path for path in names if files.kind(path.name)]
-    return _alike(folder, [path for path in texts if files.kind(path.name) != ".json"] or texts)
+    texts = [path for path in names if rows.kind(path.name)]
+    return _alike(folder, [path for path in texts if rows.kind(path.name) != ".json"] or texts)
 
 
 def _alike(path: Path, found: list[Path]) -> list[Path]:
     plain = [each for each in found if each.is_file()]
-    kinds = {files.kind(each.name) for each in plain}
+    kinds = {rows.kind(each.name) for each in plain}
     if not plain or None in kinds:
         message = f"{path}: no file of texts there; expected names that end in {_SUFFIXES}"
         raise TextsError(f"{message}; a pattern such as FOLDER/**/*.csv looks in folders below")

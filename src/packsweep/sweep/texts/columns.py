@@ -5,11 +5,13 @@ What a task does not name is guessed where only one reading is possible, and sai
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from packsweep.errors import TextsError, nearest, shown
+from packsweep.sweep.texts.rows import DELIMITERS, kind
 from packsweep.sweep.texts.text import LABELS, LabelledText, checked_text, folded
 
 TEXT_NAMES = ("text", "review", "body", "content", "sentence", "comment", "message", "document")
@@ -18,6 +20,7 @@ _LABEL_NAMES = ("label", "sentiment", "class", "category", "target", "team")
 _LEAST_PREFIX = 3
 _NUMBER = re.compile(r"[+-]?\d{1,15}(?:\.\d{0,15})?")
 _SHOWN_UNUSED = 3
+_SHOWN_STRANGE = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class Labeller:
         self._notes: list[str] = []
         self._guessed: dict[str, str] = {}
         self._used: set[str] = set()
+        # What a file writes that is no label -> the first row with it, and its value.
+        self._strange: dict[str, tuple[str, object]] = {}
         self.text_at = 0
         self.label_at: int | None = None
         self._classes: Sequence[str] = ()
@@ -133,8 +138,10 @@ class Labeller:
     def text(self, fields: Sequence[object], where: str) -> LabelledText:
         """Return the text in a row; ``where`` names the row.
 
+        A label that is none of the task's waits for ``refuse_strange``, which names them all.
+
         Raises:
-            TextsError: the text is missing, or its label is none of the task's.
+            TextsError: the text is missing.
         """
         text = checked_text(fields[self.text_at], where)
         if self.label_at is None:
@@ -145,11 +152,21 @@ class Labeller:
         if isinstance(value, int) and not isinstance(value, bool) and self._classes:
             value = self._classes[value] if 0 <= value < len(self._classes) else value
         word = _written(value)
-        label = self._known(word)
+        label = None if word in self._strange else self._known(word)
         if label is None:
-            raise TextsError(f"{where}: {self._unknown(value, word)}")
+            self._strange.setdefault(word, (where, value))
+            return word
         self._used.add(label)
         return label
+
+    def refuse_strange(self) -> None:
+        """Refuse labels that are none of the task's, once all rows are read.
+
+        Raises:
+            TextsError: there are such; it names the first row with one, and what would help.
+        """
+        for word, (where, value) in self._strange.items():
+            raise TextsError(f"{where}: {self._unknown(value, word)}")
 
     def _known(self, word: str) -> str | None:
         reading = self.reading
@@ -187,7 +204,12 @@ class Labeller:
         if isinstance(value, list | dict):
             return message
         if word.strip():
-            return f'{message}; task.label_map can say what it means: {{ {shown(word)} = "LABEL" }}'
+            others = [
+                json.dumps(each, ensure_ascii=False) for each in self._strange if each.strip()
+            ]
+            pairs = ", ".join(f'{other} = "LABEL"' for other in others[:_SHOWN_STRANGE])
+            more = f" and {len(others) - _SHOWN_STRANGE:,} more" * (len(others) > _SHOWN_STRANGE)
+            return f"{message}; task.label_map can say what is meant: {{ {pairs} }}{more}"
         return f'{message}; remove the row, or read no labels: task.label_column = ""'
 
     def _check_alike(self) -> None:
@@ -245,7 +267,9 @@ class Labeller:
             if twice
             else (f"{which} {fault} the {what}")
         )
-        return f"{self._where}: {problem}; found {self._listed()}; name it with task.{what}_column"
+        without = not found and kind(self._where) in DELIMITERS
+        told = f"{self._where}: {problem}; found {self._listed()}; name it with task.{what}_column"
+        return f"{told}, or put a header above the rows" if without else told
 
     def _listed(self) -> str:
         return ", ".join(shown(name) for name in self._names[:10]) or "none"

@@ -56,9 +56,26 @@ def is_blank(text: str) -> bool:
     return all(unicodedata.category(char) in _INVISIBLE for char in text)
 
 
+# They tie what stands around them into one word or one emoji; tags spell the flag of a region.
+JOINERS = frozenset("\u200c\u200d")
+TAGS = frozenset(map(chr, range(0xE0020, 0xE0080)))
+# They ask for an emoji in colour or in black; whoever writes one may leave it out.
+_SELECTORS = dict.fromkeys((0xFE0E, 0xFE0F))
+
+
+def composed(text: str) -> str:
+    """Return text in the one form that all ways to encode its letters and emojis have."""
+    return unicodedata.normalize("NFC", text).translate(_SELECTORS)
+
+
 def folded(label: str) -> str:
-    """Return a label as it is compared: whatever its case, spaces and composition of letters."""
-    return " ".join(unicodedata.normalize("NFC", label).casefold().split())
+    """Return a label as it is compared: whatever its case, spaces and encoding."""
+    return " ".join(composed(label).casefold().split())
+
+
+def is_joining(char: str) -> bool:
+    """Return whether an invisible character is a part of words or emojis."""
+    return char in JOINERS or char in TAGS
 
 
 def content_sha256(texts: Sequence[LabelledText]) -> str:

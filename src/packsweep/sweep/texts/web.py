@@ -18,7 +18,7 @@ from typing import IO, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from packsweep.errors import ResultsError, TextsError
-from packsweep.sweep.texts import cache, files
+from packsweep.sweep.texts import cache, rows
 
 SCHEMES = ("https", "s3")
 MAX_BYTES = 4 << 30
@@ -60,8 +60,8 @@ def _address(source: str) -> SplitResult:
         raise TextsError(f"{_shown(source)}: is no address: {error}") from None
     if "@" in address.netloc:
         raise TextsError(f"{address.scheme}://...: an address of texts holds no credentials")
-    if not address.netloc or files.kind(unquote(address.path)) is None:
-        kinds = ", ".join(files.SUFFIXES)
+    if not address.netloc or rows.kind(unquote(address.path)) is None:
+        kinds = ", ".join(rows.SUFFIXES)
         raise TextsError(f"{_shown(source)}: names no file of texts, which ends in {kinds}")
     return address
 
