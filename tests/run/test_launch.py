@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -212,6 +213,39 @@ def test_socket_deleted(byte_model: Path, store: Store, server: ForkServer) -> N
     assert first is not None
     assert first.poll() == -signal.SIGKILL
     assert _measured(byte_model, store, server, 2) == "fork"
+
+
+_OWNER = """
+from packsweep.machine import environment
+from packsweep.run.launch import ForkServer
+
+server = ForkServer("another")
+server.prepare(environment.engine_environ())
+print(server.address.parent, server.process.pid, flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize("victim", ["owner", "server"])
+def test_folder_of_a_killed_server(tmp_path: Path, victim: str) -> None:
+    """Nothing of a server is left in the folder for temporary files, whoever was killed."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", _OWNER],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with owner:
+        assert owner.stdout is not None
+        folder, pid = owner.stdout.readline().split()
+        assert Path(folder).is_dir()
+        os.kill(owner.pid if victim == "owner" else int(pid), signal.SIGKILL)
+        deadline = time.monotonic() + GONE_S
+        while Path(folder).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert list(tmp_path.iterdir()) == []
+        owner.kill()
 
 
 def test_server_without_files(byte_model: Path, store: Store, server: ForkServer) -> None:
