@@ -21,8 +21,7 @@ from packsweep.plan.pass_time import Pass
 from packsweep.results.store import Store
 from packsweep.run import rows
 from packsweep.run.task import Activity, Status, Task
-from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read, spec
+from packsweep.sweep import expansion, read, spec
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.texts import LABELS, LabelledText
 
@@ -59,7 +58,7 @@ def sweep(**tables: dict[str, Any]) -> spec.Sweep:
 
 def cells(**tables: dict[str, Any]) -> tuple[Cell, ...]:
     """Return the cells of ``sweep`` over ``REVIEWS``."""
-    return sweep_cells.expand(
+    return expansion.expand(
         sweep(**tables), REVIEWS, model_fingerprint="weights", max_model_len=100
     )
 

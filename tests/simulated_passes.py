@@ -12,7 +12,7 @@ from packsweep.models.resolve import Model, resolve
 from packsweep.results import schema
 from packsweep.run.measure.workload import Workload
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read
+from packsweep.sweep import expansion, read
 from packsweep.sweep.texts import LabelledText
 
 REVIEWS = tuple(LabelledText(text=f"text number {i}", label="positive") for i in range(8))
@@ -35,7 +35,7 @@ def simulated(model: Path, *, repeats: int = 3, **tables: Any) -> list[dict[str,
         values[table] = {**values.get(table, {}), **changes}
     sweep = read.parse(values, where="simulated.toml")
     found = resolve(str(model), load_format="dummy")
-    cells = sweep_cells.expand(sweep, REVIEWS, model_fingerprint="x", max_model_len=1000)
+    cells = expansion.expand(sweep, REVIEWS, model_fingerprint="x", max_model_len=1000)
     return passes(*(row for cell in cells for row in _rows(cell, found, repeats)))
 
 

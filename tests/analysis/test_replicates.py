@@ -17,7 +17,7 @@ from packsweep.errors import SpecError
 from packsweep.report.tables import footer
 from packsweep.results import schema
 from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read
+from packsweep.sweep import expansion, read
 from packsweep.sweep.texts import LabelledText
 
 OTHER_WORK: dict[str, Any] = {
@@ -36,7 +36,7 @@ REVIEWS = tuple(LabelledText(text=f"text {i}", label="positive") for i in range(
 def cells(**measure: Any) -> tuple[sweep_cells.Cell, ...]:
     tables = {"model": {"name": "m"}, "grid": {"n": [1, 2]}, "measure": measure}
     sweep = read.parse(tables, where="f.toml")
-    return sweep_cells.expand(sweep, REVIEWS, model_fingerprint="f", max_model_len=100)
+    return expansion.expand(sweep, REVIEWS, model_fingerprint="f", max_model_len=100)
 
 
 def passes(**speeds: list[list[float]]) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def test_schedule_is_rounds(seed: int, replicates: int) -> None:
     found = cells(replicates=replicates)
     mixed = list(found)
     random.Random(seed).shuffle(mixed)
-    ordered = sweep_cells.schedule(mixed, seed)
+    ordered = expansion.schedule(mixed, seed)
     assert set(ordered) == set(found)
     assert [cell.replicate for cell in ordered] == sorted(cell.replicate for cell in found)
 
@@ -89,8 +89,8 @@ def test_schedule_is_rounds(seed: int, replicates: int) -> None:
 def test_schedule_depends_on_the_seed_alone() -> None:
     """The same seed gives the same order; among ten seeds there are others."""
     found = cells(replicates=2)
-    assert sweep_cells.schedule(found, 1) == sweep_cells.schedule(found, 1)
-    assert len({sweep_cells.schedule(found, seed) for seed in range(10)}) > 1
+    assert expansion.schedule(found, 1) == expansion.schedule(found, 1)
+    assert len({expansion.schedule(found, seed) for seed in range(10)}) > 1
 
 
 def test_summary_of_replicates() -> None:

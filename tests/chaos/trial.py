@@ -222,7 +222,7 @@ def _strike(
             return None
         time.sleep(0.02)
     within_s = GONE_S if kind in killer.ENDED_BY_THE_KERNEL else NOTICED_S
-    return _left(arena, doomed, "after the kill", within_s)
+    return _left(arena, doomed, f"after the kill of a {kind}", within_s)
 
 
 def _run_beside(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.fakes import cells
 
 from packsweep.plan.backlog import Backlog, batches, largest_first
-from packsweep.sweep.cells import Cell, schedule
+from packsweep.sweep.cells import Cell
+from packsweep.sweep.expansion import schedule
 
 
 def _order(seconds: Sequence[float], num_at_once: int) -> list[float]:

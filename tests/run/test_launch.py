@@ -29,8 +29,7 @@ from packsweep.run.launch import ForkedWorker, ForkServer
 from packsweep.run.session import Session
 from packsweep.run.supervisor import Supervisor
 from packsweep.run.task import PHASE, STATUS, Task
-from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read
+from packsweep.sweep import expansion, read
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.spec import LimitsTable
 
@@ -570,7 +569,7 @@ def _served(model: Path, store: Store, index: int, **tables: Any) -> Task:
     for table, changes in tables.items():
         values[table] = {**values.get(table, {}), **changes}
     sweep = read.parse({**values, "mode": "online"}, where="test")
-    expanded = sweep_cells.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=1000)
+    expanded = expansion.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=1000)
     limits = LimitsTable(pass_timeout_s=60)
     return task(expanded[index], store.root, limits=limits)
 

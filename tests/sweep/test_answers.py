@@ -34,8 +34,7 @@ from packsweep.run.measure import metrics, scoring
 from packsweep.run.measure.checks import disagreement
 from packsweep.run.measure.metrics import Answered
 from packsweep.run.measure.workload import Workload
-from packsweep.sweep import answers, read
-from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import answers, expansion, read
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Prompt
 from packsweep.sweep.texts import LABELS, LabelledText
@@ -472,7 +471,7 @@ def test_choice_among_tokens_is_another_cell() -> None:
     """What a grammar constrained keeps the id that it had, and is not what is measured now."""
     (grammar,) = cells(grid=LETTERS)
     assert grammar.cell_id == "separate-n4-dup1-cold-b3ee3fe45f2e"
-    (of,) = sweep_cells.expand(
+    (of,) = expansion.expand(
         sweep(grid=LETTERS),
         REVIEWS,
         model_fingerprint="weights",
@@ -556,7 +555,7 @@ def test_logprob_shared_beginning(byte_model: Path) -> None:
         task=task, grid={"answer": "logprob", "strategy": "separate", "n": 2}, model={"name": "m"}
     )
     texts = [LabelledText(text=f"t{index}", label=None) for index in range(2)]
-    (of,) = sweep_cells.expand(asked, texts, model_fingerprint="w", max_model_len=100)
+    (of,) = expansion.expand(asked, texts, model_fingerprint="w", max_model_len=100)
     model = resolve(str(byte_model), load_format="dummy")
     work = Workload.of(of, texts, tokenizer=tokenizer.load(model))
     assert [request.text[-3:] for request in work.requests] == ["x?\n", "?\na"] * 2

@@ -20,6 +20,7 @@ from tests.fakes import REVIEWS, cell, cells, sweep
 import packsweep
 from packsweep.errors import TextsError
 from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import expansion
 from packsweep.sweep.cells import Cell
 
 REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference" / "h200"
@@ -167,7 +168,7 @@ def test_cell_id_one_gpu() -> None:
 def test_cell_id_other_review(field: str) -> None:
     """A text's text and its label are in the name."""
     changed = replace(REVIEWS[1], **{field: "negative" if field == "text" else "positive"})
-    found = sweep_cells.expand(
+    found = expansion.expand(
         sweep(), (REVIEWS[0], changed), model_fingerprint="weights", max_model_len=100
     )
     assert found[0].cell_id != cells()[0].cell_id
@@ -175,13 +176,13 @@ def test_cell_id_other_review(field: str) -> None:
 
 def test_cell_id_unused_review() -> None:
     """Texts beyond the cell's n are not in the name."""
-    found = sweep_cells.expand(sweep(), REVIEWS[:2], model_fingerprint="weights", max_model_len=100)
+    found = expansion.expand(sweep(), REVIEWS[:2], model_fingerprint="weights", max_model_len=100)
     assert found[0].cell_id == cells()[0].cell_id
 
 
 def test_cell_id_other_weights() -> None:
     """Another fingerprint of the model is another cell."""
-    found = sweep_cells.expand(sweep(), REVIEWS, model_fingerprint="other", max_model_len=100)
+    found = expansion.expand(sweep(), REVIEWS, model_fingerprint="other", max_model_len=100)
     assert found[0].cell_id != cells()[0].cell_id
 
 

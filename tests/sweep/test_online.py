@@ -9,8 +9,7 @@ import pytest
 from tests.fakes import REVIEWS
 
 from packsweep.errors import SpecError
-from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read, spec
+from packsweep.sweep import expansion, read, spec
 from packsweep.sweep.cells import Cell
 
 BASE: dict[str, Any] = {
@@ -27,7 +26,7 @@ def _sweep(mode: str = "online", **tables: dict[str, Any]) -> spec.Sweep:
 
 def _cells(mode: str = "online", **tables: dict[str, Any]) -> tuple[Cell, ...]:
     sweep = _sweep(mode, **tables)
-    return sweep_cells.expand(sweep, REVIEWS, model_fingerprint="w", max_model_len=100)
+    return expansion.expand(sweep, REVIEWS, model_fingerprint="w", max_model_len=100)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +202,7 @@ def test_expand_variant() -> None:
         },
         where="f.toml",
     )
-    made = sweep_cells.expand(found, REVIEWS, model_fingerprint="w", max_model_len=100)
+    made = expansion.expand(found, REVIEWS, model_fingerprint="w", max_model_len=100)
     assert [each.slug.rpartition("-")[2] for each in made] == ["rate1", "rate2", "max"]
     assert made[2].load.longest_search_s == 99.0
     assert len({each.engine_key for each in made}) == 1

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from packsweep.errors import SpecError, TextsError
 from packsweep.models.chat import ChatTemplate
-from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import keys, read, spec, texts
+from packsweep.sweep import expansion, keys, read, spec, texts
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 SMALL = """
@@ -327,7 +326,7 @@ def test_shipped_sweep(name: str, num_cells: int) -> None:
     sweep = read.load(SWEEPS / name)
     rows = texts.load("builtin", limit=max(sweep.grid.n))
     chat = ChatTemplate(text="{{ messages[0].content }}")
-    cells = sweep_cells.expand(
+    cells = expansion.expand(
         sweep,
         rows,
         model_fingerprint="x",
@@ -468,7 +467,7 @@ def test_variants_add_their_cells_and_none_twice() -> None:
     changed = {"grid": {"strategy": "separate"}, "engine": {"quantization": "fp8"}}
     sweep = _parse(variant=[changed, {}])
     rows = [texts.LabelledText(text=f"text {i}", label="positive") for i in range(4)]
-    cells = sweep_cells.expand(sweep, rows, model_fingerprint="m", max_model_len=100)
+    cells = expansion.expand(sweep, rows, model_fingerprint="m", max_model_len=100)
     found = [(cell.strategy, cell.settings["quantization"]) for cell in cells]
     assert found == [("packed", None), ("separate", None), ("separate", "fp8")]
 
@@ -477,4 +476,4 @@ def test_variant_with_more_reviews_needs_them() -> None:
     sweep = _parse(variant=[{"grid": {"n": 5}}])
     rows = [texts.LabelledText(text=f"text {i}", label="positive") for i in range(4)]
     with pytest.raises(TextsError, match="5 is more than the 4"):
-        sweep_cells.expand(sweep, rows, model_fingerprint="m", max_model_len=100)
+        expansion.expand(sweep, rows, model_fingerprint="m", max_model_len=100)

@@ -13,7 +13,7 @@ from tests.fakes import REVIEWS, sweep
 
 from packsweep.errors import SpecError
 from packsweep.models.chat import ChatTemplate
-from packsweep.sweep import answers, cells, prompts
+from packsweep.sweep import answers, expansion, prompts
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.prompts import Asking
 from packsweep.sweep.spec import Format
@@ -27,7 +27,7 @@ TEXTS = tuple(LabelledText(text=f"text{i}", label=TEAMS[i % 4]) for i in range(4
 
 def _cells(task: dict[str, Any], **tables: dict[str, Any]) -> tuple[Cell, ...]:
     found = sweep(task=task, **tables)
-    return cells.expand(found, TEXTS, model_fingerprint="w", max_model_len=100)
+    return expansion.expand(found, TEXTS, model_fingerprint="w", max_model_len=100)
 
 
 def _own(**task: Any) -> dict[str, Any]:
@@ -41,16 +41,16 @@ def _prompt(task: dict[str, Any], **grid: Any) -> str:
 
 def test_no_table_is_the_experiment() -> None:
     """Without the table, and with its name alone, a cell is the one that it always was."""
-    (plain,) = cells.expand(sweep(), REVIEWS, model_fingerprint="weights", max_model_len=100)
+    (plain,) = expansion.expand(sweep(), REVIEWS, model_fingerprint="weights", max_model_len=100)
     assert (plain.task, plain.task_settings) == ("sentiment", "{}")
     named = sweep(task={"name": "sentiment"})
-    again = cells.expand(named, REVIEWS, model_fingerprint="weights", max_model_len=100)
+    again = expansion.expand(named, REVIEWS, model_fingerprint="weights", max_model_len=100)
     assert again == (plain,)
 
 
 def test_cell_id_golden() -> None:
     """The name of a cell of the experiment, computed before there were tasks."""
-    (plain,) = cells.expand(sweep(), REVIEWS, model_fingerprint="weights", max_model_len=100)
+    (plain,) = expansion.expand(sweep(), REVIEWS, model_fingerprint="weights", max_model_len=100)
     assert plain.cell_id == "packed-n2-dup1-cold-be87f9202627"
 
 

@@ -8,8 +8,7 @@ from packsweep import engines
 from packsweep.models.resolve import resolve
 from packsweep.results import stats
 from packsweep.run.measure.workload import Workload
-from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read
+from packsweep.sweep import expansion, read
 from packsweep.sweep.texts import LabelledText
 
 REVIEWS = tuple(LabelledText(text=f"text number {i}", label="positive") for i in range(4))
@@ -26,7 +25,7 @@ def speeds(folder: Path, slowdown: float, seed: int) -> list[list[float]]:
         "simulated": {"slowdown": slowdown, "seed": seed, "spread": 0.01},
     }
     sweep = read.parse(tables, where="planted.toml")
-    cells = sweep_cells.expand(sweep, REVIEWS, model_fingerprint="x", max_model_len=1000)
+    cells = expansion.expand(sweep, REVIEWS, model_fingerprint="x", max_model_len=1000)
     found = []
     for cell in cells:
         engine, workload = engines.start(cell, model), Workload.of(cell, REVIEWS)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from packsweep.models.chat import ChatTemplate
 from packsweep.sweep.answers import Branch
@@ -121,6 +122,11 @@ class Asking:
     template: Template = "original"
     format: Format = "lines"
     label_form: LabelForm = "words"
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Asking:
+        """Return what the values of a cell, or of a row of the grid, say."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
     def texts_per_prompt(self, num_texts: int) -> int:
         """Return the texts in each prompt but the last, which holds what is left."""

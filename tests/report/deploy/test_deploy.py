@@ -28,8 +28,7 @@ from packsweep.plan import cells as plan_cells
 from packsweep.report import deploy
 from packsweep.results.schema import Row
 from packsweep.run.measure import scoring
-from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import prompts
+from packsweep.sweep import expansion, prompts
 from packsweep.sweep.cells import Cell
 
 TICKETS = {
@@ -41,7 +40,7 @@ TICKETS = {
 
 def cells_of(model: Path, **tables: Any) -> tuple[Cell, ...]:
     found = resolve.resolve(str(model), load_format="dummy")
-    return sweep_cells.expand(
+    return expansion.expand(
         sweep(model={"name": str(model), "load_format": "dummy"}, **tables),
         REVIEWS,
         model_fingerprint=found.fingerprint,

@@ -12,8 +12,7 @@ from typing import Any
 from tests.fakes import REVIEWS, pass_row
 
 from packsweep.results.store import Store
-from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read
+from packsweep.sweep import expansion, read
 from packsweep.sweep.cells import Cell
 
 SWEEP = """
@@ -46,7 +45,7 @@ _FACTORS = {"packed": 0.4, "separate": 1.0, "chunked": 1.3}
 def cells(text: str = SWEEP) -> tuple[Cell, ...]:
     """Return the cells of the sweep file ``text`` over the fakes' texts."""
     sweep = read.parse(tomllib.loads(text), where="test")
-    return sweep_cells.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=100)
+    return expansion.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=100)
 
 
 def compose(store: Store, *, spread: float = 0.01) -> Store:

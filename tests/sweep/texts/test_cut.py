@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from packsweep.errors import SpecError, TextsError
 from packsweep.models import tokenizer as tokenizer_module
-from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import expansion
 from packsweep.sweep.spec import Keep
 from packsweep.sweep.texts import LabelledText, cut
 from packsweep.sweep.texts.cut import Cut
@@ -88,7 +88,7 @@ def test_axis(words: Tokenizer) -> None:
     """Each length is a cell with its own prompts and the same texts; 0 is the cell as it was."""
     texts = [LabelledText(text="a b c d", label="positive")] * 2
     asked = sweep(texts={"max_tokens": [0, 2], "keep": ["head", "head_tail"]})
-    found = sweep_cells.expand(
+    found = expansion.expand(
         asked, texts, model_fingerprint="w", max_model_len=100, cutter=cut.cutter(words)
     )
     assert [(each.text_max_tokens, each.text_keep) for each in found] == [
@@ -98,7 +98,7 @@ def test_axis(words: Tokenizer) -> None:
     ]
     assert len({each.texts_sha256 for each in found}) == 1
     assert len({each.prompts_sha256 for each in found}) == 3
-    (whole,) = sweep_cells.expand(sweep(), texts, model_fingerprint="w", max_model_len=100)
+    (whole,) = expansion.expand(sweep(), texts, model_fingerprint="w", max_model_len=100)
     assert found[0] == whole
     assert cells()[0].cut == Cut()
 

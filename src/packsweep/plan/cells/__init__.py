@@ -8,7 +8,7 @@ from __future__ import annotations
 from packsweep.models.tokenizer import give_back_memory
 from packsweep.plan.cells import advice, inputs, requests
 from packsweep.plan.cells.planned import Plan, PlannedCell
-from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import expansion
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.spec import Sweep
 
@@ -51,7 +51,7 @@ def _made(sweep: Sweep, *, on_gpu: bool) -> Plan:
         model=given.model,
         texts=given.rows,
         cells=all_planned,
-        schedule=tuple(planned[c] for c in sweep_cells.schedule(cells, sweep.measure.order_seed)),
+        schedule=tuple(planned[c] for c in expansion.schedule(cells, sweep.measure.order_seed)),
         chat=given.chat,
         sent=sent,
         advice=tuple(advice.lines(given, all_planned, sent, tokenized)),

@@ -16,9 +16,8 @@ from packsweep.models.resolve import Model, resolve
 from packsweep.models.tokenizer import Tokenizer
 from packsweep.models.tokenizer import load as load_tokenizer
 from packsweep.plan import label_budget
-from packsweep.sweep import cells as sweep_cells
+from packsweep.sweep import expansion, texts
 from packsweep.sweep import task as labelling
-from packsweep.sweep import texts
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.spec import Sweep
 from packsweep.sweep.texts import LabelledText, cut
@@ -53,7 +52,7 @@ class Inputs:
         Raises:
             UserError: two of its values do not go together, or not with the model or the texts.
         """
-        expanded = sweep_cells.expand(
+        expanded = expansion.expand(
             sweep,
             self.rows,
             model_fingerprint=self.model.fingerprint,

@@ -20,12 +20,11 @@ from tests.traffic.windows import response, window
 
 from packsweep.errors import EngineError
 from packsweep.results.store import Store
+from packsweep.run import attempt
 from packsweep.run.measure import window_metrics, windows
 from packsweep.run.measure.windows import NothingArrivesError
 from packsweep.run.task import Status
-from packsweep.run.worker import Attempt
-from packsweep.sweep import cells as sweep_cells
-from packsweep.sweep import read
+from packsweep.sweep import expansion, read
 from packsweep.sweep.cells import Cell, LoadSettings
 from packsweep.sweep.spec import LimitsTable
 from packsweep.traffic.window import Window
@@ -82,7 +81,7 @@ def _cell(model: Path, /, **tables: Row) -> Cell:
     for table, changes in tables.items():
         values[table] = {**values.get(table, {}), **changes}
     sweep = read.parse({**values, "mode": "online"}, where="test")
-    expanded = sweep_cells.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=1000)
+    expanded = expansion.expand(sweep, REVIEWS, model_fingerprint="weights", max_model_len=1000)
     return expanded[0]
 
 
@@ -97,7 +96,7 @@ def _run(store: Store, of: Cell, folder: Path, **limits: Any) -> tuple[Status, l
     """Run an attempt in this process and return its status and its rows."""
     folder.mkdir(exist_ok=True)
     asked = task(of, store.root, limits=LimitsTable(**limits))
-    status = Attempt(asked, folder).run()
+    status = attempt.run(asked, folder)
     return status, store.read_passes().to_pylist()
 
 
@@ -435,7 +434,7 @@ def test_run_key(
         one = _external(byte_model, server.url, measure={"repeats": 1})
         folder = tmp_path / "w"
         folder.mkdir()
-        status = Attempt(replace(task(one, store.root), api_key_env="SOME_KEY"), folder).run()
+        status = attempt.run(replace(task(one, store.root), api_key_env="SOME_KEY"), folder)
     assert status.outcome == "ok"
     assert {headers["Authorization"] for headers, _ in server.received} == {"Bearer sesame-17"}
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
