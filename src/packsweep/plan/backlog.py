@@ -5,8 +5,9 @@ alike. But a long cell that begins last keeps one GPU busy while the others have
 do. So the longest one is taken out of turn once all that waits, shared by the GPUs, would be over
 before it. This is the rule of longest processing time first, for the end of a sweep alone.
 
-Engines of one size follow each other, the largest first: each GPU that a small engine leaves before
-another one has to wait for it if the next engine takes both.
+Engines of one size follow each other, the largest first. Small engines start as soon as a large one
+ends; a large engine that follows small ones waits for the last of them, and so do the GPUs that the
+others have left.
 
 Source: R. L. Graham, Bounds on multiprocessing timing anomalies, SIAM J. Appl. Math. 17 (1969).
 """
