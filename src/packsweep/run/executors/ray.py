@@ -375,6 +375,7 @@ def _remote(ray: Any) -> Any:  # noqa: ANN401
         from packsweep.run.executors import ray_fork
         from packsweep.run.executors.ray import stream_attempts
 
+        ray_fork.end_with_raylet()
         node_id = ray.get_runtime_context().get_node_id()
         launcher = ray_fork.launcher(ray, servers, node_id)
         yield from stream_attempts([task_from_json(task) for task in tasks], node_id, launcher)
