@@ -5,13 +5,14 @@ The stand-ins implement the protocols of ``packsweep.run.executors`` and ``packs
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr
 
 import psutil
 
@@ -138,6 +139,16 @@ def write_byte_model(folder: Path, **changes: object) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "config.json").write_text(json.dumps(CONFIG | changes), encoding="utf-8")
     return folder
+
+
+@contextlib.contextmanager
+def killed_at_end(process: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
+    """Leave neither the process nor its pipes to later tests, also where this one fails."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def gone(pid: int) -> bool:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from packsweep.machine.process import kill_all, wait_until_ended
+
 _START_TIMEOUT_S = 600
 _STOP_TIMEOUT_S = 60
 _ENVIRON = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -103,12 +105,12 @@ def _answers(head: RayHead) -> bool:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End the head and whatever it started."""
-    family = [psutil.Process(process.pid)]
+    family = []
     with contextlib.suppress(psutil.NoSuchProcess):
-        family += family[0].children(recursive=True)
+        family = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_S)
-    for each in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
-    process.wait(timeout=_STOP_TIMEOUT_S)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_STOP_TIMEOUT_S)
+    process.kill()
+    process.wait()
+    kill_all(wait_until_ended(family, _STOP_TIMEOUT_S))

@@ -6,6 +6,7 @@ a run stands in the run's own folder, so one that got a new parent is found as w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -18,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from tests.chaos.killer import cmdline, is_worker, kill_at_once, runs
+from tests.chaos.killer import at_one_moment, cmdline, is_worker, kill_at_once, runs
 from tests.engine_sweep import write_sweep
 
+from packsweep.machine.process import below as below_of
 from packsweep.run import scratch
 
 GONE_S = 10.0
@@ -107,14 +109,15 @@ def _wait_for_core(driver: subprocess.Popen[bytes]) -> None:
     """Wait until the worker has started a process of vLLM's."""
     deadline = time.monotonic() + _CORE_TIMEOUT_S
     while time.monotonic() < deadline and driver.poll() is None:
-        if any(worker.children() for worker in _workers(driver)):
+        if any(below_of(worker.pid) for worker in _workers(driver)):
             return
         time.sleep(0.1)
 
 
 def _phase(folder: Path) -> str:
     for path in (folder / "temporary").glob(f"{scratch.PREFIX}*/phase"):
-        return path.read_text(encoding="utf-8")
+        with contextlib.suppress(FileNotFoundError):  # its attempt has ended
+            return path.read_text(encoding="utf-8")
     return "plan"
 
 
@@ -122,12 +125,12 @@ def _victim(
     driver: subprocess.Popen[bytes], wanted: str
 ) -> tuple[psutil.Process, list[psutil.Process]]:
     """Return the process to kill, its parent where it is not there yet, and what is below it."""
-    while True:
-        try:
-            found = _find(psutil.Process(driver.pid), wanted)
-            return found, found.children(recursive=True)
-        except psutil.NoSuchProcess:  # it ended while it was looked for
-            continue
+
+    def look() -> tuple[psutil.Process, list[psutil.Process]]:
+        found = _find(psutil.Process(driver.pid), wanted)
+        return found, found.children(recursive=True)
+
+    return at_one_moment(look)
 
 
 def _find(driver: psutil.Process, wanted: str) -> psutil.Process:

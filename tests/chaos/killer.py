@@ -7,13 +7,16 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psutil
 from tests.chaos.cluster import LogicalCluster
 
 from packsweep.run import forkserver
+
+T = TypeVar("T")
 
 FROZEN = ("frozen raylet", "frozen node")
 SECOND = "second driver"
@@ -29,6 +32,8 @@ KINDS = (
     *FROZEN,
 )
 _OF_AN_ATTEMPT = ("worker", "engine", "ray worker", "fork server")
+# With these the kernel ends what must be gone; with others whoever notices first does.
+ENDED_BY_THE_KERNEL = ("worker", "ray worker", "fork server")
 _MOST_FREEZE_S = 60.0
 
 
@@ -143,6 +148,15 @@ def _kill_of_attempt(
     else:
         struck = chosen.victim(kind)
         kill_at_once([struck] if struck else [])
+
+
+def at_one_moment(look: Callable[[], T]) -> T:
+    """Return what is seen of processes; where one of them ends meanwhile, look again."""
+    while True:
+        try:
+            return look()
+        except psutil.NoSuchProcess:
+            continue
 
 
 def kill_at_once(processes: Sequence[psutil.Process]) -> None:

@@ -10,10 +10,10 @@ cores as ``--gpus`` says.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -153,7 +153,8 @@ gpu_free_timeout_s = 30
     def phase(self) -> str:
         """Return what the attempt is at."""
         for path in (self.folder / "temporary").glob(f"{scratch.PREFIX}*/phase"):
-            return path.read_text(encoding="utf-8")
+            with contextlib.suppress(FileNotFoundError):  # it has ended
+                return path.read_text(encoding="utf-8")
         return ""
 
     def num_begun(self) -> int:
@@ -263,18 +264,12 @@ def _strike(
     trial: Trial, driver: subprocess.Popen[bytes], found: Kill, source: random.Random
 ) -> subprocess.Popen[bytes]:
     """Kill, and see that all that hung on the victim goes; return the driver that goes on."""
-    family = psutil.Process(driver.pid).children(recursive=True)
-    workers = {each.pid: each for each in family if killer.is_worker(each)}
-    # A forked core is called as its worker is.
-    worker = next(each for each in workers.values() if each.ppid() not in workers)
-    below = process.below(worker.pid)
-    parents = {each.ppid() for each in below}
-    ranks = [each for each in below if each.pid not in parents]
+    family, worker, below, ranks = killer.at_one_moment(lambda: _family(driver))
     doomed = family if found.victim == "driver" else [worker, *below]
     found.num_processes, found.phase = len(below) + 1, trial.phase()
-    pids = {"worker": worker.pid, "driver": driver.pid, "rank": source.choice(ranks).pid}
+    struck = {"worker": worker.kill, "driver": driver.kill, "rank": source.choice(ranks).kill}
     num_begun = trial.num_begun()
-    os.kill(pids[found.victim], signal.SIGKILL)
+    struck[found.victim]()
     found.killed_at = time.monotonic()
     limit_s = NOTICED_S if found.victim == "rank" else GONE_S
     left = killer.alive(doomed, limit_s)
@@ -292,6 +287,19 @@ def _strike(
     else:
         found.problems.append("the cell was not begun again")
     return driver
+
+
+def _family(
+    driver: subprocess.Popen[bytes],
+) -> tuple[list[psutil.Process], psutil.Process, list[psutil.Process], list[psutil.Process]]:
+    """Return what is below a driver: all of it, the worker, what is below that, and its ranks."""
+    family = psutil.Process(driver.pid).children(recursive=True)
+    workers = {each.pid: each for each in family if killer.is_worker(each)}
+    # A forked core is called as its worker is.
+    worker = next(each for each in workers.values() if each.ppid() not in workers)
+    below = process.below(worker.pid)
+    parents = {each.ppid() for each in below}
+    return family, worker, below, [each for each in below if each.pid not in parents]
 
 
 def _shared_memory() -> set[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from tests.fakes import Cli, cell, written
+from tests.fakes import Cli, cell, killed_at_end, written
 
 from packsweep import cli as command_line
 from packsweep.results.store import Store
@@ -378,12 +378,12 @@ def test_run_interrupted(cli: Cli, sweep_file: Path, number: signal.Signals) -> 
     """An interrupted run keeps what was committed, says so, and the same command resumes."""
     arguments = ["run", sweep_file, "--set", "grid.strategy=packed"]
     slow = [*arguments, "--set", "simulated.real_seconds=0.2"]
-    process = _start(*slow, cwd=sweep_file.parent)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "2 cells, 2 to do\n"
-    assert process.stdout.readline().startswith("[1/2]")
-    process.send_signal(number)
-    _, said = process.communicate()
+    with killed_at_end(_start(*slow, cwd=sweep_file.parent)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "2 cells, 2 to do\n"
+        assert process.stdout.readline().startswith("[1/2]")
+        process.send_signal(number)
+        _, said = process.communicate()
     assert process.returncode == 130
     assert said == "interrupted; committed cells are kept, run the same command again to resume\n"
     if number == signal.SIGINT:
@@ -397,15 +397,17 @@ _MORE_THAN_A_PIPE_HOLDS = 1 << 17
 
 def test_plan_interrupted(tmp_path: Path) -> None:
     """Ctrl-C before anything runs ends with 130 and without a traceback."""
-    process = _start("plan", "/dev/fd/0", cwd=tmp_path, stdin=subprocess.PIPE)
-    assert process.stdin is not None
-    process.stdin.write("#" * _MORE_THAN_A_PIPE_HOLDS)
-    process.stdin.flush()  # it has read some of it
-    while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
-        time.sleep(0.01)  # until it waits for the rest
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-    _, said = process.communicate(timeout=30)
+    reads = _start("plan", "/dev/fd/0", cwd=tmp_path, stdin=subprocess.PIPE)
+    with killed_at_end(reads) as process:
+        assert process.stdin is not None
+        process.stdin.write("#" * _MORE_THAN_A_PIPE_HOLDS)
+        process.stdin.flush()  # it has read some of it
+        while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
+            assert process.poll() is None
+            time.sleep(0.01)  # until it waits for the rest
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        _, said = process.communicate(timeout=30)
     assert "Traceback" not in said
 
 
@@ -561,13 +563,11 @@ def test_show_no_cells(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
 
 def test_show_closed_pipe(finished: Path) -> None:
     """Output into a pipe that closes, as of head, is no traceback."""
-    process = _start("show", finished, "--json", cwd=finished)
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
-    process.stderr.close()
-    process.wait()
+    with killed_at_end(_start("show", finished, "--json", cwd=finished)) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
 
 
 def test_merge(capsys: pytest.CaptureFixture[str], finished: Path) -> None:

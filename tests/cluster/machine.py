@@ -44,8 +44,8 @@ class Run:
 
     def clean(self) -> None:
         """End what still runs and remove the scratch folder."""
-        self.process.kill()
-        self.process.wait()
+        with self.process:
+            self.process.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 

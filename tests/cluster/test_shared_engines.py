@@ -11,11 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.fakes import Cli
+from tests.fakes import Cli, killed_at_end
 from tests.ray_head import RayHead, ray_head, simulated_sweep
 
 import packsweep
 from packsweep.engines.simulated.core import STARTS
+from packsweep.machine.process import wait_until_ended
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 list_tasks = pytest.importorskip("ray.util.state").list_tasks
@@ -86,7 +87,7 @@ def test_isolated_cells(shell: Cli, head: RayHead, tmp_path: Path, locks: Path) 
 def test_lost_task(head: RayHead, tmp_path: Path, locks: Path) -> None:
     """Where a task is killed in the middle of its batch, its missing cells run elsewhere."""
     program = (sys.executable, "-P", "-m", "packsweep")
-    run = subprocess.Popen(
+    started = subprocess.Popen(
         [*program, "run", "shared.toml", "--start", "spawn", "--ray", head.address],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -94,13 +95,15 @@ def test_lost_task(head: RayHead, tmp_path: Path, locks: Path) -> None:
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not (begun := _starts(locks)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    worker = psutil.Process(begun[0]["worker"])
-    worker.parent().kill()  # type: ignore[union-attr]
-    worker.wait(10)
-    said, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, said
+    with killed_at_end(started) as run:
+        while not (begun := _starts(locks)) and time.monotonic() < deadline:
+            assert run.poll() is None
+            time.sleep(0.05)
+        worker = psutil.Process(begun[0]["worker"])
+        worker.parent().kill()  # type: ignore[union-attr]
+        assert wait_until_ended([worker], 10) == []
+        said, _ = run.communicate(timeout=300)
+        assert run.returncode == 0, said
     rows = packsweep.load(tmp_path / "results/shared", "summary")
     assert list(rows["outcome"]) == ["ok"] * 8
     assert len(_starts(locks)) >= 3

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.cluster.conftest import JOB, executable
 from tests.cluster.manifests import CLUSTER
+from tests.fakes import killed_at_end
 
 SCRIPT = CLUSTER / "slurm.sh"
 # A step that lasts until Slurm ends it. `ray stop` before it returns at once.
@@ -44,7 +45,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def job(environ: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A job whose step runs."""
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         ["bash", str(SCRIPT), "sweep.toml", "results"],
         env=environ,
         cwd=tmp_path,
@@ -53,13 +54,13 @@ def job(environ: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[st
         text=True,
     )
     deadline = time.monotonic() + 300
-    while not (tmp_path / "step").exists() or not (tmp_path / "step").read_text():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    yield process
-    process.kill()
-    process.wait()
+    with killed_at_end(started) as process:
+        while not (tmp_path / "step").exists() or not (tmp_path / "step").read_text():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield process
+        process.kill()
     _end_step(tmp_path)
 
 

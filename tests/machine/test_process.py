@@ -10,6 +10,7 @@ import time
 
 import psutil
 import pytest
+from tests.fakes import killed_at_end
 
 from packsweep.machine import process
 
@@ -40,12 +41,13 @@ def test_has_ended() -> None:
     assert mine is not None
     assert not process.has_ended(mine)
     assert process.has_ended(mine | {"started": "1"})
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    known = process.identity(child.pid)
-    assert known is not None
-    assert not process.has_ended(known)
-    child.communicate()
-    assert process.has_ended(known)
+    waits = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with killed_at_end(waits) as child:
+        known = process.identity(child.pid)
+        assert known is not None
+        assert not process.has_ended(known)
+        child.communicate()
+        assert process.has_ended(known)
 
 
 @pytest.mark.parametrize("changed", [{"boot_id": "x"}, {"namespace": "pid:[1]"}])
@@ -62,14 +64,15 @@ def test_wait_until_ended() -> None:
         "import subprocess; ended = subprocess.Popen(['true']); runs = subprocess.Popen(['sleep', "
         "'60']); print(ended.pid, runs.pid, flush=True); input(); runs.kill()"
     )
-    parent = subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert parent.stdout is not None
-    ended, runs = (psutil.Process(int(pid)) for pid in parent.stdout.readline().split())
-    began = time.monotonic()
-    assert process.wait_until_ended([ended], 30) == []
-    assert time.monotonic() - began < 15
-    assert ended.status() == psutil.STATUS_ZOMBIE
-    assert process.wait_until_ended([ended, runs], 0.05) == [runs]
-    parent.communicate("\n")
+    with killed_at_end(started) as parent:
+        assert parent.stdout is not None
+        ended, runs = (psutil.Process(int(pid)) for pid in parent.stdout.readline().split())
+        began = time.monotonic()
+        assert process.wait_until_ended([ended], 30) == []
+        assert time.monotonic() - began < 15
+        assert ended.status() == psutil.STATUS_ZOMBIE
+        assert process.wait_until_ended([ended, runs], 0.05) == [runs]
+        parent.communicate("\n")

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from tests.fakes import killed_at_end
 from tests.models.test_tokenizer import TEXTS
 
 from packsweep.errors import ModelError
@@ -189,12 +190,13 @@ def test_provide_killed_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(Path(embedded.__file__).parents[3]))
     folder = embedded.find("smollm2-135m").folder
-    maker = subprocess.Popen([sys.executable, "-m", "packsweep.models.embedded", "smollm2-135m"])
-    while not list(tmp_path.glob("embedded/*/model.safetensors")):
-        assert maker.poll() is None
-        time.sleep(0.001)
-    maker.send_signal(signal.SIGKILL)
-    assert maker.wait() == -signal.SIGKILL
+    command = [sys.executable, "-m", "packsweep.models.embedded", "smollm2-135m"]
+    with killed_at_end(subprocess.Popen(command)) as maker:
+        while not list(tmp_path.glob("embedded/*/model.safetensors")):
+            assert maker.poll() is None
+            time.sleep(0.001)
+        maker.send_signal(signal.SIGKILL)
+        assert maker.wait() == -signal.SIGKILL
     assert list(tmp_path.glob("embedded/*/model.safetensors"))
     assert not folder.exists()
     assert embedded.provide("embedded:smollm2-135m") == folder
@@ -206,8 +208,11 @@ def test_make_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PACKSWEEP_CACHE", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(Path(embedded.__file__).parents[3]))
     command = [sys.executable, "-m", "packsweep.models.embedded", "llama-3.1-8b"]
-    makers = [subprocess.Popen(command) for _ in range(2)]
-    assert [maker.wait() for maker in makers] == [0, 0]
+    with (
+        killed_at_end(subprocess.Popen(command)) as first,
+        killed_at_end(subprocess.Popen(command)) as second,
+    ):
+        assert [maker.wait() for maker in (first, second)] == [0, 0]
     assert list((tmp_path / "embedded").iterdir()) == [embedded.find("llama-3.1-8b").folder]
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import cells
 
-from packsweep.plan.backlog import Backlog, batches
+from packsweep.plan.backlog import Backlog, batches, largest_first
 from packsweep.sweep.cells import Cell
+from packsweep.sweep.expansion import schedule
 
 
 def _order(seconds: Sequence[float], num_at_once: int) -> list[float]:
@@ -82,7 +83,7 @@ def _cells(num: int, **engine: object) -> Sequence[Cell]:
 
 
 def _split(made: Sequence[Cell], at_once: int) -> list[list[Cell]]:
-    return batches(made, lambda cell: cell.engine_key, at_once)
+    return batches(made, lambda cell: cell, lambda _: at_once)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,31 @@ def test_split_by_engine() -> None:
         [1, 1],
         [2, 2],
     ]
+
+
+def test_split_by_size() -> None:
+    """Of engines across both GPUs one runs at a time, of the others two."""
+    made = [*_cells(4, tensor_parallel_size=2), *_cells(4)]
+    found = batches(made, lambda cell: cell, lambda size: 2 // size)
+    assert [[cell.num_gpus for cell in batch] for batch in found] == [[2] * 4, [1] * 2, [1] * 2]
+
+
+def test_largest_first() -> None:
+    """Engines of one size follow each other in each round, in the order of chance."""
+    made = cells(
+        grid={"n": [1, 2, 3]},
+        engine={"tensor_parallel_size": [1, 2]},
+        measure={"replicates": 2},
+    )
+    found = largest_first(schedule(made, 7), lambda cell: cell)
+    assert [(cell.replicate, cell.num_gpus) for cell in found] == [
+        (replicate, size) for replicate in (0, 1) for size in (2, 1) for _ in range(3)
+    ]
+    orders = [
+        [cell for cell in order if (cell.replicate, cell.num_gpus) == (1, 2)]
+        for order in (found, schedule(made, 7))
+    ]
+    assert orders[0] == orders[1]
 
 
 def test_split_nothing() -> None:

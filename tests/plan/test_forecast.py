@@ -337,6 +337,28 @@ def test_run_order_shared_engine_on_two_gpus() -> None:
     assert found.wall_s == pytest.approx(60 + COLD_S - WARM_S + 60 - again)
 
 
+def test_engines_of_two_sizes_leave_no_gpu_idle(byte_model: Path) -> None:
+    """On two GPUs those across both follow each other; what waits then waits for one small one."""
+    made = _plan(
+        byte_model,
+        grid={"strategy": ["packed", "separate"], "n": [1, 2, 3]},
+        engine={"tensor_parallel_size": [1, 2]},
+        measure={"order_seed": 5},
+    )
+    found = forecast.make(made, _on(), num_gpus=2).timeline
+    assert found is not None
+    small_s = [found.held_s[each.cell.cell_id] for each in made.cells if each.cell.num_gpus == 1]
+    assert 2 * found.wall_s - found.gpu_s <= max(small_s)
+    in_any_order = forecast.run_order(_missing(made), 2)
+    assert in_any_order.wall_s > found.wall_s
+
+
+def _missing(made: Plan) -> list[CellForecast]:
+    """Return the cells in the order of chance."""
+    by_id = {each.planned.cell.cell_id: each for each in forecast.make(made, _on()).cells}
+    return [by_id[each.cell.cell_id] for each in made.schedule]
+
+
 @pytest.mark.parametrize(
     ("forked", "starts_s"),
     [(True, [(13.0, 105.0), (53.0, 170.0)]), (False, [(62.0, 105.0), (73.0, 190.0)])],

@@ -493,3 +493,19 @@ def test_long_cell_is_not_left_for_the_end(store: Store) -> None:
     expected_s = {each.cell.cell_id: (1.0, 1.0, 1.0, 3.0)[each.cell.n - 1] for each in plan.cells}
     Driver(plan, store, executor, FakeReporter(), LimitsTable(), expected_s).run()
     assert [task.cell.n for task in executor.started] == [4, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("num_slots", "sizes"), [(1, [1, 2, 1, 2]), (2, [2, 2, 1, 1])], ids=["one", "several"]
+)
+def test_engines_of_one_size_follow_each_other(
+    store: Store, num_slots: int, sizes: Sequence[int]
+) -> None:
+    """Several at once start the largest first; one after the other keep the order of chance."""
+    two = (("tensor_parallel_size", 2),)
+    made = [replace(each, engine_settings=two) if each.n % 2 == 0 else each for each in CELLS]
+    planned = tuple(map(fakes.planned, made))
+    plan = Plan(model=MODEL, texts=REVIEWS, cells=planned, schedule=planned)
+    executor = FakeExecutor(_ends(rest="ok"), num_slots=num_slots)
+    Driver(plan, store, executor, FakeReporter(), LimitsTable()).run()
+    assert [task.cell.num_gpus for task in executor.started] == sizes

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,10 +18,10 @@ from typing import Any, NoReturn, cast
 
 import psutil
 import pytest
-from tests.fakes import REVIEWS, cells, task
+from tests.fakes import REVIEWS, cells, gone, killed_at_end, task
 
 from packsweep.engines import vllm_forked
-from packsweep.machine import environment
+from packsweep.machine import environment, process
 from packsweep.models.resolve import Model
 from packsweep.results.store import Store
 from packsweep.run import forkserver, launch, supervisor
@@ -213,6 +214,38 @@ def test_socket_deleted(byte_model: Path, store: Store, server: ForkServer) -> N
     assert _measured(byte_model, store, server, 2) == "fork"
 
 
+_OWNER = """
+from packsweep.machine import environment
+from packsweep.run.launch import ForkServer
+
+server = ForkServer("another")
+server.prepare(environment.engine_environ())
+print(server.address.parent, server.process.pid, flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize("victim", ["owner", "server"])
+def test_folder_of_a_killed_server(tmp_path: Path, victim: str) -> None:
+    """Nothing of a server is left in the folder for temporary files, whoever was killed."""
+    started = subprocess.Popen(
+        [sys.executable, "-c", _OWNER],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with killed_at_end(started) as owner:
+        assert owner.stdout is not None
+        folder, pid = owner.stdout.readline().split()
+        assert Path(folder).is_dir()
+        os.kill(owner.pid if victim == "owner" else int(pid), signal.SIGKILL)
+        deadline = time.monotonic() + GONE_S
+        while Path(folder).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_server_without_files(byte_model: Path, store: Store, server: ForkServer) -> None:
     """A server that may open no more files forks nothing, and lives."""
     assert _measured(byte_model, store, server, 0) == "fork"
@@ -283,16 +316,19 @@ def test_supervisor_dies(byte_model: Path, store: Store, server: ForkServer) -> 
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        attempt = Supervisor(slow, server)
-        worker = _until(attempt, "warmup")
-        os.write(write, str(worker.pid).encode())
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            attempt = Supervisor(slow, server)
+            os.write(write, str(_until(attempt, "warmup").pid).encode())
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
+    os.close(write)
     pid = int(os.read(read, 16))
+    os.close(read)
     deadline = time.monotonic() + GONE_S
-    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+    while not gone(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not psutil.pid_exists(pid)
+    assert gone(pid)
 
 
 @pytest.mark.parametrize("request_bytes", [b"{", b"{}, not JSON", b""])
@@ -439,11 +475,11 @@ def test_session(byte_model: Path, store: Store, server: ForkServer) -> None:
 
 def test_session_worker_that_ended_unsaid(tmp_path: Path) -> None:
     """A worker that has ended gets no attempt, although nobody has told its status yet."""
-    ended = subprocess.Popen(["/bin/true"])
-    while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
+    ended = os.posix_spawn("/bin/true", ["true"], os.environ)
+    while not gone(ended):
         time.sleep(0.01)
     worker = SimpleNamespace(
-        pid=ended.pid, poll=lambda: None, kill=lambda: None, wait=lambda: 0, lives_on=False
+        pid=ended, poll=lambda: None, kill=lambda: None, wait=lambda: 0, lives_on=False
     )
     launched: list[Path] = []
 
@@ -459,8 +495,8 @@ def test_session_worker_that_ended_unsaid(tmp_path: Path) -> None:
             for mark in ("kept", STATUS):
                 (folder / mark).touch()
             assert session.launch(folder, {}, log).poll() == 0
+    os.waitpid(ended, 0)
     assert launched == folders
-    ended.wait()
 
 
 def test_session_folder_deleted(byte_model: Path, store: Store, server: ForkServer) -> None:
@@ -546,24 +582,23 @@ def _servers(worker: int | None) -> list[psutil.Process]:
 def test_session_server(byte_model: Path, store: Store, server: ForkServer) -> None:
     """Cells share a server, with a window's own figures each; one that died is replaced."""
     session = Session(server, "key")
-    statuses, pids = [], []
+    statuses, found = [], []
     for index in range(3):
         attempt = Supervisor(_served(byte_model, store, index), session)
         statuses.append(attempt.wait())
-        (found,) = _servers(attempt.process.pid)
-        pids.append(found.pid)
+        found += _servers(attempt.process.pid)
         if index == 1:
-            found.kill()
+            found[1].kill()
     session.stop()
     assert [status.outcome for status in statuses] == ["ok"] * 3
-    assert pids[0] == pids[1] != pids[2]
+    first, second, third = found
+    assert first == second != third
     rows = sorted(_rows(store), key=lambda row: row["rate_texts_per_s"])
     assert [row["start_method"] for row in rows] == ["fork", "shared", "fork"]
     assert {row["isolation"] for row in rows} == {"engine"}
     for row in rows:  # what cells before have asked is none of its own
         assert row["server_cached_share"] == pytest.approx(row["cached_share"])
-    psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], GONE_S)
-    assert not any(map(psutil.pid_exists, pids))
+    assert process.wait_until_ended(found, GONE_S) == []
 
 
 @pytest.mark.parametrize("fault", ["wrong_cache", "unfinished"])
@@ -616,9 +651,8 @@ def test_session_server_worker_killed(
     worker = psutil.Process(attempt.process.pid)
     family = worker.children(recursive=True)
     worker.kill()
-    psutil.wait_procs(family, GONE_S)
     assert family
-    assert not any(process.is_running() for process in family)
+    assert process.wait_until_ended(family, GONE_S) == []
     if when == "pass 0":
         assert attempt.wait().outcome == "crashed"
     assert Supervisor(_served(byte_model, store, 1), session).wait().outcome == "ok"

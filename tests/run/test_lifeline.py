@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.fakes import gone
+from tests.fakes import gone, killed_at_end
 
 from packsweep.machine import environment
 from packsweep.run import lifeline
@@ -82,19 +82,17 @@ def test_grandchild_dies_too(tmp_path: Path, method: str) -> None:
     """A process that a spawned or forked child spawned dies when the first of the three does."""
     script = tmp_path / "family.py"
     script.write_text(FAMILY, encoding="utf-8")
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path), method],
         env=environment.engine_environ(),
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    pids = [int(word) for word in process.stdout.readline().split()]
-    assert len(pids) == 2
-    assert not any(gone(pid) for pid in pids)
-    process.kill()
-    process.wait()  # not for the end of stdout: whoever is left holds it open until it ends itself
-    process.stdout.close()
+    with killed_at_end(started) as process:
+        assert process.stdout is not None
+        pids = [int(word) for word in process.stdout.readline().split()]
+        assert len(pids) == 2
+        assert not any(gone(pid) for pid in pids)
     deadline = time.monotonic() + 10
     while not all(gone(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -108,21 +106,19 @@ def test_shared_memory_of_the_killed_is_removed(tmp_path: Path) -> None:
     """What a killed process had in /dev/shm is gone soon, and so is what removed it."""
     script = tmp_path / "shared.py"
     script.write_text(SHARED, encoding="utf-8")
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path)],
         env=environment.engine_environ(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    assert process.stdout is not None
-    name = process.stdout.readline().strip()
-    shared = Path("/dev/shm", name)  # noqa: S108  (where Linux keeps it)
-    assert shared.exists()
-    (tracker,) = psutil.Process(process.pid).children()
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    with killed_at_end(started) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        shared = Path("/dev/shm", name)  # noqa: S108  (where Linux keeps it)
+        assert shared.exists()
+        (tracker,) = psutil.Process(process.pid).children()
     deadline = time.monotonic() + 10
     while not (gone(tracker.pid) and not shared.exists()) and time.monotonic() < deadline:
         time.sleep(0.05)

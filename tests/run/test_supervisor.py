@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -9,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
 import pytest
-from tests.fakes import cells, gone, task
+from tests.fakes import cells, gone, killed_at_end, task
 
 from packsweep.engines.simulated.core import STARTS
 from packsweep.results.store import Store
@@ -109,7 +111,7 @@ def test_committed_only_if_ok(ended: Ended, fault: str) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_nothing_left(ended: Ended, fault: str) -> None:
     """No process and no scratch folder outlives an attempt."""
-    assert not psutil.pid_exists(ended.pids[fault])
+    assert gone(ended.pids[fault])
     assert not ended.folders[fault].exists()
 
 
@@ -156,7 +158,7 @@ def test_stop(store: Store, byte_model: Path) -> None:
     assert supervisor.poll() is None
     supervisor.stop()
     assert supervisor.process.pid is not None
-    assert not psutil.pid_exists(supervisor.process.pid)
+    assert gone(supervisor.process.pid)
     assert not supervisor._folder.exists()
     assert store.attempts(slow.cell.cell_id) == []
 
@@ -241,18 +243,15 @@ def _wait_until_gone(pid: int, timeout_s: float = 60.0) -> bool:
     return gone(pid)
 
 
-def _speak(code: str, *arguments: object) -> tuple[subprocess.Popen[str], int]:
-    """Start Python with ``code`` and return it and the pid that it prints first."""
-    process = subprocess.Popen(
+@contextlib.contextmanager
+def _killed(code: str, *arguments: object) -> Iterator[int]:
+    """Start Python with ``code``, yield the pid that it prints first, and kill it."""
+    started = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None
-    return process, int(process.stdout.readline())
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    with killed_at_end(started) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
 
 
 def test_worker_dies_with_supervisor(
@@ -273,9 +272,8 @@ def test_worker_dies_with_supervisor(
         "print(supervisor.process.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
-    process, worker = _speak(code, tmp_path / "task.json")
-    assert not gone(worker)
-    _kill(process)
+    with _killed(code, tmp_path / "task.json") as worker:
+        assert not gone(worker)
     assert _wait_until_gone(worker)
 
 
@@ -294,7 +292,6 @@ def test_child_dies_with_worker(tmp_path: Path) -> None:
         "print(child.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
-    process, child = _speak(code, tmp_path)
-    assert not gone(child)
-    _kill(process)
+    with _killed(code, tmp_path) as child:
+        assert not gone(child)
     assert _wait_until_gone(child)

@@ -32,6 +32,7 @@ from pyarrow import csv
 from tests.chaos.killer import is_worker
 from tests.ray_head import RayHead, ray_head
 
+from packsweep.machine.process import kill_all
 from packsweep.results.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -216,7 +217,7 @@ def _kill_worker(after_s: float) -> None:
         time.sleep(0.2)
     time.sleep(after_s)
     for worker in _workers()[:1]:
-        worker.kill()
+        kill_all([worker])
         _say(f"killed worker {worker.pid}")
 
 

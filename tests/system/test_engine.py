@@ -14,11 +14,12 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from tests.chaos.killer import is_worker
+from tests.chaos.killer import cmdline, is_worker
 from tests.engine_sweep import run, write_sweep
 from tests.ray_head import ray_head
 
 import packsweep
+from packsweep.machine.process import wait_until_ended
 from packsweep.models import embedded
 from packsweep.models.embedded import llama3, w8a8
 from packsweep.plan import cells as plan_cells
@@ -175,11 +176,9 @@ def test_killed_process_leaves_no_engine_behind(tmp_path: Path, victim: str) -> 
         family = psutil.Process(driver.pid).children(recursive=True)
         worker = next(child for child in family if is_worker(child))
         engine = worker.children(recursive=True)
-        assert any("VLLM" in process.name() for process in engine)
+        assert any("VLLM" in " ".join(cmdline(process)) for process in engine)
         (driver if victim == "driver" else worker).kill()
-        gone, alive = psutil.wait_procs(engine, timeout=PROCESS_GONE_S)
-        assert gone
-        assert not alive
+        assert wait_until_ended(engine, PROCESS_GONE_S) == []
         if victim == "worker":
             driver.send_signal(signal.SIGINT)
         driver.wait(timeout=300)

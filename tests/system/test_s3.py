@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.fakes import Cli
+from tests.fakes import Cli, killed_at_end
 from tests.s3_server import Gate, S3Server
 
 import packsweep
@@ -108,7 +108,7 @@ def test_run_no_bucket(s3: S3Server, cli: Cli, sweep_file: Path) -> None:
 def test_run_interrupted(bucket: str, cli: Cli, sweep_file: Path) -> None:
     """After Ctrl-C the same command resumes; what was committed is kept."""
     slow = ("--set", "simulated.real_seconds=0.5", *PACKED, "--results", bucket)
-    run = subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-m", "packsweep", "run", str(sweep_file), *slow],
         cwd=sweep_file.parent,
         stdout=subprocess.DEVNULL,
@@ -117,12 +117,13 @@ def test_run_interrupted(bucket: str, cli: Cli, sweep_file: Path) -> None:
     )
     place = storage.at(bucket)
     deadline = time.monotonic() + 300
-    while not any(key.endswith("/COMMIT") for key, _ in place.list("cells")):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    run.send_signal(signal.SIGINT)
-    assert "committed cells are kept" in run.communicate(timeout=300)[1]
-    assert run.returncode == 130
+    with killed_at_end(started) as run:
+        while not any(key.endswith("/COMMIT") for key, _ in place.list("cells")):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        run.send_signal(signal.SIGINT)
+        assert "committed cells are kept" in run.communicate(timeout=300)[1]
+        assert run.returncode == 130
     kept = len([key for key, _ in place.list("cells") if key.endswith("/COMMIT")])
     done = cli("run", sweep_file, *slow, cwd=sweep_file.parent)
     assert done.returncode == 0

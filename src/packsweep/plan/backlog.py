@@ -5,15 +5,21 @@ alike. But a long cell that begins last keeps one GPU busy while the others have
 do. So the longest one is taken out of turn once all that waits, shared by the GPUs, would be over
 before it. This is the rule of longest processing time first, for the end of a sweep alone.
 
+Engines of one size follow each other, the largest first. Small engines start as soon as a large one
+ends; a large engine that follows small ones waits for the last of them, and so do the GPUs that the
+others have left.
+
 Source: R. L. Graham, Bounds on multiprocessing timing anomalies, SIAM J. Appl. Math. 17 (1969).
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
+
+from packsweep.sweep.cells import Cell
 
 T = TypeVar("T")
 
@@ -71,17 +77,38 @@ class Backlog(Generic[T]):
         return self._expected_s(cell) or 0.0
 
 
-def batches(cells: Sequence[T], engine_of: Callable[[T], object], at_once: int) -> list[list[T]]:
+def largest_first(cells: Iterable[T], cell_of: Callable[[T], Cell]) -> list[T]:
+    """Order the cells of each round by the GPUs of their engines, else as given."""
+
+    def key(each: T) -> tuple[int, int]:
+        cell = cell_of(each)
+        return cell.replicate, -cell.num_gpus
+
+    return sorted(cells, key=key)
+
+
+def batches(
+    cells: Iterable[T], cell_of: Callable[[T], Cell], at_once: Callable[[int], int]
+) -> list[list[T]]:
     """Split cells into batches of one engine each, about as many as can run at once.
 
     Batches of equal settings differ by one cell at most.
+
+    Args:
+        cells: in their order.
+        cell_of: what each stands for.
+        at_once: how many engines of so many GPUs run at the same time.
     """
-    most = math.ceil(len(cells) / max(at_once, 1))
     by_engine: dict[object, list[T]] = {}
-    for cell in cells:
-        by_engine.setdefault(engine_of(cell), []).append(cell)
+    num_of_size: Counter[int] = Counter()
+    for each in cells:
+        cell = cell_of(each)
+        by_engine.setdefault(cell.engine_key, []).append(each)
+        num_of_size[cell.num_gpus] += 1
     found = []
     for own in by_engine.values():
+        size = cell_of(own[0]).num_gpus
+        most = math.ceil(num_of_size[size] / max(at_once(size), 1))
         num_batches = math.ceil(len(own) / most)
         found += [own[first::num_batches] for first in range(num_batches)]
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from packsweep.errors import SpecError, nearest
@@ -19,7 +19,7 @@ from packsweep.models.architecture.shape import ModelShape
 from packsweep.models.architecture.split import Split
 from packsweep.models.resolve import Model
 from packsweep.plan import ceilings, fit, pass_time
-from packsweep.plan.backlog import Backlog, batches
+from packsweep.plan.backlog import Backlog, batches, largest_first
 from packsweep.plan.cells import Plan, PlannedCell
 from packsweep.plan.formats import Formats, before_start
 from packsweep.plan.pass_time import Constants, Pass, PassTime, Starts, StartTime
@@ -247,6 +247,8 @@ def make(
     }
     due = [cell for each in plan.schedule if (cell := cells[each.cell.cell_id]).due]
     one_at_a_time = num_gpus is None
+    if not one_at_a_time:
+        due = largest_first(due, lambda each: each.planned.cell)
     num_gpus = _num_gpus(due, num_gpus)
     reason = _reason(on, plan.model, due)
     warm = {_compiled(each.planned.cell) for each in cells.values() if each.done}
@@ -326,10 +328,9 @@ def run_order(
 ) -> Timeline:
     """Give each cell, in the order of a run, to the GPUs that are free first.
 
-    One of several GPUs waits for all of them, and those after it wait as long; Ray may start a
-    smaller one meanwhile. As in a run, as many are at once as there is room for the smallest, or
-    one at a time, which keeps the others off GPUs that its engine does not hold. Cells that share
-    an engine follow each other on its GPUs.
+    One of several GPUs waits for all of them, and those after it wait as long. As in a run, as many
+    are at once as there is room for the smallest, or one at a time, which keeps the others off GPUs
+    that its engine does not hold. Cells that share an engine follow each other on its GPUs.
 
     An engine starts cold until another one of the same settings is ready; ``warm`` are settings
     whose compile cache is filled.
@@ -337,9 +338,7 @@ def run_order(
     free = [0.0] * num_gpus
     ready_s: dict[tuple[object, ...], float] = dict.fromkeys(warm, 0.0)
     found = Timeline()
-    least = min((each.planned.cell.num_gpus for each in cells), default=1)
-    num_at_once = 1 if one_at_a_time else num_gpus // least
-    for first, *others in _engines(cells, num_at_once):
+    for first, *others in _engines(cells, lambda size: 1 if one_at_a_time else num_gpus // size):
         num_taken = num_gpus if one_at_a_time else first.planned.cell.num_gpus
         taken = [heapq.heappop(free) for _ in range(num_taken)]
         began = taken[-1]
@@ -370,14 +369,20 @@ def _held_s(
     return held_s
 
 
-def _engines(cells: Sequence[CellForecast], num_at_once: int) -> list[list[CellForecast]]:
-    """Return the cells of each engine, in the order in which a run starts engines."""
+def _engines(
+    cells: Sequence[CellForecast], at_once: Callable[[int], int]
+) -> list[list[CellForecast]]:
+    """Return the cells of each engine, in the order in which a run starts engines.
+
+    ``at_once`` tells how many engines of so many GPUs run at the same time.
+    """
+    num_at_once = at_once(min((each.planned.cell.num_gpus for each in cells), default=1))
     backlog: Backlog[CellForecast] = Backlog(lambda cell: cell.warm_s)
     for cell in cells:
         backlog.append(cell)
     ordered = [backlog.take(num_at_once) for _ in cells]
     if any(each.planned.cell.isolation == "engine" for each in cells):
-        return batches(ordered, lambda each: each.planned.cell.engine_key, num_at_once)
+        return batches(ordered, lambda each: each.planned.cell, at_once)
     return [[cell] for cell in ordered]
 
 

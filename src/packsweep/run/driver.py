@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from packsweep.errors import ResultsError
-from packsweep.plan.backlog import Backlog
+from packsweep.plan.backlog import Backlog, largest_first
 from packsweep.plan.cells import Plan, PlannedCell
 from packsweep.results import index
 from packsweep.results.store import Store
@@ -110,6 +110,8 @@ class Driver:
             c.cell for c, cell_id in zip(self._plan.cells, ids, strict=True) if cell_id in are_done
         }
         missing = [c for c in self._plan.schedule if c.cell not in done]
+        if self._executor.num_at_once > 1:
+            missing = largest_first(missing, lambda each: each.cell)
         self._before = {each: len(ids) for each, ids in self._store.all_attempts().items()}
         self._outcome.kept = len(done)
         self._any_measured = any(c.cell in done and not c.infeasible for c in self._plan.cells)

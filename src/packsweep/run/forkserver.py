@@ -22,7 +22,9 @@ import importlib
 import importlib.metadata
 import json
 import os
+import select
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -396,9 +398,27 @@ def cuda_is_untouched() -> bool:
     return int(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int()))) == _CUDA_NOT_INITIALIZED
 
 
+def _remove_at_end(folder: Path) -> None:
+    """Have a process remove ``folder`` when this one has ended, however it was ended.
+
+    It has a session of its own, so that what is sent to a whole group does not end it as well.
+    Where there can be no such process, the next run removes the folder.
+    """
+    with contextlib.suppress(OSError):
+        server = os.pidfd_open(os.getpid())
+        if os.fork() == 0:
+            os.setsid()
+            select.select([server], [], [])
+            shutil.rmtree(folder, ignore_errors=True)
+            os._exit(0)
+        os.close(server)
+
+
 def main() -> None:
     """Serve at the socket that the command line names, for engines of the kind that it names."""
     address, engine = sys.argv[1:]
+    if _SPOILING not in os.environ:  # else it did before it began anew
+        _remove_at_end(Path(address).parent)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{address}.new")
     listener.listen()

@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from tests.fakes import gone
 
 from packsweep.engines.simulated.core import STARTS, Core
 from packsweep.errors import EngineError
@@ -38,7 +38,7 @@ def test_core_ignores_sigterm(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="the simulated engine core died"):
         core.work(60)
     core.close()
-    assert not psutil.pid_exists(pid)
+    assert gone(pid)
 
 
 def _starts(locks: Path) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def test_core_of_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(EngineError, match="the simulated engine core died"):
         core.work(60)
     core.close()
-    assert not any(psutil.pid_exists(start["core"]) for start in starts)
+    assert all(gone(start["core"]) for start in starts)
 
 
 def test_core_of_more_gpus_than_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,22 @@ def test_run_fault(
     assert (status.texts_per_s, status.cached_share) == (None, None)
 
 
+def test_run_wrong_cache_of_copies(store: Store, byte_model: Path, tmp_path: Path) -> None:
+    """More cached tokens than a prompt has are a wrong cache like any other, with its figures."""
+    two = {"duplication": 2, "n": 1}
+    one = _cell(byte_model, grid=two, simulated={"fault": "wrong_cache"})
+    status, rows = _run(store, one, tmp_path / "w")
+    assert (status.outcome, rows[0]["outcome"]) == ("invalid", "invalid")
+    served = rows[0]["expected_cached_tokens"]
+    assert rows[0]["cached_tokens"] == served + 2 * 16
+    assert str(status.reason).startswith(
+        f"repeat 0: cached tokens {served + 32} observed, {served} expected in all"
+    )
+    _, second = store.read_requests().to_pylist()
+    assert second["cached_tokens"] > second["prompt_tokens"]
+    assert rows[0]["flops"] is None
+
+
 def test_run_model_gone(store: Store, tmp_path: Path) -> None:
     """A model that is not on this node is a failed row in one line."""
     status, rows = _run(store, _cell(tmp_path / "gone"), tmp_path / "w")

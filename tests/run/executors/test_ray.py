@@ -14,6 +14,7 @@ from packsweep.errors import ResultsError
 from packsweep.results.store import Store
 from packsweep.run.executors import ray as ray_executor
 from packsweep.run.executors import ray_address
+from packsweep.run.executors.nodes import Demand
 from packsweep.run.executors.ray import (
     RayExecutor,
     _env_vars,
@@ -176,6 +177,16 @@ class _Cluster:
         self.cancelled.append(ref)
 
 
+def _joined(
+    cluster: _Cluster, monkeypatch: pytest.MonkeyPatch, demand: Demand, **more: Any
+) -> RayExecutor:
+    monkeypatch.setattr(ray_address, "check_version", lambda: None)
+    monkeypatch.setattr(ray_address, "check_address", lambda _: None)
+    monkeypatch.setattr(ray_executor, "_join", lambda _: cluster)
+    monkeypatch.setattr(ray_executor, "_remote", lambda _: cluster)
+    return RayExecutor("there", demand, **{"say": lambda _: None, **more})
+
+
 def test_batch_of_an_excluded_node(
     store: Store, byte_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,11 +195,7 @@ def test_batch_of_an_excluded_node(
     Two failures exclude a node here.
     """
     cluster, said = _Cluster(), list[str]()
-    monkeypatch.setattr(ray_address, "check_version", lambda: None)
-    monkeypatch.setattr(ray_address, "check_address", lambda _: None)
-    monkeypatch.setattr(ray_executor, "_join", lambda _: cluster)
-    monkeypatch.setattr(ray_executor, "_remote", lambda _: cluster)
-    executor = RayExecutor("there", say=said.append, share_engines=True)
+    executor = _joined(cluster, monkeypatch, Demand(), say=said.append, share_engines=True)
     shared = cells(
         model={"name": str(byte_model)},
         grid={"n": [2, 3, 4, 5, 6, 7, 8, 9]},
@@ -221,3 +228,116 @@ def test_env_vars(monkeypatch: pytest.MonkeyPatch) -> None:
     found = _env_vars()
     assert {"PACKSWEEP_CACHE", "HF_HOME", "AWS_REGION"} <= found.keys()
     assert "secret" not in " ".join(found.values())
+
+
+class _Nodes(_Cluster):
+    """Nodes of so many GPUs; each that gets free goes to the smallest task that fits, as Ray's may.
+
+    Attributes:
+        begun: GPUs of the tasks that began, in order.
+    """
+
+    def __init__(self, *num_gpus: int) -> None:
+        super().__init__()
+        self.begun: list[int] = []
+        self.taken = 0
+        self._num_gpus = num_gpus
+        self._asked = 0
+        self._on: list[tuple[_Batch, int, int]] = []
+        self._queued: list[tuple[int, _Batch]] = []
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [
+            {"NodeID": str(i), "Alive": True, "Labels": {}, "Resources": {"GPU": num, "CPU": 8.0}}
+            for i, num in enumerate(self._num_gpus)
+        ]
+
+    def options(self, **options: Any) -> _Nodes:
+        self._asked = options["num_gpus"]
+        return self
+
+    def remote(self, tasks: list[str], _: object) -> _Batch:
+        batch = _Batch(tasks, "node", "ok")
+        self._queued.append((self._asked, batch))
+        return batch
+
+    def wait(self, refs: list[_Batch], **_: object) -> tuple[list[_Batch], list[_Batch]]:
+        self._on = [each for each in self._on if each[0] in refs]
+        for size, batch in sorted(self._queued, key=lambda pair: pair[0]):
+            for node, num in enumerate(self._num_gpus):
+                free = num - self.taken - sum(gpus for _, on, gpus in self._on if on == node)
+                if free >= size:
+                    self._queued.remove((size, batch))
+                    self._on.append((batch, node, size))
+                    self.begun.append(size)
+                    break
+        ready = [batch for batch, _, _ in self._on]
+        return ready[:1], ready[1:]
+
+
+def _sizes_begun(
+    cluster: _Nodes,
+    sizes: list[int],
+    store: Store,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    **more: Any,
+) -> list[int]:
+    """Return the GPUs of the tasks in the order in which they began, all attempts ended."""
+    executor = _joined(cluster, monkeypatch, Demand(num_gpus=2, least_gpus=1), **more)
+    made = cells(
+        model={"name": str(model)},
+        grid={"n": [*range(1, 9)]},
+        engine={"tensor_parallel_size": [1, 2]},
+        measure={"isolation": "engine"} if more else {},
+    )
+    left = {size: [each for each in made if each.num_gpus == size] for size in (1, 2)}
+    for size in sizes:
+        one = left[size].pop()
+        executor.start(task(one, store.root, attempt_id=one.cell_id))
+    ended = [status for _ in range(40) for status in executor.wait(0.0)]
+    assert len(ended) == len(sizes)
+    return cluster.begun
+
+
+def test_engines_of_two_sizes(
+    store: Store, byte_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fits first does not pass by what waits for both GPUs, and does not wait at its side."""
+
+    def begun(*sizes: int) -> list[int]:
+        return _sizes_begun(_Nodes(2), [*sizes], store, byte_model, monkeypatch)
+
+    assert begun(2, 2, 2, 1, 1, 1) == [2, 2, 2, 1, 1, 1]
+    assert begun(1, 1, 1, 2, 2) == [1, 1, 1, 2, 2]
+
+
+def test_engines_of_two_sizes_beside_others(
+    store: Store, byte_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where somebody else uses a GPU, or a node has one alone, small engines need not wait."""
+    cluster = _Nodes(2)
+    cluster.taken = 1
+    executor = _joined(cluster, monkeypatch, Demand(num_gpus=2, least_gpus=1))
+    assert executor.num_at_once == 2
+    two, one = cells(engine={"tensor_parallel_size": [2, 1]}, grid={"n": 1})
+    for each in (two, one):
+        executor.start(task(each, store.root, attempt_id=each.cell_id))
+    executor.wait(0.0)
+    assert cluster.begun == []
+    monkeypatch.setattr(ray_executor, "_BEGIN_S", 0.0)
+    for _ in range(5):
+        executor.wait(0.0)
+    assert cluster.begun == [1]
+    uneven = _Nodes(2, 1)
+    found = _sizes_begun(uneven, [2, 2, 2, 1, 1], store, byte_model, monkeypatch)
+    assert sorted(found[:2]) == [1, 1]
+
+
+def test_shared_engines_of_two_sizes(
+    store: Store, byte_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of eight cells on two GPUs those across both take one engine, the others two."""
+    sizes = [2, 2, 2, 2, 1, 1, 1, 1]
+    found = _sizes_begun(_Nodes(2), sizes, store, byte_model, monkeypatch, share_engines=True)
+    assert found == [2, 1, 1]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packsweep.engines import PassResult, RequestResult
+from packsweep.plan.roofline import Work
 from packsweep.results import schema
 from packsweep.run.measure import metrics, scoring
 from packsweep.run.measure.metrics import Answered
@@ -129,6 +130,15 @@ def test_pass_values_cached_unknown() -> None:
     assert found["cached_tokens"] is None
     assert found["computed_prompt_tokens_per_s"] is None
     assert found["cached_share"] is None
+
+
+def test_work_of_impossible_counts() -> None:
+    """What a pass computed is known where each request reports no more than its prompt."""
+    assert metrics.work([_answered(10, cached=10)]) == [
+        Work(prompt_tokens=10, cached_tokens=10, output_tokens=2)
+    ]
+    assert metrics.work([_answered(), _answered(cached=None)]) is None
+    assert metrics.work([_answered(), _answered(10, cached=11)]) is None
 
 
 def test_pass_values_cached_zero() -> None:

@@ -166,8 +166,6 @@ class SimulatedEngine:
     def _work(self, prompt: list[int], output_tokens: int) -> roofline.Work:
         cache = self._caches.setdefault(self.salt, PrefixCache(_BLOCK_SIZE))
         cached = cache.submit(prompt) if self._caching else 0
-        if self._fault == "wrong_cache":
-            cached += _BLOCK_SIZE
         return roofline.Work(
             prompt_tokens=len(prompt), cached_tokens=cached, output_tokens=output_tokens
         )
@@ -185,7 +183,7 @@ class SimulatedEngine:
         return RequestResult(
             prompt_token_ids=prompt,
             output_tokens=work.output_tokens,
-            cached_tokens=work.cached_tokens,
+            cached_tokens=work.cached_tokens + self._miscounted_tokens(),
             text=text,
             answer_cut=not natural_end,
             finish_reason=self._finish_reason(natural_end=natural_end),
@@ -195,6 +193,10 @@ class SimulatedEngine:
             scheduled_s=0.0,
             last_token_s=duration_s,
         )
+
+    def _miscounted_tokens(self) -> int:
+        """Return how many more cached tokens are reported than were served of a prompt."""
+        return _BLOCK_SIZE if self._fault == "wrong_cache" else 0
 
     def _finish_reason(self, *, natural_end: bool) -> str | None:
         if self._fault == "unfinished":

@@ -9,6 +9,10 @@ marker that it started: Ray shows a queued task and a running one alike. The sup
 enforces the deadline of each phase; where no word comes for longer than that, the node or the
 supervisor itself hangs, and the attempt is given up from here.
 
+Ray gives a GPU that gets free to whatever fits on it. So an engine of several GPUs would wait while
+small ones follow each other on one of them, and hold up the cells behind it: engines of one size
+are submitted once those of another have begun.
+
 Attempts whose cells share an engine go as a batch, which a task works off in one session. Where a
 task is lost, so is the attempt that it was at; the others of its batch go into another one. So do
 those that a batch has not begun when its node gets no more attempts.
@@ -16,6 +20,7 @@ those that a batch has not begun when its node gets no more attempts.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -52,6 +57,8 @@ _CANCEL_TIMEOUT_S = 1.0
 # What a supervisor may take beyond a deadline to end a worker and to say so.
 _SILENCE_S = 120.0
 _NODES_EVERY_S = 5.0
+# Tasks for which GPUs are free begin in less.
+_BEGIN_S = 60.0
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -118,7 +125,7 @@ class RayExecutor:
             demand: what attempts ask of a node.
             say: takes a line that the user should read.
             forks: the kind of engine whose workers each node forks; None starts each anew.
-            share_engines: cells share engines, so it takes all attempts before it submits any.
+            share_engines: cells share engines, so all attempts are taken before any is submitted.
 
         Raises:
             UserError: no cluster answers there, Ray is too old, or no node can do it.
@@ -145,7 +152,7 @@ class RayExecutor:
         self._pending: list[Task] = []
         self._running: dict[Any, _Running] = {}
         self._exclusion: NodeExclusion | None = None
-        at_once = self._most_at_once()
+        at_once = self._most_at_once(self._demand.least_gpus)
         say(f"on Ray: {nodes.described(self._nodes)}; cells at once: {at_once}")
 
     @property
@@ -156,7 +163,7 @@ class RayExecutor:
     @property
     def num_at_once(self) -> int:
         """The GPUs, or nodes, that attempts are sent to; never 0, as they may come back."""
-        return max(self._most_at_once(), 1)
+        return max(self._most_at_once(self._demand.least_gpus), 1)
 
     @property
     def num_places(self) -> int:
@@ -164,10 +171,7 @@ class RayExecutor:
         return len(self._fitting())
 
     def start(self, task: Task) -> None:
-        if self._share_engines:
-            self._pending.append(task)
-        else:
-            self._submit([task])
+        self._pending.append(task)
 
     def _submit(self, tasks: list[Task]) -> None:
         limits = tasks[0].limits
@@ -179,9 +183,28 @@ class RayExecutor:
 
     def _submit_pending(self) -> None:
         """Submit the attempts that were to be started, together where they share an engine."""
-        pending, self._pending = self._pending, []
-        for batch in batches(pending, _engine_key, self.num_at_once):
-            self._submit(batch)
+        while self._pending and not self._must_wait(size := self._pending[0].cell.num_gpus):
+            due = [task for task in self._pending if task.cell.num_gpus == size]
+            self._pending = [task for task in self._pending if task.cell.num_gpus != size]
+            apart = [[task] for task in due]
+            for batch in self._batches(due) if self._share_engines else apart:
+                self._submit(batch)
+
+    def _batches(self, tasks: Sequence[Task]) -> list[list[Task]]:
+        return batches(tasks, lambda task: task.cell, self._most_at_once)
+
+    def _must_wait(self, num_gpus: int) -> bool:
+        """Tell whether engines of another size are due first on the very nodes of this one.
+
+        Where none of ours runs and they do not begin, others use the GPUs: it goes on without them.
+        """
+        tasks = self._running.values()
+        since = time.monotonic() - (math.inf if any(each.phase for each in tasks) else _BEGIN_S)
+        queued = {
+            each.task.cell.num_gpus for each in tasks if each.phase is None and each.heard > since
+        }
+        own = self._fitting(num_gpus)
+        return any(own and own == self._fitting(other) for other in queued - {num_gpus})
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
         """Return the tasks that ended; one that Ray lost counts as crashed."""
@@ -314,12 +337,12 @@ class RayExecutor:
             found = tuple(node for node in self._nodes if node.num_cpus)
         return [node for node in found if node.node_id not in excluded]
 
-    def _most_at_once(self) -> int:
+    def _most_at_once(self, num_gpus: int) -> int:
+        """Return how many attempts of so many GPUs each run at once, now or on further nodes."""
         if not self._on_gpus:
             return len(self._fitting())
-        least = self._demand.least_gpus
-        now = sum(node.num_slots(least) for node in self._fitting(least))
-        return max(now, (self._demand.max_gpus or 0) // least)
+        now = sum(node.num_slots(num_gpus) for node in self._fitting(num_gpus))
+        return max(now, (self._demand.max_gpus or 0) // num_gpus)
 
     def _fork_servers(self) -> Mapping[str, Any]:
         """Return the actors of the nodes that attempts may go to."""
@@ -334,10 +357,6 @@ class RayExecutor:
         without = {"num_gpus": 0, "num_cpus": self._num_cpus}
         size = {"num_gpus": num_gpus} if self._on_gpus else without
         return {**size, **({"label_selector": selector} if selector else {})}
-
-
-def _engine_key(task: Task) -> object:
-    return task.cell.engine_key
 
 
 def _remote(ray: Any) -> Any:  # noqa: ANN401
@@ -356,6 +375,7 @@ def _remote(ray: Any) -> Any:  # noqa: ANN401
         from packsweep.run.executors import ray_fork
         from packsweep.run.executors.ray import stream_attempts
 
+        ray_fork.end_with_raylet()
         node_id = ray.get_runtime_context().get_node_id()
         launcher = ray_fork.launcher(ray, servers, node_id)
         yield from stream_attempts([task_from_json(task) for task in tasks], node_id, launcher)

@@ -9,6 +9,13 @@ Ray is handed in: ``ray`` alone imports it.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import select
+import signal
+import threading
+import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +27,8 @@ from packsweep.run.launch import Interpreter, WorkerProcess
 
 # How long a task waits for its node's actor; a server that imports has answered long before.
 _ANSWER_TIMEOUT_S = 20.0
+# For a supervisor to end its attempt.
+_GRACE_S = 5.0
 
 
 class NodeForkServer:
@@ -27,6 +36,7 @@ class NodeForkServer:
 
     def __init__(self, engine: str) -> None:
         """Fork workers for engines of this kind."""
+        end_with_raylet()
         self._engine = engine
         self._server = launch.ForkServer(engine)
         self._silent: list[launch.ForkServer] = []
@@ -51,6 +61,23 @@ class NodeForkServer:
         if self._server.lives and str(self._server.address) == address:
             self._silent.append(self._server)
             self._server = launch.ForkServer(self._engine)
+
+
+@functools.cache
+def end_with_raylet() -> None:
+    """Have this process, which is Ray's, end after its raylet, and with it whatever it started.
+
+    Ray forgets the processes of a node that it has called dead while it was frozen.
+    """
+
+    def wait() -> None:
+        select.select([raylet], [], [])
+        time.sleep(_GRACE_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with contextlib.suppress(AttributeError, OSError):  # not Linux, or before 5.3
+        raylet = os.pidfd_open(os.getppid())
+        threading.Thread(target=wait, daemon=True).start()
 
 
 class NodeForkServers:

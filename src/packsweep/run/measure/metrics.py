@@ -237,15 +237,19 @@ def energy_values(energy_j: float | None, values: Mapping[str, Any]) -> dict[str
 
 
 def work(answered: Sequence[Answered]) -> list[Work] | None:
-    """Return what the requests of a pass computed; None where cached tokens are not reported."""
+    """Return what the requests of a pass computed; None where cached tokens do not say that.
+
+    They do not where they are not reported, or where they are more than the prompt has.
+    """
     done = []
     for item in answered:
-        if item.result.cached_tokens is None:
+        cached = item.result.cached_tokens
+        if cached is None or cached > len(item.result.prompt_token_ids):
             return None
         done.append(
             Work(
                 prompt_tokens=len(item.result.prompt_token_ids),
-                cached_tokens=item.result.cached_tokens,
+                cached_tokens=cached,
                 output_tokens=item.result.output_tokens,
             )
         )
