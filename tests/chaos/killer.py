@@ -32,8 +32,6 @@ KINDS = (
     *FROZEN,
 )
 _OF_AN_ATTEMPT = ("worker", "engine", "ray worker", "fork server")
-# With these the kernel ends what must be gone; with others whoever notices first does.
-ENDED_BY_THE_KERNEL = ("worker", "ray worker", "fork server")
 _MOST_FREEZE_S = 60.0
 
 

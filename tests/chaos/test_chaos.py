@@ -67,7 +67,7 @@ def test_stopped_run_leaves_the_folder_to_another(arena: Arena) -> None:
     second = arena.start(sweep, results, "--accelerator", "h200")
     first.send_signal(signal.SIGTERM)
     assert first.wait(timeout=300) == 130
-    assert killer.alive(doomed, trial.NOTICED_S) == []
+    assert killer.alive(doomed, trial.GONE_S) == []
     assert "run the same command again to resume" in arena.said(sweep)
     before = len(_starts(sweep))
     assert second.wait(timeout=1000) == 0, arena.said(sweep)

@@ -312,6 +312,14 @@ def test_engines_of_two_sizes(
     assert begun(1, 1, 1, 2, 2) == [1, 1, 1, 2, 2]
 
 
+def test_small_engines_beside_large_ones(
+    store: Store, byte_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU that engines of two leave over is not idle meanwhile; it takes one at a time."""
+    found = _sizes_begun(_Nodes(3), [2, 2, 2, 2, 1, 1, 1], store, byte_model, monkeypatch)
+    assert found[:6] == [1, 2, 1, 2, 1, 2]
+
+
 def test_engines_of_two_sizes_beside_others(
     store: Store, byte_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ supervisor itself hangs, and the attempt is given up from here.
 
 Ray gives a GPU that gets free to whatever fits on it. So an engine of several GPUs would wait while
 small ones follow each other on one of them, and hold up the cells behind it: engines of one size
-are submitted once those of another have begun.
+are submitted once those of another have begun, or onto GPUs that the others leave free anyway.
 
 Attempts whose cells share an engine go as a batch, which a task works off in one session. Where a
 task is lost, so is the attempt that it was at; the others of its batch go into another one. So do
@@ -25,7 +25,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -182,10 +182,10 @@ class RayExecutor:
         self._running[ref] = _Running(tasks)
 
     def _submit_pending(self) -> None:
-        """Submit the attempts that were to be started, together where they share an engine."""
-        while self._pending and not self._must_wait(size := self._pending[0].cell.num_gpus):
-            due = [task for task in self._pending if task.cell.num_gpus == size]
-            self._pending = [task for task in self._pending if task.cell.num_gpus != size]
+        """Submit the attempts that are due, together where they share an engine."""
+        while due := self._due():
+            ids = {task.attempt_id for task in due}
+            self._pending = [task for task in self._pending if task.attempt_id not in ids]
             apart = [[task] for task in due]
             for batch in self._batches(due) if self._share_engines else apart:
                 self._submit(batch)
@@ -193,8 +193,20 @@ class RayExecutor:
     def _batches(self, tasks: Sequence[Task]) -> list[list[Task]]:
         return batches(tasks, lambda task: task.cell, self._most_at_once)
 
-    def _must_wait(self, num_gpus: int) -> bool:
-        """Tell whether engines of another size are due first on the very nodes of this one.
+    def _due(self) -> list[Task]:
+        """Return the attempts with engines of the next size, if it is their turn.
+
+        Else as many of them as fit beside the others.
+        """
+        if not self._pending:
+            return []
+        size = self._pending[0].cell.num_gpus
+        own = [task for task in self._pending if task.cell.num_gpus == size]
+        first = self._due_before(size)
+        return own[: self._room_beside(size, first)] if first else own
+
+    def _due_before(self, num_gpus: int) -> set[int]:
+        """Return the other sizes that engines are due in first, on the very nodes of this one.
 
         Where none of ours runs and they do not begin, others use the GPUs: it goes on without them.
         """
@@ -204,7 +216,18 @@ class RayExecutor:
             each.task.cell.num_gpus for each in tasks if each.phase is None and each.heard > since
         }
         own = self._fitting(num_gpus)
-        return any(own and own == self._fitting(other) for other in queued - {num_gpus})
+        return {size for size in queued - {num_gpus} if own and own == self._fitting(size)}
+
+    def _room_beside(self, num_gpus: int, sizes: Collection[int]) -> int:
+        """Return how many more engines fit on GPUs that engines of other sizes leave on any node.
+
+        Batches of cells that share an engine stay together.
+        """
+        if self._share_engines:
+            return 0
+        left = min(node.num_gpus % size for node in self._fitting(num_gpus) for size in sizes)
+        num_own = sum(each.task.cell.num_gpus == num_gpus for each in self._running.values())
+        return max(left // num_gpus - num_own, 0)
 
     def wait(self, timeout_s: float) -> Sequence[Status]:
         """Return the tasks that ended; one that Ray lost counts as crashed."""

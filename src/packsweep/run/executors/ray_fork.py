@@ -77,7 +77,8 @@ def end_with_raylet() -> None:
 
     with contextlib.suppress(AttributeError, OSError):  # not Linux, or before 5.3
         raylet = os.pidfd_open(os.getppid())
-        threading.Thread(target=wait, daemon=True).start()
+        if Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8").strip() == "raylet":
+            threading.Thread(target=wait, daemon=True).start()
 
 
 class NodeForkServers:
