@@ -129,7 +129,7 @@ def run(arena: Arena, kind: str, seed: int) -> Report:
     rng = random.Random(f"{name} {seed}")
     began = time.monotonic()
     # An attempt outlasts Ray's patience with a frozen node, so that another runs beside it.
-    sweep = arena.sweep(f"{name}-{seed}", real_seconds=6 if kind in killer.FROZEN else 0.3)
+    sweep = arena.sweep(f"{name}-{seed}", real_seconds=6 if kind in killer.FROZEN else 1)
     driver = arena.start(*sweep)
     try:
         if kind == killer.SECOND:
