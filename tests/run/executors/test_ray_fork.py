@@ -40,7 +40,13 @@ node.address(environment.read_at_import(environment.engine_environ()))
 print(os.getpid(), node._server.process.pid, flush=True)
 time.sleep(600)
 """
-_RAYLET = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+_RAYLET = """
+import subprocess, sys
+from pathlib import Path
+
+Path("/proc/self/comm").write_text("raylet")
+subprocess.run([sys.executable, "-c", sys.argv[1]])
+"""
 
 
 def test_actor_ends_with_its_raylet() -> None:
