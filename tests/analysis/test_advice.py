@@ -287,7 +287,7 @@ def test_simulated_answers_are_never_quality() -> None:
     rows = [{**row(way, 2000), "engine": "simulated"} for way in WAYS]
     found = advice.advise(rows, draw(WAYS, rows, np.random.default_rng(0)))
     assert found.quality_kind is None
-    assert found.sentence.startswith("Simulated, answers were not scored")
+    assert found.sentence.startswith("Simulated, so accuracy is unknown")
 
 
 @pytest.mark.parametrize(

@@ -142,9 +142,11 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
     if best.num_gpus > 1:
         speed += f" on {best.num_gpus} GPUs"
     if choice.best is None:
-        kind = "Simulated" if best.row["engine"] == schema.SIMULATED else "Speed only"
+        kind = f"Speed only, {recommend.why_unscored(best.row)}"
+        if best.row["engine"] == schema.SIMULATED:
+            kind = "Simulated, so accuracy is unknown"
         most = "most per GPU" if any(each.num_gpus > 1 for each in choice.settings) else "most"
-        return f"{kind}, {_unscored(best)}: {name} labels {most}, {speed}."
+        return f"{kind}: {name} labels {most}, {speed}."
     loss = f"at most {points_of(terms.max_loss)}"
     if choice.quality_kind == "agreement":
         share = f"{100 * terms.max_loss:.3g} %"
@@ -161,14 +163,9 @@ def _said(choice: Choice, best: Setting, name: str, terms: Terms) -> str:
     return f"No setting is shown to lose {loss}; for now run {name}: {correct}, {speed}."
 
 
-def _unscored(setting: Setting) -> str:
-    why = recommend.why_unscored(setting.row)
-    return why if why == recommend.REQUESTS_GONE else "answers were not scored"
-
-
 def _quality(best: Setting, kind: QualityKind | None) -> Number:
     if kind is None:
-        return Number(value="-", label="correct labels", detail=_unscored(best))
+        return Number(value="-", label="correct labels", detail=recommend.why_unscored(best.row))
     label = "correct labels" if kind == "accuracy" else "labels equal to the baseline's"
     figure = best.quality
     detail = "no interval"

@@ -31,7 +31,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, sweep_text: str, cli: Cli)
 def test_simulated_results_give_speed_only(results: Path, cli: Cli) -> None:
     done = cli("recommend", results, "--texts", "5_000_000", "--gpus", "8", cwd=results)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Simulated, answers were not scored: ")
+    assert done.stdout.startswith("Simulated, so accuracy is unknown: ")
     assert "for 5,000,000 texts" in done.stdout
 
 
