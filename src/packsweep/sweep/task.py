@@ -18,7 +18,7 @@ from packsweep.errors import shown
 from packsweep.sweep.answers import JOINT, SEPARATOR
 from packsweep.sweep.spec import Format, GridTable, Instruction, LabelForm, Sweep, TaskTable
 from packsweep.sweep.texts.builtin import tickets
-from packsweep.sweep.texts.text import JOINERS, LABELS, folded, is_joining
+from packsweep.sweep.texts.text import INVISIBLE, JOINERS, LABELS, folded, is_joining
 
 _PLACE = re.compile(r"\{(labels|n|texts?)\}")
 _ANY_PLACE = re.compile(r"\{([A-Za-z_]+)\}")
@@ -230,7 +230,7 @@ def _label_fault(label: str) -> str | None:
 
 def _is_hidden(char: str) -> bool:
     """Return whether nobody sees a character, or a terminal would obey it."""
-    hidden = unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"}
+    hidden = unicodedata.category(char) in INVISIBLE | {"Cs"}
     return hidden and char != " " and not is_joining(char)
 
 

@@ -20,7 +20,7 @@ from packsweep.sweep.answers import JOINT, SEPARATOR, Branch
 from packsweep.sweep.cells import Cell
 from packsweep.sweep.spec import Format
 from packsweep.sweep.task import SENTIMENT
-from packsweep.sweep.texts.text import JOINERS, TAGS, composed
+from packsweep.sweep.texts.text import JOINERS, composed, is_joining
 
 # An answer cut by its token limit may end inside a label; three letters are enough to tell.
 _LEAST_CUT = 3
@@ -355,7 +355,7 @@ def _is_symbol(char: str) -> bool:
 
 def _is_joined(char: str) -> bool:
     """Return whether a character belongs to the one before: a vowel sign, a joiner, a tag."""
-    return unicodedata.category(char) in {"Mn", "Mc"} or char in JOINERS or char in TAGS
+    return unicodedata.category(char) in {"Mn", "Mc"} or is_joining(char)
 
 
 def _is_part(text: str, start: int, end: int) -> bool:

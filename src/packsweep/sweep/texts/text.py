@@ -48,17 +48,18 @@ def checked_text(text: object, where: str) -> str:
     return text
 
 
-_INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
+# Categories of Unicode.
+INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 
 
 def is_blank(text: str) -> bool:
     """Return whether nothing of ``text`` is to be seen, as of spaces and joiners."""
-    return all(unicodedata.category(char) in _INVISIBLE for char in text)
+    return all(unicodedata.category(char) in INVISIBLE for char in text)
 
 
 # They tie what stands around them into one word or one emoji; tags spell the flag of a region.
 JOINERS = frozenset("\u200c\u200d")
-TAGS = frozenset(map(chr, range(0xE0020, 0xE0080)))
+_TAGS = frozenset(map(chr, range(0xE0020, 0xE0080)))
 # They ask for an emoji in colour or in black; whoever writes one may leave it out.
 _SELECTORS = dict.fromkeys((0xFE0E, 0xFE0F))
 
@@ -75,7 +76,7 @@ def folded(label: str) -> str:
 
 def is_joining(char: str) -> bool:
     """Return whether an invisible character is a part of words or emojis."""
-    return char in JOINERS or char in TAGS
+    return char in JOINERS or char in _TAGS
 
 
 def content_sha256(texts: Sequence[LabelledText]) -> str:
